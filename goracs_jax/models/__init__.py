@@ -1,0 +1,1 @@
+"""Decoders, encoders and adapters: weights in, pure functions out."""
