@@ -1,0 +1,167 @@
+"""The front door: arrays in, the n rows to fine-tune on out."""
+
+import time
+
+import jax
+import numpy as np
+
+from goracs_jax.cost import Cost, make_cost
+from goracs_jax.errors import InputError
+from goracs_jax.selection.baselines import greedy_only, random
+from goracs_jax.selection.greedy import greedy
+from goracs_jax.selection.group_exchange import group_exchange
+from goracs_jax.selection.lower_bound import lower_bound
+from goracs_jax.selection.problem import (
+    Problem,
+    Selection,
+    Selector,
+    check_budget,
+    objective,
+)
+from goracs_jax.shapes import GradNorms, Rows, Train, Valid
+from goracs_jax.transport import SOLVERS, Solver, exact
+
+
+def greedy_group_exchange(
+    problem: Problem, budget: int, *, key: jax.Array
+) -> Selection:
+    """Greedy start, then group exchange until nothing changes; `key` is not used.
+
+    The subset returned is never worse, by exact transport, than the greedy one.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.arange(6, dtype=np.float32)[:, None]
+    >>> problem = Problem(make_cost(x, x))
+    >>> greedy_group_exchange(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [1, 4]
+    """
+    cost = problem.cost
+    check_budget(cost, budget)
+    started = time.perf_counter()
+    start = np.asarray(greedy(cost, budget))
+    rows, trace, converged = group_exchange(problem, start, started=started)
+    value = objective(cost, rows)
+    if problem.solver is not exact:
+        # The entropic value may fall where the exact one rises.
+        at_start = objective(cost, start)
+        if at_start < value:
+            rows, value = start, at_start
+    bound, _ = lower_bound(cost, rows)
+    return Selection(np.sort(rows).astype(np.int64), value, bound, trace, converged)
+
+
+SELECTORS: dict[str, Selector] = {
+    "goracs": greedy_group_exchange,
+    "greedy": greedy_only,
+    "random": random,
+}
+
+
+def goracs(
+    train_embeddings: Train,
+    valid_embeddings: Valid,
+    grad_norms: GradNorms | None = None,
+    *,
+    budget: int,
+    lambda_: float = 0.1,
+    key: jax.Array,
+    method: str = "goracs",
+    solver: str = "exact",
+) -> Selection:
+    r"""Choose the n training examples to fine-tune on: the subset with the least POO.
+
+    POO(S) = OT_C(U_S, U_V),  C_ij = ||x_i - y_j||_2 / max(D) - lambda g_i / max(g)
+    (GORACS, Mei et al., KDD 2025, Eq. 8).
+
+    Args:
+        train_embeddings: x_i, shape [N, dim].
+        valid_embeddings: y_j, shape [M, dim].
+        grad_norms: g_i, shape [N]; needed where lambda_ > 0.
+        budget: n, in [1, N].
+        lambda_: Weight of the gradient term, in units of the largest distance.
+        key: For methods that draw random numbers.
+        method: One of `SELECTORS`.
+        solver: Transport inside the search, "exact" or "sinkhorn"; the objective
+            that is returned is exact either way.
+
+    Returns:
+        The selection: indices, objective, lower bound, trace, converged.
+
+    Raises:
+        InputError: Shapes that do not fit, values that are not finite, a budget out of
+            range, an unknown method or solver.
+
+    >>> x = np.arange(6, dtype=np.float32)[:, None]
+    >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
+    >>> selection.indices.tolist(), round(selection.objective, 4)
+    ([1, 4], 0.1333)
+    """
+    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
+    return select(cost, budget, key=key, method=method, solver=solver)
+
+
+def select(
+    cost: Cost,
+    budget: int,
+    *,
+    key: jax.Array,
+    method: str = "goracs",
+    solver: str = "exact",
+) -> Selection:
+    """`goracs` for a cost that is made already.
+
+    >>> x = np.arange(6, dtype=np.float32)[:, None]
+    >>> select(make_cost(x, x), 2, key=jax.random.key(0), method="nearest")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: method must be one of goracs, greedy, random, got ...
+    """
+    if method not in SELECTORS:
+        raise InputError(
+            f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
+        )
+    return SELECTORS[method](Problem(cost, _solver(solver)), budget, key=key)
+
+
+def poo(
+    train_embeddings: Train,
+    valid_embeddings: Valid,
+    grad_norms: GradNorms | None,
+    indices: Rows,
+    *,
+    lambda_: float = 0.1,
+    solver: str = "exact",
+) -> float:
+    """POO(S) of a subset of the training rows, in the units of C (see `goracs`).
+
+    Args:
+        train_embeddings: x_i, shape [N, dim].
+        valid_embeddings: y_j, shape [M, dim].
+        grad_norms: g_i, shape [N]; may be None where lambda_ is 0.
+        indices: S, distinct row numbers in [0, N), shape [n].
+        lambda_: Weight of the gradient term.
+        solver: "exact" or "sinkhorn".
+
+    Returns:
+        The objective.
+
+    Raises:
+        InputError: As `goracs`; also indices that repeat or are out of range.
+
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> poo(x, x, np.array([1.0, 1.0, 2.0]), np.array([0, 2]), lambda_=0.5)
+    -0.2083
+    """
+    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
+    rows = np.asarray(indices)
+    check_budget(cost, len(rows))
+    n_train, _ = cost.shape
+    if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
+        raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")
+    return objective(cost, rows, _solver(solver))
+
+
+def _solver(name: str) -> Solver:
+    if name not in SOLVERS:
+        raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {name!r}.")
+    return SOLVERS[name]

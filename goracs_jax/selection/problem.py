@@ -1,0 +1,100 @@
+"""What a selector is given and what it returns."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from goracs_jax.cost import Cost, exact_cost
+from goracs_jax.errors import InputError
+from goracs_jax.shapes import Rows
+from goracs_jax.transport import Solver, exact
+
+
+class Problem(NamedTuple):
+    """Choose rows of `cost` so that the transport to all its columns is cheap."""
+
+    cost: Cost
+    solver: Solver = exact
+
+
+class Step(NamedTuple):
+    """One entry of a trace: POO of the subset held, and when it was reached."""
+
+    objective: float
+    seconds: float
+    replaced: int  # rows that left the subset in this step
+
+
+class Selection(NamedTuple):
+    """A subset S of the training rows and what is known about it.
+
+    `indices` are sorted and unique. `objective` is POO(S) by exact transport, in the
+    units of C. No subset of this size has a POO below `lower_bound` (minus infinity
+    where no bound was computed). `converged` says that the method stopped by itself.
+    """
+
+    indices: Int[np.ndarray, " budget"]
+    objective: float
+    lower_bound: float
+    trace: tuple[Step, ...]
+    converged: bool
+
+
+Selector = Callable[..., Selection]
+
+
+def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
+    """POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025), Eq. 8.
+
+    Because every selected row carries mass 1 / n, the transport cost of D and the
+    reward for large gradients are one transport problem with cost C.
+
+    Args:
+        cost: C as factors.
+        indices: The subset S, shape [n].
+        solver: `transport.exact` or `transport.sinkhorn`.
+
+    Returns:
+        POO in the units of C.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> objective(make_cost(eye, eye), np.array([0, 1]))
+    0.0
+    """
+    return solver(exact_cost(cost, indices)).value
+
+
+def check_budget(cost: Cost, budget: int) -> None:
+    """Refuse a budget that no subset can have.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> check_budget(make_cost(eye, eye), 3)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: budget must be in [1, 2], got 3: ...
+    """
+    n_train, _ = cost.shape
+    if not 1 <= budget <= n_train:
+        raise InputError(
+            f"budget must be in [1, {n_train}], got {budget}: it is the number of "
+            f"training examples to choose out of {n_train}."
+        )
+
+
+def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
+    """Mean over the validation points of the distance to the nearest selected row.
+
+    In the units of the embeddings, not divided by max(D).
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0]], np.float32)
+    >>> mean_distance(make_cost(x, x), np.array([0])).item()
+    2.0
+    """
+    no_reward = cost._replace(reward=np.zeros(cost.shape[0], np.float32))
+    nearest = exact_cost(no_reward, indices).min(0)
+    return np.asarray(nearest.mean() * float(cost.distance_max))

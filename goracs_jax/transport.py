@@ -1,0 +1,163 @@
+r"""Optimal transport between two discrete measures: exact (POT) and entropic (ott-jax).
+
+Both solvers take a cost matrix and two marginals and return the same `Transport`:
+plan P, potentials f and g, the value <P, C>, and how far P was from its marginals.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+from jaxtyping import Float
+from ott.geometry import epsilon_scheduler, geometry
+from ott.problems.linear import linear_problem
+from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
+from goracs_jax.errors import InputError
+from goracs_jax.shapes import AnyArray
+
+CostMatrix = Float[AnyArray, "n m"]
+Marginal = Float[AnyArray, " side"]
+
+# Entropic regularisation as a share of max(C) - min(C), where none is given.
+RELATIVE_EPSILON = 1e-3
+
+
+class Transport(NamedTuple):
+    """A solved problem min_P <P, C>, P 1 = a, P^T 1 = b."""
+
+    value: float
+    f: Float[np.ndarray, " n"]
+    g: Float[np.ndarray, " m"]
+    plan: Float[np.ndarray, "n m"]
+    converged: bool
+    marginal_error: float
+
+
+Solver = Callable[..., Transport]
+
+
+def exact(
+    cost: CostMatrix, a: Marginal | None = None, b: Marginal | None = None
+) -> Transport:
+    """Exact transport by the network simplex of POT, in float64 on the host.
+
+    Args:
+        cost: C, shape [n, m].
+        a: Mass of each row, shape [n]; uniform when left out.
+        b: Mass of each column, shape [m]; uniform when left out.
+
+    Returns:
+        The optimal plan, with at most n + m - 1 positive entries, and optimal
+        potentials: f_i + g_j <= C_ij with equality where P_ij > 0.
+
+    Raises:
+        InputError: The simplex stopped before the optimum.
+
+    >>> exact(np.array([[0.0, 1.0], [1.0, 0.0]])).value
+    0.0
+    """
+    cost = np.asarray(cost, np.float64)
+    a, b = _marginals(cost, a, b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its outcome is read from the log below
+        plan, log = ot.emd(a, b, cost, log=True, numItermax=10**9)
+    if log["result_code"] != 1:
+        raise InputError(f"exact transport found no optimum: {log['warning']}")
+    error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
+    return Transport(
+        float((plan * cost).sum()), log["u"], log["v"], plan, True, float(error)
+    )
+
+
+def sinkhorn(
+    cost: CostMatrix,
+    a: Marginal | None = None,
+    b: Marginal | None = None,
+    *,
+    epsilon: float | None = None,
+    max_iterations: int = 20_000,
+    threshold: float = 1e-3,
+) -> Transport:
+    """Entropic transport by Sinkhorn iterations of ott-jax, jitted, epsilon annealed.
+
+    The plan is rounded onto its marginals (Altschuler et al., NeurIPS 2017, Alg. 2),
+    so that <P, C> is an upper bound of the exact value. Once converged it exceeds it
+    by at most epsilon log(min(n, m)) + 2 marginal_error (max C - min C).
+
+    Args:
+        cost: C, shape [n, m].
+        a: Mass of each row, shape [n]; uniform when left out.
+        b: Mass of each column, shape [m]; uniform when left out.
+        epsilon: Regularisation in the units of C; RELATIVE_EPSILON times the range of C
+            when left out.
+        max_iterations: Where to give up.
+        threshold: Largest L1 error of the row marginal, a share of the total mass.
+
+    Returns:
+        The rounded plan; `marginal_error` is the error before rounding.
+
+    >>> sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]])).value < 1e-3 * np.log(2)
+    True
+    """
+    cost = jnp.asarray(cost, jnp.float32)
+    a, b = _marginals(cost, a, b)
+    if epsilon is None:
+        epsilon = max(RELATIVE_EPSILON * float(cost.max() - cost.min()), 1e-6)
+    # Entries of C / epsilon near 1 / eps(float32) have no digits left after the point.
+    if epsilon <= 1e-6 * float(jnp.abs(cost).max()):
+        raise InputError(
+            f"epsilon {epsilon:.1e} is too small for float32 at costs up to "
+            f"{float(jnp.abs(cost).max()):.1e}: give a larger epsilon or solver exact."
+        )
+    out = _sinkhorn(
+        cost, jnp.asarray(a), jnp.asarray(b), epsilon, max_iterations, threshold
+    )
+    plan, f, g, error = (np.asarray(x, np.float64) for x in out)
+    plan = _round(plan, a, b)
+    value = float((plan * np.asarray(cost, np.float64)).sum())
+    return Transport(value, f, g, plan, bool(error <= threshold), float(error))
+
+
+SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
+
+
+def _marginals(cost, a, b) -> tuple[np.ndarray, np.ndarray]:
+    a = (
+        np.full(cost.shape[0], 1 / cost.shape[0])
+        if a is None
+        else np.asarray(a, np.float64)
+    )
+    b = (
+        np.full(cost.shape[1], 1 / cost.shape[1])
+        if b is None
+        else np.asarray(b, np.float64)
+    )
+    return a, b
+
+
+@partial(jax.jit, static_argnames="max_iterations")
+def _sinkhorn(cost, a, b, epsilon, max_iterations, threshold):
+    # Annealing starts at 1000 epsilon and reaches the target after some 200 iterations.
+    schedule = epsilon_scheduler.Epsilon(epsilon, init=1000.0, decay=0.966)
+    geom = geometry.Geometry(cost_matrix=cost, epsilon=schedule)
+    solver = ott_sinkhorn.Sinkhorn(
+        threshold=threshold, min_iterations=219, max_iterations=max_iterations
+    )
+    with jax.default_matmul_precision("highest"):
+        out = solver(linear_problem.LinearProblem(geom, a=a, b=b))
+    error = jnp.abs(out.matrix.sum(1) - a).sum() + jnp.abs(out.matrix.sum(0) - b).sum()
+    return out.matrix, out.f, out.g, error
+
+
+def _round(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    plan = plan * np.minimum(a / np.maximum(plan.sum(1), 1e-300), 1)[:, None]
+    plan = plan * np.minimum(b / np.maximum(plan.sum(0), 1e-300), 1)[None, :]
+    left_a, left_b = a - plan.sum(1), b - plan.sum(0)
+    total = left_a.sum()
+    return plan if total <= 0 else plan + np.outer(left_a, left_b) / total
