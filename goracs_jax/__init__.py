@@ -1,0 +1,16 @@
+"""Choose what to fine-tune an LLM on, by optimal transport and gradients, in JAX."""
+
+from goracs_jax.embeddings import embed_with_decoder as embed_with_decoder
+from goracs_jax.embeddings import embed_with_encoder as embed_with_encoder
+from goracs_jax.errors import InputError as InputError
+from goracs_jax.gradients import gradient_norms as gradient_norms
+from goracs_jax.models import load_adapter as load_adapter
+from goracs_jax.models import load_decoder as load_decoder
+from goracs_jax.models import load_encoder as load_encoder
+from goracs_jax.selection import SELECTORS as SELECTORS
+from goracs_jax.selection import Selection as Selection
+from goracs_jax.selection import goracs as goracs
+from goracs_jax.selection import poo as poo
+from goracs_jax.tokens import Tokens as Tokens
+from goracs_jax.tokens import load_tokenizer as load_tokenizer
+from goracs_jax.tokens import tokenize as tokenize

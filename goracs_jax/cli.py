@@ -1,0 +1,93 @@
+"""`goracs <verb>`: the dataclasses of `settings` are the flags.
+
+Exit code 0 on success, 2 with one line on standard error for what the user can mend.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+
+from goracs_jax.errors import InputError
+from goracs_jax.settings import Demo, Embed, Grads, Select
+from goracs_jax.verbs.arrays import embed, grads
+from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.select import select
+
+VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "demo": (Demo, demo),
+    "embed": (Embed, embed),
+    "grads": (Grads, grads),
+    "select": (Select, select),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb and return the exit code.
+
+    >>> main(["select", "--budget", "1", "--out", "/tmp/none"])  # writes to stderr
+    2
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = tyro.extras.subcommand_cli_from_dict(
+            {verb: kind for verb, (kind, _) in VERBS.items()},
+            prog="goracs",
+            description="Choose what to fine-tune an LLM on.",
+            args=with_config(arguments),
+        )
+        run = next(run for kind, run in VERBS.values() if type(settings) is kind)
+        run(settings)
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        # No space, no permission: found in the middle, finished stages stay.
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here.", code=130)
+    return 0
+
+
+def with_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the flags of a `--config` file put before the user's own.
+
+    Later flags win, so what is typed overrides the file.
+
+    Raises:
+        InputError: The file is missing or not a mapping of names to values.
+
+    >>> with_config(["embed", "--out", "e.npy"])
+    ['embed', '--out', 'e.npy']
+    """
+    for i, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag == "--config":
+            path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
+            return [arguments[0], *_flags(path), *arguments[1:]]
+    return list(arguments)
+
+
+def _flags(path: Path) -> list[str]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--config {path}: cannot be read ({reason}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path}: must be lines of `name: value`.")
+    flags = []
+    for name, value in values.items():
+        flag = "--" + str(name).strip("_").replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif value is not None:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _fail(line: str, code: int = 2) -> int:
+    sys.stderr.write(f"goracs: {line}\n")
+    return code

@@ -1,0 +1,1 @@
+"""Examples in and out, raw interactions, splits, and the data of the demo."""

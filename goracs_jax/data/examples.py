@@ -1,0 +1,156 @@
+"""Alpaca records from JSON or JSONL files, each with its place for error messages."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from goracs_jax.errors import InputError
+
+TEXT_KEYS = ("instruction", "input", "output")
+
+
+class Example(NamedTuple):
+    """One record as it stood in the file, extra keys included."""
+
+    record: dict
+    place: str  # "train.jsonl:17", or "train.json, record 17" of a JSON array
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Instruction, input and output; a missing input is empty."""
+        return tuple(self.record.get(key, "") for key in TEXT_KEYS)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read and check a file of Alpaca records: a JSON array, or JSONL.
+
+    Args:
+        path: UTF-8 file. Every record needs the strings `instruction` and `output`;
+            `input` may be left out; other keys are kept.
+
+    Returns:
+        The records in the order of the file.
+
+    Raises:
+        InputError: The first thing that is wrong, with its place.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    if not text.strip():
+        raise InputError(f"{path} is empty: give a file with at least one record.")
+    parse = _array if text.lstrip().startswith("[") else _lines
+    examples = [Example(record, place) for record, place in parse(text, path)]
+    if not examples:
+        raise InputError(f"{path} holds no record: give at least one.")
+    for example in examples:
+        _check(example)
+    return examples
+
+
+def check_duplicates(examples: Sequence[Example]) -> None:
+    """Refuse examples that repeat the three texts of an earlier one.
+
+    A row chosen twice would teach nothing new and spend budget.
+
+    Raises:
+        InputError: The first repetition and the place that it repeats.
+
+    >>> a = Example({"instruction": "i", "output": "o"}, "t.jsonl:1")
+    >>> check_duplicates([a, a._replace(place="t.jsonl:2")])
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: t.jsonl:2 repeats the texts of t.jsonl:1: ...
+    """
+    seen: dict[tuple[str, ...], str] = {}
+    for texts, place in ((example.texts, example.place) for example in examples):
+        if texts in seen:
+            raise InputError(
+                f"{place} repeats the texts of {seen[texts]}: remove one, or pass "
+                "--duplicates keep."
+            )
+        seen[texts] = place
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> None:
+    r"""Write one record a line, UTF-8, keys in their own order.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "out.jsonl"
+    >>> write_jsonl(path, [{"instruction": "héé", "output": "o", "id": 7}])
+    >>> path.read_text(encoding="utf-8")
+    '{"instruction": "héé", "output": "o", "id": 7}\n'
+    """
+    with Path(path).open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: name the file in it.") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8: convert the "
+            "file (iconv -f latin1 -t utf-8)."
+        ) from None
+
+
+def _array(text: str, path: Path) -> Iterable[tuple[dict, str]]:
+    try:
+        records = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}:{error.lineno}: not valid JSON ({error.msg}): is the file cut "
+            "off? Write it again."
+        ) from None
+    return [(record, f"{path}, record {i}") for i, record in enumerate(records, 1)]
+
+
+def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
+    # Split at line feeds only: str.splitlines would also split inside strings.
+    lines = text.split("\n")
+    last = max(i for i, line in enumerate(lines, 1) if line.strip())
+    for i, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line), f"{path}:{i}"
+        except json.JSONDecodeError as error:
+            hint = (
+                "the last line is cut off: write the file again"
+                if i == last
+                else ("JSONL has one whole record a line")
+            )
+            raise InputError(
+                f"{path}:{i}: not valid JSON ({error.msg}): {hint}."
+            ) from None
+
+
+def _check(example: Example) -> None:
+    record, place = example
+    if not isinstance(record, dict):
+        raise InputError(f"{place}: not an object but {type(record).__name__}.")
+    for key in ("instruction", "output"):
+        if key not in record:
+            raise InputError(
+                f"{place}: key {key!r} is missing: every record needs "
+                "instruction and output."
+            )
+    for key, text in zip(TEXT_KEYS, example.texts, strict=True):
+        if not isinstance(text, str):
+            raise InputError(f"{place}: {key!r} must be a string, got {text!r:.40}.")
+    instruction, input_, output = example.texts
+    if not (instruction + input_).strip():
+        raise InputError(f"{place}: instruction and input are both empty: fill one in.")
+    if not output.strip():
+        raise InputError(
+            f"{place}: output is empty: there is nothing to learn; remove it."
+        )

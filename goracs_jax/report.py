@@ -1,0 +1,161 @@
+"""The picture and the table of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from goracs_jax.stages import atomic
+
+# Points drawn of each cloud: more only make the picture slow and grey.
+DRAWN = 5_000
+
+
+class Row(NamedTuple):
+    """One method in the table."""
+
+    method: str
+    objective: float  # POO, exact, in the units of C
+    lower_bound: float
+    mean_distance: float  # of a validation point to its nearest selected row
+    mean_grad_norm: float
+    seconds: float
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A table of methods, for the terminal.
+
+    >>> table([Row("random", 0.5, -np.inf, 1.0, 2.0, 0.1)]).row_count
+    1
+    """
+    out = Table()
+    out.add_column("method")
+    for name in (
+        "POO exact",
+        "lower bound",
+        "mean distance",
+        "mean gradient norm",
+        "seconds",
+    ):
+        out.add_column(name, justify="right")
+    for row in rows:
+        numbers = [
+            row.objective,
+            row.lower_bound,
+            row.mean_distance,
+            row.mean_grad_norm,
+        ]
+        cells = [f"{x:.4f}" if np.isfinite(x) else "-" for x in numbers]
+        out.add_row(row.method, *cells, f"{row.seconds:.1f}")
+    return out
+
+
+def principal_plane(
+    train: Float[np.ndarray, "train dim"], valid: Float[np.ndarray, "valid dim"]
+) -> tuple[Float[np.ndarray, "train 2"], Float[np.ndarray, "valid 2"]]:
+    """Both clouds on the two axes along which they vary most (PCA of their union).
+
+    >>> principal_plane(np.eye(3), np.eye(3))[0].shape
+    (3, 2)
+    """
+    both = np.concatenate([train, valid]).astype(np.float64)
+    centred = both - both.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
+    plane = np.zeros((len(both), 2))
+    plane[:, : axes.shape[1]] = centred @ axes
+    return plane[: len(train)], plane[len(train) :]
+
+
+def draw(
+    path: Path,
+    *,
+    train: Float[np.ndarray, "train dim"],
+    valid: Float[np.ndarray, "valid dim"],
+    grad_norms: Float[np.ndarray, " train"] | None,
+    indices: Int[np.ndarray, " budget"],
+    descent: Float[np.ndarray, " steps"],
+    lower_bound: float,
+    random_objective: float,
+    method: str,
+) -> None:
+    """Write the picture of a selection: the clouds, the descent of POO, the norms.
+
+    Args:
+        path: The .png file.
+        train: x_i.
+        valid: y_j.
+        grad_norms: g_i, or None where lambda is 0.
+        indices: The coreset.
+        descent: POO after the start and after each round.
+        lower_bound: Of POO; minus infinity is left out.
+        random_objective: POO of a random subset of the same size.
+        method: What the coreset is called.
+    """
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    clouds, steps, norms = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+
+    on_train, on_valid = principal_plane(train, valid)
+    thin = lambda points: points[:: max(1, len(points) // DRAWN)]
+    clouds.scatter(
+        *thin(on_train).T, s=9, c="#b8bcc4", lw=0, label=f"training, {len(train):,}"
+    )
+    clouds.scatter(
+        *thin(on_valid).T,
+        s=9,
+        c="#4c8dd6",
+        lw=0,
+        alpha=0.55,
+        label=f"validation, {len(valid):,}",
+    )
+    clouds.scatter(
+        *on_train[indices].T,
+        s=34,
+        c="#d1442f",
+        ec="white",
+        lw=0.6,
+        label=f"coreset, {len(indices):,}",
+    )
+    clouds.set(title="Embeddings on their two principal axes", xticks=[], yticks=[])
+    clouds.legend(loc="best", framealpha=0.9)
+
+    rounds = np.arange(len(descent))
+    steps.axhline(random_objective, c="#8a8f99", ls="--", label="random subset")
+    steps.plot(rounds, descent, "o-", c="#d1442f", label=method)
+    if np.isfinite(lower_bound):
+        steps.axhline(lower_bound, c="#3a7d44", ls=":", label="no subset can be below")
+    for x, y in zip(rounds, descent, strict=True):
+        steps.annotate(
+            f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8
+        )
+    steps.set(title="Objective POO, lower is better", xlabel="round of group exchange")
+    steps.set_xticks(rounds)
+    steps.margins(x=0.12, y=0.15)
+    steps.legend(loc="best")
+
+    if grad_norms is None:
+        norms.text(0.5, 0.5, "lambda = 0:\nno gradient norms", ha="center", va="center")
+        norms.set_axis_off()
+    else:
+        bins = np.histogram_bin_edges(grad_norms, bins=30)
+        for values, colour, name in (
+            (grad_norms, "#b8bcc4", "all"),
+            (grad_norms[indices], "#d1442f", "chosen"),
+        ):
+            share = np.full(len(values), 100 / len(values))
+            norms.hist(
+                values,
+                bins,
+                weights=share,
+                color=colour,
+                alpha=0.7,
+                label=f"{name}, mean {values.mean():.3g}",
+            )
+        norms.set(title="Gradient norms", xlabel="norm", ylabel="% of examples")
+        norms.legend(loc="best")
+
+    with atomic(path) as file:
+        figure.savefig(file, format="png", dpi=110)

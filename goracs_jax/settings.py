@@ -1,0 +1,119 @@
+"""The settings of every verb: each field is a flag of the command line.
+
+The same names, with dashes, are the keys of a `--config` file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from goracs_jax.gradients import Which
+from goracs_jax.tokens import LabelMode
+
+Lambda = Annotated[float | None, tyro.conf.arg(name="lambda")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all verbs share."""
+
+    config: Path | None = None
+    """YAML file with flags of this verb, as `budget: 64`; flags given here win."""
+    dry_run: bool = False
+    """Check the inputs, print the plan (stages, sizes, what is done already), stop."""
+    seed: int = 0
+    """Seed of everything random: a fresh adapter, sampling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Settings):
+    """One vector per example: float32 [n, dim], in the order of the file."""
+
+    data: Path
+    """Alpaca records, JSON or JSONL."""
+    out: Path
+    """The .npy file to write."""
+    model: Path | None = None
+    """LLM: a Hugging Face folder or a .gguf file; its mean-pooled hidden states."""
+    encoder: Path | None = None
+    """Sentence encoder instead: a BERT or RoBERTa folder."""
+    labels: LabelMode = "all"
+    """all: embed prompt and answer. answer: embed the prompt alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grads(Settings):
+    """One gradient norm per example: float32 [n], in the order of the file."""
+
+    data: Path
+    """Alpaca records, JSON or JSONL."""
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    out: Path
+    """The .npy file to write."""
+    adapter: Path | None = None
+    """PEFT folder of a LoRA adapter; a fresh one (r 8, alpha 16) when left out."""
+    which: Which = "last_v_lora_b"
+    """Gradient with respect to lora_B of the last v_proj, or to all of LoRA."""
+    labels: LabelMode = "all"
+    """Tokens in the loss: prompt and answer, or the answer alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(Settings):
+    """Choose the n examples to fine-tune on.
+
+    From texts: --train, --valid and --model (or, with --lambda 0, --encoder alone).
+    From arrays: --train-embeddings, --valid-embeddings and, for lambda > 0,
+    --grad-norms; with --train beside them, coreset.jsonl is written too.
+    """
+
+    budget: int
+    """n, the number of examples to choose."""
+    out: Path
+    """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json, report.png."""
+    lambda_: Lambda = None
+    """Weight of the gradient term (0.1; without gradient norms, 0)."""
+    method: str = "goracs"
+    """goracs, greedy or random."""
+    solver: Literal["exact", "sinkhorn"] = "exact"
+    """Transport inside the search; what is reported is exact."""
+    train: Path | None = None
+    """Training pool: Alpaca records, JSON or JSONL."""
+    valid: Path | None = None
+    """Validation examples: Alpaca records, JSON or JSONL."""
+    model: Path | None = None
+    """LLM for gradient norms, and for embeddings where no encoder is given."""
+    encoder: Path | None = None
+    """Sentence encoder for embeddings: a BERT or RoBERTa folder."""
+    adapter: Path | None = None
+    """PEFT folder of a LoRA adapter; a fresh one (r 8, alpha 16) when left out."""
+    labels: LabelMode = "all"
+    """all: prompt and answer are trained on and embedded (SeqRec). answer: the loss
+    sees the answer alone and the prompt alone is embedded (CTR)."""
+    duplicates: Literal["refuse", "keep"] = "refuse"
+    """What to do with training examples that repeat another's texts."""
+    train_embeddings: Path | None = None
+    """x, .npy of floats [N, dim]."""
+    valid_embeddings: Path | None = None
+    """y, .npy of floats [M, dim]."""
+    grad_norms: Path | None = None
+    """g, .npy of floats [N]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Settings):
+    """The whole chain on real data: MovieLens-100K, MiniLM and SmolLM2-135M."""
+
+    out: Path = Path("demo")
+    """Folder for the data and the files that `select` writes."""
+    train: int = 400
+    """Training examples to draw."""
+    valid: int = 1000
+    """Validation examples to draw."""
+    budget: int = 64
+    """n, the number of examples to choose."""
+    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.1
+    """Weight of the gradient term."""

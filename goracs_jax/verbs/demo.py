@@ -1,0 +1,64 @@
+"""`goracs demo`: real interactions to a coreset, with the embedded default models."""
+
+from pathlib import Path
+
+import numpy as np
+
+from goracs_jax.data.demo import fetch
+from goracs_jax.data.examples import write_jsonl
+from goracs_jax.data.interactions import read_recbole
+from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.errors import InputError
+from goracs_jax.settings import Demo, Select
+from goracs_jax.stages import prepare_folder
+from goracs_jax.verbs.say import say, waiting
+from goracs_jax.verbs.select import select
+
+HELD_OUT = 5_000  # newest interactions for test, and as many before for validation
+
+
+def demo(settings: Demo) -> None:
+    """Run `goracs demo`."""
+    prepare_folder(settings.out, 64 << 20)
+    with waiting("data and weights"):
+        files = fetch()
+    interactions = read_recbole(files.interactions, files.items)
+    splits = seqrec_splits(interactions, n_valid=HELD_OUT, n_test=HELD_OUT)
+    say(
+        f"MovieLens-100K: {len(interactions):,} ratings, {len(splits.train):,} training, "
+        f"{len(splits.valid):,} validation examples"
+    )
+    rng = np.random.default_rng(settings.seed)
+    paths = {
+        "train": _sample(
+            splits.train, settings.train, settings.out / "train.jsonl", rng
+        ),
+        "valid": _sample(
+            splits.valid, settings.valid, settings.out / "valid.jsonl", rng
+        ),
+    }
+    say(
+        f"{settings.train} and {settings.valid} of them drawn with seed {settings.seed}"
+    )
+    select(
+        Select(
+            **paths,
+            model=files.model,
+            encoder=files.encoder,
+            budget=settings.budget,
+            lambda_=settings.lambda_,
+            seed=settings.seed,
+            dry_run=settings.dry_run,
+            out=settings.out,
+        )
+    )
+
+
+def _sample(
+    records: list[dict], size: int, path: Path, rng: np.random.Generator
+) -> Path:
+    if not 1 <= size <= len(records):
+        raise InputError(f"--{path.stem} must be in [1, {len(records)}], got {size}.")
+    rows = np.sort(rng.choice(len(records), size, replace=False))
+    write_jsonl(path, [records[i] for i in rows])
+    return path

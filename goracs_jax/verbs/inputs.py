@@ -1,0 +1,170 @@
+"""From files to checked inputs, and to the stages that several verbs share."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from goracs_jax.data.examples import Example, read_examples
+from goracs_jax.embeddings import embed_with_decoder, embed_with_encoder
+from goracs_jax.errors import InputError
+from goracs_jax.gradients import Which, gradient_norms
+from goracs_jax.models import (
+    Decoder,
+    Encoder,
+    LoraConfig,
+    load_adapter,
+    load_decoder,
+    load_encoder,
+    read_lora_config,
+)
+from goracs_jax.prompts import Prompt, format_prompt
+from goracs_jax.stages import Arrays, Stage, hash_files
+from goracs_jax.tokens import LabelMode, Mapper, Tokens, load_tokenizer, tokenize
+
+
+class Pool(NamedTuple):
+    """The examples of a file, checked, and its hash."""
+
+    examples: list[Example]
+    sha256: str
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The text of each example."""
+        return [format_prompt(example.record) for example in self.examples]
+
+    @property
+    def places(self) -> list[str]:
+        """Where each example stands, for messages."""
+        return [example.place for example in self.examples]
+
+
+class Llm(NamedTuple):
+    """A decoder on disk: loaded on first use, hashed for the names of stages."""
+
+    load: Callable[[], tuple[Decoder, object]]  # the decoder and its tokenizer
+    identity: dict[str, object]
+
+
+class SentenceEncoder(NamedTuple):
+    """An encoder on disk, likewise."""
+
+    load: Callable[[], tuple[Encoder, object]]
+    identity: dict[str, object]
+
+
+def read_pool(path: Path) -> Pool:
+    """Read and check a file of examples."""
+    examples = read_examples(path)
+    return Pool(examples, hash_files(path))
+
+
+def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
+    """A decoder with its adapter, or with a fresh one drawn from the seed."""
+
+    @cache
+    def load() -> tuple[Decoder, object]:
+        lora = read_lora_config(adapter) if adapter else LoraConfig()
+        decoder = load_decoder(model, lora=lora, key=jax.random.key(seed))
+        if adapter:
+            decoder = load_adapter(decoder, adapter)
+        return decoder, load_tokenizer(model)
+
+    identity = {
+        "model": _hash_model(model),
+        "adapter": _hash_model(adapter) if adapter else f"fresh, seed {seed}",
+    }
+    return Llm(load, identity)
+
+
+def open_encoder(folder: Path) -> SentenceEncoder:
+    """A sentence encoder."""
+
+    @cache
+    def load() -> tuple[Encoder, object]:
+        return load_encoder(folder), load_tokenizer(folder)
+
+    return SentenceEncoder(load, {"encoder": _hash_model(folder)})
+
+
+def _hash_model(path: Path) -> str:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path.")
+    return hash_files(path)
+
+
+def tokenize_pool(
+    texts: list[Prompt], places: list[str], llm: Llm, labels: LabelMode = "all"
+) -> Tokens:
+    """Tokens of texts for an LLM, those of `labels` scored."""
+    decoder, tokenizer = llm.load()
+    context = decoder.config.max_positions
+    return tokenize(texts, tokenizer, labels=labels, context=context, places=places)
+
+
+def norms_stage(pool: Pool, llm: Llm, which: Which, labels: LabelMode) -> Stage:
+    """The gradient norms of a pool."""
+
+    @cache
+    def prepare() -> tuple[Decoder, Tokens]:
+        decoder, _ = llm.load()
+        return decoder, tokenize_pool(pool.prompts, pool.places, llm, labels)
+
+    def compute(mapper: Mapper) -> Arrays:
+        decoder, tokens = prepare()
+        return {"norms": gradient_norms(decoder, tokens, which=which, mapper=mapper)}
+
+    inputs = {"data": pool.sha256, "which": which, "labels": labels, **llm.identity}
+    return Stage("gradient-norms", inputs, compute, prepare)
+
+
+def embed_stage(
+    name: str, pool: Pool, source: Llm | SentenceEncoder, labels: LabelMode
+) -> Stage:
+    """The embeddings of a pool: of prompt and answer, or of the prompt alone."""
+    texts = [p if labels == "all" else Prompt(p.prompt, "") for p in pool.prompts]
+
+    inputs = {"data": pool.sha256, "labels": labels, **source.identity}
+    if isinstance(source, SentenceEncoder):
+
+        def encode(mapper: Mapper) -> Arrays:
+            encoder, tokenizer = source.load()
+            joined = [text.prompt + text.answer for text in texts]
+            x = embed_with_encoder(encoder, tokenizer, joined, mapper=mapper)
+            return {"embeddings": x}
+
+        return Stage(name, inputs, encode, source.load)
+
+    @cache
+    def prepare() -> tuple[Decoder, Tokens]:
+        decoder, _ = source.load()
+        return decoder, tokenize_pool(texts, pool.places, source)
+
+    def decode(mapper: Mapper) -> Arrays:
+        return {"embeddings": embed_with_decoder(*prepare(), mapper=mapper)}
+
+    return Stage(name, inputs, decode, prepare)
+
+
+def load_array(path: Path, what: str) -> np.ndarray:
+    """A .npy file of floats, never unpickled.
+
+    Raises:
+        InputError: The file is missing, not a .npy file, or holds Python objects.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path.") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path} is not a .npy file of numbers ({error}): write the {what} with "
+            "numpy.save, as an array of floats."
+        ) from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise InputError(f"{path}: the {what} must be one array of floats.")
+    return array
