@@ -6,7 +6,6 @@ Floor of one pass over the matrix: 2 N M dim FLOPs; the inputs are read once.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -124,12 +123,26 @@ def fold_rows(cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry]) ->
     return carry
 
 
-@partial(jax.jit)
+@jax.jit
 def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
     # C of a cost with no reward and unit scale is D itself.
     return fold_rows(
         cost, jnp.float32(0), lambda d, block: jnp.maximum(d, block.cost.max())
     )
+
+
+@jax.jit
+def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
+    """Distance of every training row to its nearest validation point, min_j D_ij.
+
+    >>> x, y = np.array([[0.0], [3.0]]), np.array([[1.0]])
+    >>> nearest_distances(make_cost(x, y)).tolist()
+    [1.0, 2.0]
+    """
+    n_train, _ = cost.shape
+    no_reward = cost._replace(reward=jnp.zeros(n_train))
+    keep = lambda out, block: out.at[block.rows].set(block.cost.min(1))
+    return fold_rows(no_reward, jnp.zeros(n_train), keep) * cost.distance_max
 
 
 def make_cost(

@@ -7,8 +7,8 @@ class InputError(ValueError):
     The command line prints the line and exits with code 2; from Python it is a
     `ValueError` like any other.
 
-    >>> raise InputError("budget must be in [1, 10], got 0: give --budget 1 or more.")
+    >>> raise InputError("budget must be in [1, 10], got 0.")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: budget must be in [1, 10], got 0: give --budget 1 or more.
+    goracs_jax.errors.InputError: budget must be in [1, 10], got 0.
     """

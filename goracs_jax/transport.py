@@ -14,15 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import ot
 from jaxtyping import Float
-from ott.geometry import epsilon_scheduler, geometry
-from ott.problems.linear import linear_problem
-from ott.solvers.linear import sinkhorn as ott_sinkhorn
 
 from goracs_jax.errors import InputError
 from goracs_jax.shapes import AnyArray
 
 CostMatrix = Float[AnyArray, "n m"]
-Marginal = Float[AnyArray, " side"]
+RowMass = Float[AnyArray, " n"]
+ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
@@ -43,7 +41,7 @@ Solver = Callable[..., Transport]
 
 
 def exact(
-    cost: CostMatrix, a: Marginal | None = None, b: Marginal | None = None
+    cost: CostMatrix, a: RowMass | None = None, b: ColumnMass | None = None
 ) -> Transport:
     """Exact transport by the network simplex of POT, in float64 on the host.
 
@@ -77,8 +75,8 @@ def exact(
 
 def sinkhorn(
     cost: CostMatrix,
-    a: Marginal | None = None,
-    b: Marginal | None = None,
+    a: RowMass | None = None,
+    b: ColumnMass | None = None,
     *,
     epsilon: float | None = None,
     max_iterations: int = 20_000,
@@ -102,8 +100,8 @@ def sinkhorn(
     Returns:
         The rounded plan; `marginal_error` is the error before rounding.
 
-    >>> sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]])).value < 1e-3 * np.log(2)
-    True
+    >>> round(sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]])).value, 3)
+    0.0
     """
     cost = jnp.asarray(cost, jnp.float32)
     a, b = _marginals(cost, a, b)
@@ -143,6 +141,11 @@ def _marginals(cost, a, b) -> tuple[np.ndarray, np.ndarray]:
 
 @partial(jax.jit, static_argnames="max_iterations")
 def _sinkhorn(cost, a, b, epsilon, max_iterations, threshold):
+    # ott-jax takes two seconds to import: only where it is used.
+    from ott.geometry import epsilon_scheduler, geometry
+    from ott.problems.linear import linear_problem
+    from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
     # Annealing starts at 1000 epsilon and reaches the target after some 200 iterations.
     schedule = epsilon_scheduler.Epsilon(epsilon, init=1000.0, decay=0.966)
     geom = geometry.Geometry(cost_matrix=cost, epsilon=schedule)

@@ -1,1 +1,13 @@
-"""Decoders, encoders and adapters: weights in, pure functions out."""
+"""Llama-family decoders, BERT and RoBERTa encoders, LoRA and their files."""
+
+from goracs_jax.models.config import DecoderConfig as DecoderConfig
+from goracs_jax.models.config import EncoderConfig as EncoderConfig
+from goracs_jax.models.decoder import Decoder as Decoder
+from goracs_jax.models.encoder import Encoder as Encoder
+from goracs_jax.models.gguf_file import open_gguf as open_gguf
+from goracs_jax.models.lora import LoraConfig as LoraConfig
+from goracs_jax.models.lora import LoRALinear as LoRALinear
+from goracs_jax.models.peft import load_adapter as load_adapter
+from goracs_jax.models.peft import read_lora_config as read_lora_config
+from goracs_jax.models.weights import load_decoder as load_decoder
+from goracs_jax.models.weights import load_encoder as load_encoder

@@ -23,7 +23,7 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     >>> random(Problem(make_cost(eye, eye)), 3, key=jax.random.key(0)).indices.tolist()
     [0, 1, 2]
     """
-    check_budget(problem.cost, budget)
+    check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
     n_train, _ = problem.cost.shape
     rows = jax.random.choice(key, n_train, (budget,), replace=False)
@@ -38,7 +38,7 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     >>> greedy_only(Problem(make_cost(x, x)), 1, key=jax.random.key(0)).indices.tolist()
     [1]
     """
-    check_budget(problem.cost, budget)
+    check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
     return _selection(problem, np.asarray(greedy(problem.cost, budget)), started)
 

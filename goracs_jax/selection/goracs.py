@@ -36,7 +36,7 @@ def greedy_group_exchange(
     [1, 4]
     """
     cost = problem.cost
-    check_budget(cost, budget)
+    check_budget(cost.shape[0], budget)
     started = time.perf_counter()
     start = np.asarray(greedy(cost, budget))
     rows, trace, converged = group_exchange(problem, start, started=started)
@@ -154,8 +154,8 @@ def poo(
     """
     cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
     rows = np.asarray(indices)
-    check_budget(cost, len(rows))
     n_train, _ = cost.shape
+    check_budget(n_train, len(rows))
     if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
         raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")
     return objective(cost, rows, _solver(solver))

@@ -66,9 +66,9 @@ def lower_bound(
         The bound and the row potentials f that belong to it, shape [N].
 
     >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [2.0], [3.0]], np.float32)
-    >>> round(lower_bound(make_cost(x, x), np.array([1]))[0], 6)
-    0.333333
+    >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
+    >>> round(lower_bound(make_cost(x, y), np.array([1]))[0], 6)
+    0.166667
     """
     n_train, n_valid = cost.shape
     budget = len(rows)

@@ -1,0 +1,115 @@
+"""BERT and RoBERTa encoders: post-norm, learned positions, attention both ways."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from goracs_jax.models.config import EncoderConfig
+
+
+class Dense(nnx.Module):
+    """x W + b, with W stored as [in, out]."""
+
+    def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(0.02 * jax.random.normal(rngs(), (d_in, d_out)))
+        self.bias = nnx.Param(jnp.zeros(d_out))
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        """Applies the layer."""
+        return x @ self.kernel[...] + self.bias[...]
+
+
+class LayerNorm(nnx.Module):
+    """w * (x - mean) / sqrt(var + eps) + b."""
+
+    def __init__(self, dim: int, eps: float):
+        self.weight = nnx.Param(jnp.ones(dim))
+        self.bias = nnx.Param(jnp.zeros(dim))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+        """Normalises the last axis."""
+        y = jax.nn.standardize(x, axis=-1, epsilon=self.eps)
+        return self.weight[...] * y + self.bias[...]
+
+
+class EncoderLayer(nnx.Module):
+    """norm(x + attention(x)), then norm(x + mlp(x))."""
+
+    def __init__(self, c: EncoderConfig, *, rngs: nnx.Rngs):
+        self.query = Dense(c.hidden_size, c.hidden_size, rngs=rngs)
+        self.key = Dense(c.hidden_size, c.hidden_size, rngs=rngs)
+        self.value = Dense(c.hidden_size, c.hidden_size, rngs=rngs)
+        self.out = Dense(c.hidden_size, c.hidden_size, rngs=rngs)
+        self.attention_norm = LayerNorm(c.hidden_size, c.norm_eps)
+        self.up = Dense(c.hidden_size, c.intermediate_size, rngs=rngs)
+        self.down = Dense(c.intermediate_size, c.hidden_size, rngs=rngs)
+        self.mlp_norm = LayerNorm(c.hidden_size, c.norm_eps)
+        self.num_heads, self.gelu = c.num_heads, c.gelu
+
+    def __call__(
+        self,
+        x: Float[Array, "batch time dim"],
+        visible: Bool[Array, "batch 1 1 time"],
+    ) -> Float[Array, "batch time dim"]:
+        """One residual block; tokens that are not visible are attended by none."""
+        heads = lambda y: y.reshape(*y.shape[:-1], self.num_heads, -1)
+        q, k, v = (heads(f(x)) for f in (self.query, self.key, self.value))
+        mixed = jax.nn.dot_product_attention(q, k, v, mask=visible)
+        x = self.attention_norm(x + self.out(mixed.reshape(x.shape)))
+        up = jax.nn.gelu(self.up(x), approximate=self.gelu == "tanh")
+        return self.mlp_norm(x + self.down(up))
+
+
+class Encoder(nnx.Module):
+    """BERT or RoBERTa encoder in float32; its layers are stacked and scanned.
+
+    Args:
+        config: Sizes of the model.
+        key: Random key of the initial weights.
+
+    >>> sizes = dict(vocab_size=9, hidden_size=8, intermediate_size=16, num_layers=2)
+    >>> heads = dict(num_heads=2, num_positions=6, first_position=0, num_types=2)
+    >>> text = dict(pooling="mean", normalize=True, lowercase=False, max_tokens=6)
+    >>> config = EncoderConfig(**sizes, **heads, **text, norm_eps=1e-12, gelu="exact")
+    >>> Encoder(config, key=jax.random.key(0)).hidden(jnp.zeros((3, 5), int)).shape
+    (3, 5, 8)
+    """
+
+    def __init__(self, config: EncoderConfig, *, key: jax.Array):
+        c, self.config = config, config
+        keys = jax.random.split(key, 4)
+        table = lambda key, rows: nnx.Param(
+            0.02 * jax.random.normal(key, (rows, c.hidden_size))
+        )
+        self.words = table(keys[0], c.vocab_size)
+        self.positions = table(keys[1], c.num_positions)
+        self.types = table(keys[2], c.num_types)
+        self.norm = LayerNorm(c.hidden_size, c.norm_eps)
+        self.layers = nnx.vmap(lambda key: EncoderLayer(c, rngs=nnx.Rngs(key)))(
+            jax.random.split(keys[3], c.num_layers)
+        )
+
+    def hidden(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch time dim"]:
+        """Hidden states of the last layer.
+
+        Args:
+            ids: Token ids, padded on the right with negative ones.
+
+        Returns:
+            One state per token; those of padding mean nothing.
+        """
+        # Padding may reach past the last position: an index out of range would give
+        # NaN, and NaN survives a mask.
+        position = jnp.minimum(
+            jnp.arange(ids.shape[-1]) + self.config.first_position,
+            self.config.num_positions - 1,
+        )
+        words = self.words[...][jnp.maximum(ids, 0)]
+        x = words + self.positions[...][position] + self.types[...][0]
+        visible = (ids >= 0)[:, None, None, :]
+        graph, state = nnx.split(self.layers)
+        with jax.default_matmul_precision("float32"):
+            step = lambda x, layer: (nnx.merge(graph, layer)(x, visible), None)
+            return jax.lax.scan(step, self.norm(x), state)[0]

@@ -1,0 +1,99 @@
+"""Reading GGUF files (the format of llama.cpp) into plain arrays."""
+
+import functools
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize
+
+from goracs_jax.errors import InputError
+
+
+class GGUFFile(NamedTuple):
+    """Metadata of an open file, and its tensors, still quantised and on disk."""
+
+    path: Path
+    metadata: dict[str, Any]
+    tensors: dict[str, Any]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor in row-major order (GGUF lists the fastest axis first)."""
+        return tuple(int(n) for n in reversed(self.tensors[name].shape))
+
+    def read(self, name: str) -> np.ndarray:
+        """Dequantises one tensor to float32.
+
+        Raises:
+            InputError: If its quantisation is unknown.
+        """
+        tensor = self.tensors[name]
+        try:
+            return dequantize(tensor.data, tensor.tensor_type).reshape(self.shape(name))
+        except NotImplementedError:
+            kind = GGMLQuantizationType(tensor.tensor_type).name
+            raise InputError(
+                f"{self.path}: tensor {name} is stored as {kind}, which cannot be "
+                "dequantised: use a Q4_1, Q8_0, F16 or F32 file."
+            ) from None
+
+
+def open_gguf(path: str | Path) -> GGUFFile:
+    """Opens a GGUF file; tensors are mapped, not read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its metadata and tensors.
+
+    Raises:
+        InputError: If the file does not exist, is not GGUF or is cut short.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file: give the path of a .gguf file.")
+    state = path.stat()
+    return _open(path, state.st_size, state.st_mtime_ns)
+
+
+# The tokenizer and the weights come from one file: its metadata are parsed once. Size
+# and time are there to tell a changed file from the one that is remembered.
+@functools.lru_cache(maxsize=1)
+def _open(path: Path, size: int, time: int) -> GGUFFile:
+    del size, time
+    try:
+        reader = GGUFReader(path)
+        metadata = {name: field.contents() for name, field in reader.fields.items()}
+    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
+        raise InputError(
+            f"{path}: not a complete GGUF file ({_one_line(error)}): fetch it again."
+        ) from None
+    return GGUFFile(path, metadata, {t.name: t for t in reader.tensors})
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def unpermute(rows: np.ndarray, num_heads: int) -> np.ndarray:
+    """Undoes llama.cpp's reordering of the rows of a query or key matrix.
+
+    llama.cpp rotates neighbours (x_0, x_1), Hugging Face and we rotate halves
+    (x_0, x_{h/2}), so its converter interleaves the two halves of every head.
+
+    Args:
+        rows: Matrix [heads * head_dim, in] as it stands in a GGUF file.
+        num_heads: Query heads, or key heads for a key matrix.
+
+    Returns:
+        The matrix in Hugging Face's order.
+
+    >>> unpermute(np.array([[0], [2], [1], [3]]), num_heads=1).ravel()
+    array([0, 1, 2, 3])
+    """
+    out, d_in = rows.shape
+    pairs = rows.reshape(num_heads, out // num_heads // 2, 2, d_in)
+    return pairs.swapaxes(1, 2).reshape(out, d_in)

@@ -1,0 +1,131 @@
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) on linear layers."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from goracs_jax.errors import InputError
+
+#: Names of the linear layers of a decoder that can carry an adapter.
+LINEAR_NAMES = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Rank, scale and place of the adapters; the defaults are those of GORACS.
+
+    Args:
+        r: Rank of the update.
+        alpha: The update is scaled by alpha / r.
+        targets: Names of the linear layers that carry an adapter.
+
+    Raises:
+        InputError: If the rank is not positive or a target is unknown.
+
+    >>> LoraConfig(r=4).scale
+    4.0
+    """
+
+    r: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self):
+        if self.r < 1:
+            raise InputError(f"LoRA rank r must be at least 1, got {self.r}.")
+        unknown = sorted(set(self.targets) - set(LINEAR_NAMES))
+        if unknown or not self.targets:
+            raise InputError(
+                f"LoRA target modules must be among {', '.join(LINEAR_NAMES)}, got "
+                f"{', '.join(unknown) or 'none'}."
+            )
+        # One spelling per set, so that equal configurations compare equal.
+        object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
+
+    @property
+    def scale(self) -> float:
+        """The factor alpha / r of the update."""
+        return self.alpha / self.r
+
+
+DEFAULT_LORA = LoraConfig()
+
+
+class Linear(nnx.Module):
+    """x W, with the kernel W stored as [in, out]."""
+
+    def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
+        self.kernel = nnx.Param(kernel.astype(dtype))
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        """Applies the layer."""
+        return x @ self.kernel[...]
+
+
+class LoRALinear(nnx.Module):
+    r"""x W + (alpha / r) (x A) B, with W frozen and A, B in float32.
+
+    A starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B
+    at zero: a fresh adapter changes nothing, its dL/dA is zero and its dL/dB is not.
+
+    >>> layer = LoRALinear(6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))
+    >>> layer.lora_a.shape, layer.lora_b.shape
+    ((6, 8), (8, 4))
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        lora: LoraConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+    ):
+        kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
+        self.kernel = nnx.Param(kernel.astype(dtype))
+        bound = 1 / math.sqrt(d_in)
+        self.lora_a = nnx.LoRAParam(
+            jax.random.uniform(rngs(), (d_in, lora.r), minval=-bound, maxval=bound)
+        )
+        self.lora_b = nnx.LoRAParam(jnp.zeros((lora.r, d_out)))
+        self.scale = lora.scale
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        """Applies the layer and its adapter."""
+        y = x @ self.kernel[...]
+        # The adapter stays in float32 under bfloat16 weights: its entries are small.
+        update = (x.astype(jnp.float32) @ self.lora_a[...]) @ self.lora_b[...]
+        return y + (self.scale * update).astype(y.dtype)
+
+
+def linear(
+    name: str,
+    d_in: int,
+    d_out: int,
+    lora: LoraConfig,
+    *,
+    rngs: nnx.Rngs,
+    dtype=jnp.float32,
+) -> Linear | LoRALinear:
+    """The layer called `name`: with an adapter if `lora` targets it.
+
+    >>> type(linear("k_proj", 6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))).__name__
+    'Linear'
+    """
+    if name in lora.targets:
+        return LoRALinear(d_in, d_out, lora, rngs=rngs, dtype=dtype)
+    return Linear(d_in, d_out, rngs=rngs, dtype=dtype)

@@ -1,0 +1,217 @@
+"""Named tensors on disk, and filling a module with them so that none is left over."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import ml_dtypes as ml_dtypes  # gives NumPy the bfloat16 that safetensors asks for
+import numpy as np
+from flax import nnx
+from jaxtyping import PyTree
+from safetensors import SafetensorError, safe_open
+
+from goracs_jax.errors import InputError
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+class Tensors(NamedTuple):
+    """Named tensors of a checkpoint: shapes at once, values one at a time."""
+
+    where: str
+    shapes: dict[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+
+
+def existing_model(path: str | Path) -> Path:
+    """The path of a model folder or file, if it is one that may be opened.
+
+    Raises:
+        InputError: If it does not exist or is a pickle, which can run any code.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder: give a local model path.")
+    if path.is_file() and path.suffix in PICKLES:
+        raise InputError(
+            f"{path}: pickle files can run any code and are never opened: save the "
+            "model as safetensors."
+        )
+    if path.is_file() and path.suffix != ".gguf":
+        raise InputError(
+            f"{path}: a model is a .gguf file or a folder with config.json and "
+            "safetensors: give one of these."
+        )
+    return path
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], str]:
+    """Parses a JSON object and returns it with its path as a string.
+
+    Raises:
+        InputError: If the file is absent or not a JSON object.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(
+            f"{path}: no such file: copy it from where the model was published."
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}): fetch it again.") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: must be a JSON object, got a {type(raw).__name__}.")
+    return raw, str(path)
+
+
+def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
+    """Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
+
+    Args:
+        folder: Where the files are.
+        stem: First part of the file name.
+
+    Returns:
+        The tensors of all shards.
+
+    Raises:
+        InputError: If there is none, or only a pickle, or a file is damaged.
+    """
+    single, index = folder / f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    if single.is_file():
+        files = [single]
+    elif (folder / index).is_file():
+        parts = read_json(folder / index)[0].get("weight_map")
+        if not isinstance(parts, dict) or not parts:
+            raise InputError(
+                f"{folder / index}: field 'weight_map' is missing: fetch it again."
+            )
+        files = [folder / name for name in sorted(set(parts.values()))]
+    else:
+        pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
+        found = f" (only pickle: {pickles[0]}, never opened)" if pickles else ""
+        raise InputError(
+            f"{folder}: no {single.name}{found}: save the model as safetensors."
+        )
+    shapes, home = {}, {}
+    for file in files:
+        with _safe_open(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                home[name] = file
+
+    def read(name: str) -> np.ndarray:
+        with _safe_open(home[name]) as tensors:
+            return tensors.get_tensor(name)
+
+    return Tensors(str(folder), shapes, read)
+
+
+def _safe_open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file}: not a complete safetensors file ({reason}): fetch it again."
+        ) from None
+
+
+def fill(
+    skeleton: PyTree,
+    names: Mapping[str, str],
+    tensors: Tensors,
+    *,
+    ignore: Callable[[str], bool],
+) -> PyTree:
+    """Reads every weight of a module from a checkpoint.
+
+    Args:
+        skeleton: State of the module; only its shapes and types are used. Weights
+            under "layers" have a leading layer axis.
+        names: Path in the module to name in the checkpoint, "{}" for the layer.
+        tensors: The checkpoint. Arrays at a path that ends in "kernel" or "lora_*"
+            are stored transposed.
+        ignore: Tells names that may be in the checkpoint without being read.
+
+    Returns:
+        The state with its values.
+
+    Raises:
+        InputError: If tensors are missing, unexpected or of the wrong shape; one line
+            names them all.
+    """
+    wanted = {
+        ".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(skeleton)
+    }
+    expected = {}  # name in the checkpoint -> shape there
+    for path, leaf in wanted.items():
+        stacked = path.startswith("layers.")
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        shape = shape[::-1] if _transposed(path) else shape
+        for name in _stored_names(names[path], leaf.shape[0] if stacked else None):
+            expected[name] = shape
+    _account(expected, tensors, ignore)
+
+    def value(path: str, leaf: Any) -> Any:
+        out = np.empty(leaf.shape, leaf.dtype)
+        rows = out if path.startswith("layers.") else out[None]
+        stored = _stored_names(names[path], len(rows) if rows is out else None)
+        for i, name in enumerate(stored):
+            tensor = tensors.read(name)
+            rows[i] = tensor.T if _transposed(path) else tensor
+        return jnp.asarray(out)
+
+    return nnx.from_flat_state(
+        [
+            (path, leaf.replace(value(".".join(map(str, path)), leaf)))
+            for path, leaf in nnx.to_flat_state(skeleton)
+        ]
+    )
+
+
+def _transposed(path: str) -> bool:
+    return path.rsplit(".", 1)[-1] in ("kernel", "lora_a", "lora_b")
+
+
+def _stored_names(pattern: str, num_layers: int | None) -> list[str]:
+    if num_layers is None:
+        return [pattern]
+    return [pattern.format(layer) for layer in range(num_layers)]
+
+
+def _account(
+    expected: Mapping[str, tuple[int, ...]],
+    tensors: Tensors,
+    ignore: Callable[[str], bool],
+):
+    found = tensors.shapes
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected and not ignore(name)]
+    wrong = [
+        f"{name} {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != tuple(shape)
+    ]
+    problems = [
+        f"{len(names)} {kind} ({_some(names)})"
+        for kind, names in [
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of the wrong shape", wrong),
+        ]
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"{tensors.where}: tensors do not fit the model: {'; '.join(problems)}: "
+            "use weights and config of the same model."
+        )
+
+
+def _some(names: Iterable[str], most: int = 4) -> str:
+    names = list(names)
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,182 @@
+"""Loading of published weights, tensor by tensor, with every tensor accounted for."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.config import DecoderConfig, EncoderConfig
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.gguf_file import open_gguf, unpermute
+from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
+from goracs_jax.models.sentence import sentence_options
+from goracs_jax.models.tensors import (
+    Tensors,
+    existing_model,
+    fill,
+    open_safetensors,
+    read_json,
+)
+
+# Path in our module -> name in a Hugging Face file, name in a GGUF file. "{}" is the
+# layer. Kernels are stored there as [out, in] and here as [in, out].
+LLAMA = {
+    "embed": ("model.embed_tokens.weight", "token_embd.weight"),
+    "head": ("lm_head.weight", "output.weight"),
+    "norm.weight": ("model.norm.weight", "output_norm.weight"),
+} | {
+    f"layers.{ours}": (f"model.layers.{{}}.{hf}.weight", f"blk.{{}}.{gguf}.weight")
+    for ours, hf, gguf in [
+        ("attention_norm.weight", "input_layernorm", "attn_norm"),
+        ("attention.q_proj.kernel", "self_attn.q_proj", "attn_q"),
+        ("attention.k_proj.kernel", "self_attn.k_proj", "attn_k"),
+        ("attention.v_proj.kernel", "self_attn.v_proj", "attn_v"),
+        ("attention.o_proj.kernel", "self_attn.o_proj", "attn_output"),
+        ("mlp_norm.weight", "post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate_proj.kernel", "mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj.kernel", "mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj.kernel", "mlp.down_proj", "ffn_down"),
+    ]
+}
+BERT = {
+    "words": "embeddings.word_embeddings.weight",
+    "positions": "embeddings.position_embeddings.weight",
+    "types": "embeddings.token_type_embeddings.weight",
+    "norm.weight": "embeddings.LayerNorm.weight",
+    "norm.bias": "embeddings.LayerNorm.bias",
+} | {
+    f"layers.{ours}.{ours_part}": f"encoder.layer.{{}}.{hf}.{hf_part}"
+    for ours, hf in [
+        ("query", "attention.self.query"),
+        ("key", "attention.self.key"),
+        ("value", "attention.self.value"),
+        ("out", "attention.output.dense"),
+        ("attention_norm", "attention.output.LayerNorm"),
+        ("up", "intermediate.dense"),
+        ("down", "output.dense"),
+        ("mlp_norm", "output.LayerNorm"),
+    ]
+    for ours_part, hf_part in [
+        ("weight" if "norm" in ours else "kernel", "weight"),
+        ("bias", "bias"),
+    ]
+}
+
+
+def load_decoder(
+    path: str | Path,
+    *,
+    lora: LoraConfig = DEFAULT_LORA,
+    key: jax.Array,
+    dtype: Any = jnp.float32,
+) -> Decoder:
+    """Loads a Llama-family model and puts fresh adapters in place.
+
+    Args:
+        path: A Hugging Face folder (config.json and safetensors, one file or several)
+            or a .gguf file.
+        lora: Adapters; their weights are those of `Decoder(config, lora, key=key)`.
+        key: Random key of the adapters.
+        dtype: Of the frozen weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If files are absent, pickled, damaged or of an unknown kind, or if
+            any tensor is missing, unexpected or of the wrong shape.
+    """
+    path = existing_model(path)
+    names = {ours: stored[path.suffix == ".gguf"] for ours, stored in LLAMA.items()}
+    if path.suffix == ".gguf":
+        config, tensors = _open_gguf_llama(path)
+    else:
+        config = DecoderConfig.from_hf(*read_json(path / "config.json"))
+        tensors = open_safetensors(path)
+    if config.tie_embeddings:
+        tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
+    build = lambda key: Decoder(config, lora, key=key, dtype=dtype)
+    graph, _, skeleton = nnx.split(nnx.eval_shape(build, key), nnx.LoRAParam, ...)
+    ignore = lambda name: name.endswith("rotary_emb.inv_freq")
+    weights = fill(skeleton, names, tensors, ignore=ignore)
+    # Only the adapters' random numbers are drawn: the compiler drops the rest.
+    adapters = jax.jit(lambda key: nnx.state(build(key), nnx.LoRAParam))(key)
+    return nnx.merge(graph, adapters, weights)
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """Loads a BERT or RoBERTa encoder in float32.
+
+    Args:
+        path: A Hugging Face or sentence-transformers folder. Without modules.json the
+            vector of a text is the mean over its tokens, not normalised.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: As `load_decoder`, or if modules.json asks for a step that is not
+            supported.
+    """
+    path = existing_model(path)
+    raw, where = read_json(path / "config.json")
+    config = EncoderConfig.from_hf(raw, where, **sentence_options(path))
+    tensors = open_safetensors(path)
+    stored = {_bert_name(name): name for name in tensors.shapes}
+    shapes = {name: tensors.shapes[stored[name]] for name in stored}
+    renamed = Tensors(str(path), shapes, lambda name: tensors.read(stored[name]))
+    build = lambda key: Encoder(config, key=key)
+    graph, skeleton = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
+    unused = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
+    ignore = lambda name: name.startswith(unused)
+    return nnx.merge(graph, fill(skeleton, BERT, renamed, ignore=ignore))
+
+
+def _bert_name(name: str) -> str:
+    """Drops prefixes, which differ, and renames the norms of old checkpoints."""
+    name = name.removeprefix("bert.").removeprefix("roberta.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )
+
+
+def _open_gguf_llama(path: Path) -> tuple[DecoderConfig, Tensors]:
+    file = open_gguf(path)
+    if "token_embd.weight" not in file.tensors:
+        raise InputError(
+            f"{path}: tensor token_embd.weight is missing: use the GGUF file of a "
+            "language model."
+        )
+    config = DecoderConfig.from_gguf(
+        file.metadata,
+        str(path),
+        vocab_size=file.shape("token_embd.weight")[0],
+        tied="output.weight" not in file.tensors,
+    )
+    heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
+
+    def read(name: str) -> np.ndarray:
+        tensor = file.read(name)
+        kind = name.split(".")[-2]
+        return unpermute(tensor, heads[kind]) if kind in heads else tensor
+
+    shapes = {name: file.shape(name) for name in file.tensors}
+    return config, Tensors(str(path), shapes, read)
+
+
+def _without_tied_head(tensors: Tensors, head: str, embed: str) -> Tensors:
+    """Drops a stored copy of the embedding, if it is one."""
+    if head not in tensors.shapes or embed not in tensors.shapes:
+        return tensors
+    if not np.array_equal(tensors.read(head), tensors.read(embed)):
+        raise InputError(
+            f"{tensors.where}: {head} differs from {embed} although the config ties "
+            "them: set tie_word_embeddings to false."
+        )
+    shapes = {name: shape for name, shape in tensors.shapes.items() if name != head}
+    return tensors._replace(shapes=shapes)

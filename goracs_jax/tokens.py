@@ -1,0 +1,365 @@
+"""Texts to token ids, labels and batches of a few static shapes."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int32, Int64
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.gguf_file import open_gguf
+from goracs_jax.models.tensors import existing_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+#: Label of a token that is not scored.
+NOT_SCORED = -100
+#: Id at the end of a row where its sequence is over; the models embed it as token 0.
+PADDING = -1
+
+LabelMode = Literal["all", "answer"]
+BatchFn = Callable[
+    [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
+    Float[Array, "batch *features"],
+]
+Mapper = Callable[[BatchFn, Sequence["Batch"]], np.ndarray]
+
+
+class Tokens(NamedTuple):
+    """Tokenised examples, one after the other.
+
+    Example i is `ids[offsets[i]:offsets[i + 1]]`; `labels` holds at each place the id
+    that stands there, or -100 where it is not scored: shifting is up to the loss.
+    """
+
+    ids: Int32[np.ndarray, " total"]
+    labels: Int32[np.ndarray, " total"]
+    offsets: Int64[np.ndarray, " examples_and_one"]
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples there are (`len` counts the fields of the tuple)."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " examples"]:
+        """Tokens of each example."""
+        return np.diff(self.offsets)
+
+
+class Batch(NamedTuple):
+    """Examples padded to a common length; a row with `rows == -1` is filler."""
+
+    rows: Int64[np.ndarray, " batch"]
+    ids: Int32[np.ndarray, "batch time"]
+    labels: Int32[np.ndarray, "batch time"]
+
+
+def ragged(
+    ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]] | None = None
+) -> Tokens:
+    """Joins lists of ids, and of labels of the same lengths, into `Tokens`.
+
+    Args:
+        ids: One list per example.
+        labels: One list per example; by default nothing is scored.
+
+    Returns:
+        The flat arrays.
+
+    >>> ragged([[5, 6], [7]]).offsets
+    array([0, 2, 3])
+    """
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    flat = lambda rows: np.fromiter((i for row in rows for i in row), np.int32)
+    if labels is None:
+        return Tokens(flat(ids), np.full(offsets[-1], NOT_SCORED, np.int32), offsets)
+    return Tokens(flat(ids), flat(labels), offsets)
+
+
+def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
+    """Loads the tokenizer that belongs to a model.
+
+    Args:
+        path: A Hugging Face folder or a .gguf file. Of GGUF files the byte-level BPE
+            kinds smollm, gpt-2, llama-bpe and qwen2 are known.
+
+    Returns:
+        A fast tokenizer; nothing is fetched.
+
+    Raises:
+        InputError: If the files are missing or of an unknown kind.
+    """
+    path = existing_model(path)
+    # transformers announces at import that PyTorch is absent: it is not needed.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if path.suffix == ".gguf":
+        return _gguf_tokenizer(path)
+    from transformers import AutoTokenizer  # takes seconds: only where it is needed
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: no tokenizer could be loaded ({reason}): copy tokenizer.json and "
+            "tokenizer_config.json there."
+        ) from None
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{path}: the tokenizer has no tokenizer.json, which gives the place of "
+            "each token in the text: copy it there."
+        )
+    return tokenizer
+
+
+# Contractions, then letters, numbers and signs apart: llama 3 keeps up to three digits
+# together, qwen 2 none (their published tokenizer.json).
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{%s}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
+
+
+def _pre_tokenizer(kind: str) -> Any:
+    """How a text is split before the merges, by its name in a GGUF file."""
+    from tokenizers import Regex
+    from tokenizers import pre_tokenizers as pre
+
+    gpt2 = pre.ByteLevel(add_prefix_space=False, use_regex=True)
+    bytes_only = pre.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = lambda digits: pre.Split(Regex(_WORDS % digits), "isolated")
+    return {
+        "smollm": lambda: pre.Sequence([pre.Digits(individual_digits=True), gpt2]),
+        "gpt-2": lambda: gpt2,
+        "llama-bpe": lambda: pre.Sequence([words("1,3"), bytes_only]),
+        "qwen2": lambda: pre.Sequence([words("1"), bytes_only]),
+    }.get(kind, lambda: None)()
+
+
+def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    meta = {
+        name.removeprefix("tokenizer.ggml."): value
+        for name, value in open_gguf(path).metadata.items()
+        if name.startswith("tokenizer.ggml.")
+    }
+    for name in ("model", "pre", "tokens", "merges", "token_type", "eos_token_id"):
+        if name not in meta:
+            raise InputError(
+                f"{path}: metadata tokenizer.ggml.{name} is missing: use a GGUF file "
+                "with its tokenizer."
+            )
+    kind = meta["pre"]
+    splitter = _pre_tokenizer(kind)
+    if meta["model"] != "gpt2" or splitter is None:
+        raise InputError(
+            f"{path}: tokenizer {meta['model']!r} with pre-tokenizer {kind!r} is not "
+            "supported: use the model's Hugging Face folder."
+        )
+    names = meta["tokens"]
+    tokenizer = Tokenizer(
+        BPE(
+            {token: i for i, token in enumerate(names)},
+            [tuple(merge.split(" ", 1)) for merge in meta["merges"]],
+            # Llama 3's vocabulary has words that its merges do not reach.
+            ignore_merges=kind == "llama-bpe",
+        )
+    )
+    if kind == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.ByteLevel()
+    added = {
+        token: AddedToken(token, special=type_ == _CONTROL, normalized=False)
+        for token, type_ in zip(names, meta["token_type"], strict=True)
+        if type_ in (_CONTROL, _USER_DEFINED)
+    }
+    tokenizer.add_tokens([t for t in added.values() if not t.special])
+    tokenizer.add_special_tokens([t for t in added.values() if t.special])
+    special = {
+        role: names[meta[key]]
+        for role, key in [
+            ("bos_token", "bos_token_id"),
+            ("eos_token", "eos_token_id"),
+            ("unk_token", "unknown_token_id"),
+            ("pad_token", "padding_token_id"),
+        ]
+        if key in meta
+    }
+    # llama.cpp starts texts of Llama 3 with bos even where the file does not say so.
+    if meta.get("add_bos_token", kind == "llama-bpe"):
+        bos = special["bos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], special_tokens=[(bos, meta["bos_token_id"])]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def tokenize(
+    texts: Sequence[tuple[str, str]],
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    labels: LabelMode = "all",
+    context: int,
+    places: Sequence[str] | None = None,
+) -> Tokens:
+    """Tokenises prompt + answer + end of text, in one piece, and marks what is scored.
+
+    With labels="answer" a token is scored if it ends behind the prompt's last
+    character: a token across the border belongs to the answer.
+
+    Args:
+        texts: Pairs of prompt and answer.
+        tokenizer: A fast tokenizer with an end-of-text token.
+        labels: Score all tokens (SeqRec in GORACS) or those of the answer (CTRPre).
+        context: Most tokens that the model can take.
+        places: What errors call each text; "example 1" and so on by default.
+
+    Returns:
+        The tokens; the end of the text is part of every example and scored.
+
+    Raises:
+        InputError: If there is no example, one is longer than the context or has no
+            scored token, or the tokenizer has no end-of-text token.
+    """
+    if not texts:
+        raise InputError("there are no examples to tokenise: give at least one.")
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise InputError(
+            "the tokenizer has no end-of-text token: set eos_token in its "
+            "tokenizer_config.json."
+        )
+    encoded = tokenizer(
+        [prompt + answer for prompt, answer in texts],
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    all_ids, all_labels = [], []
+    for i, (prompt, _) in enumerate(texts):
+        place = places[i] if places else f"example {i + 1}"
+        ids, spans = list(encoded["input_ids"][i]), encoded["offset_mapping"][i]
+        border = -1 if labels == "all" else len(prompt)
+        scored = [
+            token if end > border else NOT_SCORED
+            for token, (_, end) in zip(ids, spans, strict=True)
+        ]
+        if ids and ids[-1] == eos:  # some tokenizers end the text themselves
+            scored[-1] = eos
+        else:
+            ids.append(eos)
+            scored.append(eos)
+        if len(ids) > context:
+            raise InputError(
+                f"{place} has {len(ids)} tokens, more than the model's context "
+                f"of {context}: shorten it or leave it out."
+            )
+        if all(label == NOT_SCORED for label in scored[1:]):
+            raise InputError(
+                f"{place} has no token to score: give it a prompt or an answer."
+            )
+        all_ids.append(ids)
+        all_labels.append(scored)
+    return ragged(all_ids, all_labels)
+
+
+def check_ids(tokens: Tokens, vocab_size: int):
+    """Checks that a model knows every token.
+
+    Args:
+        tokens: The examples.
+        vocab_size: Rows of the model's embedding.
+
+    Raises:
+        InputError: If not: a table looked up out of range gives some other row.
+
+    >>> check_ids(ragged([[0, 2], [1]]), vocab_size=3)
+    """
+    bad = np.flatnonzero((tokens.ids < 0) | (tokens.ids >= vocab_size))
+    if len(bad):
+        example = int(np.searchsorted(tokens.offsets, bad[0], side="right"))
+        raise InputError(
+            f"example {example} has token id {tokens.ids[bad[0]]}, the model has ids 0 "
+            f"to {vocab_size - 1}: use the tokenizer that belongs to the model."
+        )
+
+
+def bucket_length(length: int) -> int:
+    """The padded length of a sequence: eight steps between powers of two, from 16 on.
+
+    Half as many steps would double the padding, some 6 % of all tokens, to save less
+    than it costs: a scanned model compiles in a second or two per shape.
+
+    >>> [bucket_length(n) for n in (1, 16, 17, 65, 81, 129, 200)]
+    [16, 16, 20, 72, 88, 144, 208]
+    """
+    step = max(4, 2 ** ((length - 1).bit_length() - 4))
+    return max(16, -(-length // step) * step)
+
+
+def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]:
+    """Sorts examples by length and packs them into batches of few static shapes.
+
+    A batch is as long as the bucket of its longest example and has
+    `tokens_per_batch // length` rows, at least one: its shape is a function of the
+    bucket alone, and the batches one of the tokens alone.
+
+    Args:
+        tokens: The examples.
+        tokens_per_batch: Most padded tokens of a batch, if one example has not more.
+
+    Returns:
+        The batches, longest first, so that lack of memory shows at once.
+
+    >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 3])
+    >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=40)]
+    [[0, 1], [2, -1]]
+    """
+    order = np.argsort(-tokens.lengths, kind="stable")
+    batches = []
+    while len(order):
+        time = bucket_length(int(tokens.lengths[order[0]]))
+        size = max(1, tokens_per_batch // time)
+        rows = np.full(size, -1, np.int64)
+        rows[: len(order[:size])] = order[:size]
+        ids = np.full((size, time), PADDING, np.int32)
+        labels = np.full((size, time), NOT_SCORED, np.int32)
+        for slot, row in enumerate(order[:size]):
+            span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+            ids[slot, : tokens.lengths[row]] = tokens.ids[span]
+            labels[slot, : tokens.lengths[row]] = tokens.labels[span]
+        batches.append(Batch(rows, ids, labels))
+        order = order[size:]
+    return batches
+
+
+def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:
+    """Applies a function to each batch and puts the results in input order.
+
+    Args:
+        fn: Takes ids and labels [batch, time], returns an array [batch, ...].
+        batches: Batches that hold every example once.
+
+    Returns:
+        Array [examples, ...].
+
+    >>> batches = make_batches(ragged([[1], [2] * 40, [3] * 20]))
+    >>> map_batches(lambda ids, labels: jax.numpy.max(ids, axis=1), batches)
+    array([1, 2, 3], dtype=int32)
+    """
+    rows = np.concatenate([batch.rows for batch in batches])
+    found = np.concatenate([jax.device_get(fn(b.ids, b.labels)) for b in batches])
+    out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
+    out[rows[rows >= 0]] = found[rows >= 0]
+    return out
