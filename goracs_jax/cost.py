@@ -146,9 +146,9 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
 
 
 def make_cost(
-    train: Train,
-    valid: Valid,
-    grad_norms: GradNorms | None = None,
+    train: AnyArray,
+    valid: AnyArray,
+    grad_norms: AnyArray | None = None,
     lambda_: float = 0.0,
 ) -> Cost:
     """C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
@@ -213,7 +213,7 @@ def check_embeddings(x: np.ndarray, name: str) -> None:
 
 
 def _reward(
-    grad_norms: GradNorms | None, lambda_: float, n_train: int
+    grad_norms: AnyArray | None, lambda_: float, n_train: int
 ) -> Float[np.ndarray, " train"]:
     if not (np.isfinite(lambda_) and lambda_ >= 0):
         raise InputError(f"lambda must be finite and at least 0, got {lambda_}.")

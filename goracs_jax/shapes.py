@@ -1,7 +1,8 @@
 """Array types by the names of their axes; the same words stand in every signature.
 
 train (N) and valid (M) are the two sets, budget (n) the size of the subset, dim the
-width of an embedding. Axes of language models: batch, time, vocab.
+width of an embedding. Axes of language models: batch, time, vocab. Functions that check
+what they are given take AnyArray and say the shape in words.
 """
 
 import jax

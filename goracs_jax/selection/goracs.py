@@ -18,7 +18,7 @@ from goracs_jax.selection.problem import (
     check_budget,
     objective,
 )
-from goracs_jax.shapes import GradNorms, Rows, Train, Valid
+from goracs_jax.shapes import AnyArray
 from goracs_jax.transport import SOLVERS, Solver, exact
 
 
@@ -58,9 +58,9 @@ SELECTORS: dict[str, Selector] = {
 
 
 def goracs(
-    train_embeddings: Train,
-    valid_embeddings: Valid,
-    grad_norms: GradNorms | None = None,
+    train_embeddings: AnyArray,
+    valid_embeddings: AnyArray,
+    grad_norms: AnyArray | None = None,
     *,
     budget: int,
     lambda_: float = 0.1,
@@ -124,10 +124,10 @@ def select(
 
 
 def poo(
-    train_embeddings: Train,
-    valid_embeddings: Valid,
-    grad_norms: GradNorms | None,
-    indices: Rows,
+    train_embeddings: AnyArray,
+    valid_embeddings: AnyArray,
+    grad_norms: AnyArray | None,
+    indices: AnyArray,
     *,
     lambda_: float = 0.1,
     solver: str = "exact",

@@ -24,10 +24,8 @@ def demo(settings: Demo) -> None:
         files = fetch()
     interactions = read_recbole(files.interactions, files.items)
     splits = seqrec_splits(interactions, n_valid=HELD_OUT, n_test=HELD_OUT)
-    say(
-        f"MovieLens-100K: {len(interactions):,} ratings, {len(splits.train):,} training, "
-        f"{len(splits.valid):,} validation examples"
-    )
+    sizes = f"{len(splits.train):,} training, {len(splits.valid):,} validation examples"
+    say(f"MovieLens-100K: {len(interactions):,} ratings, {sizes}")
     rng = np.random.default_rng(settings.seed)
     paths = {
         "train": _sample(

@@ -115,8 +115,8 @@ def _from_arrays(settings: Select) -> Inputs:
 def _from_texts(settings: Select) -> Inputs:
     if settings.train is None or settings.valid is None:
         raise InputError(
-            "nothing to select from: give --train and --valid, or --train-embeddings and "
-            "--valid-embeddings."
+            "nothing to select from: give --train and --valid, or --train-embeddings "
+            "and --valid-embeddings."
         )
     lambda_ = DEFAULT_LAMBDA if settings.lambda_ is None else settings.lambda_
     if settings.model is None and (lambda_ > 0 or settings.encoder is None):

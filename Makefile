@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python 3.11 or newer and a package index; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test parity lint notebooks clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# PyTorch and PEFT are oracles of tests/parity alone; nothing imports them at run time.
+$(VENV)/installed-parity: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/goracs demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest -q -n 2
+
+parity: $(VENV)/installed-parity
+	$(BIN)/pytest -q tests/parity
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+notebooks: $(VENV)/installed-dev
+	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks notebooks/*.ipynb
+
+clean:
+	rm -rf $(VENV) demo

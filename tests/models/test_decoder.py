@@ -1,0 +1,132 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from goracs_jax.errors import InputError
+from goracs_jax.models import Decoder, DecoderConfig, LoraConfig, LoRALinear
+from goracs_jax.models.decoder import causal_attention, rope_table, rotate
+
+TINY = DecoderConfig.tiny()
+# Rounding of float32 sums over some hundred terms of size one.
+F32 = {"rtol": 1e-5, "atol": 1e-5}
+run = nnx.jit(lambda model, ids: model(ids))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Decoder(TINY, key=jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return jax.random.randint(jax.random.key(1), (3, 9), 0, TINY.vocab_size)
+
+
+def test_attention_is_jaxs_own():
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (2, 7, 6, 8))
+    k, v = (jax.random.normal(key, (2, 7, 2, 8)) for key in keys[1:])
+    ours = causal_attention(q, k, v)
+    theirs = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    np.testing.assert_allclose(ours, theirs, **F32)
+
+
+def test_rotation_is_a_complex_product():
+    x = jax.random.normal(jax.random.key(0), (300, 2, 6))
+    half = np.asarray(x[..., :3] + 1j * x[..., 3:])
+    frequency = 500.0 ** (-np.arange(3) / 3)
+    turn = np.exp(1j * np.arange(300)[:, None, None] * frequency)
+    expected = np.concatenate([(half * turn).real, (half * turn).imag], axis=-1)
+    # An angle of 300 is known to 300 * 2^-24 = 2e-5 in float32.
+    out = rotate(x, rope_table(300, 6, 500.0))
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+def test_a_token_does_not_see_what_follows(model, ids):
+    changed = ids.at[:, 5:].set(7)
+    before, after = run(model, ids), run(model, changed)
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert not np.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_padding_changes_nothing(model, ids):
+    padded = jnp.pad(ids, ((0, 0), (0, 4)), constant_values=-1)
+    np.testing.assert_allclose(run(model, padded)[:, :9], run(model, ids), **F32)
+
+
+def test_one_sequence_is_a_row_of_the_batch(model, ids):
+    np.testing.assert_allclose(run(model, ids[1]), run(model, ids)[1], **F32)
+
+
+def test_tail_after_prefix_is_hidden(model, ids):
+    parts = lambda model, ids: model.tail(model.last_layer(), model.prefix(ids))
+    hidden = nnx.jit(lambda model, ids: model.hidden(ids))(model, ids)
+    np.testing.assert_allclose(nnx.jit(parts)(model, ids), hidden, **F32)
+
+
+def test_a_single_layer_has_an_empty_prefix(ids):
+    model = Decoder(DecoderConfig.tiny(num_layers=1), key=jax.random.key(0))
+    parts = lambda model, ids: model.tail(model.last_layer(), model.prefix(ids))
+    hidden = nnx.jit(lambda model, ids: model.hidden(ids))(model, ids)
+    np.testing.assert_allclose(nnx.jit(parts)(model, ids), hidden, **F32)
+
+
+def test_the_program_does_not_grow_with_depth():
+    def program(num_layers):
+        config = DecoderConfig.tiny(num_layers=num_layers)
+        shapes = nnx.eval_shape(lambda: Decoder(config, key=jax.random.key(0)))
+        graph, state = nnx.split(shapes)
+        loss = lambda state, ids: nnx.merge(graph, state)(ids).sum()
+        ids = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+        grad = jax.jit(jax.grad(loss, allow_int=True))
+        return len(grad.lower(state, ids).as_text().splitlines())
+
+    assert program(12) == program(3)
+
+
+def test_bfloat16_weights_stay_bfloat16_and_adapters_float32(ids):
+    model = Decoder(TINY, key=jax.random.key(0), dtype=jnp.bfloat16)
+    exact = Decoder(TINY, key=jax.random.key(0))
+    assert run(model, ids).dtype == jnp.bfloat16
+    assert {w.dtype for w in jax.tree.leaves(nnx.state(model, nnx.LoRAParam))} == {
+        jnp.dtype("float32")
+    }
+    # Eight bits of mantissa through two layers: some percent of the spread.
+    spread = float(jnp.std(run(exact, ids)))
+    np.testing.assert_allclose(run(model, ids), run(exact, ids), atol=0.1 * spread)
+
+
+def test_lora_is_the_formula_and_starts_at_zero():
+    lora = LoraConfig(r=3, alpha=12.0)
+    layer = LoRALinear(5, 4, lora, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (6, 5))
+    w, a = layer.kernel[...], layer.lora_a[...]
+    np.testing.assert_allclose(layer(x), x @ w, **F32)
+    assert float(jnp.max(jnp.abs(a))) <= 5**-0.5
+    assert float(jnp.max(jnp.abs(a))) > 0.5 * 5**-0.5
+    b = jax.random.normal(jax.random.key(2), (3, 4))
+    layer.lora_b = nnx.LoRAParam(b)
+    np.testing.assert_allclose(layer(x), x @ w + (12 / 3) * (x @ a @ b), **F32)
+
+
+def test_lora_goes_where_it_is_told():
+    lora = LoraConfig(targets=("v_proj", "down_proj"))
+    model = Decoder(TINY, lora, key=jax.random.key(0))
+    paths = {path[-2] for path, _ in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam))}
+    assert paths == {"v_proj", "down_proj"}
+    assert lora == LoraConfig(targets=("down_proj", "v_proj"))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "named"),
+    [
+        ({"r": 0}, "r must be at least 1, got 0"),
+        ({"targets": ("q_proj", "lm_head")}, "got lm_head"),
+        ({"targets": ()}, "got none"),
+    ],
+)
+def test_lora_refuses(kwargs, named):
+    with pytest.raises(InputError, match=named):
+        LoraConfig(**kwargs)

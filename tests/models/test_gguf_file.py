@@ -1,0 +1,71 @@
+import gguf
+import numpy as np
+import pytest
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.gguf_file import open_gguf, unpermute
+
+Kind = gguf.GGMLQuantizationType
+
+
+def write_blocks(path, blocks: np.ndarray, kind: Kind):
+    out = gguf.GGUFWriter(path, "llama")
+    out.add_tensor("w", blocks, raw_dtype=kind)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    return open_gguf(path)
+
+
+def random_blocks(rows: int, per_row: int, num_halves: int, num_bytes: int):
+    """Blocks of some float16 numbers and then bytes, as GGUF stores them."""
+    rng = np.random.default_rng(0)
+    halves = rng.normal(size=(rows, per_row, num_halves)).astype(np.float16)
+    data = rng.integers(0, 256, size=(rows, per_row, num_bytes)).astype(np.uint8)
+    blocks = np.concatenate([halves.view(np.uint8), data], axis=-1)
+    return blocks.reshape(rows, -1), halves.astype(np.float32), data
+
+
+def test_q8_0_is_scale_times_signed_byte(tmp_path):
+    blocks, halves, data = random_blocks(3, 2, 1, 32)
+    file = write_blocks(tmp_path / "w.gguf", blocks, Kind.Q8_0)
+    expected = (halves * data.view(np.int8)).reshape(3, 64)
+    np.testing.assert_array_equal(file.read("w"), expected)
+    assert file.shape("w") == (3, 64)
+
+
+def test_q4_1_is_scale_times_nibble_plus_minimum(tmp_path):
+    blocks, halves, data = random_blocks(3, 2, 2, 16)
+    file = write_blocks(tmp_path / "w.gguf", blocks, Kind.Q4_1)
+    # The low nibbles are the first sixteen weights of a block, the high the others.
+    nibbles = np.concatenate([data & 15, data >> 4], axis=-1).astype(np.float32)
+    expected = (halves[..., :1] * nibbles + halves[..., 1:]).reshape(3, 64)
+    np.testing.assert_array_equal(file.read("w"), expected)
+    library = gguf.quants.dequantize(blocks, Kind.Q4_1)
+    np.testing.assert_array_equal(file.read("w"), library)
+
+
+def test_a_quantisation_without_a_formula_is_named(tmp_path):
+    file = write_blocks(tmp_path / "w.gguf", np.zeros((2, 64), np.int32), Kind.I32)
+    with pytest.raises(InputError, match="tensor w is stored as I32"):
+        file.read("w")
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = tmp_path / "w.gguf"
+    assert write_blocks(path, np.ones((2, 3), np.float32), Kind.F32).shape("w") == (
+        2,
+        3,
+    )
+    assert write_blocks(path, np.ones((4, 3), np.float32), Kind.F32).shape("w") == (
+        4,
+        3,
+    )
+
+
+def test_unpermute_inverts_llama_cpps_interleaving():
+    rows = np.arange(2 * 6 * 3).reshape(12, 3)
+    # head h, half s, pair p  ->  head h, pair p, half s
+    order = [h * 6 + s * 3 + p for h in range(2) for p in range(3) for s in range(2)]
+    np.testing.assert_array_equal(unpermute(rows[order], 2), rows)

@@ -1,0 +1,66 @@
+"""The dumbest correct code for each number: loops, enumeration, generic solvers."""
+
+from itertools import combinations
+
+import numpy as np
+import ot
+from scipy.optimize import linprog
+
+
+def cost_matrix(x, y, g=None, lambda_=0.0) -> np.ndarray:
+    """C_ij = D_ij / max(D) - lambda g_i / max(g), entry by entry in float64."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    d = np.array([[np.sqrt(((xi - yj) ** 2).sum()) for yj in y] for xi in x])
+    reward = np.zeros(len(x)) if g is None else lambda_ * np.asarray(g) / np.max(g)
+    return d / d.max() - reward[:, None]
+
+
+def transport(cost) -> float:
+    """OT between uniform measures as a linear programme, by a generic solver."""
+    n, m = cost.shape
+    rows = np.kron(np.eye(n), np.ones(m))
+    columns = np.kron(np.ones(n), np.eye(m))
+    result = linprog(
+        cost.ravel(),
+        A_eq=np.concatenate([rows, columns]),
+        b_eq=np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)]),
+    )
+    return result.fun
+
+
+def poo(cost, indices) -> float:
+    """POO of a subset by POT."""
+    rows = cost[np.asarray(indices)]
+    n, m = rows.shape
+    return ot.emd2(np.full(n, 1 / n), np.full(m, 1 / m), rows, numItermax=10**7)
+
+
+def best_poo(cost, budget) -> float:
+    """The least POO over all subsets, by enumeration."""
+    return min(poo(cost, s) for s in combinations(range(len(cost)), budget))
+
+
+def greedy(cost, budget) -> list[int]:
+    """The textbook double loop: n times over all rows, the first of the best wins."""
+    nearest, chosen = np.ones(cost.shape[1]), []
+    for _ in range(budget):
+        best, best_gain = None, -np.inf
+        for row in range(len(cost)):
+            gain = np.maximum(nearest - cost[row], 0).sum()
+            if row not in chosen and gain > best_gain:
+                best, best_gain = row, gain
+        chosen.append(best)
+        nearest = np.minimum(nearest, cost[best])
+    return chosen
+
+
+def relaxed_poo(cost, budget) -> float:
+    """min <P, C> with row masses in [0, 1/n], by a generic solver."""
+    n_train, n_valid = cost.shape
+    return linprog(
+        cost.ravel(),
+        A_ub=np.kron(np.eye(n_train), np.ones(n_valid)),
+        b_ub=np.full(n_train, 1 / budget),
+        A_eq=np.kron(np.ones(n_train), np.eye(n_valid)),
+        b_eq=np.full(n_valid, 1 / n_valid),
+    ).fun

@@ -1,0 +1,118 @@
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import instance
+from scipy.optimize import linear_sum_assignment
+
+from goracs_jax.cost import exact_cost
+from goracs_jax.errors import InputError
+from goracs_jax.selection import group_exchange as module
+from goracs_jax.selection.group_exchange import assign, group_exchange, slot_candidates
+from goracs_jax.selection.problem import Problem
+from goracs_jax.transport import exact, sinkhorn
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_train=st.sampled_from([5, 30]),
+    n_valid=st.sampled_from([3, 12]),
+    budget=st.integers(1, 5),
+    seed=st.integers(0, 10**6),
+    lambda_=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_never_raises_poo(n_train, n_valid, budget, seed, lambda_):
+    case = instance(n_train, n_valid, seed=seed, lambda_=lambda_)
+    start = np.random.default_rng(seed).choice(n_train, budget, replace=False)
+    rows, trace, converged = group_exchange(Problem(case.cost), start)
+    assert converged
+    assert len(set(rows)) == budget
+    descent = [step.objective for step in trace]
+    assert (np.diff(descent) < 0).all()
+    cost = exact_cost(case.cost, np.arange(n_train))
+    # POT twice, in float64.
+    assert descent[0] == pytest.approx(oracles.poo(cost, start), abs=1e-9)
+    assert descent[-1] == pytest.approx(oracles.poo(cost, rows), abs=1e-9)
+
+
+def test_one_slot_finds_the_optimum():
+    case = instance(50, 20, seed=3)
+    rows, _, _ = group_exchange(Problem(case.cost), np.array([7]))
+    cost = exact_cost(case.cost, np.arange(50))
+    assert rows.tolist() == [cost.mean(1).argmin()]
+
+
+def test_sinkhorn_plans_lead_close_to_exact_ones():
+    case = instance(60, 40, seed=4)
+    start = np.arange(8)
+    by_sinkhorn, trace, _ = group_exchange(Problem(case.cost, sinkhorn), start)
+    cost = exact_cost(case.cost, np.arange(60))
+    found = oracles.poo(cost, by_sinkhorn)
+    assert found < oracles.poo(cost, start)
+    # epsilon log(n) with epsilon = 1e-3 (max C - min C) of the subset's rows.
+    assert (
+        0
+        <= trace[-1].objective - found + 1e-6
+        <= 1e-3 * np.ptp(cost) * np.log(8) + 4e-3
+    )
+
+
+def test_candidates_are_the_cheapest_rows(monkeypatch):
+    case = instance(50, 20, seed=5)
+    monkeypatch.setattr("goracs_jax.cost.BLOCK_ENTRIES", 7 * 20)
+    plan = exact(exact_cost(case.cost, np.arange(6))).plan
+    q = plan @ exact_cost(case.cost, np.arange(50)).T
+    value, rows = slot_candidates(case.cost, jnp.asarray(plan, jnp.float32), 9)
+    np.testing.assert_allclose(value, np.sort(q, 1)[:, :9], atol=1e-6)  # float32
+    np.testing.assert_allclose(
+        np.take_along_axis(q, np.asarray(rows), 1), value, atol=1e-6
+    )
+    assert all(len(set(row)) == 9 for row in np.asarray(rows).tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assignment_is_the_hungarian_one(seed):
+    rng = np.random.default_rng(seed)
+    slots, n_train = 6, 15
+    q = rng.normal(size=(slots, n_train))
+    current = rng.choice(n_train, slots, replace=False)
+    # With n candidates a slot nothing is lost.
+    candidates = np.argsort(q, 1)[:, :slots]
+    value = np.take_along_axis(q, candidates, 1)
+    rows = assign(value, candidates, q[np.arange(slots), current], current)
+    assert len(set(rows)) == slots
+    best = q[linear_sum_assignment(q)].sum()
+    assert q[np.arange(slots), rows].sum() == pytest.approx(best, abs=1e-12)
+
+
+def test_scarce_candidates_leave_the_current_row():
+    # Both slots want row 5 and nothing else: one of them keeps what it has.
+    value, candidates = np.array([[0.0], [0.0]]), np.array([[5], [5]])
+    rows = assign(value, candidates, np.array([3.0, 1.0]), np.array([0, 1]))
+    assert rows.tolist() == [5, 1]
+
+
+def test_stops_at_the_round_limit():
+    case = instance(200, 50, seed=6)
+    _, trace, converged = group_exchange(
+        Problem(case.cost), np.arange(20), max_rounds=1
+    )
+    assert len(trace) == 2
+    assert not converged
+
+
+def test_refuses_an_unconverged_plan():
+    case = instance(30, 20, seed=7)
+    tired = lambda cost: sinkhorn(cost, max_iterations=220, threshold=1e-9)
+    with pytest.raises(InputError, match=r"Sinkhorn stopped with a marginal error of"):
+        group_exchange(Problem(case.cost, tired), np.arange(5))
+
+
+def test_second_round_compiles_nothing():
+    case = instance(64, 16, seed=8)
+    group_exchange(Problem(case.cost), np.arange(4))
+    compiled = module.slot_candidates._cache_size()
+    group_exchange(Problem(case.cost), np.arange(10, 14))
+    assert module.slot_candidates._cache_size() == compiled

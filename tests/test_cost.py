@@ -1,0 +1,93 @@
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from instances import instance
+
+from goracs_jax import cost as cost_module
+from goracs_jax.cost import (
+    cost_rows,
+    exact_cost,
+    fold_rows,
+    make_cost,
+    nearest_distances,
+)
+from goracs_jax.errors import InputError
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5])
+def test_cost_is_its_definition(lambda_):
+    case = instance(30, 20, seed=0, lambda_=lambda_)
+    expected = oracles.cost_matrix(case.x, case.y, case.g, lambda_)
+    rows = np.arange(30)
+    # max(D) is found in float32: relative error 6e-8 times a few operations.
+    np.testing.assert_allclose(exact_cost(case.cost, rows), expected, atol=1e-6)
+    # float32 throughout: the square root doubles the digits lost to cancellation.
+    np.testing.assert_allclose(cost_rows(case.cost, rows), expected, atol=1e-5)
+
+
+def test_exact_cost_has_no_cancellation():
+    x = np.full((2, 8), 1000.0, np.float32)
+    x[1] += 0.125
+    cost = make_cost(x, x)
+    # float64 keeps 1e-16 * 8e6 of a squared distance of 0.125, if rows are centred.
+    np.testing.assert_allclose(
+        exact_cost(cost, np.array([0, 1])), 1 - np.eye(2), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 30, 100])
+def test_blocks_see_every_row_once(monkeypatch, block):
+    case = instance(30, 20, seed=1)
+    monkeypatch.setattr(cost_module, "BLOCK_ENTRIES", block * 20)
+
+    def step(carry, seen):
+        count, matrix = carry
+        return count.at[seen.rows].add(seen.fresh), matrix.at[seen.rows].set(seen.cost)
+
+    init = (jnp.zeros(30, int), jnp.zeros((30, 20)))
+    count, matrix = fold_rows(case.cost, init, step)
+    assert (count == 1).all()
+    # The same float32 operations, in matrix products of other shapes.
+    np.testing.assert_allclose(matrix, cost_rows(case.cost, np.arange(30)), atol=1e-6)
+
+
+def test_nearest_distances():
+    case = instance(30, 20, seed=2)
+    d = np.linalg.norm(case.x[:, None].astype(float) - case.y[None], axis=2)
+    np.testing.assert_allclose(nearest_distances(case.cost), d.min(1), rtol=1e-4)
+
+
+def test_coinciding_points_cost_nothing():
+    x = np.ones((3, 2), np.float32)
+    assert (exact_cost(make_cost(x, x), np.arange(3)) == 0).all()
+
+
+X = np.eye(3, dtype=np.float32)
+NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((NAN, X), r"training embeddings have 2 rows with NaN.*first is row 1"),
+        ((X, NAN), r"validation embeddings have 2 rows with NaN.*first is row 1"),
+        (
+            (X, X[:, :2]),
+            r"training embeddings have 3 dimensions, validation.*2.*same model",
+        ),
+        ((X[0], X), r"training embeddings must be a matrix .*shape \[3\]"),
+        ((X, X[:0]), r"validation embeddings must be a matrix .*shape \[0, 3\]"),
+        ((X.astype(int), X), r"floats with at least one row, got shape .* of int64"),
+        ((X, X, np.ones(2), 0.1), r"gradient norms have shape \[2\].*3 rows"),
+        ((X, X, np.array([1, -1, 1.0]), 0.1), r"1 gradient norms are negative.*row 1"),
+        ((X, X, np.array([1, 1, np.nan]), 0.1), r"NaN or infinite, the first at row 2"),
+        ((X, X, np.zeros(3), 0.1), r"all gradient norms are zero.*set lambda to 0"),
+        ((X, X, None, 0.1), r"lambda 0.1 needs gradient norms"),
+        ((X, X, np.ones(3), -0.1), r"lambda must be finite and at least 0, got -0.1"),
+        ((X, X, np.ones(3), np.nan), r"lambda must be finite"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(InputError, match=message):
+        make_cost(*arguments)

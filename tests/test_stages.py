@@ -1,0 +1,148 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from goracs_jax import stages
+from goracs_jax.errors import InputError
+from goracs_jax.stages import Stage, atomic, prepare_folder, run_stage
+from goracs_jax.tokens import make_batches, map_batches, ragged
+
+TOKENS = ragged([[i] * (5 + 7 * i % 30) for i in range(50)])
+BATCHES = make_batches(TOKENS, tokens_per_batch=64)
+
+
+def sums(ids, labels):
+    return jnp.where(ids >= 0, ids, 0).sum(1)
+
+
+def stage(calls, setting=1):
+    def compute(mapper):
+        def fn(ids, labels):
+            calls.append(ids.shape)
+            return sums(ids, labels)
+
+        return {"sums": mapper(fn, BATCHES)}
+
+    return Stage("sums", {"setting": setting}, compute)
+
+
+def test_same_as_the_plain_mapper(tmp_path):
+    result = run_stage(tmp_path, stage([]))
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
+def test_finished_stage_is_read_back(tmp_path):
+    first = run_stage(tmp_path, stage([]))
+    calls = []
+    again = run_stage(tmp_path, stage(calls))
+    assert not calls
+    assert again.seconds == first.seconds
+    np.testing.assert_array_equal(again.arrays["sums"], first.arrays["sums"])
+
+
+def test_other_settings_are_computed_apart(tmp_path):
+    run_stage(tmp_path, stage([], setting=1))
+    calls = []
+    run_stage(tmp_path, stage(calls, setting=2))
+    assert len(calls) == len(BATCHES)
+    calls.clear()
+    run_stage(tmp_path, stage(calls, setting=1))
+    assert not calls
+
+
+def test_lost_array_is_computed_again(tmp_path):
+    run_stage(tmp_path, stage([]))
+    (stage([]).home(tmp_path) / "sums.npy").unlink()
+    assert not stage([]).is_done(tmp_path)
+    calls = []
+    run_stage(tmp_path, stage(calls))
+    assert len(calls) == len(BATCHES)
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 5, len(BATCHES) - 1])
+def test_goes_on_after_the_last_part(tmp_path, monkeypatch, fails_at):
+    monkeypatch.setattr(stages, "PART_SECONDS", 0.0)
+    calls = []
+
+    def failing(mapper):
+        def fn(ids, labels):
+            if len(calls) == fails_at:
+                raise KeyboardInterrupt
+            calls.append(ids.shape)
+            return sums(ids, labels)
+
+        return {"sums": mapper(fn, BATCHES)}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, stage([])._replace(compute=failing))
+    rest = []
+    result = run_stage(tmp_path, stage(rest))
+    assert len(rest) == len(BATCHES) - fails_at
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from goracs_jax import stages
+import test_stages
+stages.PART_SECONDS = 0.0
+count = 0
+def compute(mapper):
+    def fn(ids, labels):
+        global count
+        count += 1
+        if count == {kill_at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return test_stages.sums(ids, labels)
+    return {{"sums": mapper(fn, test_stages.BATCHES)}}
+stages.run_stage(Path({folder!r}), test_stages.stage([])._replace(compute=compute))
+"""
+
+
+def test_sigkill_leaves_what_was_finished(tmp_path):
+    tests = os.path.dirname(__file__)
+    code = textwrap.dedent(KILLED).format(tests=tests, folder=str(tmp_path), kill_at=4)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL
+    calls = []
+    result = run_stage(tmp_path, stage(calls))
+    assert len(calls) == len(BATCHES) - 3
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+    home = stage([]).home(tmp_path)
+    assert sorted(path.name for path in home.iterdir()) == ["done.json", "sums.npy"]
+    assert json.loads((home / "done.json").read_text())["inputs"] == {"setting": 1}
+
+
+def test_atomic_leaves_nothing_half_written(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(TypeError), atomic(path) as file:
+        file.write(b"half", "no such argument")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_space(tmp_path):
+    with pytest.raises(
+        InputError, match=r"MiB are needed and .* MiB are free: make room"
+    ):
+        prepare_folder(tmp_path, 1 << 60)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(
+        InputError, match=r"out cannot be written \(.*\): choose another"
+    ):
+        prepare_folder(tmp_path / "out", 0)

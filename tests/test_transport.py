@@ -1,0 +1,59 @@
+import numpy as np
+import oracles
+import pytest
+from instances import instance
+
+from goracs_jax.cost import exact_cost
+from goracs_jax.errors import InputError
+from goracs_jax.transport import exact, sinkhorn
+
+SHAPES = [(1, 1), (1, 7), (7, 1), (6, 9), (9, 6), (8, 8)]
+
+
+def random_cost(n, m, seed=0):
+    return exact_cost(instance(n, m, seed=seed).cost, np.arange(n))
+
+
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+def test_exact_is_the_linear_programme(n, m):
+    cost = random_cost(n, m)
+    solved = exact(cost)
+    # linprog (HiGHS) stops at 1e-7 primal and dual infeasibility.
+    assert solved.value == pytest.approx(oracles.transport(cost), abs=1e-6)
+    # Complementary slackness, in float64.
+    slack = cost - solved.f[:, None] - solved.g[None, :]
+    assert slack.min() > -1e-12
+    assert abs(slack[solved.plan > 0]).max() < 1e-12
+    assert solved.marginal_error < 1e-12
+    assert (solved.plan > 0).sum() <= n + m - 1
+
+
+def test_exact_takes_other_marginals():
+    solved = exact(np.array([[0.0, 2.0]]), np.array([1.0]), np.array([0.25, 0.75]))
+    assert solved.value == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("relative_epsilon", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+def test_sinkhorn_is_within_its_bound(n, m, relative_epsilon):
+    cost = random_cost(n, m)
+    spread = np.ptp(cost)
+    epsilon = relative_epsilon * max(spread, 1.0)
+    solved = sinkhorn(cost, epsilon=epsilon)
+    assert solved.converged
+    np.testing.assert_allclose(solved.plan.sum(1), 1 / n, atol=1e-12)  # rounded
+    np.testing.assert_allclose(solved.plan.sum(0), 1 / m, atol=1e-12)
+    bound = epsilon * np.log(min(n, m)) + 2 * solved.marginal_error * spread
+    excess = solved.value - oracles.transport(cost)
+    assert -1e-6 <= excess <= bound + 1e-6  # 1e-6: float32 entries of C
+
+
+def test_sinkhorn_says_when_it_has_not_converged():
+    solved = sinkhorn(random_cost(30, 40), max_iterations=220, threshold=1e-9)
+    assert not solved.converged
+    assert solved.marginal_error > 1e-9
+
+
+def test_sinkhorn_refuses_an_epsilon_below_float32():
+    with pytest.raises(InputError, match=r"epsilon 1\.0e-09 is too small for float32"):
+        sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]]), epsilon=1e-9)
