@@ -31,7 +31,7 @@ parity: $(VENV)/installed-parity
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 notebooks: $(VENV)/installed-dev

@@ -1,15 +1,16 @@
 """The picture and the table of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from goracs_jax.stages import atomic
+from goracs_jax.files import atomic
+from goracs_jax.selection.problem import Selection
 
 # Points drawn of each cloud: more only make the picture slow and grey.
 DRAWN = 5_000
@@ -20,7 +21,7 @@ class Row(NamedTuple):
 
     method: str
     objective: float  # POO, exact, in the units of C
-    lower_bound: float
+    lower_bound: float  # minus infinity where none was computed
     mean_distance: float  # of a validation point to its nearest selected row
     mean_grad_norm: float
     seconds: float
@@ -76,11 +77,7 @@ def draw(
     train: Float[np.ndarray, "train dim"],
     valid: Float[np.ndarray, "valid dim"],
     grad_norms: Float[np.ndarray, " train"] | None,
-    indices: Int[np.ndarray, " budget"],
-    descent: Float[np.ndarray, " steps"],
-    lower_bound: float,
-    random_objective: float,
-    method: str,
+    chosen: Mapping[str, Selection],
 ) -> None:
     """Write the picture of a selection: the clouds, the descent of POO, the norms.
 
@@ -89,12 +86,11 @@ def draw(
         train: x_i.
         valid: y_j.
         grad_norms: g_i, or None where lambda is 0.
-        indices: The coreset.
-        descent: POO after the start and after each round.
-        lower_bound: Of POO; minus infinity is left out.
-        random_objective: POO of a random subset of the same size.
-        method: What the coreset is called.
+        chosen: Selections by method: the coreset first, then what it is compared with.
     """
+    (method, coreset), *others = chosen.items()
+    indices = coreset.indices
+    descent = [step.objective for step in coreset.trace]
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     clouds, steps, norms = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
 
@@ -123,10 +119,12 @@ def draw(
     clouds.legend(loc="best", framealpha=0.9)
 
     rounds = np.arange(len(descent))
-    steps.axhline(random_objective, c="#8a8f99", ls="--", label="random subset")
+    for (name, other), style in zip(others, ("--", "-."), strict=False):
+        steps.axhline(other.objective, c="#8a8f99", ls=style, label=f"{name} subset")
     steps.plot(rounds, descent, "o-", c="#d1442f", label=method)
-    if np.isfinite(lower_bound):
-        steps.axhline(lower_bound, c="#3a7d44", ls=":", label="no subset can be below")
+    if np.isfinite(coreset.lower_bound):
+        floor = {"c": "#3a7d44", "ls": ":", "label": "no subset can be below"}
+        steps.axhline(coreset.lower_bound, **floor)
     for x, y in zip(rounds, descent, strict=True):
         steps.annotate(
             f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8

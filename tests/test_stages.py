@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from goracs_jax import stages
-from goracs_jax.errors import InputError
-from goracs_jax.stages import Stage, atomic, prepare_folder, run_stage
+from goracs_jax.stages import Stage, run_stage
 from goracs_jax.tokens import make_batches, map_batches, ragged
 
 TOKENS = ragged([[i] * (5 + 7 * i % 30) for i in range(50)])
@@ -122,27 +121,3 @@ def test_sigkill_leaves_what_was_finished(tmp_path):
     home = stage([]).home(tmp_path)
     assert sorted(path.name for path in home.iterdir()) == ["done.json", "sums.npy"]
     assert json.loads((home / "done.json").read_text())["inputs"] == {"setting": 1}
-
-
-def test_atomic_leaves_nothing_half_written(tmp_path):
-    path = tmp_path / "x"
-    path.write_text("old")
-    with pytest.raises(TypeError), atomic(path) as file:
-        file.write(b"half", "no such argument")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_no_space(tmp_path):
-    with pytest.raises(
-        InputError, match=r"MiB are needed and .* MiB are free: make room"
-    ):
-        prepare_folder(tmp_path, 1 << 60)
-
-
-def test_a_file_where_the_folder_should_be(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(
-        InputError, match=r"out cannot be written \(.*\): choose another"
-    ):
-        prepare_folder(tmp_path / "out", 0)

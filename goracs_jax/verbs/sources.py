@@ -1,0 +1,95 @@
+"""What `goracs select` selects from: stages that make x, y, g, or given arrays."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from goracs_jax.cost import make_cost
+from goracs_jax.data.examples import check_duplicates
+from goracs_jax.errors import InputError
+from goracs_jax.files import hash_files
+from goracs_jax.selection.problem import check_budget
+from goracs_jax.settings import Select
+from goracs_jax.stages import Arrays, Stage
+from goracs_jax.verbs.inputs import (
+    Pool,
+    embed_stage,
+    load_array,
+    norms_stage,
+    open_encoder,
+    open_llm,
+    read_pool,
+)
+
+DEFAULT_LAMBDA = 0.1
+
+
+class Source(NamedTuple):
+    """Two sets of embeddings and, for lambda > 0, gradient norms, by their symbols."""
+
+    stages: dict[str, Stage]  # of x, y, g that are to be computed
+    arrays: Arrays  # those that were given
+    identity: Mapping[str, Any]  # hashes of all that x, y and g depend on
+    n_train: int
+    n_valid: int
+    lambda_: float
+    pool: Pool | None  # the training examples, where there are texts
+
+
+def from_arrays(settings: Select) -> Source:
+    """Embeddings and norms from .npy files, checked."""
+    if settings.train_embeddings is None or settings.valid_embeddings is None:
+        raise InputError("give --train-embeddings and --valid-embeddings together.")
+    paths = {"x": settings.train_embeddings, "y": settings.valid_embeddings}
+    if settings.grad_norms:
+        paths["g"] = settings.grad_norms
+    what = {"x": "training embeddings", "y": "validation embeddings", "g": "norms"}
+    arrays = {symbol: load_array(path, what[symbol]) for symbol, path in paths.items()}
+    default = DEFAULT_LAMBDA if settings.grad_norms else 0.0
+    lambda_ = default if settings.lambda_ is None else settings.lambda_
+    # Made for its checks alone, before anything is written.
+    n_train, n_valid = make_cost(
+        arrays["x"], arrays["y"], arrays.get("g"), lambda_
+    ).shape
+    pool = read_pool(settings.train) if settings.train else None
+    if pool and len(pool.examples) != n_train:
+        raise InputError(
+            f"{settings.train} has {len(pool.examples)} examples, "
+            f"{settings.train_embeddings} {n_train} rows: they must match."
+        )
+    identity = {symbol: hash_files(path) for symbol, path in paths.items()}
+    return Source({}, arrays, identity, n_train, n_valid, lambda_, pool)
+
+
+def from_texts(settings: Select) -> Source:
+    """Stages that embed two files of examples and take gradient norms of the first."""
+    if settings.train is None or settings.valid is None:
+        raise InputError(
+            "nothing to select from: give --train and --valid, or --train-embeddings "
+            "and --valid-embeddings."
+        )
+    lambda_ = DEFAULT_LAMBDA if settings.lambda_ is None else settings.lambda_
+    train, valid = read_pool(settings.train), read_pool(settings.valid)
+    if settings.duplicates == "refuse":
+        check_duplicates(train.examples)
+    # What can be known is checked before a large model is hashed.
+    check_budget(len(train.examples), settings.budget)
+    stages = {}
+    if settings.model:
+        llm = open_llm(settings.model, settings.adapter, settings.seed)
+        embedder = open_encoder(settings.encoder) if settings.encoder else llm
+        if lambda_ > 0:
+            stages["g"] = norms_stage(train, llm, "last_v_lora_b", settings.labels)
+    elif settings.encoder and lambda_ == 0:
+        embedder = open_encoder(settings.encoder)
+    else:
+        raise InputError(
+            "--model is missing: it gives gradient norms (not needed with --lambda 0) "
+            "and, without --encoder, embeddings."
+        )
+    stages |= {
+        "x": embed_stage("training embeddings", train, embedder, settings.labels),
+        "y": embed_stage("validation embeddings", valid, embedder, settings.labels),
+    }
+    identity = {symbol: stage.inputs for symbol, stage in stages.items()}
+    n_train, n_valid = len(train.examples), len(valid.examples)
+    return Source(stages, {}, identity, n_train, n_valid, lambda_, train)

@@ -1,0 +1,111 @@
+import jax
+import numpy as np
+import peft
+import pytest
+import torch
+from flax import nnx
+
+from goracs_jax.gradients import gradient_norms
+from goracs_jax.models import load_adapter, load_decoder, read_lora_config
+from goracs_jax.tokens import NOT_SCORED, ragged
+
+# PEFT and transformers warn each other of names that will change.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+run = nnx.jit(lambda model, ids: model(ids))
+EVERYWHERE = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
+
+
+def with_adapter(base, tmp_path, targets, r=5):
+    """A PEFT model whose B is not zero, and the folder that PEFT writes."""
+    config = peft.LoraConfig(
+        r=r, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    model = peft.get_peft_model(base, config).eval()
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    folder = tmp_path / "adapter"
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def load(base_path, adapter):
+    lora = read_lora_config(adapter)
+    model = load_decoder(base_path, lora=lora, key=jax.random.key(0))
+    return load_adapter(model, adapter)
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], EVERYWHERE])
+def test_adapter_logits(save_llama, tmp_path, targets):
+    base, folder = save_llama()
+    theirs, adapter = with_adapter(base, tmp_path, targets)
+    ids = np.random.default_rng(0).integers(0, 96, (2, 30))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits.numpy()
+        with theirs.disable_adapter():
+            plain = theirs(torch.tensor(ids)).logits.numpy()
+    assert np.abs(expected - plain).max() > 0.1
+    # float32 through three layers, logits of size ten.
+    ours = run(load(folder, adapter), ids)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def examples(vocab_size, lengths, answer_only):
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(0, vocab_size, n) for n in lengths]
+    labels = [
+        np.where(np.arange(len(row)) < len(row) // 2, NOT_SCORED, row)
+        if answer_only
+        else row
+        for row in ids
+    ]
+    return ids, labels
+
+
+def torch_norms(model, ids, labels, which):
+    """One example at a time through transformers' own loss and torch's autograd."""
+    layers = model.config.num_hidden_layers
+    last_v_b = f"layers.{layers - 1}.self_attn.v_proj.lora_B"
+    for name, weight in model.named_parameters():
+        chosen = last_v_b in name if which == "last_v_lora_b" else "lora_" in name
+        weight.requires_grad_(chosen)
+    chosen = [w for w in model.parameters() if w.requires_grad]
+    assert len(chosen) == (1 if which == "last_v_lora_b" else 4 * layers)
+    norms = []
+    for row, label in zip(ids, labels, strict=True):
+        one = lambda x: torch.tensor(x, dtype=torch.long)[None]
+        loss = model(one(row), labels=one(label)).loss
+        gradients = torch.autograd.grad(loss, chosen)
+        norms.append(torch.sqrt(sum((g**2).sum() for g in gradients)).item())
+    return norms
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+@pytest.mark.parametrize("answer_only", [False, True])
+def test_gradient_norms(save_llama, tmp_path, which, answer_only):
+    base, folder = save_llama()
+    theirs, adapter = with_adapter(base, tmp_path, ["q_proj", "v_proj"])
+    ids, labels = examples(96, (5, 40, 17, 40, 2, 33), answer_only)
+    expected = torch_norms(theirs, ids, labels, which)
+    ours = gradient_norms(
+        load(folder, adapter), ragged(ids, labels), which=which, tokens_per_batch=96
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+def test_smollm2_gradient_norms(smollm2, tmp_path, which):
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(
+        smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32
+    )
+    theirs, adapter = with_adapter(base, tmp_path, ["q_proj", "v_proj"], r=8)
+    ids, labels = examples(49152, (20, 61, 33), answer_only=False)
+    expected = torch_norms(theirs, ids, labels, which)
+    ours = gradient_norms(
+        load(smollm2, adapter), ragged(ids, labels), which=which, tokens_per_batch=192
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
