@@ -145,8 +145,8 @@ def _check(example: Example) -> None:
                 f"{place}: key {key!r} is missing: every record needs "
                 "instruction and output."
             )
-    for key, text in zip(TEXT_KEYS, example.texts, strict=True):
-        if not isinstance(text, str):
+    for key in TEXT_KEYS:
+        if not isinstance(text := record.get(key, ""), str):
             raise InputError(f"{place}: {key!r} must be a string, got {text!r:.40}.")
     instruction, input_, output = example.texts
     if not (instruction + input_).strip():

@@ -9,13 +9,6 @@ import numpy as np
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, digest, hash_files, prepare_folder
 from goracs_jax.settings import Embed, Grads
-    Stage,
-    atomic,
-    digest,
-    hash_files,
-    prepare_folder,
-    run_stage,
-)
 from goracs_jax.stages import Stage, run_stage
 from goracs_jax.verbs.inputs import (
     embed_stage,

@@ -27,7 +27,8 @@ def with_adapter(base, tmp_path, targets, r=5):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     folder = tmp_path / "adapter"
-    model.save_pretrained(folder)
+    # Otherwise PEFT asks the hub whether the vocabulary was changed.
+    model.save_pretrained(folder, save_embedding_layers=False)
     return model, folder
 
 
@@ -61,7 +62,7 @@ def examples(vocab_size, lengths, answer_only):
         else row
         for row in ids
     ]
-    return ids, labels
+    return [row.tolist() for row in ids], [row.tolist() for row in labels]
 
 
 def torch_norms(model, ids, labels, which):
