@@ -9,5 +9,6 @@ from goracs_jax.models.lora import LoraConfig as LoraConfig
 from goracs_jax.models.lora import LoRALinear as LoRALinear
 from goracs_jax.models.peft import load_adapter as load_adapter
 from goracs_jax.models.peft import read_lora_config as read_lora_config
+from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 from goracs_jax.models.weights import load_decoder as load_decoder
 from goracs_jax.models.weights import load_encoder as load_encoder

@@ -75,6 +75,8 @@ class DecoderConfig:
         field.only("attention_bias", {False}, default=False)
         field.only("mlp_bias", {False}, default=False)
         num_heads = field("num_attention_heads", int)
+        num_kv_heads = field("num_key_value_heads", int, default=num_heads)
+        field.divides("num_key_value_heads", num_kv_heads, num_heads)
         hidden_size = field("hidden_size", int)
         return cls(
             vocab_size=field("vocab_size", int),
@@ -82,7 +84,7 @@ class DecoderConfig:
             intermediate_size=field("intermediate_size", int),
             num_layers=field("num_hidden_layers", int),
             num_heads=num_heads,
-            num_kv_heads=field("num_key_value_heads", int, default=num_heads),
+            num_kv_heads=num_kv_heads,
             head_dim=field("head_dim", int, default=hidden_size // num_heads),
             max_positions=field("max_position_embeddings", int),
             rope_theta=_rope_theta(raw, where),
@@ -114,6 +116,8 @@ class DecoderConfig:
         field.only("llama.rope.scaling.type", {"none"}, default="none")
         field.only("llama.expert_count", {0}, default=0)
         num_heads = field("llama.attention.head_count", int)
+        num_kv_heads = field("llama.attention.head_count_kv", int, default=num_heads)
+        field.divides("llama.attention.head_count_kv", num_kv_heads, num_heads)
         hidden_size = field("llama.embedding_length", int)
         head_dim = field(
             "llama.attention.key_length", int, default=hidden_size // num_heads
@@ -125,7 +129,7 @@ class DecoderConfig:
             intermediate_size=field("llama.feed_forward_length", int),
             num_layers=field("llama.block_count", int),
             num_heads=num_heads,
-            num_kv_heads=field("llama.attention.head_count_kv", int, default=num_heads),
+            num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             max_positions=field("llama.context_length", int),
             rope_theta=field("llama.rope.freq_base", float, default=10000.0),
@@ -241,6 +245,13 @@ class _Fields:
                 f"{self.where}: field {name!r} must be positive, got {value!r}."
             )
         return value
+
+    def divides(self, name: str, part: int, whole: int):
+        if whole % part:
+            raise InputError(
+                f"{self.where}: {name} {part} must divide the {whole} attention heads: "
+                "take the file that was published with the weights."
+            )
 
     def only(self, name: str, supported: set, default: Any = None) -> Any:
         value = self.raw.get(name)

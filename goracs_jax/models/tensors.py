@@ -84,11 +84,12 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
         files = [single]
     elif (folder / index).is_file():
         parts = read_json(folder / index)[0].get("weight_map")
-        if not isinstance(parts, dict) or not parts:
+        names = parts.values() if isinstance(parts, dict) else [None]
+        if not all(isinstance(name, str) for name in names):
             raise InputError(
                 f"{folder / index}: field 'weight_map' is missing: fetch it again."
             )
-        files = [folder / name for name in sorted(set(parts.values()))]
+        files = [folder / name for name in sorted(set(names))]
     else:
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
         found = f" (only pickle: {pickles[0]}, never opened)" if pickles else ""

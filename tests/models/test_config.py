@@ -67,6 +67,7 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"hidden_size": "32"}, "'hidden_size' must be int"),
         ({"num_hidden_layers": True}, "'num_hidden_layers' must be int"),
         ({"vocab_size": -1}, "'vocab_size' must be positive, got -1"),
+        ({"num_key_value_heads": 3}, "must divide the 4 attention heads"),
         ({"num_attention_heads": 0}, "'num_attention_heads' must be positive"),
     ],
 )

@@ -1,0 +1,135 @@
+"""The tokenizer that belongs to a model, from its folder or its GGUF file."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.gguf_file import open_gguf
+from goracs_jax.models.tensors import existing_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
+    """Loads the tokenizer that belongs to a model.
+
+    Args:
+        path: A Hugging Face folder or a .gguf file. Of GGUF files the byte-level BPE
+            kinds smollm, gpt-2, llama-bpe and qwen2 are known.
+
+    Returns:
+        A fast tokenizer; nothing is fetched.
+
+    Raises:
+        InputError: If the files are missing or of an unknown kind.
+    """
+    path = existing_model(path)
+    # transformers announces at import that PyTorch is absent: it is not needed.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if path.suffix == ".gguf":
+        return _gguf_tokenizer(path)
+    from transformers import AutoTokenizer  # takes seconds: only where it is needed
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: no tokenizer could be loaded ({reason}): copy tokenizer.json and "
+            "tokenizer_config.json there."
+        ) from None
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{path}: the tokenizer has no tokenizer.json, which gives the place of "
+            "each token in the text: copy it there."
+        )
+    return tokenizer
+
+
+# Contractions, then letters, numbers and signs apart: llama 3 keeps up to three digits
+# together, qwen 2 none (their published tokenizer.json).
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{%s}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
+
+
+def _pre_tokenizer(kind: str) -> Any:
+    """How a text is split before the merges, by its name in a GGUF file."""
+    from tokenizers import Regex
+    from tokenizers import pre_tokenizers as pre
+
+    gpt2 = pre.ByteLevel(add_prefix_space=False, use_regex=True)
+    bytes_only = pre.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = lambda digits: pre.Split(Regex(_WORDS % digits), "isolated")
+    return {
+        "smollm": lambda: pre.Sequence([pre.Digits(individual_digits=True), gpt2]),
+        "gpt-2": lambda: gpt2,
+        "llama-bpe": lambda: pre.Sequence([words("1,3"), bytes_only]),
+        "qwen2": lambda: pre.Sequence([words("1"), bytes_only]),
+    }.get(kind, lambda: None)()
+
+
+def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    meta = {
+        name.removeprefix("tokenizer.ggml."): value
+        for name, value in open_gguf(path).metadata.items()
+        if name.startswith("tokenizer.ggml.")
+    }
+    for name in ("model", "pre", "tokens", "merges", "token_type", "eos_token_id"):
+        if name not in meta:
+            raise InputError(
+                f"{path}: metadata tokenizer.ggml.{name} is missing: use a GGUF file "
+                "with its tokenizer."
+            )
+    kind = meta["pre"]
+    splitter = _pre_tokenizer(kind)
+    if meta["model"] != "gpt2" or splitter is None:
+        raise InputError(
+            f"{path}: tokenizer {meta['model']!r} with pre-tokenizer {kind!r} is not "
+            "supported: use the model's Hugging Face folder."
+        )
+    names = meta["tokens"]
+    tokenizer = Tokenizer(
+        BPE(
+            {token: i for i, token in enumerate(names)},
+            [tuple(merge.split(" ", 1)) for merge in meta["merges"]],
+            # Llama 3's vocabulary has words that its merges do not reach.
+            ignore_merges=kind == "llama-bpe",
+        )
+    )
+    if kind == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.ByteLevel()
+    added = {
+        token: AddedToken(token, special=type_ == _CONTROL, normalized=False)
+        for token, type_ in zip(names, meta["token_type"], strict=True)
+        if type_ in (_CONTROL, _USER_DEFINED)
+    }
+    tokenizer.add_tokens([t for t in added.values() if not t.special])
+    tokenizer.add_special_tokens([t for t in added.values() if t.special])
+    special = {
+        role: names[meta[key]]
+        for role, key in [
+            ("bos_token", "bos_token_id"),
+            ("eos_token", "eos_token_id"),
+            ("unk_token", "unknown_token_id"),
+            ("pad_token", "padding_token_id"),
+        ]
+        if key in meta
+    }
+    # llama.cpp starts texts of Llama 3 with bos even where the file does not say so.
+    if meta.get("add_bos_token", kind == "llama-bpe"):
+        bos = special["bos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], special_tokens=[(bos, meta["bos_token_id"])]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)

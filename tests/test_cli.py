@@ -1,0 +1,436 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from goracs_jax import poo
+from goracs_jax.cli import main, with_config
+from goracs_jax.errors import InputError
+
+N, M, BUDGET = 24, 10, 5
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A tiny model and two pools."""
+    folder = tmp_path_factory.mktemp("shared")
+    tiny.write_llm(folder / "llm")
+    tiny.write_pool(folder / "train.jsonl", N, seed=0)
+    tiny.write_pool(folder / "valid.jsonl", M, seed=1)
+    return folder
+
+
+@pytest.fixture
+def files(shared, tmp_path, monkeypatch):
+    """Their copies, as the working folder of one test."""
+    for item in shared.iterdir():
+        copy = shutil.copytree if item.is_dir() else shutil.copy
+        copy(item, tmp_path / item.name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def arrays(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(N, 4)), rng.normal(size=(M, 4))
+    g = rng.gamma(3.0, size=N)
+    for name, array in {"x": x, "y": y, "g": g}.items():
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TEXTS = "select --train train.jsonl --valid valid.jsonl --model llm --out out"
+ARRAYS = "select --train-embeddings x.npy --valid-embeddings y.npy --out out"
+
+
+def run(command: str, budget: int | None = BUDGET) -> int:
+    return main(command.split() + ([] if budget is None else ["--budget", str(budget)]))
+
+
+def contents(folder) -> dict[str, bytes]:
+    names = ("indices.npy", "coreset.jsonl", "scores.npz")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_texts_to_coreset(files, capsys):
+    assert run(TEXTS) == 0
+    out = files / "out"
+    indices = np.load(out / "indices.npy")
+    assert indices.dtype == np.int64
+    assert (np.diff(indices) > 0).all()
+    pool, coreset = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (files / "train.jsonl", out / "coreset.jsonl")
+    )
+    assert coreset == [pool[i] for i in indices]  # the key "id" included
+    with np.load(out / "scores.npz") as scores:
+        assert np.flatnonzero(scores["selected"]).tolist() == indices.tolist()
+        assert (scores["grad_norm"] > 0).all()
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    manifest = json.loads((out / "manifest.json").read_text())
+    x, y, g = (
+        np.load(next((out / "stages").glob(f"{stage}-*")) / f"{array}.npy")
+        for stage, array in [
+            ("training embeddings", "embeddings"),
+            ("validation embeddings", "embeddings"),
+            ("gradient-norms", "norms"),
+        ]
+    )
+    # max(D) is found in float32.
+    assert manifest["poo"] == pytest.approx(poo(x, y, g, indices), abs=1e-6)
+    assert manifest["lower_bound"] <= manifest["poo"]
+    assert manifest["config"]["lambda_"] == 0.1
+    assert set(manifest["seconds"]) == {
+        "training embeddings", "validation embeddings", "gradient-norms",
+    }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "goracs" in printed
+    assert "random" in printed
+
+
+def test_second_run_computes_nothing(files, monkeypatch):
+    assert run(TEXTS) == 0
+    first = contents(files / "out")
+    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    monkeypatch.setattr("goracs_jax.verbs.select.select_rows", None)
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == first
+
+
+def test_changed_inputs_are_noticed(files):
+    assert run(TEXTS) == 0
+    first = contents(files / "out")
+    train = files / "train.jsonl"
+    original = train.read_text()
+    train.write_text("".join(original.splitlines(keepends=True)[::-1]))
+    assert run(TEXTS) == 0
+    fresh = contents(files / "out")
+    shutil.rmtree(files / "out")
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == fresh != first
+    train.write_text(original)
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == first
+
+
+@pytest.mark.slow
+def test_killed_anywhere_ends_with_the_same_bytes(files):
+    command = [sys.executable, "-m", "goracs_jax.cli", *TEXTS.split(), "--budget", "5"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = time.perf_counter() - started
+    expected = contents(files / "out")
+    shutil.rmtree(files / "out")
+    killed = 0
+    for share in np.linspace(0.3, 0.95, 6):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(share * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 2
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(files / "out") == expected
+
+
+def test_labels_change_norms_and_embeddings(files):
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --labels answer") == 0
+    for stage in ("training embeddings", "gradient-norms"):
+        one, two = (files / "out" / "stages").glob(f"{stage}-*")
+        array = next(one.glob("*.npy")).name
+        assert not np.allclose(np.load(one / array), np.load(two / array), rtol=1e-3)
+
+
+def test_lambda_0_needs_no_norms(files):
+    assert run(TEXTS + " --lambda 0") == 0
+    stages = [path.name for path in (files / "out" / "stages").iterdir()]
+    assert not any(name.startswith("gradient") for name in stages)
+
+
+def test_embed_and_grads_feed_select(files):
+    for name in ("train", "valid"):
+        data = f"--data {name}.jsonl --model llm"
+        assert run(f"embed {data} --out {name}.npy", None) == 0
+    assert run("grads --data train.jsonl --model llm --out g.npy", None) == 0
+    x, g = np.load("train.npy"), np.load("g.npy")
+    assert (x.dtype, x.shape, g.dtype, g.shape) == ("f4", (N, 32), "f4", (N,))
+    assert run(TEXTS) == 0
+    by_arrays = "--valid-embeddings valid.npy --grad-norms g.npy --train train.jsonl"
+    assert run(f"select --train-embeddings train.npy {by_arrays} --out out2") == 0
+    assert contents(files / "out") == contents(files / "out2")
+    assert sorted(path.name for path in files.glob("g.npy*")) == ["g.npy", "g.npy.json"]
+
+
+def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
+    command = "grads --data train.jsonl --model llm --out g.npy"
+    assert run(command, None) == 0
+    last = np.load("g.npy")
+    assert run(command, None) == 0
+    assert "already done" in capsys.readouterr().out
+    assert run(command + " --which all_lora", None) == 0
+    assert (np.load("g.npy") > last).all()  # more parameters
+
+
+def test_arrays_to_indices(arrays, capsys):
+    assert run(ARRAYS + " --grad-norms g.npy --lambda 0.3") == 0
+    names = {path.name for path in (arrays / "out").iterdir()}
+    assert names == {
+        "indices.npy", "scores.npz", "manifest.json", "report.png", "stages",
+    }  # fmt: skip
+    assert run(ARRAYS + " --method random --seed 3") == 0
+    assert json.loads((arrays / "out/manifest.json").read_text())["config"]["seed"] == 3
+
+
+def test_dry_run_writes_nothing(files, capsys):
+    before = sorted(files.rglob("*"))
+    assert run(TEXTS + " --dry-run") == 0
+    assert sorted(files.rglob("*")) == before
+    printed = capsys.readouterr().out
+    assert "gradient-norms: to do" in printed
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --dry-run") == 0
+    assert "gradient-norms: done" in capsys.readouterr().out
+
+
+def test_config_file(arrays):
+    (arrays / "run.yaml").write_text(
+        "train-embeddings: x.npy\nvalid_embeddings: y.npy\nbudget: 3\nlambda: 0\n"
+    )
+    assert run("select --config run.yaml --out out", budget=None) == 0
+    assert len(np.load("out/indices.npy")) == 3
+    assert run("select --config=run.yaml --out out", budget=4) == 0
+    assert len(np.load("out/indices.npy")) == 4
+
+
+def test_flags_of_a_config_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("dry_run: true\nlambda_: 0.5\nadapter: null\n")
+    expected = ["select", "--dry-run", "--lambda", "0.5", "--config", str(path)]
+    assert with_config(["select", "--config", str(path)]) == expected
+    path.write_text("- a\n")
+    with pytest.raises(InputError, match="must be lines of `name: value`"):
+        with_config(["select", "--config", str(path)])
+
+
+def edit(path, change):
+    path.write_text(change(path.read_text()))
+
+
+def edit_config(folder, **changes):
+    edit(folder / "config.json", lambda text: json.dumps(json.loads(text) | changes))
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def last_line(text):
+    return text.splitlines()[-1]
+
+
+SPOIL_TEXTS = {
+    "missing key": (
+        lambda f: edit(f / "train.jsonl", lambda t: t.replace("output", "target", 1)),
+        r"train\.jsonl:1: key 'output' is missing",
+    ),
+    "truncated": (
+        lambda f: edit(f / "train.jsonl", lambda t: t[:-9]),
+        rf"train\.jsonl:{N}: not valid JSON.*cut off",
+    ),
+    "encoding": (
+        lambda f: (f / "valid.jsonl").write_bytes(b'{"instruction": "\xff"}'),
+        r"valid\.jsonl:1: byte 0xff is not UTF-8: convert",
+    ),
+    "empty file": (
+        lambda f: edit(f / "valid.jsonl", lambda t: ""),
+        r"valid\.jsonl is empty",
+    ),
+    "duplicate": (
+        lambda f: edit(f / "train.jsonl", lambda t: t + last_line(t)),
+        rf"train\.jsonl:{N + 1} repeats the texts of train\.jsonl:{N}",
+    ),
+    "empty text": (
+        lambda f: edit(
+            f / "train.jsonl", lambda t: '{"instruction": "a", "output": ""}\n' + t
+        ),
+        r"train\.jsonl:1: output is empty",
+    ),
+    "longer than the context": (
+        lambda f: edit(
+            f / "train.jsonl", lambda t: t.replace("Name", "Name " * 300, 1)
+        ),
+        r"train\.jsonl:1 has \d+ tokens, more than the model's context of 256",
+    ),
+    "missing tensor": (
+        lambda f: edit_tensors(f / "llm", lambda t: t.pop("model.norm.weight")),
+        r"missing.*model\.norm\.weight",
+    ),
+    "unexpected tensor": (
+        lambda f: edit_tensors(f / "llm", lambda t: t.update(extra=np.ones(1))),
+        r"unexpected.*extra",
+    ),
+    "truncated weights": (lambda f: truncate(f / "llm/model.safetensors"), r"llm"),
+    "unknown architecture": (
+        lambda f: edit_config(f / "llm", architectures=["X"], model_type="mamba"),
+        r"mamba",
+    ),
+    "unknown rope type": (
+        lambda f: edit_config(
+            f / "llm", rope_scaling={"rope_type": "yarn", "factor": 2}
+        ),
+        r"yarn",
+    ),
+    "pickle": (
+        lambda f: (f / "llm/model.safetensors").rename(f / "llm/pytorch_model.bin"),
+        r"pickle|safetensors",
+    ),
+    "no model": (lambda f: shutil.rmtree(f / "llm"), r"llm does not exist"),
+    "no tokenizer": (lambda f: (f / "llm/tokenizer.json").unlink(), r"tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", SPOIL_TEXTS)
+def test_bad_texts_and_models(files, capsys, name):
+    spoil, message = SPOIL_TEXTS[name]
+    spoil(files)
+    assert_refused(TEXTS, BUDGET, capsys, message)
+    stages = files / "out" / "stages"
+    assert not stages.exists() or not any(stages.iterdir())  # nothing was computed
+
+
+def test_duplicates_may_be_kept(files):
+    edit(files / "train.jsonl", lambda text: text + last_line(text))
+    assert run(TEXTS + " --duplicates keep") == 0
+
+
+def save(name, array):
+    return lambda: np.save(name, array)
+
+
+X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
+SPOIL_ARRAYS = {
+    "budget 0": (lambda: None, 0, rf"budget must be in \[1, {N}\], got 0"),
+    "budget above N": (
+        lambda: None,
+        N + 1,
+        rf"budget must be in \[1, {N}\], got {N + 1}",
+    ),
+    "nan": (save("x.npy", np.where(X > 2, np.nan, X)), 5, r"NaN or infinity"),
+    "infinite": (save("y.npy", np.where(X > 2, np.inf, X)), 5, r"NaN or infinity"),
+    "shapes": (save("y.npy", X[:, :3]), 5, r"4 dimensions, validation embeddings 3"),
+    "norms": (save("g.npy", np.ones(3, np.float32)), 5, r"shape \[3\].*24 rows"),
+    "zero norms": (save("g.npy", np.zeros(N, np.float32)), 5, r"norms are zero"),
+    "pickled": (save("x.npy", np.array([{}])), 5, r"x\.npy is not a \.npy file of num"),
+    "integers": (
+        save("x.npy", np.ones((N, 4), int)),
+        5,
+        r"must be one array of floats",
+    ),
+    "no array": (
+        lambda: Path("x.npy").write_text(""),
+        5,
+        r"x\.npy is not a \.npy file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOIL_ARRAYS)
+def test_bad_arrays(arrays, capsys, name):
+    spoil, budget, message = SPOIL_ARRAYS[name]
+    spoil()
+    assert_refused(ARRAYS + " --grad-norms g.npy", budget, capsys, message)
+    assert not (arrays / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("select --out out", r"nothing to select from: give --train and --valid"),
+        ("select --train-embeddings x.npy --out out", r"--valid-embeddings together"),
+        ("select --valid-embeddings y.npy --out out", r"--valid-embeddings together"),
+        (ARRAYS + " --lambda 0.1", r"lambda 0\.1 needs gradient norms"),
+        (ARRAYS + " --lambda -1 --grad-norms g.npy", r"lambda must be finite and at"),
+        (ARRAYS + " --method best", r"--method must be one of goracs, greedy, random"),
+        (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
+        (ARRAYS + " --train none.jsonl", r"none\.jsonl does not exist"),
+        (ARRAYS + " --config none.yaml", r"none\.yaml: cannot be read"),
+        (ARRAYS.replace("out", "x.npy/out"), r"x\.npy/out cannot be written"),
+        (
+            ARRAYS.replace("--out out", "--out /proc/out"),
+            r"/proc/out cannot be written",
+        ),
+    ],
+)
+def test_bad_flags(arrays, capsys, command, message):
+    assert_refused(command, BUDGET, capsys, message)
+    assert not (arrays / "out").exists()
+
+
+def test_pool_and_embeddings_must_match(files, arrays, capsys):
+    np.save("x.npy", X[:-1])
+    assert_refused(
+        ARRAYS + " --train train.jsonl", BUDGET, capsys, r"24 examples.*23 rows"
+    )
+
+
+def test_no_space(files, capsys, monkeypatch):
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0)
+    )
+    assert_refused(
+        TEXTS, BUDGET, capsys, r"MiB are needed and 0 MiB are free: make room"
+    )
+
+
+def test_no_space_in_the_middle(files, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "out/stages")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert_refused(TEXTS, BUDGET, capsys, r"out/stages: No space left on device")
+    monkeypatch.undo()
+    monkeypatch.chdir(files)
+    assert run(TEXTS) == 0
+
+
+def assert_refused(command, budget, capsys, message):
+    """Exit code 2 and one line on standard error, beside progress bars."""
+    capsys.readouterr()
+    assert run(command, budget) == 2
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("goracs:")
+    ]
+    assert len(lines) == 1
+    with pytest.raises(InputError, match=message):
+        raise InputError(lines[0])
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["select", "--help"])
+    printed = capsys.readouterr().out
+    for flag in ("--budget", "--lambda", "--train-embeddings", "--config", "--dry-run"):
+        assert flag in printed

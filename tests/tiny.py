@@ -1,0 +1,108 @@
+"""A tiny random LLM and sentence encoder on disk, tokenizers included."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+
+def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights under Hugging Face's names and in its layout."""
+    rng = np.random.default_rng(seed)
+    dim, mlp = raw["hidden_size"], raw["intermediate_size"]
+    head_dim = dim // raw["num_attention_heads"]
+    keys = head_dim * raw["num_key_value_heads"]
+    shapes = {
+        "model.embed_tokens.weight": (raw["vocab_size"], dim),
+        "model.norm.weight": (dim,),
+    }
+    if not raw["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (raw["vocab_size"], dim)
+    for i in range(raw["num_hidden_layers"]):
+        shapes |= {
+            f"model.layers.{i}.{name}.weight": shape
+            for name, shape in {
+                "input_layernorm": (dim,),
+                "self_attn.q_proj": (dim, dim),
+                "self_attn.k_proj": (keys, dim),
+                "self_attn.v_proj": (keys, dim),
+                "self_attn.o_proj": (dim, dim),
+                "post_attention_layernorm": (dim,),
+                "mlp.gate_proj": (mlp, dim),
+                "mlp.up_proj": (mlp, dim),
+                "mlp.down_proj": (dim, mlp),
+            }.items()
+        }
+    return {
+        name: (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def write_llm(folder: Path, raw: dict = LLAMA, tensors: dict | None = None) -> Path:
+    """A Hugging Face folder: config, weights and a byte-level tokenizer."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(raw))
+    save_file(tensors or random_llama(raw), folder / "model.safetensors")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<eos>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        ["### Instruction:\n### Input:\n### Response:"], trainer
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    fast.save_pretrained(folder)
+    return folder
+
+
+def write_pool(path: Path, size: int, seed: int) -> Path:
+    """JSONL records with random words and an extra key."""
+    rng = np.random.default_rng(seed)
+    words = [
+        "ash",
+        "birch",
+        "cedar",
+        "elm",
+        "fir",
+        "hazel",
+        "larch",
+        "maple",
+        "oak",
+        "pine",
+        "rowan",
+        "yew",
+    ]
+    with path.open("w") as file:
+        for i in range(size):
+            record = {
+                "instruction": "Name the next tree.",
+                "input": " ".join(rng.choice(words, rng.integers(2, 9))) + f" {i}",
+                "output": str(rng.choice(words)),
+                "id": f"{path.stem}-{i}",
+            }
+            file.write(json.dumps(record) + "\n")
+    return path
