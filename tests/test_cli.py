@@ -125,7 +125,7 @@ def test_changed_inputs_are_noticed(files):
 
 @pytest.mark.slow
 def test_killed_anywhere_ends_with_the_same_bytes(files):
-    command = [sys.executable, "-m", "goracs_jax.cli", *TEXTS.split(), "--budget", "5"]
+    command = [sys.executable, "-m", "goracs_jax", *TEXTS.split(), "--budget", "5"]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - started
@@ -375,7 +375,10 @@ def test_bad_arrays(arrays, capsys, name):
         (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
         (ARRAYS + " --train none.jsonl", r"none\.jsonl does not exist"),
         (ARRAYS + " --config none.yaml", r"none\.yaml: cannot be read"),
-        (ARRAYS.replace("out", "x.npy/out"), r"x\.npy/out cannot be written"),
+        (
+            ARRAYS.replace("--out out", "--out x.npy/out"),
+            r"x\.npy/out cannot be written",
+        ),
         (
             ARRAYS.replace("--out out", "--out /proc/out"),
             r"/proc/out cannot be written",
@@ -404,7 +407,7 @@ def test_no_space(files, capsys, monkeypatch):
 
 
 def test_no_space_in_the_middle(files, capsys, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **keywords):
         raise OSError(28, "No space left on device", "out/stages")
 
     monkeypatch.setattr(np, "savez", full)

@@ -84,8 +84,8 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
         files = [single]
     elif (folder / index).is_file():
         parts = read_json(folder / index)[0].get("weight_map")
-        names = parts.values() if isinstance(parts, dict) else [None]
-        if not all(isinstance(name, str) for name in names):
+        names = list(parts.values()) if isinstance(parts, dict) else []
+        if not names or not all(isinstance(name, str) for name in names):
             raise InputError(
                 f"{folder / index}: field 'weight_map' is missing: fetch it again."
             )

@@ -60,6 +60,9 @@ def test_shards_are_the_single_file(write_hf, random_llama_tensors):
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(InputError, match="model-00002-of-00003"):
         load_decoder(folder, key=KEY)
+    index.write_text("{}")
+    with pytest.raises(InputError, match="'weight_map' is missing"):
+        load_decoder(folder, key=KEY)
 
 
 def test_bfloat16_files_are_read(write_hf, llama_config, random_llama_tensors):
