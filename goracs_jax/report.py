@@ -130,7 +130,7 @@ def draw(
             f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8
         )
     steps.set(title="Objective POO, lower is better", xlabel="round of group exchange")
-    steps.set_xticks(rounds)
+    steps.set_xticks(rounds, ["start", *map(str, rounds[1:])])
     steps.margins(x=0.12, y=0.15)
     steps.legend(loc="best")
 

@@ -109,11 +109,11 @@ class Demo(Settings):
 
     out: Path = Path("demo")
     """Folder for the data and the files that `select` writes."""
-    train: int = 400
+    train: int = 320
     """Training examples to draw."""
     valid: int = 1000
     """Validation examples to draw."""
-    budget: int = 64
+    budget: int = 32
     """n, the number of examples to choose."""
     lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.1
     """Weight of the gradient term."""

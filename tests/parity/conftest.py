@@ -1,6 +1,7 @@
 """Against transformers and PEFT on torch: `make parity`, never part of `make test`.
 
-Real weights come from two environment variables; without them those tests skip.
+Real weights are the demo's, from its cache or the package index; two environment
+variables name others.
 """
 
 import json
@@ -12,24 +13,19 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-
-def from_environment(name: str) -> Path:
-    path = os.environ.get(name)
-    if path is None:
-        pytest.skip(f"{name} is not set")
-    return Path(path)
+from goracs_jax.data.demo import fetch
 
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as a GGUF file."""
-    return from_environment("GORACS_SMOLLM2_GGUF")
+    return Path(os.environ.get("GORACS_SMOLLM2_GGUF") or fetch().model)
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """all-MiniLM-L6-v2 as a sentence-transformers folder."""
-    return from_environment("GORACS_MINILM")
+    return Path(os.environ.get("GORACS_MINILM") or fetch().encoder)
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""How often is the selection the best of all subsets? Enumerated on small instances.
+
+    python benchmarks/brute_force.py [--instances 200]
+
+Writes results/brute_force.json: for each size and lambda the share of random instances
+on which a method reaches the optimum, and the mean and largest excess of POO.
+"""
+
+import argparse
+import itertools
+import math
+
+import jax
+import numpy as np
+from common import write
+
+from goracs_jax.cost import exact_cost, make_cost
+from goracs_jax.selection import SELECTORS, Problem
+from goracs_jax.transport import exact
+
+SIZES = [(8, 6, 2), (10, 8, 3), (12, 10, 4), (12, 5, 6)]  # N, M, n
+LAMBDAS = [0.0, 0.1, 0.5]
+TOLERANCE = 1e-9  # of POO, two float64 transports
+
+
+def main() -> None:
+    """Enumerate, select, count."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--instances", type=int, default=200)
+    instances = parser.parse_args().instances
+    rows = []
+    for (n_train, n_valid, budget), lambda_ in itertools.product(SIZES, LAMBDAS):
+        excess = {method: [] for method in SELECTORS}
+        for seed in range(instances):
+            rng = np.random.default_rng(seed)
+            x = rng.normal(size=(n_train, 3)).astype(np.float32)
+            y = rng.normal(size=(n_valid, 3)).astype(np.float32)
+            cost = make_cost(x, y, rng.gamma(4.0, size=n_train), lambda_)
+            matrix = exact_cost(cost, np.arange(n_train))
+            subsets = itertools.combinations(range(n_train), budget)
+            best = min(exact(matrix[list(subset)]).value for subset in subsets)
+            for method, select in SELECTORS.items():
+                found = select(Problem(cost), budget, key=jax.random.key(seed))
+                excess[method].append(found.objective - best)
+        for method, values in excess.items():
+            over = np.array(values)
+            rows.append(
+                {
+                    "train": n_train,
+                    "valid": n_valid,
+                    "budget": budget,
+                    "subsets": math.comb(n_train, budget),
+                    "lambda": lambda_,
+                    "method": method,
+                    "optimal": float((over < TOLERANCE).mean()),
+                    "mean_excess": float(over.mean()),
+                    "largest_excess": float(over.max()),
+                }
+            )
+            print(rows[-1])
+    print(write("brute_force", {"instances": instances, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
