@@ -25,7 +25,7 @@ TOLERANCE = 1e-9  # of POO, two float64 transports
 
 def main() -> None:
     """Enumerate, select, count."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--instances", type=int, default=200)
     instances = parser.parse_args().instances
     rows = []

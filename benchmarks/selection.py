@@ -63,7 +63,7 @@ def matmul_rate(size: int = 4096) -> float:
 
 def main() -> None:
     """Run every method at every lambda, twice: the second time without compilation."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--name", default="selection")
     parser.add_argument("--train", type=int, default=4000, help="rows of the stand-in")

@@ -8,23 +8,11 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import save_file
 
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-}
+# A small vocabulary, for files without a tokenizer.
+LLAMA = tiny.LLAMA | {"vocab_size": 96, "max_position_embeddings": 64}
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -41,39 +29,6 @@ GGUF_NAMES = {
 }
 
 
-def random_llama(raw: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
-    """Random weights under Hugging Face's names and in its layout."""
-    rng = np.random.default_rng(seed)
-    dim, mlp = raw["hidden_size"], raw["intermediate_size"]
-    head_dim = dim // raw["num_attention_heads"]
-    keys = head_dim * raw["num_key_value_heads"]
-    shapes = {
-        "model.embed_tokens.weight": (raw["vocab_size"], dim),
-        "model.norm.weight": (dim,),
-    }
-    if not raw["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (raw["vocab_size"], dim)
-    for i in range(raw["num_hidden_layers"]):
-        shapes |= {
-            f"model.layers.{i}.{name}.weight": shape
-            for name, shape in {
-                "input_layernorm": (dim,),
-                "self_attn.q_proj": (dim, dim),
-                "self_attn.k_proj": (keys, dim),
-                "self_attn.v_proj": (keys, dim),
-                "self_attn.o_proj": (dim, dim),
-                "post_attention_layernorm": (dim,),
-                "mlp.gate_proj": (mlp, dim),
-                "mlp.up_proj": (mlp, dim),
-                "mlp.down_proj": (dim, mlp),
-            }.items()
-        }
-    return {
-        name: (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-
 @pytest.fixture
 def llama_config() -> dict[str, Any]:
     return dict(LLAMA)
@@ -88,7 +43,7 @@ def write_hf(tmp_path) -> Callable[..., Path]:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(raw))
-        tensors = random_llama(raw) if tensors is None else tensors
+        tensors = tiny.random_llama(raw) if tensors is None else tensors
         save_file(tensors, folder / "model.safetensors")
         return folder
 
@@ -143,4 +98,4 @@ def write_gguf(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def random_llama_tensors() -> Callable[..., dict[str, np.ndarray]]:
-    return random_llama
+    return tiny.random_llama
