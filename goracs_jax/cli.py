@@ -3,6 +3,9 @@
 Exit code 0 on success, 2 with one line on standard error for what the user can mend.
 """
 
+import contextlib
+import dataclasses
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ import tyro
 import yaml
 
 from goracs_jax.errors import InputError
-from goracs_jax.settings import Demo, Embed, Grads, Select
+from goracs_jax.settings import Demo, Embed, Grads, Select, Settings
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
 from goracs_jax.verbs.select import select
@@ -33,12 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        settings = tyro.extras.subcommand_cli_from_dict(
-            {verb: kind for verb, (kind, _) in VERBS.items()},
-            prog="goracs",
-            description="Choose what to fine-tune an LLM on.",
-            args=with_config(arguments),
-        )
+        settings = parse(arguments)
         run = next(run for kind, run in VERBS.values() if type(settings) is kind)
         run(settings)
     except InputError as error:
@@ -51,13 +49,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parse(arguments: Sequence[str]) -> Settings:
+    """The settings that the arguments and their `--config` file ask for.
+
+    Raises:
+        InputError: A flag is missing, unknown or has a value of the wrong kind.
+
+    >>> parse(["demo", "--budget", "7"]).budget
+    7
+    """
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            settings = tyro.extras.subcommand_cli_from_dict(
+                {verb: kind for verb, (kind, _) in VERBS.items()},
+                prog="goracs",
+                description="Choose what to fine-tune an LLM on.",
+                args=with_config(arguments),
+            )
+    except SystemExit as stop:
+        if stop.code == 2:
+            raise InputError(_one_line(box.getvalue())) from None
+        raise
+    if not 0 <= settings.seed < 2**32:
+        raise InputError(f"--seed must be in [0, {2**32 - 1}], got {settings.seed}.")
+    return settings
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box, without its title, frame and help."""
+    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()]
+    # The title is in the upper edge of the frame, or above a line where there is none.
+    content = lines[1 if "╭" in box else 2 :]
+    ends = (i for i, line in enumerate(content) if line and not line.strip("─-"))
+    text = " ".join(" ".join(content[: next(ends, None)]).split())
+    return f"{text.rstrip('.')}: see goracs --help."
+
+
 def with_config(arguments: Sequence[str]) -> list[str]:
     """The arguments with the flags of a `--config` file put before the user's own.
 
     Later flags win, so what is typed overrides the file.
 
     Raises:
-        InputError: The file is missing or not a mapping of names to values.
+        InputError: The file is missing, not a mapping, or names an unknown flag.
 
     >>> with_config(["embed", "--out", "e.npy"])
     ['embed', '--out', 'e.npy']
@@ -66,11 +101,11 @@ def with_config(arguments: Sequence[str]) -> list[str]:
         flag, _, value = argument.partition("=")
         if flag == "--config":
             path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-            return [arguments[0], *_flags(path), *arguments[1:]]
+            return [arguments[0], *_flags(path, arguments[0]), *arguments[1:]]
     return list(arguments)
 
 
-def _flags(path: Path) -> list[str]:
+def _flags(path: Path, verb: str) -> list[str]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -78,8 +113,12 @@ def _flags(path: Path) -> list[str]:
         raise InputError(f"--config {path}: cannot be read ({reason}).") from None
     if not isinstance(values, dict):
         raise InputError(f"--config {path}: must be lines of `name: value`.")
+    kind, _ = VERBS.get(verb, (Settings, None))
+    known = {field.name.strip("_") for field in dataclasses.fields(kind)} - {"config"}
     flags = []
     for name, value in values.items():
+        if str(name).strip("_").replace("-", "_") not in known:
+            raise InputError(f"--config {path}: {name!r} is no flag of {verb}.")
         flag = "--" + str(name).strip("_").replace("_", "-")
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))

@@ -20,6 +20,8 @@ Carry = TypeVar("Carry")
 
 # A block of C takes at most this many entries (64 MiB in float32).
 BLOCK_ENTRIES = 1 << 24
+# float32 keeps 4 digits of a distance beside a reward of this size.
+LAMBDA_MAX = 1000
 
 
 class Cost(NamedTuple):
@@ -91,19 +93,27 @@ def exact_cost(
     return scaled - np.asarray(cost.reward[rows], np.float64)[:, None]
 
 
-def block_rows(cost: Cost) -> int:
-    """How many rows of C one block holds: a function of the shapes alone."""
+def block_rows(cost: Cost, width: int = 1) -> int:
+    """How many rows of C one block holds: a function of the shapes alone.
+
+    Args:
+        cost: C as factors.
+        width: Numbers a row that a step keeps beside its M costs, if more than M.
+    """
     n_train, n_valid = cost.shape
-    return max(1, min(n_train, BLOCK_ENTRIES // n_valid))
+    return max(1, min(n_train, BLOCK_ENTRIES // max(n_valid, width)))
 
 
-def fold_rows(cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry]) -> Carry:
+def fold_rows(
+    cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry], width: int = 1
+) -> Carry:
     """Fold `step` over all rows of C, a block at a time, in one `lax.scan`.
 
     Args:
         cost: C as factors.
         init: The carry before the first block.
         step: Pure function of the carry and a `Block`.
+        width: As for `block_rows`.
 
     Returns:
         The carry after the last block.
@@ -113,7 +123,7 @@ def fold_rows(cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry]) ->
     3
     """
     n_train, _ = cost.shape
-    size = block_rows(cost)
+    size = block_rows(cost, width)
 
     def body(carry: Carry, first: jax.Array) -> tuple[Carry, None]:
         rows = jnp.minimum(first, n_train - size) + jnp.arange(size)
@@ -157,33 +167,35 @@ def make_cost(
         train: x_i, shape [N, dim].
         valid: y_j, shape [M, dim].
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
-        lambda_: Weight of the gradient term, >= 0, in units of the largest distance.
+        lambda_: Weight of the gradient term, in units of the largest distance.
 
     Returns:
-        The cost, on the default device. Both sets are centred on the validation mean:
-        distances stay as they are and float32 keeps more of their digits. Where all
-        points coincide, max(D) is taken as 1 (D is zero whatever the scale).
+        The cost, on the default device. Both sets are centred on the validation mean
+        before they become float32: distances stay and keep more of their digits. Where
+        all points coincide, max(D) is taken as 1 (D is zero whatever the scale).
 
     Raises:
-        InputError: Shapes that do not fit, entries that are not finite, a negative
-            gradient norm or lambda, or lambda > 0 without any positive norm.
+        InputError: As `check_inputs`; or embeddings so large or so close together that
+            float32 cannot hold their squared distances.
 
     >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
     >>> cost_rows(cost, jnp.arange(2)).tolist()
     [[0.75], [0.5]]
     """
     train, valid = np.asarray(train), np.asarray(valid)
-    check_embeddings(train, "training embeddings")
-    check_embeddings(valid, "validation embeddings")
-    if train.shape[1] != valid.shape[1]:
+    check_inputs(train, valid, grad_norms, lambda_)
+    wide = np.result_type(train, valid, np.float32)
+    centre = valid.mean(0, dtype=np.float64).astype(wide)
+    x, y = (points.astype(wide) - centre for points in (train, valid))
+    reach = max(np.abs(x).max(), np.abs(y).max())
+    if reach and not 1e-15 < reach < 1e15:
         raise InputError(
-            f"training embeddings have {train.shape[1]} dimensions, validation "
-            f"embeddings {valid.shape[1]}: embed both with the same model."
+            f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
+            "must fit float32: rescale both sets to a reach between 1e-15 and 1e15."
         )
-    centre = valid.mean(0, dtype=np.float64).astype(np.float32)
     cost = Cost(
-        train=jnp.asarray(train, jnp.float32) - centre,
-        valid=jnp.asarray(valid, jnp.float32) - centre,
+        train=jnp.asarray(x, jnp.float32),
+        valid=jnp.asarray(y, jnp.float32),
         reward=jnp.asarray(_reward(grad_norms, lambda_, len(train))),
         distance_max=jnp.float32(1),
     )
@@ -191,15 +203,70 @@ def make_cost(
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
 
 
-def check_embeddings(x: np.ndarray, name: str) -> None:
-    """Refuse what is not a finite, non-empty matrix of floats.
+def check_inputs(
+    train: np.ndarray, valid: np.ndarray, grad_norms: AnyArray | None, lambda_: float
+) -> None:
+    """Refuse what no cost can be made of, in time linear in N and M.
 
-    >>> check_embeddings(np.zeros((0, 3)), "training embeddings")
+    Raises:
+        InputError: Shapes that do not fit, entries that are not finite, a negative
+            gradient norm, a lambda out of range, or lambda > 0 without any positive
+            norm.
+
+    >>> check_inputs(np.ones((2, 3)), np.ones((2, 4)), None, 0.0)
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: training embeddings must be a matrix [rows, dim] ...
+    goracs_jax.errors.InputError: training embeddings have 3 dimensions, ...
     """
-    if x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f":
+    _check_embeddings(train, "training embeddings")
+    _check_embeddings(valid, "validation embeddings")
+    if train.shape[1] != valid.shape[1]:
+        raise InputError(
+            f"training embeddings have {train.shape[1]} dimensions, validation "
+            f"embeddings {valid.shape[1]}: embed both with the same model."
+        )
+    check_lambda(lambda_)
+    if grad_norms is None:
+        if lambda_ > 0:
+            raise InputError(
+                f"lambda {lambda_} needs gradient norms, got none: give them or set "
+                "lambda to 0."
+            )
+        return
+    norms = np.asarray(grad_norms, np.float64)
+    if norms.shape != (len(train),):
+        raise InputError(
+            f"gradient norms have shape {list(norms.shape)}, the training embeddings "
+            f"{len(train)} rows: give one norm a row, in the same order."
+        )
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms >= 0)))
+    if len(bad):
+        raise InputError(
+            f"{len(bad)} gradient norms are negative, NaN or infinite, the first at "
+            f"row {bad[0]} (from 0): {norms[bad[0]]}; compute those again."
+        )
+    if lambda_ > 0 and norms.max() == 0:
+        raise InputError(
+            "all gradient norms are zero, so lambda has nothing to weigh: check the "
+            "adapter and the labels, or set lambda to 0."
+        )
+
+
+def check_lambda(lambda_: float) -> None:
+    """Refuse a lambda that is negative, or beside which float32 loses the distances.
+
+    >>> check_lambda(-0.1)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: lambda must be in [0, 1000], got -0.1.
+    """
+    if not 0 <= lambda_ <= LAMBDA_MAX:
+        raise InputError(f"lambda must be in [0, {LAMBDA_MAX}], got {lambda_}.")
+
+
+def _check_embeddings(x: np.ndarray, name: str) -> None:
+    # bfloat16 is a float to JAX alone.
+    if x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             f"{name} must be a matrix [rows, dim] of floats with at least one row, got "
             f"shape {list(x.shape)} of {x.dtype}: save one vector a row."
@@ -215,32 +282,7 @@ def check_embeddings(x: np.ndarray, name: str) -> None:
 def _reward(
     grad_norms: AnyArray | None, lambda_: float, n_train: int
 ) -> Float[np.ndarray, " train"]:
-    if not (np.isfinite(lambda_) and lambda_ >= 0):
-        raise InputError(f"lambda must be finite and at least 0, got {lambda_}.")
-    if grad_norms is None:
-        if lambda_ > 0:
-            raise InputError(
-                f"lambda {lambda_} needs gradient norms, got none: give them or set "
-                "lambda to 0."
-            )
+    if grad_norms is None or lambda_ == 0:
         return np.zeros(n_train, np.float32)
     norms = np.asarray(grad_norms, np.float64)
-    if norms.shape != (n_train,):
-        raise InputError(
-            f"gradient norms have shape {list(norms.shape)}, the training embeddings "
-            f"{n_train} rows: give one norm a row, in the same order."
-        )
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms >= 0)))
-    if len(bad):
-        raise InputError(
-            f"{len(bad)} gradient norms are negative, NaN or infinite, the first at "
-            f"row {bad[0]} (from 0): {norms[bad[0]]}; compute those again."
-        )
-    if lambda_ == 0:
-        return np.zeros(n_train, np.float32)
-    if norms.max() == 0:
-        raise InputError(
-            "all gradient norms are zero, so lambda has nothing to weigh: check the "
-            "adapter and the labels, or set lambda to 0."
-        )
     return (lambda_ * norms / norms.max()).astype(np.float32)

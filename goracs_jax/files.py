@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and what a folder must allow before work."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -57,6 +58,33 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out; the lock of a killed run is gone.
+
+    Raises:
+        InputError: Another run holds it.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with locked(folder), locked(folder):
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: ... is in use by another run: wait for it or ...
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder} is in use by another run: wait for it or choose another "
+                "--out."
+            ) from None
+        yield
 
 
 def prepare_folder(folder: Path, needed_bytes: int) -> None:

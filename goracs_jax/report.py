@@ -1,15 +1,14 @@
 """The picture and the table of a run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.table import Table
+from scipy.sparse.linalg import svds
 
-from goracs_jax.files import atomic
 from goracs_jax.selection.problem import Selection
 
 # Points drawn of each cloud: more only make the picture slow and grey.
@@ -63,44 +62,51 @@ def principal_plane(
     >>> principal_plane(np.eye(3), np.eye(3))[0].shape
     (3, 2)
     """
-    both = np.concatenate([train, valid]).astype(np.float64)
-    centred = both - both.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
-    plane = np.zeros((len(both), 2))
-    plane[:, : axes.shape[1]] = centred @ axes
-    return plane[: len(train)], plane[len(train) :]
+    thin = np.concatenate([_thin(train), _thin(valid)]).astype(np.float64)
+    centre = thin.mean(0)
+    centred = thin - centre
+    # svds finds fewer axes than there are rows or columns: zeros add none.
+    padded = np.pad(centred, [(0, max(0, 3 - n)) for n in centred.shape])
+    start = np.ones(min(padded.shape))  # the same picture every time
+    _, _, vt = svds(padded, k=2, v0=start)
+    axes = np.asarray(vt)[::-1, : len(centre)].T
+    return (train - centre) @ axes, (valid - centre) @ axes
 
 
-def draw(
-    path: Path,
+def _thin(points: np.ndarray) -> np.ndarray:
+    return points[:: max(1, len(points) // DRAWN)]
+
+
+def figure(
     *,
     train: Float[np.ndarray, "train dim"],
     valid: Float[np.ndarray, "valid dim"],
     grad_norms: Float[np.ndarray, " train"] | None,
     chosen: Mapping[str, Selection],
-) -> None:
-    """Write the picture of a selection: the clouds, the descent of POO, the norms.
+) -> Figure:
+    """The picture of a selection: the clouds, the descent of POO, the norms.
 
     Args:
-        path: The .png file.
         train: x_i.
         valid: y_j.
         grad_norms: g_i, or None where lambda is 0.
         chosen: Selections by method: the coreset first, then what it is compared with.
+
+    Returns:
+        A figure of three panels.
     """
     (method, coreset), *others = chosen.items()
     indices = coreset.indices
     descent = [step.objective for step in coreset.trace]
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
-    clouds, steps, norms = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    picture = Figure(figsize=(15, 4.6), layout="constrained")
+    clouds, steps, norms = picture.subplots(1, 3, width_ratios=[1.25, 1, 1])
 
     on_train, on_valid = principal_plane(train, valid)
-    thin = lambda points: points[:: max(1, len(points) // DRAWN)]
     clouds.scatter(
-        *thin(on_train).T, s=9, c="#b8bcc4", lw=0, label=f"training, {len(train):,}"
+        *_thin(on_train).T, s=9, c="#b8bcc4", lw=0, label=f"training, {len(train):,}"
     )
     clouds.scatter(
-        *thin(on_valid).T,
+        *_thin(on_valid).T,
         s=9,
         c="#4c8dd6",
         lw=0,
@@ -138,7 +144,9 @@ def draw(
         norms.text(0.5, 0.5, "lambda = 0:\nno gradient norms", ha="center", va="center")
         norms.set_axis_off()
     else:
-        bins = np.histogram_bin_edges(grad_norms, bins=30)
+        low, high = grad_norms.min(), grad_norms.max()
+        margin = 1e-3 * high  # norms may all be equal
+        bins = np.linspace(low - margin, high + margin, 31)
         for values, colour, name in (
             (grad_norms, "#b8bcc4", "all"),
             (grad_norms[indices], "#d1442f", "chosen"),
@@ -155,5 +163,4 @@ def draw(
         norms.set(title="Gradient norms", xlabel="norm", ylabel="% of examples")
         norms.legend(loc="best")
 
-    with atomic(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    return picture

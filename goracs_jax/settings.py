@@ -37,6 +37,8 @@ class Embed(Settings):
     """The .npy file to write."""
     model: Path | None = None
     """LLM: a Hugging Face folder or a .gguf file; its mean-pooled hidden states."""
+    adapter: Path | None = None
+    """PEFT folder of a LoRA adapter that the LLM is to have."""
     encoder: Path | None = None
     """Sentence encoder instead: a BERT or RoBERTa folder."""
     labels: LabelMode = "all"

@@ -9,7 +9,9 @@ Files appear under their final name only when they are whole.
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,9 @@ PART_SECONDS = 10.0
 
 Arrays = dict[str, np.ndarray]
 
+# What reading a lost or damaged file raises.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
 
 class Stage(NamedTuple):
     """A computation to store: its name, all that it depends on, and how to run it.
@@ -51,12 +56,13 @@ class Stage(NamedTuple):
     prepare: Callable[[], object] = lambda: None
 
     def home(self, folder: Path) -> Path:
-        """Where the stage is kept: a name that depends on the inputs."""
-        return folder / "stages" / f"{self.name}-{digest(self.inputs)[:16]}"
+        """Where the stage is kept: its name depends on the inputs and our version."""
+        made_by = {"goracs_jax": version("goracs-jax"), **self.inputs}
+        return folder / "stages" / f"{self.name}-{digest(made_by)[:16]}"
 
     def is_done(self, folder: Path) -> bool:
         """Whether a finished result lies in `folder`."""
-        return _done(self.home(folder)) is not None
+        return _record(self.home(folder)) is not None
 
 
 class Result(NamedTuple):
@@ -77,12 +83,10 @@ def run_stage(folder: Path, stage: Stage) -> Result:
         Its arrays and the seconds spent on them in all.
     """
     home = stage.home(folder)
-    done = _done(home)
-    if done:
-        arrays = {name: np.load(home / f"{name}.npy") for name in done["arrays"]}
-        return Result(arrays, done["seconds"])
+    if done := _read_done(home):
+        return done
     home.mkdir(parents=True, exist_ok=True)
-    earlier = _part_seconds(home)
+    _, earlier = _read_parts(home)
     started = time.perf_counter()
     arrays = stage.compute(_part_mapper(home, stage.name))
     seconds = earlier + time.perf_counter() - started
@@ -96,13 +100,46 @@ def run_stage(folder: Path, stage: Stage) -> Result:
     return Result(arrays, seconds)
 
 
-def _done(home: Path) -> dict[str, Any] | None:
-    """The record of a finished stage whose arrays are all there."""
-    if not (home / "done.json").exists():
+def _record(home: Path) -> dict[str, Any] | None:
+    """What a finished stage left; nothing where a file of it is lost."""
+    try:
+        record = json.loads((home / "done.json").read_text())
+        whole = all((home / f"{name}.npy").exists() for name in record["arrays"])
+        return record if whole else None
+    except UNREADABLE:
         return None
-    record = json.loads((home / "done.json").read_text())
-    whole = all((home / f"{name}.npy").exists() for name in record["arrays"])
-    return record if whole else None
+
+
+def _read_done(home: Path) -> Result | None:
+    """A finished stage; nothing where a file of it is lost or damaged."""
+    if not (record := _record(home)):
+        return None
+    arrays = {}
+    for name in record["arrays"]:
+        try:
+            # Opened here: np.load leaves a damaged file open.
+            with (home / f"{name}.npy").open("rb") as file:
+                arrays[name] = np.load(file)
+        except UNREADABLE:
+            return None
+    return Result(arrays, record["seconds"])
+
+
+def _read_parts(home: Path) -> tuple[list[np.ndarray], float]:
+    """Results of the first batches, one array each, and the seconds they took."""
+    values, seconds = [], 0.0
+    for path in sorted((home / "parts").glob("*.npz")):
+        try:
+            with path.open("rb") as file, np.load(file) as part:
+                found = [part[f"arr_{i}"] for i in range(len(part.files) - 1)]
+                spent = float(part["seconds"])
+        except UNREADABLE:
+            break
+        if int(path.stem) != len(values):
+            break  # what lay between was damaged
+        values += found
+        seconds += spent
+    return values, seconds
 
 
 def _part_mapper(home: Path, label: str) -> Mapper:
@@ -112,7 +149,7 @@ def _part_mapper(home: Path, label: str) -> Mapper:
         parts = home / "parts"
         parts.mkdir(exist_ok=True)
         # values[i] belongs to batches[i]; parts were written in the order of batches.
-        values = [rows for path in _parts(home) for rows in _load_part(path)]
+        values, _ = _read_parts(home)
         examples = [int((batch.rows >= 0).sum()) for batch in batches]
         waiting: list[np.ndarray] = []
         since = time.perf_counter()
@@ -168,20 +205,3 @@ def progress() -> Progress:
         console=Console(stderr=True),
         disable=jax.process_index() != 0,
     )
-
-
-def _parts(home: Path) -> list[Path]:
-    return sorted((home / "parts").glob("*.npz"))
-
-
-def _load_part(path: Path) -> list[np.ndarray]:
-    with np.load(path) as part:
-        return [part[f"arr_{i}"] for i in range(len(part.files) - 1)]
-
-
-def _part_seconds(home: Path) -> float:
-    total = 0.0
-    for path in _parts(home):
-        with np.load(path) as part:
-            total += float(part["seconds"])
-    return total

@@ -62,15 +62,16 @@ def exact(
     """
     cost = np.asarray(cost, np.float64)
     a, b = _marginals(cost, a, b)
+    # POT takes strongly negative costs for infeasible; a shift changes no plan.
+    shift = cost.min()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its outcome is read from the log below
-        plan, log = ot.emd(a, b, cost, log=True, numItermax=10**9)
+        plan, log = ot.emd(a, b, cost - shift, log=True, numItermax=10**9)
     if log["result_code"] != 1:
         raise InputError(f"exact transport found no optimum: {log['warning']}")
     error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
-    return Transport(
-        float((plan * cost).sum()), log["u"], log["v"], plan, True, float(error)
-    )
+    value = float((plan * cost).sum())
+    return Transport(value, log["u"] + shift, log["v"], plan, True, float(error))
 
 
 def sinkhorn(
@@ -103,23 +104,28 @@ def sinkhorn(
     >>> round(sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]])).value, 3)
     0.0
     """
-    cost = jnp.asarray(cost, jnp.float32)
+    cost = np.asarray(cost, np.float64)
     a, b = _marginals(cost, a, b)
+    # Centred, so that float32 spends its digits on differences of costs.
+    shift = cost.mean()
+    spread = float(np.ptp(cost))
     if epsilon is None:
-        epsilon = max(RELATIVE_EPSILON * float(cost.max() - cost.min()), 1e-6)
+        # Equal costs leave nothing to regularise: any epsilon will do.
+        epsilon = RELATIVE_EPSILON * spread or 1.0
     # Entries of C / epsilon near 1 / eps(float32) have no digits left after the point.
-    if epsilon <= 1e-6 * float(jnp.abs(cost).max()):
+    if epsilon <= 1e-6 * spread:
         raise InputError(
-            f"epsilon {epsilon:.1e} is too small for float32 at costs up to "
-            f"{float(jnp.abs(cost).max()):.1e}: give a larger epsilon or solver exact."
+            f"epsilon {epsilon:.1e} is too small for float32 where costs differ by "
+            f"{spread:.1e}: give a larger epsilon or use the exact solver."
         )
-    out = _sinkhorn(
-        cost, jnp.asarray(a), jnp.asarray(b), epsilon, max_iterations, threshold
-    )
+    centred = jnp.asarray(cost - shift, jnp.float32)
+    marginals = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    out = _sinkhorn(centred, *marginals, epsilon, max_iterations, threshold)
     plan, f, g, error = (np.asarray(x, np.float64) for x in out)
     plan = _round(plan, a, b)
-    value = float((plan * np.asarray(cost, np.float64)).sum())
-    return Transport(value, f, g, plan, bool(error <= threshold), float(error))
+    value = float((plan * cost).sum())
+    converged = bool(error <= threshold)
+    return Transport(value, f + shift, g, plan, converged, float(error))
 
 
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}

@@ -32,7 +32,9 @@ def poo(cost, indices) -> float:
     """POO of a subset by POT."""
     rows = cost[np.asarray(indices)]
     n, m = rows.shape
-    return ot.emd2(np.full(n, 1 / n), np.full(m, 1 / m), rows, numItermax=10**7)
+    low = rows.min()  # POT refuses strongly negative costs
+    a, b = np.full(n, 1 / n), np.full(m, 1 / m)
+    return ot.emd2(a, b, rows - low, numItermax=10**7) + low
 
 
 def best_poo(cost, budget) -> float:

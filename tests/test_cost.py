@@ -58,6 +58,38 @@ def test_nearest_distances():
     np.testing.assert_allclose(nearest_distances(case.cost), d.min(1), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, ">f8", "bfloat16"]
+)
+def test_types_and_layouts(dtype):
+    dtype = jnp.bfloat16 if dtype == "bfloat16" else dtype
+    case = instance(12, 8, seed=3)
+    x, y = (np.asfortranarray(part.astype(dtype)) for part in (case.x, case.y))
+    expected = oracles.cost_matrix(x.astype(float), y.astype(float))
+    found = exact_cost(make_cost(x, y), np.arange(12))
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # float32 of x - mean
+
+
+def test_far_from_the_origin():
+    case = instance(12, 8, seed=4)
+    x, y = (part.astype(float) for part in (case.x, case.y))
+    found = exact_cost(make_cost(x + 1e8, y + 1e8), np.arange(12))
+    # float64 keeps 1e-8 of x + 1e8.
+    np.testing.assert_allclose(found, oracles.cost_matrix(x, y), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e19, 1e50])
+def test_scales_that_float32_cannot_square(scale):
+    with pytest.raises(InputError, match=r"embeddings lie up to .* rescale both sets"):
+        make_cost(np.eye(3) * scale, np.eye(3) * scale)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_scales_that_it_can(scale):
+    found = exact_cost(make_cost(np.eye(3) * scale, np.eye(3) * scale), np.arange(3))
+    np.testing.assert_allclose(found, 1 - np.eye(3), atol=1e-6)
+
+
 def test_coinciding_points_cost_nothing():
     x = np.ones((3, 2), np.float32)
     assert (exact_cost(make_cost(x, x), np.arange(3)) == 0).all()
@@ -84,8 +116,8 @@ NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
         ((X, X, np.array([1, 1, np.nan]), 0.1), r"NaN or infinite, the first at row 2"),
         ((X, X, np.zeros(3), 0.1), r"all gradient norms are zero.*set lambda to 0"),
         ((X, X, None, 0.1), r"lambda 0.1 needs gradient norms"),
-        ((X, X, np.ones(3), -0.1), r"lambda must be finite and at least 0, got -0.1"),
-        ((X, X, np.ones(3), np.nan), r"lambda must be finite"),
+        ((X, X, np.ones(3), -0.1), r"lambda must be in \[0, 1000\], got -0.1"),
+        ((X, X, np.ones(3), np.nan), r"lambda must be in .* got nan"),
     ],
 )
 def test_bad_input(arguments, message):

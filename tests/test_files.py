@@ -1,7 +1,7 @@
 import pytest
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic, prepare_folder
+from goracs_jax.files import atomic, locked, prepare_folder
 
 
 def test_atomic_leaves_nothing_half_written(tmp_path):
@@ -26,3 +26,12 @@ def test_a_file_where_the_folder_should_be(tmp_path):
         InputError, match=r"out cannot be written \(.*\): choose another"
     ):
         prepare_folder(tmp_path / "out", 0)
+
+
+def test_lock_is_free_again(tmp_path):
+    with locked(tmp_path):
+        other = locked(tmp_path)
+        with pytest.raises(InputError, match="in use by another run"):
+            other.__enter__()
+    with locked(tmp_path):
+        pass

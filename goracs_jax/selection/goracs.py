@@ -15,6 +15,7 @@ from goracs_jax.selection.problem import (
     Problem,
     Selection,
     Selector,
+    Step,
     check_budget,
     objective,
 )
@@ -40,12 +41,16 @@ def greedy_group_exchange(
     started = time.perf_counter()
     start = np.asarray(greedy(cost, budget))
     rows, trace, converged = group_exchange(problem, start, started=started)
-    value = objective(cost, rows)
+    value = trace[-1].objective
     if problem.solver is not exact:
-        # The entropic value may fall where the exact one rises.
-        at_start = objective(cost, start)
-        if at_start < value:
-            rows, value = start, at_start
+        # Entropic values are upper bounds and may fall where the exact one rises: the
+        # better end is taken, and the trace ends with its exact value.
+        ends = [
+            (objective(cost, rows), rows, trace),
+            (objective(cost, start), start, ()),
+        ]
+        value, rows, trace = min(ends, key=lambda end: end[0])
+        trace = (*trace, Step(value, time.perf_counter() - started, 0))
     bound, _ = lower_bound(cost, rows)
     return Selection(np.sort(rows).astype(np.int64), value, bound, trace, converged)
 
@@ -155,6 +160,11 @@ def poo(
     cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
     rows = np.asarray(indices)
     n_train, _ = cost.shape
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"indices must be a vector of integers, got shape {list(rows.shape)} of "
+            f"{rows.dtype}."
+        )
     check_budget(n_train, len(rows))
     if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
         raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")

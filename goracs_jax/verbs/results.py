@@ -13,7 +13,7 @@ import numpy as np
 from goracs_jax.cost import Cost, nearest_distances
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import atomic
-from goracs_jax.report import Row, draw, table
+from goracs_jax.report import Row, figure, table
 from goracs_jax.selection.problem import Selection, mean_distance
 from goracs_jax.settings import Select
 from goracs_jax.stages import Arrays, Result
@@ -50,6 +50,9 @@ def write_results(
         chosen: The method asked for, then what it is compared with.
     """
     out, selection, norms = settings.out, chosen[0].selection, arrays.get("g")
+    # The files of an earlier run go first: a manifest means that the rest is its own.
+    for name in ("manifest.json", "coreset.jsonl"):
+        (out / name).unlink(missing_ok=True)
     with atomic(out / "indices.npy") as file:
         np.save(file, selection.indices)
     if source.pool:
@@ -63,18 +66,18 @@ def write_results(
         scores["grad_norm"] = norms
     with atomic(out / "scores.npz") as file:
         np.savez(file, allow_pickle=False, **scores)
-    draw(
-        out / "report.png",
+    picture = figure(
         train=np.asarray(arrays["x"], np.float32),
         valid=np.asarray(arrays["y"], np.float32),
         grad_norms=norms,
         chosen={c.method: c.selection for c in chosen},
     )
+    with atomic(out / "report.png") as file:
+        picture.savefig(file, format="png", dpi=110)
     seconds = {source.stages[symbol].name: r.seconds for symbol, r in made.items()}
     # A bound that one method computed holds for every subset of this size.
     bound = max(c.selection.lower_bound for c in chosen)
     rows = [_row(c, bound, cost, norms, seconds) for c in chosen]
-    # Last, so that a manifest means that the rest is there.
     with atomic(out / "manifest.json") as file:
         manifest = _manifest(settings, source, selection, rows, seconds)
         file.write((json.dumps(manifest, indent=1) + "\n").encode())

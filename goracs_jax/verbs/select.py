@@ -8,19 +8,18 @@ import numpy as np
 
 from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
-from goracs_jax.files import prepare_folder
+from goracs_jax.files import locked, prepare_folder
 from goracs_jax.selection import SELECTORS
 from goracs_jax.selection import select as select_rows
 from goracs_jax.selection.problem import Selection, Step, check_budget
 from goracs_jax.settings import Select
 from goracs_jax.stages import Arrays, Result, Stage, run_stage
+from goracs_jax.verbs.inputs import bytes_to_store, keep_apart
 from goracs_jax.verbs.results import Chosen, write_results
 from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.sources import Source, from_arrays, from_texts
 
 BASELINE = "random"
-# An upper estimate of an embedding's width, before the model is read.
-WIDTH = 4096
 
 
 def select(settings: Select) -> None:
@@ -29,6 +28,7 @@ def select(settings: Select) -> None:
         raise InputError(
             f"--method must be one of {', '.join(SELECTORS)}, got {settings.method!r}."
         )
+    keep_apart(settings.out, settings.model, settings.encoder, settings.adapter)
     by_arrays = settings.train_embeddings or settings.valid_embeddings
     source = from_arrays(settings) if by_arrays else from_texts(settings)
     check_budget(source.n_train, settings.budget)
@@ -58,16 +58,17 @@ def select(settings: Select) -> None:
     if settings.dry_run:
         _say_plan(settings, source, [*source.stages.values(), *stages.values()])
         return
-    needed = 4 * WIDTH * (source.n_train + source.n_valid) if source.stages else 0
-    prepare_folder(out, needed)
-    cost()  # with all progress bars, before the spinners
-    chosen = []
-    for method, stage in stages.items():
-        with waiting(f"selection by {method}"):
-            result = run_stage(out, stage)
-        selection = _selection(result.arrays)
-        chosen.append(Chosen(method, selection, result.seconds))
-    write_results(settings, source, arrays(), cost(), made(), chosen)
+    rows = source.n_train + source.n_valid if source.stages else 0
+    prepare_folder(out, bytes_to_store(rows))
+    with locked(out / "stages"):
+        cost()  # with all progress bars, before the spinners
+        chosen = []
+        for method, stage in stages.items():
+            with waiting(f"selection by {method}"):
+                result = run_stage(out, stage)
+            selection = _selection(result.arrays)
+            chosen.append(Chosen(method, selection, result.seconds))
+        write_results(settings, source, arrays(), cost(), made(), chosen)
 
 
 def _selection_stage(

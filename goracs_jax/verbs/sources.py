@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.cost import make_cost
+from goracs_jax.cost import check_inputs, check_lambda
 from goracs_jax.data.examples import check_duplicates
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
@@ -39,6 +39,9 @@ def from_arrays(settings: Select) -> Source:
     """Embeddings and norms from .npy files, checked."""
     if settings.train_embeddings is None or settings.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
+    for flag in ("valid", "model", "encoder", "adapter"):
+        if getattr(settings, flag) is not None:
+            raise InputError(f"--{flag} is for texts: leave it out beside embeddings.")
     paths = {"x": settings.train_embeddings, "y": settings.valid_embeddings}
     if settings.grad_norms:
         paths["g"] = settings.grad_norms
@@ -46,10 +49,8 @@ def from_arrays(settings: Select) -> Source:
     arrays = {symbol: load_array(path, what[symbol]) for symbol, path in paths.items()}
     default = DEFAULT_LAMBDA if settings.grad_norms else 0.0
     lambda_ = default if settings.lambda_ is None else settings.lambda_
-    # Made for its checks alone, before anything is written.
-    n_train, n_valid = make_cost(
-        arrays["x"], arrays["y"], arrays.get("g"), lambda_
-    ).shape
+    check_inputs(arrays["x"], arrays["y"], arrays.get("g"), lambda_)
+    n_train, n_valid = len(arrays["x"]), len(arrays["y"])
     pool = read_pool(settings.train) if settings.train else None
     if pool and len(pool.examples) != n_train:
         raise InputError(
@@ -68,6 +69,7 @@ def from_texts(settings: Select) -> Source:
             "and --valid-embeddings."
         )
     lambda_ = DEFAULT_LAMBDA if settings.lambda_ is None else settings.lambda_
+    check_lambda(lambda_)
     train, valid = read_pool(settings.train), read_pool(settings.valid)
     if settings.duplicates == "refuse":
         check_duplicates(train.examples)

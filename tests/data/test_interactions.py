@@ -1,7 +1,9 @@
 import polars as pl
+import pytest
 
 from goracs_jax.data.interactions import read_recbole
 from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.errors import InputError
 
 INTER = """user_id:token\titem_id:token\trating:float\ttimestamp:float
 1\t10\t3\t50
@@ -45,3 +47,11 @@ def test_windows_and_split():
     assert splits.test[0]["input"] == '"v", "w", "x"'
     assert splits.train[0]["input"] == '"t", "u"'
     assert all(record["user"] == "a" for record in every)
+
+
+def test_held_out_examples_must_leave_some():
+    table = pl.DataFrame({"user": ["a"] * 9, "title": list("abcdefghi")})
+    with pytest.raises(
+        InputError, match=r"5 validation and 3 test .* there are 8 with"
+    ):
+        seqrec_splits(table, n_valid=5, n_test=3, min_history=1)

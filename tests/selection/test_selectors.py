@@ -1,5 +1,7 @@
 """Every selector of the registry passes every test here."""
 
+import sys
+
 import jax
 import numpy as np
 import oracles
@@ -9,8 +11,10 @@ from instances import instance
 from goracs_jax import goracs, poo
 from goracs_jax.cost import exact_cost
 from goracs_jax.errors import InputError
-from goracs_jax.selection import SELECTORS, Problem
+from goracs_jax.selection import SELECTORS, Problem, Step
 from goracs_jax.selection.lower_bound import lower_bound
+from goracs_jax.selection.problem import check_budget
+from goracs_jax.transport import sinkhorn
 
 DETERMINISTIC = sorted(set(SELECTORS) - {"random"})
 
@@ -45,6 +49,11 @@ def test_the_key_decides(selector):
     first = selector(problem, 6, key=jax.random.key(3))
     again = selector(problem, 6, key=jax.random.key(3))
     assert (first.indices == again.indices).all()
+
+
+def test_budget_must_be_whole():
+    with pytest.raises(InputError, match=r"budget must be an integer, got 2\.5"):
+        check_budget(30, 2.5)
 
 
 def test_random_draws_differ():
@@ -117,6 +126,37 @@ def test_sinkhorn_reports_the_exact_objective():
     )
     cost = oracles.cost_matrix(case.x, case.y, case.g, 0.1)
     assert found.objective == pytest.approx(oracles.poo(cost, found.indices), abs=1e-6)
+    assert found.trace[-1].objective == found.objective
+
+
+def test_a_solver_that_misleads_does_no_harm(monkeypatch):
+    """The end is compared with the start by exact transport."""
+    case = instance(60, 30, seed=8)
+    worse = (np.arange(8), (Step(-9.0, 0.0, 8),), True)
+    monkeypatch.setattr(
+        sys.modules["goracs_jax.selection.goracs"],
+        "group_exchange",
+        lambda *a, **k: worse,
+    )
+    key = jax.random.key(0)
+    start = SELECTORS["greedy"](Problem(case.cost), 8, key=key)
+    found = SELECTORS["goracs"](Problem(case.cost, sinkhorn), 8, key=key)
+    assert found.objective == start.objective
+    assert (found.indices == start.indices).all()
+    assert [step.objective for step in found.trace] == [start.objective]
+
+
+@pytest.mark.parametrize("lambda_", [10.0, 1000.0])
+def test_large_lambda_takes_the_largest_norms(lambda_):
+    case = instance(40, 20, seed=9)
+    found = goracs(
+        case.x, case.y, case.g, budget=6, lambda_=lambda_, key=jax.random.key(0)
+    )
+    cost = oracles.cost_matrix(case.x, case.y, case.g, lambda_)
+    # float32 of lambda.
+    assert found.objective == pytest.approx(oracles.poo(cost, found.indices), rel=1e-6)
+    if lambda_ == 1000:  # distances, at most 1, cannot outweigh a norm
+        assert set(found.indices) == set(np.argsort(case.g)[-6:])
 
 
 def test_poo_is_pots():
@@ -135,6 +175,8 @@ def test_poo_is_pots():
         ([0, 0], r"indices must be distinct and in \[0, 29\]"),
         ([0, 30], r"indices must be distinct and in \[0, 29\]"),
         ([-1, 3], r"indices must be distinct and in \[0, 29\]"),
+        ([0.0, 2.0], r"indices must be a vector of integers, got shape \[2\] of float"),
+        ([[0, 2]], r"indices must be a vector of integers, got shape \[1, 2\]"),
     ],
 )
 def test_poo_of_no_subset(indices, message):
