@@ -95,7 +95,8 @@ def figure(
     Returns:
         A figure of three panels.
     """
-    (method, coreset), *others = chosen.items()
+    (method, coreset), *rest = chosen.items()
+    others = dict(rest)
     indices = coreset.indices
     descent = [step.objective for step in coreset.trace]
     picture = Figure(figsize=(15, 4.6), layout="constrained")
@@ -124,20 +125,24 @@ def figure(
     clouds.set(title="Embeddings on their two principal axes", xticks=[], yticks=[])
     clouds.legend(loc="best", framealpha=0.9)
 
-    rounds = np.arange(len(descent))
-    for (name, other), style in zip(others, ("--", "-."), strict=False):
-        steps.axhline(other.objective, c="#8a8f99", ls=style, label=f"{name} subset")
-    steps.plot(rounds, descent, "o-", c="#d1442f", label=method)
+    # What it is compared with stands on the left, the rounds of the coreset follow.
+    levels = [other.objective for other in others.values()] + descent
+    steps.plot(levels, "--", c="#c9ccd3", lw=1)
+    first = len(others)
+    for at, name in enumerate(others):
+        steps.plot([at], levels[at : at + 1], "o", c="#8a8f99", label=f"{name} subset")
+    steps.plot(range(first, len(levels)), descent, "o-", c="#d1442f", label=method)
     if np.isfinite(coreset.lower_bound):
         floor = {"c": "#3a7d44", "ls": ":", "label": "no subset can be below"}
         steps.axhline(coreset.lower_bound, **floor)
-    for x, y in zip(rounds, descent, strict=True):
+    for x, y in enumerate(levels):
         steps.annotate(
             f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8
         )
     steps.set(title="Objective POO, lower is better", xlabel="round of group exchange")
-    steps.set_xticks(rounds, ["start", *map(str, rounds[1:])])
-    steps.margins(x=0.12, y=0.15)
+    rounds = map(str, range(1, len(descent)))
+    steps.set_xticks(range(len(levels)), [*others, "start", *rounds])
+    steps.margins(x=0.15, y=0.15)
     steps.legend(loc="best")
 
     if grad_norms is None:

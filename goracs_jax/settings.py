@@ -115,7 +115,7 @@ class Demo(Settings):
     """Training examples to draw."""
     valid: int = 1000
     """Validation examples to draw."""
-    budget: int = 32
+    budget: int = 64
     """n, the number of examples to choose."""
     lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.1
     """Weight of the gradient term."""

@@ -53,7 +53,7 @@ def test_picture_shows_the_selection():
         np.testing.assert_array_equal(found, expected)
     lines = {line.get_label(): line.get_ydata() for line in steps.lines}
     assert list(lines["goracs"]) == [0.5, 0.4]
-    assert list(lines["random subset"]) == [0.7, 0.7]
+    assert list(lines["random subset"]) == [0.7]
     assert list(lines["no subset can be below"]) == [0.3, 0.3]
     every, chosen = (sum(p.get_height() for p in bars) for bars in histogram.containers)
     assert every == pytest.approx(100)
