@@ -75,7 +75,7 @@ def optimal() -> str:
     for method, rows in share.items():
         hit = sum(row["optimal"] for row in rows) / len(rows)
         excess = sum(row["mean_excess"] for row in rows) / len(rows)
-        cells.append(f"{method} {100 * hit:.0f} % (mean excess of POO {excess:.4f})")
+        cells.append(f"{method} on {100 * hit:.0f} % (mean excess of POO {excess:.4f})")
     count = figures["instances"] * len(share["goracs"])
     return (
         f"The best of all subsets, enumerated on {count:,} random instances of 8 to 12 "

@@ -104,15 +104,14 @@ def figure(
 
     on_train, on_valid = principal_plane(train, valid)
     clouds.scatter(
-        *_thin(on_train).T, s=9, c="#b8bcc4", lw=0, label=f"training, {len(train):,}"
+        *_thin(on_valid).T,
+        s=10,
+        c="#9cc3ec",
+        lw=0,
+        label=f"validation, {len(valid):,}",
     )
     clouds.scatter(
-        *_thin(on_valid).T,
-        s=9,
-        c="#4c8dd6",
-        lw=0,
-        alpha=0.55,
-        label=f"validation, {len(valid):,}",
+        *_thin(on_train).T, s=8, c="#5b606b", lw=0, label=f"training, {len(train):,}"
     )
     clouds.scatter(
         *on_train[indices].T,

@@ -48,7 +48,7 @@ def test_picture_shows_the_selection():
     on_train, on_valid = principal_plane(X, Y)
     drawn = [np.asarray(points.get_offsets()) for points in clouds.collections]
     for found, expected in zip(
-        drawn, (on_train, on_valid, on_train[[1, 4, 9]]), strict=True
+        drawn, (on_valid, on_train, on_train[[1, 4, 9]]), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
     lines = {line.get_label(): line.get_ydata() for line in steps.lines}
