@@ -7,6 +7,7 @@ from goracs_jax.gradients import gradient_norms as gradient_norms
 from goracs_jax.models import load_adapter as load_adapter
 from goracs_jax.models import load_decoder as load_decoder
 from goracs_jax.models import load_encoder as load_encoder
+from goracs_jax.models import read_lora_config as read_lora_config
 from goracs_jax.selection import SELECTORS as SELECTORS
 from goracs_jax.selection import Selection as Selection
 from goracs_jax.selection import goracs as goracs

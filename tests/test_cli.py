@@ -6,15 +6,18 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-from goracs_jax import poo
+import goracs_jax as gx
 from goracs_jax.cli import main, with_config
+from goracs_jax.data.examples import read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked
+from goracs_jax.prompts import format_prompt
 
 N, M, BUDGET = 24, 10, 5
 
@@ -92,7 +95,7 @@ def test_texts_to_coreset(files, capsys):
         np.testing.assert_allclose(scores["nearest_distance"], d.min(1), rtol=1e-3)
         np.testing.assert_array_equal(scores["grad_norm"], g)
     # max(D) is found in float32.
-    assert manifest["poo"] == pytest.approx(poo(x, y, g, indices), abs=1e-6)
+    assert manifest["poo"] == pytest.approx(gx.poo(x, y, g, indices), abs=1e-6)
     assert manifest["lower_bound"] <= manifest["poo"]
     assert manifest["config"]["lambda_"] == 0.1
     assert set(manifest["seconds"]) == {
@@ -279,6 +282,32 @@ def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
     assert "already done" in capsys.readouterr().out
     assert run(command + " --which all_lora", None) == 0
     assert (np.load("g.npy") > last).all()  # more parameters
+
+
+def test_an_adapter_counts(files):
+    adapter = tiny.write_adapter(files / "adapter")
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --adapter adapter") == 0
+    lora = gx.read_lora_config(adapter)
+    model = gx.load_decoder("llm", lora=lora, key=jax.random.key(9))
+    model = gx.load_adapter(model, adapter)
+    texts = [format_prompt(e.record) for e in read_examples(Path("train.jsonl"))]
+    tokens = gx.tokenize(texts, gx.load_tokenizer("llm"), context=256)
+    for stage, expected in [
+        ("gradient-norms", gx.gradient_norms(model, tokens)),
+        ("training embeddings", gx.embed_with_decoder(model, tokens)),
+    ]:
+        paths = (files / "out" / "stages").glob(f"{stage}-*/*.npy")
+        arrays = [np.load(path) for path in paths]
+        # With and without the adapter; batches and program are the same here.
+        same = [np.array_equal(array, expected) for array in arrays]
+        assert sorted(same) == [False, True]
+
+
+def test_an_untrained_adapter_is_refused(files, capsys):
+    tiny.write_adapter(files / "adapter", scale=0.0)
+    command = TEXTS + " --adapter adapter"
+    assert_refused(command, BUDGET, capsys, r"adapter: every lora_B is zero")
 
 
 def test_arrays_to_indices(arrays, capsys):

@@ -24,6 +24,38 @@ LLAMA = {
     "tie_word_embeddings": False,
 }
 
+ADAPTER = {
+    "peft_type": "LORA",
+    "r": 3,
+    "lora_alpha": 6,
+    "target_modules": ["v_proj", "q_proj"],
+    "bias": "none",
+    "use_dora": False,
+    "rank_pattern": {},
+}
+
+
+def adapter_tensors(num_layers: int, scale: float = 1.0) -> dict[str, np.ndarray]:
+    """A random adapter of rank 3 for q_proj and v_proj under PEFT's names."""
+    rng = np.random.default_rng(0)
+    out = {}
+    for layer in range(num_layers):
+        for name, d_out in (("q_proj", 32), ("v_proj", 16)):
+            stem = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            a, b = rng.normal(size=(3, 32)), scale * rng.normal(size=(d_out, 3))
+            out[f"{stem}.lora_A.weight"] = a.astype(np.float32)
+            out[f"{stem}.lora_B.weight"] = b.astype(np.float32)
+    return out
+
+
+def write_adapter(folder: Path, scale: float = 1.0) -> Path:
+    """A PEFT folder for the model of `write_llm`."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    tensors = adapter_tensors(LLAMA["num_hidden_layers"], scale)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
 
 def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Random weights under Hugging Face's names and in its layout."""

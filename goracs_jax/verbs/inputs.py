@@ -59,7 +59,7 @@ class Llm(NamedTuple):
 
     load: Callable[[], tuple[Decoder, "PreTrainedTokenizerFast"]]
     identity: dict[str, str]
-    seed: int
+    seed: int | None  # None where an adapter is given
 
 
 class SentenceEncoder(NamedTuple):
@@ -89,7 +89,7 @@ def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
     identity = {"model": _hash_model(model)}
     if adapter:
         identity["adapter"] = _hash_model(adapter)
-    return Llm(load, identity, seed)
+    return Llm(load, identity, None if adapter else seed)
 
 
 def open_encoder(folder: Path) -> SentenceEncoder:
@@ -160,7 +160,6 @@ def embed_stage(
 ) -> Stage:
     """The embeddings of a pool: of prompt and answer, or of the prompt alone."""
     texts = [p if labels == "all" else Prompt(p.prompt, "") for p in pool.prompts]
-
     inputs = {"data": pool.sha256, "labels": labels, **source.identity}
     if isinstance(source, SentenceEncoder):
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
 from safetensors.numpy import save_file
 
@@ -17,36 +18,21 @@ from goracs_jax.models import (
 )
 
 TINY = DecoderConfig.tiny()
-CONFIG = {
-    "peft_type": "LORA",
-    "r": 3,
-    "lora_alpha": 6,
-    "target_modules": ["v_proj", "q_proj"],
-    "bias": "none",
-    "use_dora": False,
-    "rank_pattern": {},
-}
 LORA = LoraConfig(r=3, alpha=6.0)
 IDS = jnp.arange(10).reshape(2, 5)
 run = nnx.jit(lambda model, ids: model(ids))
 
 
 def adapter_tensors(scale=1.0):
-    rng = np.random.default_rng(0)
-    out = {}
-    for layer in range(TINY.num_layers):
-        for name, d_out in (("q_proj", 32), ("v_proj", 16)):
-            stem = f"base_model.model.model.layers.{layer}.self_attn.{name}"
-            a, b = rng.normal(size=(3, 32)), scale * rng.normal(size=(d_out, 3))
-            out[f"{stem}.lora_A.weight"] = a.astype(np.float32)
-            out[f"{stem}.lora_B.weight"] = b.astype(np.float32)
-    return out
+    return tiny.adapter_tensors(TINY.num_layers, scale)
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(tensors, **changes):
-        (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG | changes))
+        (tmp_path / "adapter_config.json").write_text(
+            json.dumps(tiny.ADAPTER | changes)
+        )
         save_file(tensors, tmp_path / "adapter_model.safetensors")
         return tmp_path
 
