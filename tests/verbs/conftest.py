@@ -1,0 +1,39 @@
+"""A tiny model, two pools and three arrays, as the working folder of a test."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from commands import M, N
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A tiny model and two pools."""
+    folder = tmp_path_factory.mktemp("shared")
+    tiny.write_llm(folder / "llm")
+    tiny.write_pool(folder / "train.jsonl", N, seed=0)
+    tiny.write_pool(folder / "valid.jsonl", M, seed=1)
+    return folder
+
+
+@pytest.fixture
+def files(shared, tmp_path, monkeypatch):
+    """Their copies, as the working folder of one test."""
+    for item in shared.iterdir():
+        copy = shutil.copytree if item.is_dir() else shutil.copy
+        copy(item, tmp_path / item.name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def arrays(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(N, 4)), rng.normal(size=(M, 4))
+    g = rng.gamma(3.0, size=N)
+    for name, array in {"x": x, "y": y, "g": g}.items():
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,254 @@
+"""What the verbs leave, and that runs go on, are told apart and do not mix."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from commands import (
+    ARRAYS,
+    BUDGET,
+    TEXTS,
+    N,
+    assert_refused,
+    contents,
+    edit,
+    edit_tensors,
+    run,
+    table,
+)
+
+import goracs_jax as gx
+from goracs_jax.data.examples import read_examples
+from goracs_jax.files import locked
+from goracs_jax.prompts import format_prompt
+
+
+def test_texts_to_coreset(files, capsys):
+    assert run(TEXTS) == 0
+    out = files / "out"
+    indices = np.load(out / "indices.npy")
+    assert indices.dtype == np.int64
+    assert (np.diff(indices) > 0).all()
+    pool, coreset = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (files / "train.jsonl", out / "coreset.jsonl")
+    )
+    assert coreset == [pool[i] for i in indices]  # the key "id" included
+    with np.load(out / "scores.npz") as scores:
+        assert np.flatnonzero(scores["selected"]).tolist() == indices.tolist()
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    manifest = json.loads((out / "manifest.json").read_text())
+    x, y, g = (
+        np.load(next((out / "stages").glob(f"{stage}-*")) / f"{array}.npy")
+        for stage, array in [
+            ("training embeddings", "embeddings"),
+            ("validation embeddings", "embeddings"),
+            ("gradient-norms", "norms"),
+        ]
+    )
+    with np.load(out / "scores.npz") as scores:
+        d = np.linalg.norm(x[:, None].astype(float) - y[None], axis=2)
+        # float32, with cancellation where points are close.
+        np.testing.assert_allclose(scores["nearest_distance"], d.min(1), rtol=1e-3)
+        np.testing.assert_array_equal(scores["grad_norm"], g)
+    # max(D) is found in float32.
+    assert manifest["poo"] == pytest.approx(gx.poo(x, y, g, indices), abs=1e-6)
+    assert manifest["lower_bound"] <= manifest["poo"]
+    assert manifest["config"]["lambda_"] == 0.1
+    assert set(manifest["seconds"]) == {
+        "training embeddings", "validation embeddings", "gradient-norms",
+    }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "goracs" in printed
+    assert "random" in printed
+
+
+def test_second_run_computes_nothing(files, monkeypatch):
+    assert run(TEXTS) == 0
+    first = contents(files / "out")
+    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    monkeypatch.setattr("goracs_jax.verbs.select.select_rows", None)
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == first
+
+
+def test_changed_inputs_are_noticed(files):
+    assert run(TEXTS) == 0
+    first = contents(files / "out")
+    train = files / "train.jsonl"
+    original = train.read_text()
+    train.write_text("".join(original.splitlines(keepends=True)[::-1]))
+    assert run(TEXTS) == 0
+    fresh = contents(files / "out")
+    shutil.rmtree(files / "out")
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == fresh != first
+    train.write_text(original)
+    assert run(TEXTS) == 0
+    assert contents(files / "out") == first
+
+
+def other_weights(files):
+    edit_tensors(
+        files / "llm",
+        lambda t: t.update({"model.norm.weight": 2 * t["model.norm.weight"]}),
+    )
+
+
+CHANGES = {
+    "weights": (other_weights, ""),
+    "valid": (lambda f: edit(f / "valid.jsonl", lambda t: t.replace("oak", "yew")), ""),
+    "labels": (lambda f: None, "--labels answer"),
+    "lambda": (lambda f: None, "--lambda 0.9"),
+    "seed": (lambda f: None, "--seed 7"),
+    "solver": (lambda f: None, "--solver sinkhorn"),
+    "method": (lambda f: None, "--method greedy"),
+    "duplicates": (lambda f: None, "--duplicates keep"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_used_folder_gives_what_a_fresh_one_gives(files, name):
+    assert run(TEXTS) == 0
+    change, flags = CHANGES[name]
+    change(files)
+    assert run(f"{TEXTS} {flags}") == 0
+    used = contents(files / "out"), table(files / "out")
+    assert run(f"{TEXTS.replace('--out out', '--out fresh')} {flags}") == 0
+    assert (contents(files / "fresh"), table(files / "fresh")) == used
+
+
+def test_files_of_two_runs_are_not_mixed(files, monkeypatch):
+    for name, file in [("x", "train"), ("y", "valid")]:
+        assert run(f"embed --data {file}.jsonl --model llm --out {name}.npy", None) == 0
+    assert run(TEXTS) == 0
+    assert run(ARRAYS, budget=3) == 0
+    assert not (files / "out" / "coreset.jsonl").exists()
+    monkeypatch.setattr("goracs_jax.verbs.results.figure", None)
+    with pytest.raises(TypeError):
+        run(ARRAYS, budget=4)
+    assert not (files / "out" / "manifest.json").exists()
+
+
+def test_only_one_run_a_folder(arrays, capsys):
+    assert run(ARRAYS) == 0
+    with locked(arrays / "out" / "stages"):
+        assert_refused(ARRAYS, BUDGET, capsys, r"out/stages is in use by another run")
+    assert run(ARRAYS) == 0
+
+
+def test_equal_norms(arrays):
+    np.save("g.npy", np.where(np.arange(N) > 5, 1, np.nextafter(np.float32(1), 2)))
+    assert run(ARRAYS + " --grad-norms g.npy") == 0
+
+
+@pytest.mark.slow
+def test_killed_anywhere_ends_with_the_same_bytes(files):
+    command = [sys.executable, "-m", "goracs_jax", *TEXTS.split(), "--budget", "5"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = time.perf_counter() - started
+    expected = contents(files / "out")
+    shutil.rmtree(files / "out")
+    killed = 0
+    for share in np.linspace(0.4, 0.95, 4):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(share * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 2
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(files / "out") == expected
+
+
+def test_labels_change_norms_and_embeddings(files):
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --labels answer") == 0
+    for stage in ("training embeddings", "gradient-norms"):
+        one, two = (files / "out" / "stages").glob(f"{stage}-*")
+        array = next(one.glob("*.npy")).name
+        assert not np.allclose(np.load(one / array), np.load(two / array), rtol=1e-3)
+
+
+def test_lambda_0_needs_no_norms(files):
+    assert run(TEXTS + " --lambda 0") == 0
+    stages = [path.name for path in (files / "out" / "stages").iterdir()]
+    assert not any(name.startswith("gradient") for name in stages)
+
+
+def test_embed_and_grads_feed_select(files):
+    for name in ("train", "valid"):
+        data = f"--data {name}.jsonl --model llm"
+        assert run(f"embed {data} --out {name}.npy", None) == 0
+    assert run("grads --data train.jsonl --model llm --out g.npy", None) == 0
+    x, g = np.load("train.npy"), np.load("g.npy")
+    assert (x.dtype, x.shape, g.dtype, g.shape) == ("f4", (N, 32), "f4", (N,))
+    assert run(TEXTS) == 0
+    by_arrays = "--valid-embeddings valid.npy --grad-norms g.npy --train train.jsonl"
+    assert run(f"select --train-embeddings train.npy {by_arrays} --out out2") == 0
+    assert contents(files / "out") == contents(files / "out2")
+    assert sorted(path.name for path in files.glob("g.npy*")) == ["g.npy", "g.npy.json"]
+
+
+def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
+    command = "grads --data train.jsonl --model llm --out g.npy"
+    assert run(command, None) == 0
+    last = np.load("g.npy")
+    assert run(command, None) == 0
+    assert "already done" in capsys.readouterr().out
+    assert run(command + " --which all_lora", None) == 0
+    assert (np.load("g.npy") > last).all()  # more parameters
+
+
+def test_an_adapter_counts(files):
+    adapter = tiny.write_adapter(files / "adapter")
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --adapter adapter") == 0
+    lora = gx.read_lora_config(adapter)
+    model = gx.load_decoder("llm", lora=lora, key=jax.random.key(9))
+    model = gx.load_adapter(model, adapter)
+    texts = [format_prompt(e.record) for e in read_examples(Path("train.jsonl"))]
+    tokens = gx.tokenize(texts, gx.load_tokenizer("llm"), context=256)
+    for stage, expected in [
+        ("gradient-norms", gx.gradient_norms(model, tokens)),
+        ("training embeddings", gx.embed_with_decoder(model, tokens)),
+    ]:
+        paths = (files / "out" / "stages").glob(f"{stage}-*/*.npy")
+        arrays = [np.load(path) for path in paths]
+        # With and without the adapter; batches and program are the same here.
+        same = [np.array_equal(array, expected) for array in arrays]
+        assert sorted(same) == [False, True]
+
+
+def test_arrays_to_indices(arrays, capsys):
+    assert run(ARRAYS + " --grad-norms g.npy --lambda 0.3") == 0
+    names = {path.name for path in (arrays / "out").iterdir()}
+    assert names == {
+        "indices.npy", "scores.npz", "manifest.json", "report.png", "stages",
+    }  # fmt: skip
+    assert run(ARRAYS + " --method random --seed 3") == 0
+    assert json.loads((arrays / "out/manifest.json").read_text())["config"]["seed"] == 3
+
+
+def test_dry_run_writes_nothing(files, capsys):
+    before = sorted(files.rglob("*"))
+    assert run(TEXTS + " --dry-run") == 0
+    assert sorted(files.rglob("*")) == before
+    printed = capsys.readouterr().out
+    assert "gradient-norms: to do" in printed
+    assert run(TEXTS) == 0
+    assert run(TEXTS + " --dry-run") == 0
+    assert "gradient-norms: done" in capsys.readouterr().out
