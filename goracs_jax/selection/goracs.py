@@ -76,7 +76,7 @@ def goracs(
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
 
     POO(S) = OT_C(U_S, U_V),  C_ij = ||x_i - y_j||_2 / max(D) - lambda g_i / max(g)
-    (GORACS, Mei et al., KDD 2025, Eq. 8).
+    (GORACS, Mei et al., KDD 2025).
 
     Args:
         train_embeddings: x_i, shape [N, dim].

@@ -1,4 +1,4 @@
-r"""Stage 1: greedy start on the relaxed objective (GORACS, KDD 2025, Algorithm 1).
+r"""Stage 1: greedy start on the relaxed objective (GORACS, KDD 2025).
 
 Without the constraint that each selected row carries 1 / n, the best weights send every
 validation point to its nearest selected row, and

@@ -21,10 +21,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Block, Cost, exact_cost, fold_rows
-from goracs_jax.errors import InputError
-from goracs_jax.selection.problem import Problem, Step
-from goracs_jax.transport import Transport
+from goracs_jax.cost import Block, Cost, fold_rows
+from goracs_jax.selection.problem import Problem, Step, solve
 
 # The best rows kept for each slot at first; doubled while they may not be enough.
 CANDIDATES = 64
@@ -170,29 +168,16 @@ def group_exchange(
     """
     started = time.perf_counter() if started is None else started
     k = CANDIDATES
-    rows_cost, held = _solve(problem, rows)
+    rows_cost, held = solve(problem.cost, rows, problem.solver)
     trace = [Step(held.value, time.perf_counter() - started, 0)]
     for _ in range(max_rounds):
         new, k = best_assignment(problem.cost, held.plan, rows, rows_cost, k)
         replaced = len(np.setdiff1d(new, rows))
         if not replaced:
             return rows, tuple(trace), True
-        new_cost, solved = _solve(problem, new)
+        new_cost, solved = solve(problem.cost, new, problem.solver)
         if solved.value >= held.value - TOLERANCE:
             return rows, tuple(trace), True
         rows, rows_cost, held = new, new_cost, solved
         trace.append(Step(held.value, time.perf_counter() - started, replaced))
     return rows, tuple(trace), False
-
-
-def _solve(
-    problem: Problem, rows: Int[np.ndarray, " budget"]
-) -> tuple[Float[np.ndarray, "budget valid"], Transport]:
-    cost = exact_cost(problem.cost, rows)
-    solved = problem.solver(cost)
-    if not solved.converged:
-        raise InputError(
-            f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
-            "use the exact solver."
-        )
-    return cost, solved

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from goracs_jax.cost import Cost, exact_cost
 from goracs_jax.errors import InputError
 from goracs_jax.shapes import Rows
-from goracs_jax.transport import Solver, exact
+from goracs_jax.transport import Solver, Transport, exact
 
 
 class Problem(NamedTuple):
@@ -46,7 +46,7 @@ Selector = Callable[..., Selection]
 
 
 def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
-    """POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025), Eq. 8.
+    """POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025).
 
     Because every selected row carries mass 1 / n, the transport cost of D and the
     reward for large gradients are one transport problem with cost C.
@@ -59,12 +59,39 @@ def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
     Returns:
         POO in the units of C.
 
+    Raises:
+        InputError: The solver did not converge.
+
     >>> from goracs_jax.cost import make_cost
     >>> eye = np.eye(2, dtype=np.float32)
     >>> objective(make_cost(eye, eye), np.array([0, 1]))
     0.0
     """
-    return solver(exact_cost(cost, indices)).value
+    _, solved = solve(cost, indices, solver)
+    return solved.value
+
+
+def solve(
+    cost: Cost, indices: Rows, solver: Solver
+) -> tuple[Float[np.ndarray, "budget valid"], Transport]:
+    """The rows of C of a subset and their transport, refused where not converged.
+
+    Raises:
+        InputError: The solver did not converge.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> solve(make_cost(eye, eye), np.array([0, 1]), exact)[1].converged
+    True
+    """
+    rows_cost = exact_cost(cost, indices)
+    solved = solver(rows_cost)
+    if not solved.converged:
+        raise InputError(
+            f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
+            "use the exact solver."
+        )
+    return rows_cost, solved
 
 
 def check_budget(n_train: int, budget: object) -> None:

@@ -79,6 +79,7 @@ def write_results(
     bound = max(c.selection.lower_bound for c in chosen)
     rows = [_row(c, bound, cost, norms, seconds) for c in chosen]
     with atomic(out / "manifest.json") as file:
+        seconds |= {f"selection {c.method}": c.seconds for c in chosen}
         manifest = _manifest(settings, source, selection, rows, seconds)
         file.write((json.dumps(manifest, indent=1) + "\n").encode())
     say(table(rows))

@@ -13,7 +13,7 @@ from goracs_jax.cost import exact_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection import SELECTORS, Problem, Step
 from goracs_jax.selection.lower_bound import lower_bound
-from goracs_jax.selection.problem import check_budget
+from goracs_jax.selection.problem import check_budget, objective
 from goracs_jax.transport import sinkhorn
 
 DETERMINISTIC = sorted(set(SELECTORS) - {"random"})
@@ -192,3 +192,10 @@ def test_unknown_names():
         goracs(case.x, case.y, case.g, method="best", **arguments)
     with pytest.raises(InputError, match=r"solver must be one of exact.*got 'fast'"):
         goracs(case.x, case.y, case.g, solver="fast", **arguments)
+
+
+def test_poo_of_an_unconverged_plan_is_refused():
+    case = instance(30, 20, seed=7)
+    tired = lambda cost: sinkhorn(cost, max_iterations=220, threshold=1e-9)
+    with pytest.raises(InputError, match=r"Sinkhorn stopped with a marginal error of"):
+        objective(case.cost, np.arange(5), tired)

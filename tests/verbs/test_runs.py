@@ -65,6 +65,7 @@ def test_texts_to_coreset(files, capsys):
     assert manifest["config"]["lambda_"] == 0.1
     assert set(manifest["seconds"]) == {
         "training embeddings", "validation embeddings", "gradient-norms",
+        "selection goracs", "selection random",
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "goracs" in printed
