@@ -7,13 +7,14 @@ plan P, potentials f and g, the value <P, C>, and how far P was from its margina
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import ot
 from jaxtyping import Float
+from scipy.sparse import coo_array
 
 from goracs_jax.errors import InputError
 from goracs_jax.shapes import AnyArray
@@ -24,6 +25,11 @@ ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
+# Warm-started exact transport: problems with fewer arcs are solved whole; else about
+# ARCS arcs a row and column are tried first, and missing ones added so many times.
+DENSE_ARCS = 100_000
+ARCS = 20
+ARC_ROUNDS = 4
 
 
 class Transport(NamedTuple):
@@ -37,11 +43,29 @@ class Transport(NamedTuple):
     marginal_error: float
 
 
+class Annealing(NamedTuple):
+    """From `start` times epsilon down to epsilon, by 0.966 an iteration.
+
+    Errors are measured at every tenth iteration, so `iterations` ends with a nine: the
+    first at which Sinkhorn may stop.
+    """
+
+    start: float
+    iterations: int
+
+
+COLD = Annealing(1000.0, 219)
+WARM = Annealing(10.0, 79)  # after the potentials of a similar problem
+
 Solver = Callable[..., Transport]
 
 
 def exact(
-    cost: CostMatrix, a: RowMass | None = None, b: ColumnMass | None = None
+    cost: CostMatrix,
+    a: RowMass | None = None,
+    b: ColumnMass | None = None,
+    *,
+    g: Float[np.ndarray, " m"] | None = None,
 ) -> Transport:
     """Exact transport by the network simplex of POT, in float64 on the host.
 
@@ -49,6 +73,9 @@ def exact(
         cost: C, shape [n, m].
         a: Mass of each row, shape [n]; uniform when left out.
         b: Mass of each column, shape [m]; uniform when left out.
+        g: Column potentials near the optimal ones, from a similar problem. The simplex
+            then sees only arcs of small reduced cost, and more where those were not
+            enough: some ten times sooner on 1,000 x 5,000, with the same optimum.
 
     Returns:
         The optimal plan, with at most n + m - 1 positive entries, and optimal
@@ -64,9 +91,10 @@ def exact(
     a, b = _marginals(cost, a, b)
     # POT takes strongly negative costs for infeasible; a shift changes no plan.
     shift = cost.min()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its outcome is read from the log below
-        plan, log = ot.emd(a, b, cost - shift, log=True, numItermax=10**9)
+    shifted = cost - shift
+    plan, log = (None if g is None else _few_arcs(shifted, a, b, g)) or _simplex(
+        shifted, a, b
+    )
     if log["result_code"] != 1:
         raise InputError(f"exact transport found no optimum: {log['warning']}")
     error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
@@ -79,6 +107,7 @@ def sinkhorn(
     a: RowMass | None = None,
     b: ColumnMass | None = None,
     *,
+    g: Float[np.ndarray, " m"] | None = None,
     epsilon: float | None = None,
     max_iterations: int = 20_000,
     threshold: float = 1e-3,
@@ -93,6 +122,8 @@ def sinkhorn(
         cost: C, shape [n, m].
         a: Mass of each row, shape [n]; uniform when left out.
         b: Mass of each column, shape [m]; uniform when left out.
+        g: Column potentials of a similar problem; annealing starts from them, a
+            hundred times nearer to epsilon.
         epsilon: Regularisation in the units of C; RELATIVE_EPSILON times the range of C
             when left out.
         max_iterations: Where to give up.
@@ -120,7 +151,12 @@ def sinkhorn(
         )
     centred = jnp.asarray(cost - shift, jnp.float32)
     marginals = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-    out = _sinkhorn(centred, *marginals, epsilon, max_iterations, threshold)
+    annealing = COLD if g is None else WARM
+    # The first half-step computes g from f: the c-transform of the g that was given.
+    f = jnp.zeros(len(a)) if g is None else (centred - jnp.float32(g)).min(1)
+    out = _sinkhorn(
+        centred, *marginals, f, epsilon, threshold, annealing, max_iterations
+    )
     plan, f, g, error = (np.asarray(x, np.float64) for x in out)
     plan = _round(plan, a, b)
     value = float((plan * cost).sum())
@@ -131,6 +167,67 @@ def sinkhorn(
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
 
 
+def exact_plan(
+    cost: Float[np.ndarray, "n m"],
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, "n m"], float]:
+    """Plan and value alone, for thousands of small problems in a row.
+
+    No checks and no potentials: `exact` takes three times as long where n m is small.
+
+    >>> uniform = np.full(2, 0.5)
+    >>> exact_plan(np.array([[0.0, 1.0], [1.0, 0.0]]), uniform, uniform)[1]
+    0.0
+    """
+    # POT takes strongly negative costs for infeasible; a shift changes no plan.
+    plan = ot.emd(a, b, cost - cost.min(), center_dual=False, check_marginals=False)
+    return plan, float(np.vdot(plan, cost))
+
+
+def _simplex(cost, a, b) -> tuple[Any, dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the caller reads its outcome from the log
+        return ot.emd(a, b, cost, log=True, numItermax=10**9)
+
+
+def _few_arcs(cost, a, b, g) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The optimum over arcs of small reduced cost, priced out over all arcs.
+
+    None where the arcs kept are not enough even after some rounds.
+    """
+    n, m = cost.shape
+    if n * m <= DENSE_ARCS:
+        return None
+    reduced = cost - g - (cost - g).min(1)[:, None]
+    sample = reduced[:, :: max(1, m // 100)]
+    share = min(1, ARCS * (1 / n + 1 / m))
+    arcs = np.union1d(
+        np.flatnonzero(reduced <= np.quantile(sample, share)), _corner_arcs(a, b)
+    )
+    for _ in range(ARC_ROUNDS):
+        sparse = coo_array((cost.ravel()[arcs], divmod(arcs, m)), shape=(n, m))
+        plan, log = _simplex(sparse, a, b)
+        if log["result_code"] != 1:
+            return None
+        # Potentials that are feasible for every arc prove the plan optimal.
+        reduced = cost - log["u"][:, None] - log["v"]
+        missing = np.flatnonzero(reduced < -1e-10 * max(1.0, cost.max()))
+        if not len(missing):
+            return plan.toarray(), log
+        arcs = np.union1d(arcs, missing)
+    return None
+
+
+def _corner_arcs(a, b) -> np.ndarray:
+    """Arcs of the north-west corner plan: with them a plan always exists."""
+    ends = np.cumsum(a), np.cumsum(b)
+    cuts = np.union1d(*ends)
+    middles = (cuts + np.append(0.0, cuts[:-1])) / 2
+    i, j = (np.minimum(np.searchsorted(e, middles), len(e) - 1) for e in ends)
+    return np.unique(i * len(b) + j)
+
+
 def _marginals(cost, a, b) -> tuple[np.ndarray, np.ndarray]:
     n, m = cost.shape
     uniform = lambda size: np.full(size, 1 / size)
@@ -139,23 +236,24 @@ def _marginals(cost, a, b) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-@partial(jax.jit, static_argnames="max_iterations")
-def _sinkhorn(cost, a, b, epsilon, max_iterations, threshold):
+@partial(jax.jit, static_argnames=("annealing", "max_iterations"))
+def _sinkhorn(cost, a, b, f, epsilon, threshold, annealing, max_iterations):
     # ott-jax takes two seconds to import: only where it is used.
     from ott.geometry import epsilon_scheduler, geometry
     from ott.problems.linear import linear_problem
     from ott.solvers.linear import sinkhorn as ott_sinkhorn
 
-    # Annealing starts at 1000 epsilon and reaches the target after some 200 iterations;
-    # errors are measured at every tenth, so the 219th is the first to end at.
-    schedule = epsilon_scheduler.Epsilon(epsilon, init=1000.0, decay=0.966)
+    schedule = epsilon_scheduler.Epsilon(epsilon, init=annealing.start, decay=0.966)
     geom = geometry.Geometry(cost_matrix=cost, epsilon=schedule)
     # ott measures one marginal; half leaves room for the rounding of the other.
     solver = ott_sinkhorn.Sinkhorn(
-        threshold=threshold / 2, min_iterations=219, max_iterations=max_iterations
+        threshold=threshold / 2,
+        min_iterations=annealing.iterations,
+        max_iterations=max_iterations,
     )
     with jax.default_matmul_precision("highest"):
-        out = solver(linear_problem.LinearProblem(geom, a=a, b=b))
+        start = f, jnp.zeros_like(b)
+        out = solver(linear_problem.LinearProblem(geom, a=a, b=b), init=start)
     error = jnp.abs(out.matrix.sum(1) - a).sum() + jnp.abs(out.matrix.sum(0) - b).sum()
     return out.matrix, out.f, out.g, error
 

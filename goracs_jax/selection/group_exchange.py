@@ -175,7 +175,7 @@ def group_exchange(
         replaced = len(np.setdiff1d(new, rows))
         if not replaced:
             return rows, tuple(trace), True
-        new_cost, solved = solve(problem.cost, new, problem.solver)
+        new_cost, solved = solve(problem.cost, new, problem.solver, held.g)
         if solved.value >= held.value - TOLERANCE:
             return rows, tuple(trace), True
         rows, rows_cost, held = new, new_cost, solved

@@ -72,9 +72,21 @@ def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
 
 
 def solve(
-    cost: Cost, indices: Rows, solver: Solver
+    cost: Cost,
+    indices: Rows,
+    solver: Solver,
+    g: Float[np.ndarray, " valid"] | None = None,
 ) -> tuple[Float[np.ndarray, "budget valid"], Transport]:
     """The rows of C of a subset and their transport, refused where not converged.
+
+    Args:
+        cost: C as factors.
+        indices: The subset, shape [n].
+        solver: `transport.exact` or `transport.sinkhorn`.
+        g: Column potentials of a similar subset, to start from.
+
+    Returns:
+        C_S in float64, shape [n, M], and the transport.
 
     Raises:
         InputError: The solver did not converge.
@@ -85,7 +97,7 @@ def solve(
     True
     """
     rows_cost = exact_cost(cost, indices)
-    solved = solver(rows_cost)
+    solved = solver(rows_cost) if g is None else solver(rows_cost, g=g)
     if not solved.converged:
         raise InputError(
             f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
