@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
-from goracs_jax.cost import exact_cost
+from goracs_jax.cost import Cost, cost_rows
 from goracs_jax.selection.group_exchange import slot_candidates
 from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.transport import exact_plan
@@ -28,14 +29,15 @@ from goracs_jax.transport import exact_plan
 # Measured on 15,000 x 5,000, n = 1,000; see benchmarks/.
 REGION = 16  # slots
 MOVES = 40  # a region and round
-ROUNDS = 26
-COOL = 20  # T is zero from this round on
-PASS_EVERY = 4  # rounds; a pass over all rows finds the candidates of every slot
-CANDIDATES = 12  # rows a slot
-# The first T, as a share of what a slot's last candidate costs more than its first: that
-# gap is the unit of costs here.
-HEAT = 0.3
-HOPELESS = 1.5  # A move that costs more gaps is not repaired.
+ROUNDS = 28
+COOL = 24  # T is zero from this round on
+CANDIDATES = 12  # rows a slot and round
+POOL_DEPTH = 64  # rows a slot that the pool is made of
+POOL_ENTRIES = 1 << 28  # 1 GiB of float32
+FAR = 1e6  # beyond every cost, and finite: 0 times infinity is no number
+# The unit of costs is the gap between a slot's first and last candidate of a round.
+HEAT = 0.2  # the first T
+HOPELESS = 1.5  # a move that costs more is not repaired
 
 
 def anneal(
@@ -64,38 +66,72 @@ def anneal(
     [1, 4]
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    host = jax.tree.map(np.asarray, problem.cost)
+    valid = np.asarray(problem.cost.valid)
     _, held = solve(problem.cost, rows, problem.solver)
     best, trace = (held.value, rows), []
+    pool = candidate_pool(problem.cost, held.plan, rows)
+    columns_cost = np.ascontiguousarray(np.asarray(cost_rows(problem.cost, pool)).T)
+    current = np.searchsorted(pool, rows)
+    k = min(CANDIDATES, len(pool) - len(rows)) - 1
+    if k < 0:
+        return rows, ()
     for round_ in range(ROUNDS):
-        if round_ % PASS_EVERY == 0:
-            k = min(CANDIDATES, problem.cost.shape[0])
-            value, candidates = map(
-                np.asarray,
-                slot_candidates(problem.cost, jnp.asarray(held.plan, jnp.float32), k),
-            )
-            gap = float(np.median(value[:, -1] - value[:, 0]))
+        plan = csr_array(held.plan, dtype=np.float32)
+        value = plan @ columns_cost  # Q of the pool's rows, shape [n, pool]
+        value[:, current] = np.inf  # candidates are free rows
+        candidates = np.argpartition(value, k, 1)[:, : k + 1]
+        value = np.take_along_axis(value, candidates, 1)
+        gap = float(np.median(np.ptp(value, 1)))
         temperature = HEAT * gap * max(0.0, 1 - round_ / COOL)
-        rows = rows.copy()
-        taken = set(rows.tolist())
-        for slots in regions(held.plan @ host.valid, rng):
-            mine = rows[slots]
+        current = current.copy()
+        taken = set(current.tolist())
+        for slots in regions(plan @ valid, rng):
+            mine = current[slots]
+            # A region before this one may have taken some.
             free = set(candidates[slots].ravel().tolist()) - taken
-            pool = np.array([*mine, *sorted(free)])
+            near = np.array([*mine, *sorted(free)])
             mass = held.plan[slots].sum(0)
             columns = np.flatnonzero(mass)
-            local = exact_cost(host._replace(valid=host.valid[columns]), pool)
+            local = columns_cost[np.ix_(columns, near)].T.astype(np.float64)
             found = search_region(
                 local, len(slots), mass[columns], gap, temperature, rng
             )
-            rows[slots] = pool[found]
-            taken = (taken - set(mine.tolist())) | set(rows[slots].tolist())
+            current[slots] = near[found]
+            taken = (taken - set(mine.tolist())) | set(current[slots].tolist())
+        rows = pool[current]
         _, held = solve(problem.cost, rows, problem.solver, g=held.g)
         if held.value < best[0]:
             replaced = len(np.setdiff1d(rows, best[1]))
             best = held.value, rows
             trace.append(Step(held.value, time.perf_counter() - started, replaced))
     return best[1], tuple(trace)
+
+
+def candidate_pool(
+    cost: Cost,
+    plan: Float[np.ndarray, "budget valid"],
+    rows: Int[np.ndarray, " budget"],
+) -> Int[np.ndarray, " pool"]:
+    """The rows to search among: the best few for every slot, by one pass over all.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M].
+        rows: The present subset.
+
+    Returns:
+        Sorted row numbers, the present ones among them: as many as their part of C,
+        POOL_ENTRIES numbers at most beside the subset's own, has room for.
+    """
+    n_train, n_valid = cost.shape
+    k = max(1, POOL_ENTRIES // (len(rows) * n_valid))
+    k = min(k, POOL_DEPTH, n_train - len(rows))
+    if k == 0:
+        return np.sort(rows)
+    # The present rows would fill the lists of their neighbours.
+    free = cost._replace(reward=jnp.asarray(cost.reward).at[rows].add(-FAR))
+    _, candidates = slot_candidates(free, jnp.asarray(plan, jnp.float32), k)
+    return np.union1d(np.asarray(candidates), rows)
 
 
 def regions(
