@@ -138,7 +138,7 @@ def figure(
         steps.annotate(
             f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8
         )
-    steps.set(title="Objective POO, lower is better", xlabel="round of group exchange")
+    steps.set(title="Objective POO, lower is better", xlabel="improvement")
     rounds = map(str, range(1, len(descent)))
     steps.set_xticks(range(len(levels)), [*others, "start", *rounds])
     steps.margins(x=0.15, y=0.15)
