@@ -134,13 +134,21 @@ def figure(
     if np.isfinite(coreset.lower_bound):
         floor = {"c": "#3a7d44", "ls": ":", "label": "no subset can be below"}
         steps.axhline(coreset.lower_bound, **floor)
-    for x, y in enumerate(levels):
+    # Beyond a few steps only the ends have room for their values.
+    every = max(1, len(descent) - 1) if len(levels) > 8 else 1
+    marked = [*range(first), *range(first, len(levels), every)]
+    for x in marked:
         steps.annotate(
-            f"{y:.4f}", (x, y), (0, 7), textcoords="offset points", fontsize=8
+            f"{levels[x]:.4f}",
+            (x, levels[x]),
+            (0, 7),
+            textcoords="offset points",
+            fontsize=8,
         )
     steps.set(title="Objective POO, lower is better", xlabel="improvement")
     rounds = map(str, range(1, len(descent)))
-    steps.set_xticks(range(len(levels)), [*others, "start", *rounds])
+    ticks = [*others, "start", *rounds]
+    steps.set_xticks(marked, [ticks[x] for x in marked])
     steps.margins(x=0.15, y=0.15)
     steps.legend(loc="best")
 
