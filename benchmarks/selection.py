@@ -70,6 +70,12 @@ def main() -> None:
     parser.add_argument("--valid", type=int, default=1000, help="rows of the stand-in")
     parser.add_argument("--budget", type=int, default=256)
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["goracs", "greedy", "random"],
+        help="itra takes minutes a swap on CPUs where n M is large",
+    )
     flags = parser.parse_args()
     data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
     train, valid = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
@@ -82,7 +88,7 @@ def main() -> None:
         pass_flops = 2 * n_train * n_valid * train.shape[1]
         round_flops = pass_flops + 2 * n_train * n_valid * flags.budget
         bound = -np.inf
-        for method in SELECTORS:
+        for method in flags.methods:
             seconds = []
             for _ in range(2):
                 started = time.perf_counter()
@@ -108,7 +114,7 @@ def main() -> None:
             )
             bound = max(bound, run.lower_bound)
             print({k: v for k, v in rows[-1].items() if k != "trace"})
-        goracs = rows[list(SELECTORS).index("goracs") - len(SELECTORS)]
+        goracs = rows[flags.methods.index("goracs") - len(flags.methods)]
         rows.append(
             {
                 "lambda": lambda_,

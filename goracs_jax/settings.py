@@ -79,7 +79,7 @@ class Select(Settings):
     lambda_: Lambda = None
     """Weight of the gradient term (0.1; without gradient norms, 0)."""
     method: str = "goracs"
-    """goracs, greedy or random."""
+    """goracs, greedy, itra (the paper's single swaps) or random."""
     solver: Literal["exact", "sinkhorn"] = "exact"
     """Transport inside the search; what is reported is exact."""
     train: Path | None = None

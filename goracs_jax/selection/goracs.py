@@ -20,6 +20,7 @@ from goracs_jax.selection.problem import (
     check_budget,
     objective,
 )
+from goracs_jax.selection.swaps import itra
 from goracs_jax.shapes import AnyArray
 from goracs_jax.transport import SOLVERS, Solver, exact
 
@@ -61,6 +62,7 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
 SELECTORS: dict[str, Selector] = {
     "goracs": three_stages,
     "greedy": greedy_only,
+    "itra": itra,
     "random": random,
 }
 
@@ -122,7 +124,7 @@ def select(
     >>> select(make_cost(x, x), 2, key=jax.random.key(0), method="nearest")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: method must be one of goracs, greedy, random, got ...
+    goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
     """
     if method not in SELECTORS:
         raise InputError(

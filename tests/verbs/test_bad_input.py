@@ -144,7 +144,7 @@ def test_bad_arrays(arrays, capsys, name):
         ("select --valid-embeddings y.npy --out out", r"--valid-embeddings together"),
         (ARRAYS + " --lambda 0.1", r"lambda 0\.1 needs gradient norms"),
         (ARRAYS + " --lambda -1 --grad-norms g.npy", r"lambda must be in \[0, 1000\]"),
-        (ARRAYS + " --method best", r"--method must be one of goracs, greedy, random"),
+        (ARRAYS + " --method best", r"--method must be one of goracs, greedy, itra"),
         (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
         (ARRAYS + " --train none.jsonl", r"none\.jsonl does not exist"),
         (ARRAYS + " --config none.yaml", r"none\.yaml: cannot be read"),
