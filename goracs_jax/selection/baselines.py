@@ -27,7 +27,7 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     started = time.perf_counter()
     n_train, _ = problem.cost.shape
     rows = jax.random.choice(key, n_train, (budget,), replace=False)
-    return _selection(problem, np.asarray(rows), started)
+    return selection_of(problem, np.asarray(rows), started)
 
 
 def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
@@ -40,10 +40,25 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    return _selection(problem, np.asarray(greedy(problem.cost, budget)), started)
+    return selection_of(problem, np.asarray(greedy(problem.cost, budget)), started)
 
 
-def _selection(problem: Problem, rows: np.ndarray, started: float) -> Selection:
+def selection_of(problem: Problem, rows: np.ndarray, started: float) -> Selection:
+    """The selection of a method that picks once and knows no lower bound.
+
+    Args:
+        problem: What was selected from.
+        rows: Distinct training rows in any order, shape [n].
+        started: `time.perf_counter()` when the method began.
+
+    Returns:
+        Sorted rows with their exact objective and a trace of one step.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> eye = np.eye(3, dtype=np.float32)
+    >>> selection_of(Problem(make_cost(eye, eye)), np.array([2, 0]), 0.0).indices
+    array([0, 2])
+    """
     seconds = time.perf_counter() - started
     indices = np.sort(rows).astype(np.int64)
     value = objective(problem.cost, indices)

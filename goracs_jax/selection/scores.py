@@ -1,0 +1,208 @@
+"""Baselines that rank the training rows by their norms or by the validation points."""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int
+
+from goracs_jax.cost import (
+    BLOCK_ENTRIES,
+    Block,
+    Cost,
+    cost_rows,
+    fold_rows,
+    nearest_distances,
+)
+from goracs_jax.errors import InputError
+from goracs_jax.selection.baselines import selection_of
+from goracs_jax.selection.problem import Problem, Selection, check_budget
+
+# A median over this many distances is close to that over all, and takes no long sort.
+MEDIAN_ENTRIES = 1 << 20
+
+
+def gradient_norm(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """The n rows with the largest gradient norms g_i; `key` is not used.
+
+    GraNd at one checkpoint (Paul et al., NeurIPS 2021). Among equal norms the lowest
+    row wins.
+
+    Raises:
+        InputError: The cost holds no norms because lambda is 0.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, g = np.eye(3, dtype=np.float32), np.array([1.0, 2.0, 2.0])
+    >>> problem = Problem(make_cost(x, x, g, 0.1))
+    >>> gradient_norm(problem, 1, key=jax.random.key(0)).indices.tolist()
+    [1]
+    """
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    reward = np.asarray(problem.cost.reward)
+    if not reward.any():
+        raise InputError(
+            "grad-norm needs gradient norms, and a cost with lambda 0 keeps none: give "
+            "norms and a lambda above 0 (its size does not matter to this method)."
+        )
+    rows = np.argsort(-reward, kind="stable")[:budget]
+    return selection_of(problem, rows, started)
+
+
+def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """One random row from each of n strata of distance to the validation set.
+
+    The rows are sorted by min_j D_ij and cut into n runs of almost equal length.
+    Coverage-centric selection (Zheng et al., ICLR 2023) has this idea for scores of
+    difficulty, with strata of equal width.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[3.0], [1.0], [2.0]], np.float32)
+    >>> problem = Problem(make_cost(x, np.zeros((1, 1))))
+    >>> stratified_random(problem, 3, key=jax.random.key(0)).indices.tolist()
+    [0, 1, 2]
+    """
+    n_train, _ = problem.cost.shape
+    check_budget(n_train, budget)
+    started = time.perf_counter()
+    order = np.argsort(np.asarray(nearest_distances(problem.cost)), kind="stable")
+    edges = np.arange(budget + 1) * n_train // budget
+    places = jax.random.randint(key, (budget,), edges[:-1], edges[1:])
+    return selection_of(problem, order[np.asarray(places)], started)
+
+
+def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Validation points in turn take their nearest row not yet taken; `key` is unused.
+
+    The round robin of RDS+ (Ivison et al., arXiv 2503.01807), by Euclidean distance.
+    Each point sees a short list of rows. When one runs out, a new pass over the rows
+    that are left makes lists twice as long, never longer than a block of C in all.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [1.0], [5.0], [9.0]], np.float32)
+    >>> problem = Problem(make_cost(x, np.array([[0.0], [0.0]])))
+    >>> nearest(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [0, 1]
+    """
+    n_train, n_valid = problem.cost.shape
+    check_budget(n_train, budget)
+    started = time.perf_counter()
+    longest = min(n_train, max(1, BLOCK_ENTRIES // n_valid))
+    length = min(longest, 2 * -(-budget // n_valid))
+    taken = np.zeros(n_train, bool)
+    turn = 0
+    while turn < budget:
+        lists = np.asarray(_nearest_rows(problem.cost, jnp.asarray(taken), length))
+        turn = _take_turns(lists, taken, turn, budget)
+        length = min(longest, 2 * length)
+    return selection_of(problem, np.flatnonzero(taken), started)
+
+
+def herding(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Rows whose mean embedding follows that of the validation set; `key` is unused.
+
+    r_{t+1} = argmax_i mean_j k(x_i, y_j) - sum_{s <= t} k(x_i, x_{r_s}) / (t + 1) over
+    the rows not taken (kernel herding, Chen, Welling and Smola, UAI 2010), with
+    k(x, y) = exp(-||x - y||^2 / 2 sigma^2) and sigma the median of D.
+
+    Args:
+        problem: The distances are read, not the reward.
+        budget: n.
+        key: Not used.
+
+    Returns:
+        The n rows. Where C has more than a million entries, sigma is the median over
+        evenly spaced rows of it.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [0.1], [5.0], [9.0]], np.float32)
+    >>> herding(Problem(make_cost(x, x)), 2, key=jax.random.key(0)).indices.tolist()
+    [0, 2]
+    """
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    return selection_of(problem, np.asarray(_herd(problem.cost, budget)), started)
+
+
+def _take_turns(
+    lists: Int[np.ndarray, "valid length"],
+    taken: Bool[np.ndarray, " train"],
+    turn: int,
+    budget: int,
+) -> int:
+    """Mark rows in `taken` until all turns are over or the point to move has no row.
+
+    Returns the turn to go on with.
+    """
+    left = [iter(rows) for rows in lists]
+    for now in range(turn, budget):
+        row = next((row for row in left[now % len(left)] if not taken[row]), None)
+        if row is None:
+            return now
+        taken[row] = True
+    return budget
+
+
+@partial(jax.jit, static_argnames="length")
+def _nearest_rows(
+    cost: Cost, taken: Bool[jax.Array, " train"], length: int
+) -> Int[jax.Array, "valid length"]:
+    """The nearest rows not taken of every validation point, the lowest first if equal.
+
+    A list with too few such rows ends in rows that are taken or listed before.
+    """
+    _, n_valid = cost.shape
+
+    def merge(
+        best: tuple[jax.Array, jax.Array], block: Block
+    ) -> tuple[jax.Array, jax.Array]:
+        open_ = block.fresh & ~taken[block.rows]
+        near = jnp.where(open_[:, None], -block.cost, -jnp.inf).T
+        rows = jnp.broadcast_to(block.rows, near.shape)
+        # top_k keeps the first of equal entries, and lower rows come earlier.
+        top, place = jax.lax.top_k(jnp.concatenate([best[0], near], 1), length)
+        rows = jnp.concatenate([best[1], rows], 1)
+        return top, jnp.take_along_axis(rows, place, 1)
+
+    start = (
+        jnp.full((n_valid, length), -jnp.inf),
+        jnp.zeros((n_valid, length), jnp.int32),
+    )
+    return fold_rows(_without_reward(cost), start, merge)[1]
+
+
+@partial(jax.jit, static_argnames="budget")
+def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
+    cost = _without_reward(cost)
+    train = jnp.asarray(cost.train)
+    n_train, n_valid = cost.shape
+    size = max(1, min(n_train, MEDIAN_ENTRIES // n_valid))
+    # In units of max(D); a median of zero would leave no kernel.
+    median = jnp.median(cost_rows(cost, np.arange(size) * n_train // size))
+    sigma = jnp.where(median > 0, median, 1.0)
+
+    def kernel(distance: jax.Array) -> jax.Array:
+        return jnp.exp(-((distance / sigma) ** 2) / 2)
+
+    def attract(mean: jax.Array, block: Block) -> jax.Array:
+        return mean.at[block.rows].set(kernel(block.cost).mean(1))
+
+    def pick(
+        carry: tuple[jax.Array, jax.Array], t: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        repulsion, taken = carry
+        row = jnp.argmax(jnp.where(taken, -jnp.inf, attraction - repulsion / (t + 1)))
+        apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_max
+        return (repulsion + kernel(apart), taken.at[row].set(True)), row
+
+    attraction = fold_rows(cost, jnp.zeros(n_train), attract)
+    start = (jnp.zeros(n_train), jnp.zeros(n_train, bool))
+    _, rows = jax.lax.scan(pick, start, jnp.arange(budget))
+    return rows
+
+
+def _without_reward(cost: Cost) -> Cost:
+    """The cost whose matrix is D / max(D)."""
+    return cost._replace(reward=jnp.zeros(cost.shape[0]))
