@@ -92,9 +92,8 @@ def main() -> None:
             seconds = []
             for _ in range(2):
                 started = time.perf_counter()
-                run = SELECTORS[method](
-                    Problem(cost), flags.budget, key=jax.random.key(0)
-                )
+                problem = Problem(cost, grad_norms=data["grad_norm"])
+                run = SELECTORS[method](problem, flags.budget, key=jax.random.key(0))
                 seconds.append(time.perf_counter() - started)
             rounds = len(run.trace) if method == "goracs" else 0
             passes = 0 if method == "random" else 1

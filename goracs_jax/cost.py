@@ -149,10 +149,20 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
     >>> nearest_distances(make_cost(x, y)).tolist()
     [1.0, 2.0]
     """
-    n_train, _ = cost.shape
-    no_reward = cost._replace(reward=jnp.zeros(n_train))
     keep = lambda out, block: out.at[block.rows].set(block.cost.min(1))
-    return fold_rows(no_reward, jnp.zeros(n_train), keep) * cost.distance_max
+    nearest = fold_rows(without_reward(cost), jnp.zeros(cost.shape[0]), keep)
+    return nearest * cost.distance_max
+
+
+def without_reward(cost: Cost) -> Cost:
+    """The cost whose matrix is D / max(D).
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> cost = make_cost(x, x, grad_norms=np.ones(2), lambda_=0.5)
+    >>> cost_rows(without_reward(cost), jnp.array([0])).tolist()
+    [[0.0, 1.0]]
+    """
+    return cost._replace(reward=jnp.zeros(cost.shape[0]))
 
 
 def make_cost(
@@ -199,7 +209,7 @@ def make_cost(
         reward=jnp.asarray(_reward(grad_norms, lambda_, len(train))),
         distance_max=jnp.float32(1),
     )
-    largest = _largest_distance(cost._replace(reward=jnp.zeros(len(train))))
+    largest = _largest_distance(without_reward(cost))
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
 
 
@@ -233,22 +243,33 @@ def check_inputs(
                 "lambda to 0."
             )
         return
-    norms = np.asarray(grad_norms, np.float64)
-    if norms.shape != (len(train),):
-        raise InputError(
-            f"gradient norms have shape {list(norms.shape)}, the training embeddings "
-            f"{len(train)} rows: give one norm a row, in the same order."
-        )
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms >= 0)))
-    if len(bad):
-        raise InputError(
-            f"{len(bad)} gradient norms are negative, NaN or infinite, the first at "
-            f"row {bad[0]} (from 0): {norms[bad[0]]}; compute those again."
-        )
-    if lambda_ > 0 and norms.max() == 0:
+    check_row_scores(grad_norms, len(train), "gradient norms")
+    if lambda_ > 0 and np.max(grad_norms) == 0:
         raise InputError(
             "all gradient norms are zero, so lambda has nothing to weigh: check the "
             "adapter and the labels, or set lambda to 0."
+        )
+
+
+def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
+    """Refuse scores that are not one finite number, zero or more, a training row.
+
+    >>> check_row_scores(np.ones(3), 2, "errors")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: errors have shape [3], the training embeddings 2 ...
+    """
+    values = np.asarray(scores, np.float64)
+    if values.shape != (n_train,):
+        raise InputError(
+            f"{name} have shape {list(values.shape)}, the training embeddings "
+            f"{n_train} rows: give one number a row, in the same order."
+        )
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise InputError(
+            f"{len(bad)} {name} are negative, NaN or infinite, the first at "
+            f"row {bad[0]} (from 0): {values[bad[0]]}; compute those again."
         )
 
 

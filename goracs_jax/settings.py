@@ -79,7 +79,8 @@ class Select(Settings):
     lambda_: Lambda = None
     """Weight of the gradient term (0.1; without gradient norms, 0)."""
     method: str = "goracs"
-    """goracs, greedy, itra (the paper's single swaps) or random."""
+    """goracs; to compare with: greedy, itra (the paper's single swaps), random,
+    stratified, k-center, k-means, herding, nearest, grad-norm or error."""
     solver: Literal["exact", "sinkhorn"] = "exact"
     """Transport inside the search; what is reported is exact."""
     train: Path | None = None
@@ -103,6 +104,9 @@ class Select(Settings):
     """y, .npy of floats [M, dim]."""
     grad_norms: Path | None = None
     """g, .npy of floats [N]."""
+    errors: Path | None = None
+    """Prediction error of each training example, .npy of floats [N]: what --method
+    error ranks by."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,12 +176,21 @@ def exact_plan(
 
     No checks and no potentials: those are most of what `exact` does on a small one.
 
+    Raises:
+        InputError: The simplex stopped before the optimum.
+
     >>> uniform = np.full(2, 0.5)
     >>> exact_plan(np.array([[0.0, 1.0], [1.0, 0.0]]), uniform, uniform)[1]
     0.0
     """
     # POT takes strongly negative costs for infeasible; a shift changes no plan.
-    plan = ot.emd(a, b, cost - cost.min(), center_dual=False, check_marginals=False)
+    shifted = cost - cost.min()
+    # POT warns as well: to silence it would cost more time than all of this check.
+    plan, log = ot.emd(
+        a, b, shifted, log=True, center_dual=False, check_marginals=False
+    )
+    if log["result_code"] != 1:
+        raise InputError(f"exact transport found no optimum: {log['warning']}")
     return plan, float(np.vdot(plan, cost))
 
 

@@ -3,12 +3,14 @@
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from goracs_jax.cost import Cost, make_cost
+from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random
+from goracs_jax.selection.coverage import k_center, k_means
 from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.group_exchange import group_exchange
 from goracs_jax.selection.lower_bound import lower_bound
@@ -18,7 +20,15 @@ from goracs_jax.selection.problem import (
     Selector,
     Step,
     check_budget,
+    check_memory,
     objective,
+)
+from goracs_jax.selection.scores import (
+    gradient_norm,
+    herding,
+    nearest,
+    prediction_error,
+    stratified_random,
 )
 from goracs_jax.selection.swaps import itra
 from goracs_jax.shapes import AnyArray
@@ -64,6 +74,13 @@ SELECTORS: dict[str, Selector] = {
     "greedy": greedy_only,
     "itra": itra,
     "random": random,
+    "stratified": stratified_random,
+    "k-center": k_center,
+    "k-means": k_means,
+    "herding": herding,
+    "nearest": nearest,
+    "grad-norm": gradient_norm,
+    "error": prediction_error,
 }
 
 
@@ -77,6 +94,7 @@ def goracs(
     key: jax.Array,
     method: str = "goracs",
     solver: str = "exact",
+    errors: AnyArray | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
 
@@ -86,20 +104,23 @@ def goracs(
     Args:
         train_embeddings: x_i, shape [N, dim].
         valid_embeddings: y_j, shape [M, dim].
-        grad_norms: g_i, shape [N]; needed where lambda_ > 0.
+        grad_norms: g_i, shape [N]; needed where lambda_ > 0 and by "grad-norm".
         budget: n, in [1, N].
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: One of `SELECTORS`.
         solver: Transport inside the search, "exact" or "sinkhorn"; the objective
             that is returned is exact either way.
+        errors: Error of the model's prediction for each training example, shape [N];
+            read by the method "error" alone.
 
     Returns:
         The selection: indices, objective, lower bound, trace, converged.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
-            range, an unknown method or solver.
+            range, a transport that does not fit into memory, an unknown method or
+            solver, or no scores for a method that ranks by them.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
@@ -107,7 +128,15 @@ def goracs(
     ([1, 4], 0.1333)
     """
     cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
-    return select(cost, budget, key=key, method=method, solver=solver)
+    return select(
+        cost,
+        budget,
+        key=key,
+        method=method,
+        solver=solver,
+        grad_norms=grad_norms,
+        errors=errors,
+    )
 
 
 def select(
@@ -117,11 +146,13 @@ def select(
     key: jax.Array,
     method: str = "goracs",
     solver: str = "exact",
+    grad_norms: AnyArray | None = None,
+    errors: AnyArray | None = None,
 ) -> Selection:
     """`goracs` for a cost that is made already.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
-    >>> select(make_cost(x, x), 2, key=jax.random.key(0), method="nearest")
+    >>> select(make_cost(x, x), 2, key=jax.random.key(0), method="best")
     Traceback (most recent call last):
     ...
     goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
@@ -130,7 +161,15 @@ def select(
         raise InputError(
             f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
         )
-    return SELECTORS[method](Problem(cost, _solver(solver)), budget, key=key)
+    if not all(bool(jnp.isfinite(part).all()) for part in cost):
+        raise InputError("the cost holds NaN or infinity: make it with `make_cost`.")
+    n_train, n_valid = cost.shape
+    check_budget(n_train, budget)
+    check_memory(budget, n_valid)
+    if errors is not None:
+        check_row_scores(errors, n_train, "prediction errors")
+    problem = Problem(cost, _solver(solver), grad_norms, errors)
+    return SELECTORS[method](problem, budget, key=key)
 
 
 def poo(

@@ -1,22 +1,29 @@
 """What a selector is given and what it returns."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Cost, exact_cost
+from goracs_jax.cost import Cost, exact_cost, without_reward
 from goracs_jax.errors import InputError
-from goracs_jax.shapes import Rows
+from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
 
 
 class Problem(NamedTuple):
-    """Choose rows of `cost` so that the transport to all its columns is cheap."""
+    """Choose rows of `cost` so that the transport to all its columns is cheap.
+
+    Gradient norms (whatever lambda is) and prediction errors are for the baselines that
+    rank by them alone.
+    """
 
     cost: Cost
     solver: Solver = exact
+    grad_norms: GradNorms | None = None
+    errors: Float[AnyArray, " train"] | None = None
 
 
 class Step(NamedTuple):
@@ -123,6 +130,34 @@ def check_budget(n_train: int, budget: object) -> None:
         )
 
 
+def check_memory(budget: int, n_valid: int) -> None:
+    """Refuse a transport that this machine cannot hold: before the hours of work.
+
+    >>> check_memory(10**6, 10**6)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: a transport of 1000000 x 1000000 takes 22352 GiB ...
+    """
+    needed = transport_bytes(budget, n_valid)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise InputError(
+            f"a transport of {budget} x {n_valid} takes {needed / 2**30:.0f} GiB of "
+            f"memory, this machine has {memory / 2**30:.0f} GiB: lower the budget or "
+            "give fewer validation examples."
+        )
+
+
+def transport_bytes(budget: int, n_valid: int) -> int:
+    """What the exact transport of a subset takes on the host.
+
+    >>> transport_bytes(2, 3)
+    144
+    """
+    # Cost, plan and the solver's copy of the cost, in float64.
+    return 3 * 8 * budget * n_valid
+
+
 def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     """Mean over the validation points of the distance to the nearest selected row.
 
@@ -133,6 +168,5 @@ def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     >>> mean_distance(make_cost(x, x), np.array([0])).item()
     2.0
     """
-    no_reward = cost._replace(reward=np.zeros(cost.shape[0], np.float32))
-    nearest = exact_cost(no_reward, indices).min(0)
+    nearest = exact_cost(without_reward(cost), indices).min(0)
     return np.asarray(nearest.mean() * float(cost.distance_max))

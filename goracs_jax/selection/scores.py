@@ -1,4 +1,4 @@
-"""Baselines that rank the training rows by their norms or by the validation points."""
+"""Baselines that rank the training rows by a score or by the validation points."""
 
 import time
 from functools import partial
@@ -15,10 +15,12 @@ from goracs_jax.cost import (
     cost_rows,
     fold_rows,
     nearest_distances,
+    without_reward,
 )
 from goracs_jax.errors import InputError
 from goracs_jax.selection.baselines import selection_of
 from goracs_jax.selection.problem import Problem, Selection, check_budget
+from goracs_jax.shapes import AnyArray
 
 # A median over this many distances is close to that over all, and takes no long sort.
 MEDIAN_ENTRIES = 1 << 20
@@ -31,24 +33,33 @@ def gradient_norm(problem: Problem, budget: int, *, key: jax.Array) -> Selection
     row wins.
 
     Raises:
-        InputError: The cost holds no norms because lambda is 0.
+        InputError: The problem has no gradient norms.
 
     >>> from goracs_jax.cost import make_cost
     >>> x, g = np.eye(3, dtype=np.float32), np.array([1.0, 2.0, 2.0])
-    >>> problem = Problem(make_cost(x, x, g, 0.1))
+    >>> problem = Problem(make_cost(x, x), grad_norms=g)
     >>> gradient_norm(problem, 1, key=jax.random.key(0)).indices.tolist()
     [1]
     """
-    check_budget(problem.cost.shape[0], budget)
-    started = time.perf_counter()
-    reward = np.asarray(problem.cost.reward)
-    if not reward.any():
-        raise InputError(
-            "grad-norm needs gradient norms, and a cost with lambda 0 keeps none: give "
-            "norms and a lambda above 0 (its size does not matter to this method)."
-        )
-    rows = np.argsort(-reward, kind="stable")[:budget]
-    return selection_of(problem, rows, started)
+    return _largest(problem, budget, problem.grad_norms, "gradient norms")
+
+
+def prediction_error(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """The n rows with the largest prediction errors; `key` is not used.
+
+    EL2N (Paul et al., NeurIPS 2021) where the errors are ||softmax(logits) - one-hot||.
+    Among equal errors the lowest row wins.
+
+    Raises:
+        InputError: The problem has no errors.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, errors = np.eye(3, dtype=np.float32), np.array([0.2, 0.9, 0.4])
+    >>> problem = Problem(make_cost(x, x), errors=errors)
+    >>> prediction_error(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [1, 2]
+    """
+    return _largest(problem, budget, problem.errors, "prediction errors")
 
 
 def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
@@ -126,6 +137,19 @@ def herding(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     return selection_of(problem, np.asarray(_herd(problem.cost, budget)), started)
 
 
+def _largest(
+    problem: Problem, budget: int, scores: AnyArray | None, name: str
+) -> Selection:
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    if scores is None:
+        raise InputError(
+            f"this method ranks by {name}, got none: give one a training row."
+        )
+    rows = np.argsort(-np.asarray(scores), kind="stable")[:budget]
+    return selection_of(problem, rows, started)
+
+
 def _take_turns(
     lists: Int[np.ndarray, "valid length"],
     taken: Bool[np.ndarray, " train"],
@@ -170,12 +194,12 @@ def _nearest_rows(
         jnp.full((n_valid, length), -jnp.inf),
         jnp.zeros((n_valid, length), jnp.int32),
     )
-    return fold_rows(_without_reward(cost), start, merge)[1]
+    return fold_rows(without_reward(cost), start, merge)[1]
 
 
 @partial(jax.jit, static_argnames="budget")
 def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
-    cost = _without_reward(cost)
+    cost = without_reward(cost)
     train = jnp.asarray(cost.train)
     n_train, n_valid = cost.shape
     size = max(1, min(n_train, MEDIAN_ENTRIES // n_valid))
@@ -201,8 +225,3 @@ def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     start = (jnp.zeros(n_train), jnp.zeros(n_train, bool))
     _, rows = jax.lax.scan(pick, start, jnp.arange(budget))
     return rows
-
-
-def _without_reward(cost: Cost) -> Cost:
-    """The cost whose matrix is D / max(D)."""
-    return cost._replace(reward=jnp.zeros(cost.shape[0]))

@@ -11,7 +11,13 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.selection import SELECTORS
 from goracs_jax.selection import select as select_rows
-from goracs_jax.selection.problem import Selection, Step, check_budget
+from goracs_jax.selection.problem import (
+    Selection,
+    Step,
+    check_budget,
+    check_memory,
+    transport_bytes,
+)
 from goracs_jax.settings import Select
 from goracs_jax.stages import Arrays, Result, Stage, run_stage
 from goracs_jax.verbs.inputs import bytes_to_store, keep_apart
@@ -32,6 +38,7 @@ def select(settings: Select) -> None:
     by_arrays = settings.train_embeddings or settings.valid_embeddings
     source = from_arrays(settings) if by_arrays else from_texts(settings)
     check_budget(source.n_train, settings.budget)
+    check_memory(settings.budget, source.n_valid)
     out = settings.out
 
     @cache
@@ -54,7 +61,7 @@ def select(settings: Select) -> None:
         return make_cost(xyg["x"], xyg["y"], xyg.get("g"), source.lambda_)
 
     methods = dict.fromkeys([settings.method, BASELINE])
-    stages = {m: _selection_stage(m, settings, source, cost) for m in methods}
+    stages = {m: _selection_stage(m, settings, source, cost, arrays) for m in methods}
     if settings.dry_run:
         _say_plan(settings, source, [*source.stages.values(), *stages.values()])
         return
@@ -72,7 +79,11 @@ def select(settings: Select) -> None:
 
 
 def _selection_stage(
-    method: str, settings: Select, source: Source, cost: Callable[[], Cost]
+    method: str,
+    settings: Select,
+    source: Source,
+    cost: Callable[[], Cost],
+    arrays: Callable[[], Arrays],
 ) -> Stage:
     inputs = {
         **source.identity,
@@ -86,7 +97,13 @@ def _selection_stage(
     def compute(_: object) -> Arrays:
         key = jax.random.key(settings.seed)
         found = select_rows(
-            cost(), settings.budget, key=key, method=method, solver=settings.solver
+            cost(),
+            settings.budget,
+            key=key,
+            method=method,
+            solver=settings.solver,
+            grad_norms=arrays().get("g"),
+            errors=arrays().get("e"),
         )
         return {name: np.asarray(value) for name, value in found._asdict().items()}
 
@@ -110,6 +127,5 @@ def _say_plan(settings: Select, source: Source, stages: list[Stage]) -> None:
     say(f"{n} of {n_train} training examples for {n_valid} validation examples")
     for stage in stages:
         say(f"{stage.name}: {'done' if stage.is_done(settings.out) else 'to do'}")
-    # Cost, plan and the solver's copy of the cost, in float64.
-    say(f"transport of {n} x {n_valid}: {3 * 8 * n * n_valid / 2**20:.0f} MiB")
+    say(f"transport of {n} x {n_valid}: {transport_bytes(n, n_valid) / 2**20:.0f} MiB")
     say(f"results: {settings.out}")

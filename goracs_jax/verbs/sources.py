@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.cost import check_inputs, check_lambda
+from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
 from goracs_jax.data.examples import check_duplicates
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
@@ -24,11 +24,11 @@ DEFAULT_LAMBDA = 0.1
 
 
 class Source(NamedTuple):
-    """Two sets of embeddings and, for lambda > 0, gradient norms, by their symbols."""
+    """Embeddings x and y and, where needed, norms g and errors e, by their symbols."""
 
     stages: dict[str, Stage]  # of x, y, g that are to be computed
     arrays: Arrays  # those that were given
-    identity: Mapping[str, Any]  # hashes of all that x, y and g depend on
+    identity: Mapping[str, Any]  # hashes of all that x, y, g and e depend on
     n_train: int
     n_valid: int
     lambda_: float
@@ -45,12 +45,15 @@ def from_arrays(settings: Select) -> Source:
     paths = {"x": settings.train_embeddings, "y": settings.valid_embeddings}
     if settings.grad_norms:
         paths["g"] = settings.grad_norms
+    elif settings.method == "grad-norm":
+        raise InputError("--method grad-norm ranks by norms: give --grad-norms.")
     what = {"x": "training embeddings", "y": "validation embeddings", "g": "norms"}
     arrays = {symbol: load_array(path, what[symbol]) for symbol, path in paths.items()}
     default = DEFAULT_LAMBDA if settings.grad_norms else 0.0
     lambda_ = default if settings.lambda_ is None else settings.lambda_
     check_inputs(arrays["x"], arrays["y"], arrays.get("g"), lambda_)
     n_train, n_valid = len(arrays["x"]), len(arrays["y"])
+    errors, errors_identity = _errors(settings, n_train)
     pool = read_pool(settings.train) if settings.train else None
     if pool and len(pool.examples) != n_train:
         raise InputError(
@@ -58,7 +61,8 @@ def from_arrays(settings: Select) -> Source:
             f"{settings.train_embeddings} {n_train} rows: they must match."
         )
     identity = {symbol: hash_files(path) for symbol, path in paths.items()}
-    return Source({}, arrays, identity, n_train, n_valid, lambda_, pool)
+    identity |= errors_identity
+    return Source({}, arrays | errors, identity, n_train, n_valid, lambda_, pool)
 
 
 def from_texts(settings: Select) -> Source:
@@ -75,23 +79,41 @@ def from_texts(settings: Select) -> Source:
         check_duplicates(train.examples)
     # What can be known is checked before a large model is hashed.
     check_budget(len(train.examples), settings.budget)
+    errors, errors_identity = _errors(settings, len(train.examples))
+    needs_norms = lambda_ > 0 or settings.method == "grad-norm"
     stages = {}
     if settings.model:
         llm = open_llm(settings.model, settings.adapter, settings.seed)
         embedder = open_encoder(settings.encoder) if settings.encoder else llm
-        if lambda_ > 0:
+        if needs_norms:
             stages["g"] = norms_stage(train, llm, "last_v_lora_b", settings.labels)
-    elif settings.encoder and lambda_ == 0:
+    elif settings.encoder and not needs_norms:
         embedder = open_encoder(settings.encoder)
     else:
         raise InputError(
-            "--model is missing: it gives gradient norms (not needed with --lambda 0) "
-            "and, without --encoder, embeddings."
+            "--model is missing: it gives gradient norms (not needed with --lambda 0, "
+            "but for --method grad-norm) and, without --encoder, embeddings."
         )
     stages |= {
         "x": embed_stage("training embeddings", train, embedder, settings.labels),
         "y": embed_stage("validation embeddings", valid, embedder, settings.labels),
     }
     identity = {symbol: stage.inputs for symbol, stage in stages.items()}
+    identity |= errors_identity
     n_train, n_valid = len(train.examples), len(valid.examples)
-    return Source(stages, {}, identity, n_train, n_valid, lambda_, train)
+    return Source(stages, errors, identity, n_train, n_valid, lambda_, train)
+
+
+def _errors(settings: Select, n_train: int) -> tuple[Arrays, dict[str, str]]:
+    """The prediction errors that were given, checked, and their hash."""
+    path = settings.errors
+    if (settings.method == "error") != (path is not None):
+        raise InputError(
+            "--method error ranks by --errors, and no other method reads them: give "
+            "both or neither."
+        )
+    if path is None:
+        return {}, {}
+    errors = load_array(path, "errors")
+    check_row_scores(errors, n_train, f"prediction errors of {path}")
+    return {"e": errors}, {"e": hash_files(path)}

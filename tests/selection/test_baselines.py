@@ -1,4 +1,4 @@
-"""Each baseline against a loop that follows its definition; no registry is used."""
+"""Each baseline against a loop that follows its definition."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from instances import instance
 
 from goracs_jax import cost as cost_module
 from goracs_jax.cost import make_cost
-from goracs_jax.errors import InputError
 from goracs_jax.selection import Problem, coverage, scores
 
 METHODS = {
+    "error": scores.prediction_error,
     "grad-norm": scores.gradient_norm,
     "herding": scores.herding,
     "k-center": coverage.k_center,
@@ -20,13 +20,7 @@ METHODS = {
     "nearest": scores.nearest,
     "stratified": scores.stratified_random,
 }
-DRAWN = {"k-center", "k-means", "stratified"}
 KEY = jax.random.key(0)
-
-
-@pytest.fixture(params=sorted(METHODS))
-def name(request):
-    return request.param
 
 
 @pytest.fixture(params=[False, True])
@@ -47,57 +41,6 @@ def small_blocks(request, monkeypatch):
 def distance(x, y):
     x, y = x.astype(np.float64), y.astype(np.float64)
     return np.array([[np.sqrt(((a - b) ** 2).sum()) for b in y] for a in x])
-
-
-def alike(n_train):
-    """All rows in one place."""
-    return make_cost(np.ones((n_train, 2)), np.zeros((3, 2)), np.ones(n_train), 0.1)
-
-
-def pairs(n_train):
-    """Every row twice."""
-    x = np.repeat(np.random.default_rng(0).normal(size=(n_train // 2, 2)), 2, axis=0)
-    return make_cost(x, x[:3], np.arange(1.0, n_train + 1), 0.1)
-
-
-COSTS = [
-    (instance(30, 7, seed=0).cost, 1),
-    (instance(30, 7, seed=0).cost, 11),
-    (instance(30, 7, seed=0).cost, 30),
-    (instance(5, 20, seed=1).cost, 3),
-    (alike(8), 1),
-    (alike(8), 5),
-    (alike(8), 8),
-    (alike(1), 1),
-    (pairs(8), 5),
-    (pairs(8), 8),
-]
-
-
-@pytest.mark.parametrize(("cost", "budget"), COSTS)
-def test_n_rows_and_the_key_alone_decides(name, cost, budget):
-    found = METHODS[name](Problem(cost), budget, key=jax.random.key(1))
-    assert found.indices.dtype == np.int64
-    assert found.indices.shape == (budget,)
-    assert (np.diff(found.indices) > 0).all()
-    assert 0 <= found.indices[0] <= found.indices[-1] < cost.shape[0]
-    again = METHODS[name](Problem(cost), budget, key=jax.random.key(1))
-    assert (found.indices == again.indices).all()
-
-
-def test_who_uses_the_key(name):
-    problem = Problem(instance(60, 20, seed=3).cost)
-    draws = {
-        tuple(METHODS[name](problem, 6, key=jax.random.key(seed)).indices)
-        for seed in range(4)
-    }
-    assert (len(draws) > 1) == (name in DRAWN)
-
-
-@pytest.mark.parametrize("budget", [0, 31])
-def test_budget_out_of_range(name, budget):
-    with pytest.raises(InputError, match=rf"budget must be in \[1, 30\], got {budget}"):
-        METHODS[name](Problem(instance(30, 5, seed=0).cost), budget, key=KEY)
 
 
 def test_k_center_is_farthest_first():
@@ -164,20 +107,16 @@ def test_nearest_for_points_that_agree(budget, small_blocks):
     assert found.indices.tolist() == sorted(order[:budget])
 
 
-def test_gradient_norm_takes_the_largest():
-    case = instance(40, 5, seed=8)
-    found = scores.gradient_norm(Problem(case.cost), 6, key=KEY)
-    assert set(found.indices) == set(case.g.argsort()[-6:])
-    tied = make_cost(case.x[:5], case.y, np.array([1.0, 2.0, 3.0, 2.0, 2.0]), 0.1)
-    found = scores.gradient_norm(Problem(tied), 3, key=KEY)
-    assert found.indices.tolist() == [1, 2, 3]
-
-
-def test_gradient_norm_without_norms():
-    with pytest.raises(InputError, match="a cost with lambda 0 keeps none: give norms"):
-        scores.gradient_norm(
-            Problem(instance(9, 5, seed=0, lambda_=0.0).cost), 2, key=KEY
-        )
+@pytest.mark.parametrize("method", ["grad-norm", "error"])
+@pytest.mark.parametrize("lambda_", [0.0, 0.3])
+def test_the_largest_scores_win(method, lambda_):
+    case = instance(40, 5, seed=8, lambda_=lambda_)
+    scores_of = {"grad-norm": case.g, "error": case.errors}[method]
+    found = METHODS[method](case.problem, 6, key=KEY)
+    assert set(found.indices) == set(scores_of.argsort()[-6:])
+    tied = np.array([1.0, 2.0, 3.0, 2.0, 2.0])
+    problem = Problem(make_cost(case.x[:5], case.y), grad_norms=tied, errors=tied)
+    assert METHODS[method](problem, 3, key=KEY).indices.tolist() == [1, 2, 3]
 
 
 def test_herding_is_herding(small_blocks):
@@ -209,8 +148,9 @@ def test_stratified_random_takes_one_row_a_stratum(budget):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_the_reward_moves_no_row_of_the_others(name):
-    case = instance(40, 7, seed=11)
-    heavy, light = make_cost(case.x, case.y, case.g, 9.0), case.cost
-    one, two = (METHODS[name](Problem(cost), 6, key=KEY) for cost in (heavy, light))
+@pytest.mark.parametrize("method", METHODS)
+def test_lambda_moves_no_row(method):
+    light = instance(40, 7, seed=11).problem
+    heavy = instance(40, 7, seed=11, lambda_=9.0).problem
+    one, two = (METHODS[method](p, 6, key=KEY) for p in (heavy, light))
     assert (one.indices == two.indices).all()

@@ -20,6 +20,8 @@ from commands import (
     truncate,
 )
 
+from goracs_jax.selection import problem
+
 SPOIL_TEXTS = {
     "missing key": (
         lambda f: edit(f / "train.jsonl", lambda t: t.replace("output", "target", 1)),
@@ -108,6 +110,7 @@ SPOIL_ARRAYS = {
         N + 1,
         rf"budget must be in \[1, {N}\], got {N + 1}",
     ),
+    "budget not whole": (lambda: None, 2.5, r"Error parsing --budget: .*'2\.5'"),
     "nan": (save("x.npy", np.where(X > 2, np.nan, X)), 5, r"NaN or infinity"),
     "infinite": (save("y.npy", np.where(X > 2, np.inf, X)), 5, r"NaN or infinity"),
     "shapes": (save("y.npy", X[:, :3]), 5, r"4 dimensions, validation embeddings 3"),
@@ -143,6 +146,17 @@ def test_bad_arrays(arrays, capsys, name):
         ("select --train-embeddings x.npy --out out", r"--valid-embeddings together"),
         ("select --valid-embeddings y.npy --out out", r"--valid-embeddings together"),
         (ARRAYS + " --lambda 0.1", r"lambda 0\.1 needs gradient norms"),
+        (
+            ARRAYS + " --method grad-norm",
+            r"ranks by norms: give --grad-norms",
+        ),
+        (ARRAYS + " --method error", r"--method error ranks by --errors.*both or nei"),
+        (ARRAYS + " --errors e.npy", r"--method error ranks by --errors.*both or nei"),
+        (ARRAYS + " --method error --errors e.npy", r"e\.npy does not exist"),
+        (
+            ARRAYS + " --method error --errors x.npy",
+            r"prediction errors of x\.npy have shape \[24, 4\].*24 rows",
+        ),
         (ARRAYS + " --lambda -1 --grad-norms g.npy", r"lambda must be in \[0, 1000\]"),
         (ARRAYS + " --method best", r"--method must be one of goracs, greedy, itra"),
         (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
@@ -178,6 +192,26 @@ def test_pool_and_embeddings_must_match(files, arrays, capsys):
     assert_refused(
         ARRAYS + " --train train.jsonl", BUDGET, capsys, r"24 examples.*23 rows"
     )
+
+
+def test_transport_that_does_not_fit(files, capsys, monkeypatch):
+    monkeypatch.setattr(problem, "transport_bytes", lambda n, m: 2**60)
+    message = rf"a transport of {BUDGET} x \d+ takes \d+ GiB of memory.*lower the bud"
+    assert_refused(TEXTS, BUDGET, capsys, message)
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--method error", r"--method error ranks by --errors"),
+        ("--method error --errors e.npy", r"1 prediction errors of e\.npy are neg"),
+    ],
+)
+def test_errors_before_any_stage(files, capsys, flags, message):
+    np.save("e.npy", np.append(np.ones(N - 1), -1.0))
+    assert_refused(f"{TEXTS} {flags}", BUDGET, capsys, message)
+    assert not (files / "out").exists()
 
 
 def test_no_space(files, capsys, monkeypatch):

@@ -244,6 +244,23 @@ def test_arrays_to_indices(arrays, capsys):
     assert json.loads((arrays / "out/manifest.json").read_text())["config"]["seed"] == 3
 
 
+def test_methods_that_rank_by_a_score(arrays):
+    errors = np.random.default_rng(1).random(len(np.load("x.npy")))
+    np.save("e.npy", errors)
+    for flags, scores in [
+        ("--method error --errors e.npy", errors),
+        ("--method grad-norm --grad-norms g.npy --lambda 0", np.load("g.npy")),
+    ]:
+        assert run(f"{ARRAYS} {flags}") == 0
+        assert set(np.load("out/indices.npy")) == set(np.argsort(scores)[-BUDGET:])
+
+
+def test_gradient_norms_of_texts_at_lambda_0(files):
+    assert run(TEXTS + " --method grad-norm --lambda 0") == 0
+    norms = np.load("out/scores.npz")["grad_norm"]
+    assert set(np.load("out/indices.npy")) == set(np.argsort(norms)[-BUDGET:])
+
+
 def test_dry_run_writes_nothing(files, capsys):
     before = sorted(files.rglob("*"))
     assert run(TEXTS + " --dry-run") == 0
