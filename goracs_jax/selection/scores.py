@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from goracs_jax.cost import (
     BLOCK_ENTRIES,
     Block,
     Cost,
+    centred_train,
     cost_rows,
     fold_rows,
+    map_rows,
     nearest_distances,
 )
 from goracs_jax.errors import InputError
@@ -155,28 +158,31 @@ def _nearest_rows(
     """
     _, n_valid = cost.shape
 
-    def merge(
+    def add(
         best: tuple[jax.Array, jax.Array], block: Block
     ) -> tuple[jax.Array, jax.Array]:
         open_ = block.fresh & ~taken[block.rows]
         near = jnp.where(open_[:, None], -block.cost, -jnp.inf).T
         rows = jnp.broadcast_to(block.rows, near.shape)
+        return merge(([best[0], near], [best[1], rows]))
+
+    def merge(parts: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
+        near, rows = (jnp.concatenate([*part], 1) for part in parts)
         # top_k keeps the first of equal entries, and lower rows come earlier.
-        top, place = jax.lax.top_k(jnp.concatenate([best[0], near], 1), length)
-        rows = jnp.concatenate([best[1], rows], 1)
+        top, place = jax.lax.top_k(near, length)
         return top, jnp.take_along_axis(rows, place, 1)
 
     start = (
         jnp.full((n_valid, length), -jnp.inf),
         jnp.zeros((n_valid, length), jnp.int32),
     )
-    return fold_rows(_without_reward(cost), start, merge)[1]
+    return fold_rows(_without_reward(cost), start, add, merge)[1]
 
 
 @partial(jax.jit, static_argnames="budget")
 def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     cost = _without_reward(cost)
-    train = jnp.asarray(cost.train)
+    train = centred_train(cost)
     n_train, n_valid = cost.shape
     size = max(1, min(n_train, MEDIAN_ENTRIES // n_valid))
     # In units of max(D); a median of zero would leave no kernel.
@@ -186,9 +192,6 @@ def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     def kernel(distance: jax.Array) -> jax.Array:
         return jnp.exp(-((distance / sigma) ** 2) / 2)
 
-    def attract(mean: jax.Array, block: Block) -> jax.Array:
-        return mean.at[block.rows].set(kernel(block.cost).mean(1))
-
     def pick(
         carry: tuple[jax.Array, jax.Array], t: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
@@ -197,7 +200,7 @@ def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
         apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_max
         return (repulsion + kernel(apart), taken.at[row].set(True)), row
 
-    attraction = fold_rows(cost, jnp.zeros(n_train), attract)
+    attraction = map_rows(cost, lambda block: kernel(block.cost).mean(1))
     start = (jnp.zeros(n_train), jnp.zeros(n_train, bool))
     _, rows = jax.lax.scan(pick, start, jnp.arange(budget))
     return rows
