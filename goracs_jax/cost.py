@@ -2,48 +2,60 @@
 
 C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
 
-Floor of one pass over the matrix: 2 N M dim FLOPs; the inputs are read once.
+Floor of one pass over the matrix: 2 N M dim FLOPs; the inputs are read once. Every
+device passes over its own rows and communicates only what a step carries at the end.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Bool, Float, Int
 
+from goracs_jax.checks import check_inputs, chunks
 from goracs_jax.errors import InputError
+from goracs_jax.mesh import (
+    AXIS,
+    BY_ROWS,
+    EVERYWHERE,
+    copy_everywhere,
+    shard_rows,
+    train_mesh,
+)
 from goracs_jax.shapes import AnyArray, GradNorms, Train, Valid
 
 Carry = TypeVar("Carry")
 
 # A block of C takes at most this many entries (64 MiB in float32).
 BLOCK_ENTRIES = 1 << 24
-# float32 keeps 4 digits of a distance beside a reward of this size.
-LAMBDA_MAX = 1000
 
 
 class Cost(NamedTuple):
     """C, held as its factors: N x dim + M x dim numbers instead of N x M."""
 
+    # As given, spread over the devices; its last row is repeated until it is even.
     train: Train
-    valid: Valid
+    valid: Valid  # less the centre
+    centre: Float[AnyArray, " dim"]
     reward: GradNorms  # lambda * g_i / max(g)
     distance_max: Float[AnyArray, ""]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, M)."""
-        return self.train.shape[0], self.valid.shape[0]
+        return self.reward.shape[0], self.valid.shape[0]
 
 
 class Block(NamedTuple):
     """Some consecutive rows of C."""
 
     rows: Int[jax.Array, " block"]
-    # The last block starts early to keep its shape; rows it repeats are not fresh.
+    # Blocks keep their shape by repeating rows: those are not fresh.
     fresh: Bool[jax.Array, " block"]
+    points: Float[jax.Array, "block dim"]  # x_i less the centre
     cost: Float[jax.Array, "block valid"]
 
 
@@ -64,6 +76,50 @@ def distances(
     return jnp.sqrt(jnp.maximum(squared, 0))
 
 
+@jax.jit
+def train_rows(
+    cost: Cost, rows: Int[AnyArray, " rows"]
+) -> Float[jax.Array, "rows dim"]:
+    """Some training rows as they were given, from the devices that hold them.
+
+    >>> cost = make_cost(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    >>> train_rows(cost, jnp.array([1])).tolist()
+    [[0.0, 1.0]]
+    """
+
+    def here(cost: Cost) -> jax.Array:
+        held, _ = cost.train.shape
+        place = rows - jax.lax.axis_index(AXIS) * held
+        mine = (place >= 0) & (place < held)
+        found = jnp.asarray(cost.train)[jnp.clip(place, 0, held - 1)]
+        return jax.lax.psum(jnp.where(mine[:, None], found, 0), AXIS)
+
+    return _on_every_device(cost, here, EVERYWHERE)
+
+
+def centred_rows(
+    cost: Cost, rows: Int[AnyArray, " rows"]
+) -> Float[jax.Array, "rows dim"]:
+    """Some training rows in float32, centred like the validation points.
+
+    >>> x = np.array([[0.0], [2.0]], np.float16)
+    >>> centred_rows(make_cost(x, x), jnp.array([1])).tolist()
+    [[1.0]]
+    """
+    return _centred(cost, train_rows(cost, rows))
+
+
+def centred_train(cost: Cost) -> Float[jax.Array, "train dim"]:
+    """A copy of all training rows, in float32 and centred like the validation points.
+
+    >>> x = np.array([[0.0], [2.0]], np.float16)
+    >>> centred_train(make_cost(x, x)).tolist()
+    [[-1.0], [1.0]]
+    """
+    n_train, _ = cost.shape
+    return _centred(cost, jnp.asarray(cost.train)[:n_train])
+
+
 def cost_rows(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows valid"]:
@@ -73,8 +129,7 @@ def cost_rows(
     >>> cost_rows(cost, jnp.array([1])).round(3).tolist()
     [[1.0, 0.0, 1.0]]
     """
-    scaled = distances(cost.train[rows], jnp.asarray(cost.valid)) / cost.distance_max
-    return scaled - cost.reward[rows][:, None]
+    return _cost_of(cost, centred_rows(cost, rows), rows)
 
 
 def exact_cost(
@@ -86,11 +141,11 @@ def exact_cost(
     >>> exact_cost(cost, np.array([2])).tolist()
     [[1.0, 1.0, 0.0]]
     """
-    x = np.asarray(cost.train[rows], np.float64)
+    x = np.asarray(train_rows(cost, rows), np.float64) - np.asarray(cost.centre)
     y = np.asarray(cost.valid, np.float64)
     squared = (x * x).sum(1)[:, None] + (y * y).sum(1)[None, :] - 2 * (x @ y.T)
     scaled = np.sqrt(np.maximum(squared, 0)) / float(cost.distance_max)
-    return scaled - np.asarray(cost.reward[rows], np.float64)[:, None]
+    return scaled - np.asarray(cost.reward, np.float64)[rows][:, None]
 
 
 def block_rows(cost: Cost, width: int = 1) -> int:
@@ -100,45 +155,63 @@ def block_rows(cost: Cost, width: int = 1) -> int:
         cost: C as factors.
         width: Numbers a row that a step keeps beside its M costs, if more than M.
     """
-    n_train, n_valid = cost.shape
-    return max(1, min(n_train, BLOCK_ENTRIES // max(n_valid, width)))
+    _, n_valid = cost.shape
+    return max(1, min(len(cost.train), BLOCK_ENTRIES // max(n_valid, width)))
 
 
 def fold_rows(
-    cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry], width: int = 1
+    cost: Cost,
+    init: Carry,
+    step: Callable[[Carry, Block], Carry],
+    merge: Callable[[Any], Carry],
+    width: int = 1,
 ) -> Carry:
-    """Fold `step` over all rows of C, a block at a time, in one `lax.scan`.
+    """Fold `step` over all rows of C, a block at a time, in one `lax.scan` a device.
 
     Args:
         cost: C as factors.
-        init: The carry before the first block.
+        init: The carry before the first block of each device.
         step: Pure function of the carry and a `Block`.
+        merge: From the carries of all devices, stacked along a first axis, to one.
+            They are all that is communicated.
         width: As for `block_rows`.
 
     Returns:
-        The carry after the last block.
+        The carry after the last block, on every device.
 
     >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
-    >>> fold_rows(cost, 0, lambda seen, block: seen + block.fresh.sum()).item()
+    >>> count = lambda seen, block: seen + block.fresh.sum()
+    >>> fold_rows(cost, jnp.int32(0), count, lambda parts: parts.sum(0)).item()
     3
     """
+
+    def here(cost: Cost) -> Carry:
+        carry, _ = _scan_blocks(cost, init, lambda c, b: (step(c, b), None), width)
+        return merge(jax.lax.all_gather(carry, AXIS))
+
+    return _on_every_device(cost, here, EVERYWHERE)
+
+
+def map_rows(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
+    """A number for every row of C, shape [N]: nothing is communicated.
+
+    Args:
+        cost: C as factors.
+        of: From a `Block` to a number for each of its rows.
+
+    >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    >>> map_rows(cost, lambda block: block.cost.sum(1)).tolist()
+    [2.0, 2.0, 2.0]
+    """
+
+    def here(cost: Cost) -> jax.Array:
+        _, values = _scan_blocks(cost, None, lambda _, block: (None, of(block)), 1)
+        # The last block begins with rows of the one before.
+        repeated = values.size - len(cost.train)
+        return jnp.concatenate([values[:-1].ravel(), values[-1, repeated:]])
+
     n_train, _ = cost.shape
-    size = block_rows(cost, width)
-
-    def body(carry: Carry, first: jax.Array) -> tuple[Carry, None]:
-        rows = jnp.minimum(first, n_train - size) + jnp.arange(size)
-        return step(carry, Block(rows, rows >= first, cost_rows(cost, rows))), None
-
-    carry, _ = jax.lax.scan(body, init, jnp.arange(0, n_train, size))
-    return carry
-
-
-@jax.jit
-def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
-    # C of a cost with no reward and unit scale is D itself.
-    return fold_rows(
-        cost, jnp.float32(0), lambda d, block: jnp.maximum(d, block.cost.max())
-    )
+    return _on_every_device(cost, here, BY_ROWS)[:n_train]
 
 
 @jax.jit
@@ -149,9 +222,8 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
     >>> nearest_distances(make_cost(x, y)).tolist()
     [1.0, 2.0]
     """
-    keep = lambda out, block: out.at[block.rows].set(block.cost.min(1))
-    nearest = fold_rows(without_reward(cost), jnp.zeros(cost.shape[0]), keep)
-    return nearest * cost.distance_max
+    plain = without_reward(cost)
+    return map_rows(plain, lambda block: block.cost.min(1)) * cost.distance_max
 
 
 def without_reward(cost: Cost) -> Cost:
@@ -174,15 +246,16 @@ def make_cost(
     """C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
 
     Args:
-        train: x_i, shape [N, dim].
+        train: x_i, shape [N, dim]. A CPU uses 16 and 32-bit floats where they lie,
+            memory-mapped or not: leave them as they are while the cost is in use.
         valid: y_j, shape [M, dim].
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
         lambda_: Weight of the gradient term, in units of the largest distance.
 
     Returns:
-        The cost, on the default device. Both sets are centred on the validation mean
-        before they become float32: distances stay and keep more of their digits. Where
-        all points coincide, max(D) is taken as 1 (D is zero whatever the scale).
+        The cost, on all devices. Both sets are centred on the validation mean, block by
+        block: distances stay and keep more of their digits. Where all points coincide,
+        max(D) is taken as 1 (D is zero whatever the scale).
 
     Raises:
         InputError: As `check_inputs`; or embeddings so large or so close together that
@@ -194,110 +267,29 @@ def make_cost(
     """
     train, valid = np.asarray(train), np.asarray(valid)
     check_inputs(train, valid, grad_norms, lambda_)
-    wide = np.result_type(train, valid, np.float32)
-    centre = valid.mean(0, dtype=np.float64).astype(wide)
-    x, y = (points.astype(wide) - centre for points in (train, valid))
-    reach = max(np.abs(x).max(), np.abs(y).max())
+    centre = valid.mean(0, dtype=np.float64)
+    reach = max(np.abs(x - centre).max() for x in (*chunks(train), *chunks(valid)))
     if reach and not 1e-15 < reach < 1e15:
         raise InputError(
             f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
             "must fit float32: rescale both sets to a reach between 1e-15 and 1e15."
         )
+    if train.dtype.itemsize > 4 or not train.dtype.isnative:
+        # float32 cannot hold such rows before they are centred.
+        moved = np.empty(train.shape, np.float32)
+        for part, given in zip(chunks(moved), chunks(train), strict=True):
+            part[:] = given - centre
+        train, valid, centre = moved, valid - centre, np.zeros_like(centre)
+    centre = centre.astype(np.float32)
     cost = Cost(
-        train=jnp.asarray(x, jnp.float32),
-        valid=jnp.asarray(y, jnp.float32),
-        reward=jnp.asarray(_reward(grad_norms, lambda_, len(train))),
+        train=shard_rows(train),
+        valid=copy_everywhere((valid - np.float64(centre)).astype(np.float32)),
+        centre=copy_everywhere(centre),
+        reward=copy_everywhere(_reward(grad_norms, lambda_, len(train))),
         distance_max=jnp.float32(1),
     )
     largest = _largest_distance(without_reward(cost))
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
-
-
-def check_inputs(
-    train: np.ndarray, valid: np.ndarray, grad_norms: AnyArray | None, lambda_: float
-) -> None:
-    """Refuse what no cost can be made of, in time linear in N and M.
-
-    Raises:
-        InputError: Shapes that do not fit, entries that are not finite, a negative
-            gradient norm, a lambda out of range, or lambda > 0 without any positive
-            norm.
-
-    >>> check_inputs(np.ones((2, 3)), np.ones((2, 4)), None, 0.0)
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: training embeddings have 3 dimensions, ...
-    """
-    _check_embeddings(train, "training embeddings")
-    _check_embeddings(valid, "validation embeddings")
-    if train.shape[1] != valid.shape[1]:
-        raise InputError(
-            f"training embeddings have {train.shape[1]} dimensions, validation "
-            f"embeddings {valid.shape[1]}: embed both with the same model."
-        )
-    check_lambda(lambda_)
-    if grad_norms is None:
-        if lambda_ > 0:
-            raise InputError(
-                f"lambda {lambda_} needs gradient norms, got none: give them or set "
-                "lambda to 0."
-            )
-        return
-    check_row_scores(grad_norms, len(train), "gradient norms")
-    if lambda_ > 0 and np.max(grad_norms) == 0:
-        raise InputError(
-            "all gradient norms are zero, so lambda has nothing to weigh: check the "
-            "adapter and the labels, or set lambda to 0."
-        )
-
-
-def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
-    """Refuse scores that are not one finite number, zero or more, a training row.
-
-    >>> check_row_scores(np.ones(3), 2, "errors")
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: errors have shape [3], the training embeddings 2 ...
-    """
-    values = np.asarray(scores, np.float64)
-    if values.shape != (n_train,):
-        raise InputError(
-            f"{name} have shape {list(values.shape)}, the training embeddings "
-            f"{n_train} rows: give one number a row, in the same order."
-        )
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-    if len(bad):
-        raise InputError(
-            f"{len(bad)} {name} are negative, NaN or infinite, the first at "
-            f"row {bad[0]} (from 0): {values[bad[0]]}; compute those again."
-        )
-
-
-def check_lambda(lambda_: float) -> None:
-    """Refuse a lambda that is negative, or beside which float32 loses the distances.
-
-    >>> check_lambda(-0.1)
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: lambda must be in [0, 1000], got -0.1.
-    """
-    if not 0 <= lambda_ <= LAMBDA_MAX:
-        raise InputError(f"lambda must be in [0, {LAMBDA_MAX}], got {lambda_}.")
-
-
-def _check_embeddings(x: np.ndarray, name: str) -> None:
-    # bfloat16 is a float to JAX alone.
-    if x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(
-            f"{name} must be a matrix [rows, dim] of floats with at least one row, got "
-            f"shape {list(x.shape)} of {x.dtype}: save one vector a row."
-        )
-    bad = np.flatnonzero(~np.isfinite(x).all(1))
-    if len(bad):
-        raise InputError(
-            f"{name} have {len(bad)} rows with NaN or infinity, the first is row "
-            f"{bad[0]} (from 0): embed those again or drop them."
-        )
 
 
 def _reward(
@@ -307,3 +299,58 @@ def _reward(
         return np.zeros(n_train, np.float32)
     norms = np.asarray(grad_norms, np.float64)
     return (lambda_ * norms / norms.max()).astype(np.float32)
+
+
+@jax.jit
+def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
+    # C of a cost with no reward and unit scale is D itself.
+    largest = lambda d, block: jnp.maximum(d, block.cost.max())
+    return fold_rows(cost, jnp.float32(0), largest, lambda parts: parts.max())
+
+
+def _centred(
+    cost: Cost, x: Float[jax.Array, "rows dim"]
+) -> Float[jax.Array, "rows dim"]:
+    return x.astype(jnp.float32) - jnp.asarray(cost.centre)
+
+
+def _cost_of(
+    cost: Cost, points: Float[jax.Array, "rows dim"], rows: Int[AnyArray, " rows"]
+) -> Float[jax.Array, "rows valid"]:
+    """Rows of C, given the training rows, centred, and their numbers."""
+    scaled = distances(points, jnp.asarray(cost.valid)) / cost.distance_max
+    return scaled - jnp.asarray(cost.reward)[rows][:, None]
+
+
+def _scan_blocks(
+    cost: Cost, init: Any, step: Callable[[Any, Block], tuple[Any, Any]], width: int
+) -> tuple[Any, Any]:
+    """`lax.scan` over the blocks of one device, whose part of the rows `cost` holds."""
+    held, size = len(cost.train), block_rows(cost, width)
+    n_train, _ = cost.shape
+    offset = jax.lax.axis_index(AXIS) * held
+
+    def body(carry: Any, first: jax.Array) -> tuple[Any, Any]:
+        # The last block starts early to keep its shape.
+        start = jnp.minimum(first, held - size)
+        place = start + jnp.arange(size)
+        rows = jnp.minimum(offset + place, n_train - 1)
+        fresh = (place >= first) & (offset + place < n_train)
+        x = jax.lax.dynamic_slice_in_dim(jnp.asarray(cost.train), start, size)
+        points = _centred(cost, x)
+        block = Block(rows, fresh, points, _cost_of(cost, points, rows))
+        return step(carry, block)
+
+    return jax.lax.scan(body, init, jnp.arange(0, held, size))
+
+
+def _on_every_device(
+    cost: Cost, here: Callable[[Cost], Any], out: PartitionSpec
+) -> Any:
+    """Run `here` on each device with its own training rows and all else entire."""
+    parts = Cost._make([BY_ROWS, *[EVERYWHERE] * (len(Cost._fields) - 1)])
+    # Replicated results follow collectives, which the checker cannot see through.
+    spread = jax.shard_map(
+        here, mesh=train_mesh(), in_specs=(parts,), out_specs=out, check_vma=False
+    )
+    return spread(cost)

@@ -167,33 +167,6 @@ def sinkhorn(
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
 
 
-def exact_plan(
-    cost: Float[np.ndarray, "n m"],
-    a: Float[np.ndarray, " n"],
-    b: Float[np.ndarray, " m"],
-) -> tuple[Float[np.ndarray, "n m"], float]:
-    """Plan and value alone, for thousands of small problems in a row.
-
-    No checks and no potentials: those are most of what `exact` does on a small one.
-
-    Raises:
-        InputError: The simplex stopped before the optimum.
-
-    >>> uniform = np.full(2, 0.5)
-    >>> exact_plan(np.array([[0.0, 1.0], [1.0, 0.0]]), uniform, uniform)[1]
-    0.0
-    """
-    # POT takes strongly negative costs for infeasible; a shift changes no plan.
-    shifted = cost - cost.min()
-    # POT warns as well: to silence it would cost more time than all of this check.
-    plan, log = ot.emd(
-        a, b, shifted, log=True, center_dual=False, check_marginals=False
-    )
-    if log["result_code"] != 1:
-        raise InputError(f"exact transport found no optimum: {log['warning']}")
-    return plan, float(np.vdot(plan, cost))
-
-
 def _simplex(cost, a, b) -> tuple[Any, dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller reads its outcome from the log

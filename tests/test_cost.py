@@ -46,7 +46,8 @@ def test_blocks_see_every_row_once(monkeypatch, block):
         return count.at[seen.rows].add(seen.fresh), matrix.at[seen.rows].set(seen.cost)
 
     init = (jnp.zeros(30, int), jnp.zeros((30, 20)))
-    count, matrix = fold_rows(case.cost, init, step)
+    merge = lambda parts: tuple(part.sum(0) for part in parts)
+    count, matrix = fold_rows(case.cost, init, step, merge)
     assert (count == 1).all()
     # The same float32 operations, in matrix products of other shapes.
     np.testing.assert_allclose(matrix, cost_rows(case.cost, np.arange(30)), atol=1e-6)

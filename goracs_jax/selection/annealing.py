@@ -1,43 +1,39 @@
-r"""Stage 3: out of the local minimum, region by region.
+r"""Stage 3, the schedule: out of the local minimum by annealing pairs of slots.
 
-Group exchange stops where no assignment of rows to the present groups is cheaper. To
-go on, the slots are cut into regions of a few neighbours. A region keeps the validation
-mass that its slots carry, so it is a small problem of its own, and what it gains is
-gained by the whole: all regions can be searched at once.
+Group exchange stops where no assignment of rows to the present groups is cheaper. Here
+rows and groups change together, pair by pair (`pair_exchange`), while a temperature T
+falls (simulated annealing: Kirkpatrick et al., 1983). T is in units of the least that
+another choice of rows costs a pair after a quench at T = 0: so one schedule serves
+every lambda and every scale of the embeddings.
 
-Inside a region one move replaces a slot's row by a candidate, solves the small
-transport exactly, and repairs by group exchange. It is accepted if it costs at most
-T log(1 / u) more, u uniform in (0, 1) (simulated annealing: Kirkpatrick et al., 1983).
-After every round one transport of n x M redistributes the mass between regions, and
-new regions are drawn. T falls linearly to zero.
+The pairs see the validation mass in equal units. Whenever they promise a lower POO, the
+transport is solved exactly on the true masses, and its plan deals the units anew.
 """
 
+import math
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
 
-from goracs_jax.cost import Cost, cost_rows
-from goracs_jax.selection.group_exchange import slot_candidates
+from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost
+from goracs_jax.mesh import copy_everywhere
+from goracs_jax.selection.nearest_rows import nearest_rows
+from goracs_jax.selection.pair_exchange import Field, Slots, sweeps
 from goracs_jax.selection.problem import Problem, Step, solve
-from goracs_jax.transport import exact_plan
+from goracs_jax.transport import exact
 
-# Found by trial on 15,000 x 5,000, n = 1,000, mostly at lambda 0.1.
-REGION = 16  # slots
-MOVES = 40  # a region and round
-ROUNDS = 28
-COOL = 24  # T is zero from this round on
-CANDIDATES = 12  # rows a slot and round
-POOL_DEPTH = 64  # rows a slot that the pool is made of
-POOL_ENTRIES = 1 << 28  # 1 GiB of float32
-FAR = 1e6  # beyond every cost, and finite: 0 times infinity is no number
-# The unit of costs is the gap between a slot's first and last candidate of a round.
-HEAT = 0.2  # the first T
-HOPELESS = 1.5  # a move that costs more is not repaired
+# Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
+LISTED = 16  # rows of least cost known of every validation point
+QUENCH = 100  # sweeps at T = 0
+EPOCHS = 10
+SWEEPS = 720  # an epoch, and at most 4 n
+HEAT = 0.3  # the first T, in units of the gap
+COLD = 0.06  # T before the last epoch, at T = 0
+DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
+UNEVEN = 0.05  # share of the validation mass that units may misplace
 
 
 def anneal(
@@ -47,16 +43,17 @@ def anneal(
     key: jax.Array,
     started: float,
 ) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...]]:
-    """Search regions of slots, all with falling temperature, and keep the best subset.
+    """Anneal pairs of slots and keep the best subset.
 
     Args:
         problem: The cost and the transport solver.
         rows: The subset to start from, distinct, shape [n].
-        key: Draws regions and moves.
+        key: Draws units, pairs and moves.
         started: `time.perf_counter()` that the trace counts from.
 
     Returns:
-        The best subset seen, and a step for every round that found a better one.
+        The best subset seen, and a step for the start and for every epoch that found a
+        better one.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.arange(6, dtype=np.float32)[:, None]
@@ -65,137 +62,106 @@ def anneal(
     >>> sorted(rows.tolist())
     [1, 4]
     """
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    valid = np.asarray(problem.cost.valid)
+    n_train, _ = problem.cost.shape
     _, held = solve(problem.cost, rows, problem.solver)
-    best, trace = (held.value, rows), []
-    pool = candidate_pool(problem.cost, held.plan, rows)
-    if len(pool) == len(rows):  # every row is chosen
-        return rows, ()
-    columns_cost = np.ascontiguousarray(np.asarray(cost_rows(problem.cost, pool)).T)
-    current = np.searchsorted(pool, rows)
-    k = min(CANDIDATES, len(pool) - len(rows)) - 1
-    for round_ in range(ROUNDS):
-        plan = csr_array(held.plan, dtype=np.float32)
-        value = plan @ columns_cost  # Q of the pool's rows, shape [n, pool]
-        value[:, current] = np.inf  # candidates are free rows
-        candidates = np.argpartition(value, k, 1)[:, : k + 1]
-        value = np.take_along_axis(value, candidates, 1)
-        gap = float(np.median(np.ptp(value, 1)))
-        temperature = HEAT * gap * max(0.0, 1 - round_ / COOL)
-        current = current.copy()
-        taken = set(current.tolist())
-        for slots in regions(plan @ valid, rng):
-            mine = current[slots]
-            # A region before this one may have taken some.
-            free = set(candidates[slots].ravel().tolist()) - taken
-            near = np.array([*mine, *sorted(free)])
-            mass = held.plan[slots].sum(0)
-            columns = np.flatnonzero(mass)
-            local = columns_cost[np.ix_(columns, near)].T.astype(np.float64)
-            found = search_region(
-                local, len(slots), mass[columns], gap, temperature, rng
-            )
-            current[slots] = near[found]
-            taken = (taken - set(mine.tolist())) | set(current[slots].tolist())
-        rows = pool[current]
-        _, held = solve(problem.cost, rows, problem.solver, g=held.g)
+    best, g = (held.value, rows), held.g
+    step = lambda value, new: Step(value, time.perf_counter() - started, new)
+    trace = [step(held.value, 0)]
+    if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
+        return rows, tuple(trace)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    pool, field = candidate_field(problem.cost, rows)
+    units = deal(problem.cost, rows, g, rng)
+    slots = Slots(*map(copy_everywhere, (np.searchsorted(pool, rows), units)))
+    length = min(SWEEPS, 4 * len(rows))
+    quench_key, *epoch_keys = jax.random.split(key, 1 + EPOCHS)
+    slots, _, gap = sweeps(field, slots, jnp.zeros(QUENCH), quench_key)
+    heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (EPOCHS - 1) * length)
+    schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(EPOCHS, length))
+    for temperatures, epoch_key in zip(schedule, epoch_keys, strict=True):
+        slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
+        rows = pool[np.asarray(slots.rows)]
+        _, held = solve(problem.cost, rows, problem.solver, g)
+        g = held.g
         if held.value < best[0]:
-            replaced = len(np.setdiff1d(rows, best[1]))
+            trace.append(step(held.value, len(np.setdiff1d(rows, best[1]))))
             best = held.value, rows
-            trace.append(Step(held.value, time.perf_counter() - started, replaced))
+        units = copy_everywhere(deal(problem.cost, rows, g, rng))
+        slots = slots._replace(units=units)
     return best[1], tuple(trace)
 
 
-def candidate_pool(
-    cost: Cost,
-    plan: Float[np.ndarray, "budget valid"],
-    rows: Int[np.ndarray, " budget"],
-) -> Int[np.ndarray, " pool"]:
-    """The rows to search among: the best few for every slot, by one pass over all.
+def candidate_field(
+    cost: Cost, rows: Int[np.ndarray, " budget"]
+) -> tuple[Int[np.ndarray, " pool"], Field]:
+    """The rows that are near some validation point, and all that moves look at.
 
     Args:
         cost: C as factors.
-        plan: P, shape [n, M].
-        rows: The present subset.
+        rows: The present subset, which is among them.
 
     Returns:
-        Sorted row numbers, the present ones among them: as many as their part of C,
-        POOL_ENTRIES numbers at most beside the subset's own, has room for.
+        Sorted row numbers, and the field over these rows alone: C itself where it has
+        at most DENSE_ENTRIES entries, else its factors.
     """
     n_train, n_valid = cost.shape
-    k = max(1, POOL_ENTRIES // (len(rows) * n_valid))
-    k = min(k, POOL_DEPTH, n_train - len(rows))
-    if k == 0:
-        return np.sort(rows)
-    # The present rows would fill the lists of their neighbours.
-    free = cost._replace(reward=jnp.asarray(cost.reward).at[rows].add(-FAR))
-    _, candidates = slot_candidates(free, jnp.asarray(plan, jnp.float32), k)
-    return np.union1d(np.asarray(candidates), rows)
+    near = np.asarray(nearest_rows(cost, min(LISTED, n_train)))
+    pool = np.union1d(near, rows)
+    field = Field(
+        points=centred_rows(cost, pool) / cost.distance_max,
+        valid=jnp.asarray(cost.valid) / cost.distance_max,
+        reward=jnp.asarray(cost.reward)[pool],
+        near=jnp.asarray(np.searchsorted(pool, near)),
+    )
+    if len(pool) * n_valid <= DENSE_ENTRIES:
+        field = field._replace(dense=cost_rows(cost, pool))
+    return pool, field
 
 
-def regions(
-    centroids: Float[np.ndarray, "budget dim"], rng: np.random.Generator
-) -> list[Int[np.ndarray, " slots"]]:
-    """Cut the slots into regions of neighbours, around slots in random order.
+def units_a_slot(n: int, n_valid: int) -> int:
+    """The least s for which n s units, dealt as evenly as can be, misplace few masses.
 
-    >>> points = np.arange(2.0 * REGION)[:, None]
-    >>> [len(r) for r in regions(points, np.random.default_rng(0))] == [REGION, REGION]
-    True
+    A column gets floor(n s / M) units or one more; exact where n s is a multiple of M.
+
+    >>> units_a_slot(1000, 5000), units_a_slot(3000, 5000), units_a_slot(64, 5000)
+    (5, 5, 77)
     """
-    free = np.arange(len(centroids))
-    cut = []
-    for seed in rng.permutation(len(centroids)):
-        if seed not in free:
-            continue
-        away = ((centroids[free] - centroids[seed]) ** 2).sum(1)
-        order = np.argsort(away, kind="stable")
-        cut.append(free[order[:REGION]])
-        free = free[np.sort(order[REGION:])]
-    return cut
+
+    def misplaced(s: int) -> float:
+        mean = n * s / n_valid
+        share = mean % 1
+        return 2 * share * (1 - share) / mean
+
+    choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
+    even = (s for s in choices if misplaced(s) <= UNEVEN)
+    return next(even, min(choices, key=misplaced))
 
 
-def search_region(
-    cost: Float[np.ndarray, "pool columns"],
-    slots: int,
-    mass: Float[np.ndarray, " columns"],
-    gap: float,
-    temperature: float,
+def deal(
+    cost: Cost,
+    rows: Int[np.ndarray, " budget"],
+    g: Float[np.ndarray, " valid"],
     rng: np.random.Generator,
-) -> Int[np.ndarray, " slots"]:
-    """Anneal one region: its slots start with the first rows of the pool.
+) -> Int[np.ndarray, "budget units"]:
+    """Units to slots by an optimal transport of the units, whose plan is integral.
 
     Args:
-        cost: C of the rows that may be chosen and the columns that the region carries.
-        slots: How many rows to choose.
-        mass: What it carries of each column.
-        gap: The unit of costs: see HOPELESS.
-        temperature: T, in the units of POO.
-        rng: Draws moves.
+        cost: C as factors.
+        rows: The subset, shape [n].
+        g: Column potentials of a similar transport.
+        rng: Draws the columns that get one unit more.
 
     Returns:
-        The rows chosen, numbers within the pool, one a slot.
+        Column numbers, shape [n, s].
     """
-    pool = len(cost)
-    rows_mass = np.full(slots, mass.sum() / slots)
-    current = np.arange(slots)
-    if pool == slots:
-        return current
-    _, held = exact_plan(cost[current], rows_mass, mass)
-    for _ in range(MOVES):
-        row = rng.integers(pool)
-        slot, limit = rng.integers(slots), temperature * -np.log(1 - rng.random())
-        if row in current:
-            continue
-        new = current.copy()
-        new[slot] = row
-        plan, value = exact_plan(cost[new], rows_mass, mass)
-        while value < held + HOPELESS * gap:
-            _, assigned = linear_sum_assignment(plan @ cost.T)
-            repaired, lower = exact_plan(cost[assigned], rows_mass, mass)
-            if lower >= value - 1e-12:
-                break
-            new, plan, value = assigned, repaired, lower
-        if value < held + limit and set(new) != set(current):
-            current, held = new, value
-    return current
+    n, n_valid = len(rows), cost.shape[1]
+    s = units_a_slot(n, n_valid)
+    count, more = divmod(n * s, n_valid)
+    units = np.full(n_valid, count)
+    units[rng.permutation(n_valid)[:more]] += 1
+    columns = np.flatnonzero(units)
+    mass = units[columns] / units.sum()
+    plan = exact(exact_cost(cost, rows)[:, columns], b=mass, g=g[columns]).plan
+    counts = np.rint(plan * n * s).astype(int)
+    slot, column = np.nonzero(counts)
+    return np.repeat(columns[column], counts[slot, column]).reshape(n, s)

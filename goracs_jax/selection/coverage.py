@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, fold_rows
+from goracs_jax.cost import Block, Cost, centred_train, fold_rows
 from goracs_jax.selection.baselines import selection_of
 from goracs_jax.selection.problem import Problem, Selection, check_budget
 from goracs_jax.shapes import Train
@@ -37,7 +37,7 @@ def k_center(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     >>> k_center(Problem(make_cost(x, x)), 3, key=jax.random.key(2)).indices.tolist()
     [0, 2, 3]
     """
-    train = jnp.asarray(problem.cost.train)
+    train = centred_train(problem.cost)
     check_budget(len(train), budget)
     started = time.perf_counter()
     rows = _farthest_first(train, key, budget)
@@ -63,10 +63,11 @@ def k_means(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     >>> k_means(Problem(make_cost(x, x)), 2, key=jax.random.key(0)).indices.tolist()
     [1, 4]
     """
-    train = jnp.asarray(problem.cost.train)
+    train = centred_train(problem.cost)
     check_budget(len(train), budget)
     started = time.perf_counter()
-    rows = _medoids(train, _lloyd(train, train[_plus_plus(train, key, budget)]))
+    centres = _lloyd(problem.cost, train[_plus_plus(train, key, budget)])
+    rows = _medoids(train, centres)
     return selection_of(problem, np.asarray(rows), started)
 
 
@@ -124,7 +125,7 @@ def _squared(
 
 @jax.jit
 def _lloyd(
-    train: Train, centres: Float[jax.Array, "budget dim"]
+    cost: Cost, centres: Float[jax.Array, "budget dim"]
 ) -> Float[jax.Array, "budget dim"]:
     budget, dim = centres.shape
 
@@ -136,14 +137,18 @@ def _lloyd(
             # A product, because a scatter adds in no fixed order on a GPU.
             owner = jax.nn.one_hot(block.cost.argmin(1), budget) * block.fresh[:, None]
             added = jnp.matmul(
-                owner.T, train[block.rows], precision=jax.lax.Precision.HIGHEST
+                owner.T, block.points, precision=jax.lax.Precision.HIGHEST
             )
             return sums + added, counts + owner.sum(0)
 
         # The cost with the centres as its columns is their distance matrix.
-        cost = Cost(train, centres, jnp.zeros(len(train)), jnp.float32(1))
+        apart = cost._replace(
+            valid=centres, reward=jnp.zeros(cost.shape[0]), distance_max=jnp.float32(1)
+        )
         start = (jnp.zeros_like(centres), jnp.zeros(budget))
-        sums, counts = fold_rows(cost, start, add, width=dim)
+        sums, counts = fold_rows(
+            apart, start, add, lambda parts: (parts[0].sum(0), parts[1].sum(0)), dim
+        )
         # A centre without rows stays where it is.
         return jnp.where(
             counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centres

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from goracs_jax.cost import Cost, check_row_scores, make_cost
+from goracs_jax.checks import check_row_scores
+from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random
@@ -36,7 +37,7 @@ from goracs_jax.transport import SOLVERS, Solver, exact
 
 
 def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
-    """Greedy start, group exchange, annealed regions, and group exchange again.
+    """Greedy start, annealed pairs of slots, and group exchange.
 
     The trace never rises, and the subset returned is never worse, by exact transport,
     than the greedy one. It ends when group exchange finds nothing better.
@@ -51,10 +52,9 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     check_budget(cost.shape[0], budget)
     started = time.perf_counter()
     start = np.asarray(greedy(cost, budget))
-    rows, descent, _ = group_exchange(problem, start, started=started)
-    rows, annealed = anneal(problem, rows, key=key, started=started)
-    rows, again, converged = group_exchange(problem, rows, started=started)
-    trace = (*descent, *annealed, *again[1:])
+    rows, annealed = anneal(problem, start, key=key, started=started)
+    rows, descent, converged = group_exchange(problem, rows, started=started)
+    trace = (*annealed, *descent[1:])
     value = trace[-1].objective
     if problem.solver is not exact:
         # Entropic values are upper bounds and may fall where the exact one rises: the

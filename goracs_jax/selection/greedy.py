@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, fold_rows
+from goracs_jax.cost import Cost, cost_rows, map_rows
 
-# Rows whose gain is recomputed together while looking for the best one.
-BATCH = 64
+# Rows whose gain is recomputed together while looking for the best one: more of them
+# fill a matrix product better, and more of them are recomputed for nothing.
+BATCH = 16
 
 
 class GreedyState(NamedTuple):
@@ -34,9 +35,9 @@ class GreedyState(NamedTuple):
 def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     """The n rows that the greedy double loop would pick, in its order.
 
-    Lazy evaluation (Minoux, 1978): one pass over C gives every first gain; later
-    steps recompute only the rows whose bound still tops the best fresh gain, a batch
-    at a time.
+    The first pick changes every m_j, so two passes over C give the gains before and
+    after it. From there on lazy evaluation (Minoux, 1978): a step recomputes only the
+    rows whose bound still tops the best fresh gain, a batch at a time.
 
     Args:
         cost: C as factors.
@@ -54,14 +55,9 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     """
     n_train, n_valid = cost.shape
     batch = min(BATCH, n_train)
-    # C <= 1, so the first pick for m = 1 is the row with the least total cost.
-    farthest = jnp.ones(n_valid)
 
     def gains(block_cost: jax.Array, nearest: jax.Array) -> jax.Array:
         return jnp.maximum(nearest - block_cost, 0).sum(1)
-
-    def first_gains(gain: jax.Array, block: Block) -> jax.Array:
-        return gain.at[block.rows].set(gains(block.cost, farthest))
 
     def stale(state: GreedyState) -> jax.Array:
         return jnp.where(state.fresh, -jnp.inf, state.gain)
@@ -89,7 +85,13 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
         # A gain of zero stays zero, so it needs no second look.
         return GreedyState(nearest, gain, gain == 0), row
 
-    gain = fold_rows(cost, jnp.full(n_train, -jnp.inf), first_gains)
-    start = GreedyState(farthest, gain, jnp.ones(n_train, bool))
-    _, rows = jax.lax.scan(pick, start, length=budget)
-    return rows
+    def all_gains(nearest: jax.Array) -> jax.Array:
+        return map_rows(cost, lambda block: gains(block.cost, nearest))
+
+    # C <= 1, so the first pick for m = 1 is the row with the least total cost.
+    first = jnp.argmax(all_gains(jnp.ones(n_valid)))
+    nearest = cost_rows(cost, first[None])[0]
+    gain = all_gains(nearest).at[first].set(-jnp.inf)
+    start = GreedyState(nearest, gain, jnp.ones(n_train, bool))
+    _, rows = jax.lax.scan(pick, start, length=budget - 1)
+    return jnp.append(first, rows)

@@ -8,61 +8,171 @@ validation mass it carries. With P fixed, row i in slot k would cost
 and choosing the best distinct rows for all n slots is a linear assignment over Q. The
 present S is a feasible assignment, so the assigned value is at most <P, C_S> = POO(S);
 solving the transport for the new S lowers it again. One round is one pass over the
-training rows (a matrix product), one sparse assignment and one transport of n x M.
+training rows, one sparse assignment and one transport of n x M.
+
+An exact plan has at most n + M - 1 entries, so Q costs no more than C itself: a pass
+takes 2 N M dim FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once.
+A slot whose group is still the same keeps its candidates, and a pass sees only the
+columns that the other groups carry.
 """
 
 import time
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCSR
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from goracs_jax.cost import Block, Cost, fold_rows
 from goracs_jax.selection.problem import Problem, Step, solve
+from goracs_jax.shapes import AnyArray
 
+SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
 # The best rows kept for each slot at first; doubled while they may not be enough.
-CANDIDATES = 64
+CANDIDATES = 16
 # A round must lower POO by more than the rounding of float32 distances can feign.
 TOLERANCE = 1e-7
 MAX_ROUNDS = 100
+# Shapes of passes over fewer groups: the whole halved at most so many times, so that
+# few programs are compiled.
+HALVINGS = 4
+
+
+class Candidates(NamedTuple):
+    """The best rows of every slot, for the groups of one plan."""
+
+    plan: SparsePlan  # [n, M]
+    value: Float[np.ndarray, "budget k"]  # Q, the least first
+    rows: Int[np.ndarray, "budget k"]
+
+
+def largest_entries(plan: Float[AnyArray, "budget valid"]) -> SparsePlan:
+    """The n + M largest entries of a plan: all of an exact one.
+
+    Of an entropic plan they are an approximation, and so is what is proposed for it.
+
+    >>> largest_entries(np.array([[0.3, 0.2], [0.0, 0.5]])).nnz
+    3
+    """
+    plan = np.array(plan, np.float64)
+    few = sum(plan.shape)
+    if np.count_nonzero(plan) > few:
+        flat = plan.reshape(-1)
+        flat[np.argpartition(flat, -few)[:-few]] = 0
+    return csr_array(plan)
+
+
+def slot_candidates(
+    cost: Cost, plan: Float[AnyArray, "budget valid"], k: int
+) -> tuple[Float[np.ndarray, "budget k"], Int[np.ndarray, "budget k"]]:
+    """The k rows i with the least Q_ki = sum_j P_kj C_ij, for every slot.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M]; its n + M largest entries count.
+        k: How many rows to keep for each slot.
+
+    Returns:
+        Q and row numbers, both of shape [n, k], the least Q first. Only n x k numbers
+        survive a block or leave a device.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
+    >>> value, rows = slot_candidates(make_cost(x, x), np.eye(3) / 3, 1)
+    >>> rows.T.tolist()
+    [[0, 1, 2]]
+    """
+    return _some_candidates(cost, largest_entries(plan), k, np.arange(plan.shape[0]))
+
+
+def _some_candidates(
+    cost: Cost, plan: SparsePlan, k: int, slots: Int[np.ndarray, " slots"]
+) -> tuple[Float[np.ndarray, "slots k"], Int[np.ndarray, "slots k"]]:
+    """Candidates of some slots, from the columns that these carry."""
+    groups = plan[slots]
+    columns, column = np.unique(groups.indices, return_inverse=True)
+    n, m = plan.shape
+    halvings = HALVINGS
+    room = lambda whole: -(-whole // 2**halvings)
+    while len(slots) > room(n) or len(columns) > room(m) or groups.nnz > room(n + m):
+        halvings -= 1
+    # What fills the room: columns and entries of no mass, and slots of no entries.
+    fill = lambda x, size: np.pad(x, (0, size - len(x)))
+    starts = np.append(groups.indptr, np.full(room(n) - len(slots), groups.nnz))
+    value, rows = _least(
+        cost,
+        fill(columns, room(m)),
+        fill(groups.data.astype(np.float32), room(n + m)),
+        fill(column.astype(np.int32), room(n + m)),
+        starts.astype(np.int32),
+        k,
+    )
+    return np.asarray(value[: len(slots)]), np.asarray(rows[: len(slots)])
 
 
 @partial(jax.jit, static_argnames="k")
-def slot_candidates(
-    cost: Cost, plan: Float[jax.Array, "budget valid"], k: int
-) -> tuple[Float[jax.Array, "budget k"], Int[jax.Array, "budget k"]]:
-    """The k rows i with the least Q_ki = sum_j P_kj C_ij, for every slot.
+def _least(
+    cost: Cost,
+    columns: Int[AnyArray, " columns"],
+    mass: Float[AnyArray, " entries"],
+    column: Int[AnyArray, " entries"],
+    starts: Int[AnyArray, " ends"],
+    k: int,
+) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
+    """Q and rows of the candidates, for groups given as a sparse matrix by rows."""
+    slots = len(starts) - 1
+    entries = (jnp.asarray(mass), jnp.asarray(column), jnp.asarray(starts))
+    plan = BCSR(entries, shape=(slots, len(columns)))
+
+    def step(best: tuple[jax.Array, jax.Array], block: Block) -> tuple:
+        q = jnp.where(block.fresh, plan @ block.cost.T, jnp.inf)
+        negative, place = jax.lax.top_k(-jnp.concatenate([best[0], q], 1), k)
+        kept = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), 1)
+        return -negative, jnp.where(place < k, kept, block.rows[place - k])
+
+    def merge(parts: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value, rows = (jnp.concatenate([*part], 1) for part in parts)
+        negative, place = jax.lax.top_k(-value, k)
+        return -negative, jnp.take_along_axis(rows, place, 1)
+
+    none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
+    carried = cost._replace(valid=jnp.asarray(cost.valid)[columns])
+    return fold_rows(carried, none, step, merge, width=slots + k)
+
+
+def update_candidates(
+    cost: Cost, plan: SparsePlan, k: int, old: Candidates | None = None
+) -> Candidates:
+    """Candidates for a plan, where some may be known from the plan before.
 
     Args:
         cost: C as factors.
         plan: P, shape [n, M].
         k: How many rows to keep for each slot.
-
-    Returns:
-        Q and row numbers, both of shape [n, k], the least Q first. 2 N M (n + dim)
-        FLOPs; only n x k numbers survive a block.
+        old: Those of another plan: slots with the same group keep them.
 
     >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
-    >>> value, rows = slot_candidates(make_cost(x, x), jnp.eye(3) / 3, 1)
-    >>> rows.T.tolist()
-    [[0, 1, 2]]
+    >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
+    >>> before = update_candidates(cost, csr_array([[0.3, 0.2, 0], [0, 0, 0.5]]), 1)
+    >>> plan = csr_array([[0, 0.5, 0], [0, 0, 0.5]])
+    >>> update_candidates(cost, plan, 1, before).rows.T.tolist()
+    [[1, 3]]
     """
-    slots = plan.shape[0]
-
-    def step(best: tuple[jax.Array, jax.Array], block: Block) -> tuple:
-        q = jnp.matmul(plan, block.cost.T, precision=jax.lax.Precision.HIGHEST)
-        q = jnp.concatenate([best[0], jnp.where(block.fresh, q, jnp.inf)], 1)
-        negative, place = jax.lax.top_k(-q, k)
-        kept = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), 1)
-        return -negative, jnp.where(place < k, kept, block.rows[place - k])
-
-    none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
-    return fold_rows(cost, none, step, width=slots + k)
+    if old is None or old.value.shape[1] != k:
+        slots = np.arange(plan.shape[0])
+        return Candidates(plan, *_some_candidates(cost, plan, k, slots))
+    # Less mass than float32 can tell apart is no change.
+    moved = abs(plan - old.plan).sum(1) > np.finfo(np.float32).eps * plan.sum(1)
+    slots = np.flatnonzero(moved)
+    value, rows = old.value.copy(), old.rows.copy()
+    if len(slots):
+        value[slots], rows[slots] = _some_candidates(cost, plan, k, slots)
+    return Candidates(plan, value, rows)
 
 
 def assign(
@@ -107,8 +217,9 @@ def best_assignment(
     plan: Float[np.ndarray, "budget valid"],
     rows: Int[np.ndarray, " budget"],
     rows_cost: Float[np.ndarray, "budget valid"],
-    k: int,
-) -> tuple[Int[np.ndarray, " budget"], int]:
+    k: int = CANDIDATES,
+    known: Candidates | None = None,
+) -> tuple[Int[np.ndarray, " budget"], Candidates]:
     """The best distinct rows for all slots out of ALL training rows, for a fixed plan.
 
     Only k candidates a slot are looked at. They are enough when every slot has one that
@@ -121,20 +232,23 @@ def best_assignment(
         plan: P, shape [n, M].
         rows: The present subset, by slot.
         rows_cost: Its rows of C.
-        k: Candidates a slot to begin with.
+        k: Candidates a slot to begin with, where none are known.
+        known: The candidates for the plan before.
 
     Returns:
-        A row for each slot, and the k that was enough.
+        A row for each slot, and the candidates that were enough.
     """
-    current_value = (plan * rows_cost).sum(1)
+    groups = largest_entries(plan)
+    current_value = np.asarray(groups.multiply(rows_cost).sum(1))
     most = min(len(rows), cost.shape[0])  # with n candidates a slot nothing is lost
+    k = k if known is None else known.value.shape[1]
     while True:
         k = min(k, most)
-        value, candidates = slot_candidates(cost, jnp.asarray(plan, jnp.float32), k)
-        value, candidates = np.asarray(value, np.float64), np.asarray(candidates)
-        assigned = assign(value, candidates, current_value, rows)
-        if k == most or not np.isin(candidates, assigned).all(1).any():
-            return assigned, k
+        known = update_candidates(cost, groups, k, known)
+        value = known.value.astype(np.float64)
+        assigned = assign(value, known.rows, current_value, rows)
+        if k == most or not np.isin(known.rows, assigned).all(1).any():
+            return assigned, known
         k *= 2
 
 
@@ -167,11 +281,13 @@ def group_exchange(
     ([1, 4], True)
     """
     started = time.perf_counter() if started is None else started
-    k = CANDIDATES
+    known = None
     rows_cost, held = solve(problem.cost, rows, problem.solver)
     trace = [Step(held.value, time.perf_counter() - started, 0)]
     for _ in range(max_rounds):
-        new, k = best_assignment(problem.cost, held.plan, rows, rows_cost, k)
+        new, known = best_assignment(
+            problem.cost, held.plan, rows, rows_cost, known=known
+        )
         replaced = len(np.setdiff1d(new, rows))
         if not replaced:
             return rows, tuple(trace), True

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Int
 
 from goracs_jax.cost import (
     BLOCK_ENTRIES,
-    Block,
     Cost,
+    centred_train,
     cost_rows,
-    fold_rows,
+    map_rows,
     nearest_distances,
     without_reward,
 )
@@ -104,8 +104,9 @@ def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     length = min(longest, 2 * -(-budget // n_valid))
     taken = np.zeros(n_train, bool)
     turn = 0
+    plain = without_reward(problem.cost)
     while turn < budget:
-        lists = np.asarray(_nearest_rows(problem.cost, jnp.asarray(taken), length))
+        lists = np.asarray(nearest_rows(plain, length, jnp.asarray(taken)))
         turn = _take_turns(lists, taken, turn, budget)
         length = min(longest, 2 * length)
     return selection_of(problem, np.flatnonzero(taken), started)
@@ -169,38 +170,10 @@ def _take_turns(
     return budget
 
 
-@partial(jax.jit, static_argnames="length")
-def _nearest_rows(
-    cost: Cost, taken: Bool[jax.Array, " train"], length: int
-) -> Int[jax.Array, "valid length"]:
-    """The nearest rows not taken of every validation point, the lowest first if equal.
-
-    A list with too few such rows ends in rows that are taken or listed before.
-    """
-    _, n_valid = cost.shape
-
-    def merge(
-        best: tuple[jax.Array, jax.Array], block: Block
-    ) -> tuple[jax.Array, jax.Array]:
-        open_ = block.fresh & ~taken[block.rows]
-        near = jnp.where(open_[:, None], -block.cost, -jnp.inf).T
-        rows = jnp.broadcast_to(block.rows, near.shape)
-        # top_k keeps the first of equal entries, and lower rows come earlier.
-        top, place = jax.lax.top_k(jnp.concatenate([best[0], near], 1), length)
-        rows = jnp.concatenate([best[1], rows], 1)
-        return top, jnp.take_along_axis(rows, place, 1)
-
-    start = (
-        jnp.full((n_valid, length), -jnp.inf),
-        jnp.zeros((n_valid, length), jnp.int32),
-    )
-    return fold_rows(without_reward(cost), start, merge)[1]
-
-
 @partial(jax.jit, static_argnames="budget")
 def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     cost = without_reward(cost)
-    train = jnp.asarray(cost.train)
+    train = centred_train(cost)
     n_train, n_valid = cost.shape
     size = max(1, min(n_train, MEDIAN_ENTRIES // n_valid))
     # In units of max(D); a median of zero would leave no kernel.
@@ -210,9 +183,6 @@ def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     def kernel(distance: jax.Array) -> jax.Array:
         return jnp.exp(-((distance / sigma) ** 2) / 2)
 
-    def attract(mean: jax.Array, block: Block) -> jax.Array:
-        return mean.at[block.rows].set(kernel(block.cost).mean(1))
-
     def pick(
         carry: tuple[jax.Array, jax.Array], t: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
@@ -221,7 +191,7 @@ def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
         apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_max
         return (repulsion + kernel(apart), taken.at[row].set(True)), row
 
-    attraction = fold_rows(cost, jnp.zeros(n_train), attract)
+    attraction = map_rows(cost, lambda block: kernel(block.cost).mean(1))
     start = (jnp.zeros(n_train), jnp.zeros(n_train, bool))
     _, rows = jax.lax.scan(pick, start, jnp.arange(budget))
     return rows

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, fold_rows
+from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, map_rows
 from goracs_jax.pair_values import pair_values
 from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import Problem, Selection, Step, check_budget, solve
@@ -118,13 +118,12 @@ def improvement_scores(
     others = jnp.where(jnp.arange(n)[:, None] == slot, jnp.inf, reduced).min(0)
     owner = rows[slot]
 
-    def step(scores: jax.Array, block: Block) -> jax.Array:
+    def score(block: Block) -> jax.Array:
         gap = block.cost - jnp.where(block.rows[:, None] == owner, others, least)
         t = jax.lax.top_k(gap, rank)[0][:, -1]
-        score = jnp.minimum(gap - t[:, None], 0).mean(1) + t / n
-        return scores.at[block.rows].set(score)
+        return jnp.minimum(gap - t[:, None], 0).mean(1) + t / n
 
-    scores = fold_rows(cost, jnp.zeros(cost.shape[0]), step)
+    scores = map_rows(cost, score)
     return scores.at[rows].set(cost_rows(cost, rows).mean(1)) if n == 1 else scores
 
 

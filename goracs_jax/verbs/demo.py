@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.cost import check_lambda
+from goracs_jax.checks import check_lambda
 from goracs_jax.data.demo import WHEELS, fetch
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.interactions import read_recbole

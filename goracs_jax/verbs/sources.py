@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
+from goracs_jax.checks import check_inputs, check_lambda, check_row_scores
 from goracs_jax.data.examples import check_duplicates
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files

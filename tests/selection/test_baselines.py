@@ -8,7 +8,7 @@ import pytest
 from instances import instance
 
 from goracs_jax import cost as cost_module
-from goracs_jax.cost import make_cost
+from goracs_jax.cost import centred_train, make_cost
 from goracs_jax.selection import Problem, coverage, scores
 
 METHODS = {
@@ -58,7 +58,7 @@ def test_k_center_is_farthest_first():
 
 def test_k_means_is_lloyd(small_blocks):
     case = instance(40, 5, seed=5)
-    train = np.asarray(case.cost.train)
+    train = np.asarray(centred_train(case.cost))
     seeds = np.asarray(coverage._plus_plus(train, KEY, 6))
     assert len(set(seeds)) == 6
     centres = train[seeds].astype(np.float64)
