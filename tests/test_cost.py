@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
@@ -124,3 +125,25 @@ NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
 def test_bad_input(arguments, message):
     with pytest.raises(InputError, match=message):
         make_cost(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_mapped_rows_are_used_where_they_lie(tmp_path, dtype):
+    case = instance(64, 8, seed=5, dim=16)
+    np.save(tmp_path / "x.npy", case.x.astype(dtype))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    cost = make_cost(x, case.y)
+    shards = jnp.asarray(cost.train).addressable_shards
+    assert shards[0].data.unsafe_buffer_pointer() == x.ctypes.data
+    expected = oracles.cost_matrix(x.astype(float), case.y.astype(float))
+    # max(D) and y less its mean are float32.
+    np.testing.assert_allclose(exact_cost(cost, np.arange(64)), expected, atol=1e-6)
+
+
+def test_a_pass_holds_blocks_and_no_matrix(monkeypatch):
+    case = instance(2000, 500, seed=6)
+    monkeypatch.setattr(cost_module, "BLOCK_ENTRIES", 20 * 500)
+    jax.clear_caches()
+    memory = nearest_distances.lower(case.cost).compile().memory_analysis()
+    # Products, squares and roots of a block of 20 rows, at most; C has 2000.
+    assert memory.temp_size_in_bytes < 4 * (4 * 20 * 500) + 4 * 4 * (2000 + 500)

@@ -12,16 +12,24 @@ eliminated: for ANY g in R^M
 is a lower bound of POO (weak duality), however g was found. A good g comes from the
 programme over few rows: it is a transport problem with one more column that takes the
 mass a row does not use at cost 0. Rows that B(g) shows to be missing are added until
-none is (row generation); then B(g) is the value of the whole programme.
+none is (row generation); then B(g) is the value of the whole programme. The value over
+few rows is at least that of the whole one, so it tells how much B(g) can still rise.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Cost, block_rows, exact_cost
+from goracs_jax.cost import Block, Cost, block_rows, exact_cost, map_rows
 from goracs_jax.transport import exact
 
 MAX_ROUNDS = 20
+# What a user may lose of the bound, in the units of C, for fewer rounds.
+TOLERANCE = 1e-4
+# The programme over few rows takes at most this many entries (512 MiB in float64, and
+# the transport a few times that).
+POOL_ENTRIES = 1 << 26
 
 
 def dual_bound(
@@ -43,23 +51,76 @@ def dual_bound(
     >>> dual_bound(make_cost(x, x), np.zeros(2), 1)[0]
     0.0
     """
-    n_train, _ = cost.shape
-    f = np.empty(n_train)
+    f = np.zeros(cost.shape[0])
+    # Only a row that may lie below zero is worth float64.
+    left = np.flatnonzero(
+        np.asarray(slack_below(cost, jnp.asarray(g, jnp.float32))) < 0
+    )
     step = block_rows(cost)
-    for first in range(0, n_train, step):
-        rows = np.arange(first, min(first + step, n_train))
+    for first in range(0, len(left), step):
+        # The last block starts early to keep its shape.
+        rows = left[max(0, min(first, len(left) - step)) :][:step]
         f[rows] = np.minimum((exact_cost(cost, rows) - g).min(1), 0)
     return float(g.mean() + f.sum() / budget), f
 
 
+@jax.jit
+def slack_below(
+    cost: Cost, g: Float[jax.Array, " valid"]
+) -> Float[jax.Array, " train"]:
+    r"""Numbers that min_j (C_ij - g_j) surely exceeds, from one pass in float32.
+
+    With u = 2^-24 and any order of summation, |x|^2 + |y|^2 - 2 x.y is off by at most
+    (dim + 2) u (|x| + |y|)^2 to first order (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2002, Sec. 3.1). Centring x moves it by 2 u (|x| + |y|)^2, and
+    the root, its square and the two divisions by 6 u (|x| + |y|)^2. Twice the sum,
+
+        e_i = 2 (dim + 10) u (|x_i| + max_j |y_j|)^2,
+
+    also holds the terms of second order, and D_ij >= sqrt(max(D32_ij^2 - e_i, 0)): the
+    root is monotone, so nothing is lost where D is near zero. What follows are numbers
+    of size D / max(D), lambda and g, each rounded a few times.
+
+    Args:
+        cost: C as factors.
+        g: Any potential of the validation points, shape [M].
+
+    Returns:
+        One number a row, shape [N]. Floor: the 2 N M dim FLOPs of a pass over C.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0]], np.float32)
+    >>> slack_below(make_cost(x, x), jnp.array([0.5, 1.0])).round(3).tolist()
+    [-0.5, -1.0]
+    """
+    unit = jnp.finfo(jnp.float32).eps / 2
+    scale, (_, dim) = cost.distance_max, cost.valid.shape
+    farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
+    reward = jnp.asarray(cost.reward)
+    rounding = 8 * unit * (1 + reward.max() + jnp.abs(g).max())
+
+    def least(block: Block) -> jax.Array:
+        reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale
+        squared = block.cost**2 - (2 * (dim + 10) * unit * reach**2)[:, None]
+        return (jnp.sqrt(jnp.maximum(squared, 0)) - g).min(1)
+
+    no_reward = cost._replace(reward=jnp.zeros_like(reward))
+    return map_rows(no_reward, least) - reward - rounding
+
+
 def lower_bound(
-    cost: Cost, rows: Int[np.ndarray, " budget"], *, max_rounds: int = MAX_ROUNDS
+    cost: Cost,
+    rows: Int[np.ndarray, " budget"],
+    *,
+    tolerance: float = TOLERANCE,
+    max_rounds: int = MAX_ROUNDS,
 ) -> tuple[float, Float[np.ndarray, " train"]]:
     """The best lower bound of POO that row generation finds for subsets of this size.
 
     Args:
         cost: C as factors.
         rows: A subset of size n; the better, the fewer rounds.
+        tolerance: Stop this close to the value of the relaxed programme.
         max_rounds: Where to stop; the bound is valid after any number of rounds.
 
     Returns:
@@ -73,7 +134,7 @@ def lower_bound(
     n_train, n_valid = cost.shape
     budget = len(rows)
     spread = np.linspace(0, n_train - 1, min(n_train, 2 * budget), dtype=np.int64)
-    pool = np.union1d(rows, spread)
+    pool, g = np.union1d(rows, spread), None
     best = (-np.inf, np.zeros(n_train))
     for _ in range(max_rounds):
         # All masses times n / |pool|, so that both marginals sum to one.
@@ -83,13 +144,17 @@ def lower_bound(
             np.concatenate([exact_cost(cost, pool), unused], 1),
             np.full(len(pool), 1 / len(pool)),
             np.append(np.full(n_valid, share / n_valid), 1 - share),
+            g=g,
         )
-        g = solved.g[:-1] - solved.g[-1]
-        bound, f = dual_bound(cost, g, budget)
+        g = solved.g
+        bound, f = dual_bound(cost, g[:-1] - g[-1], budget)
         best = max(best, (bound, f), key=lambda pair: pair[0])
         missing = np.setdiff1d(np.flatnonzero(f < 0), pool)
-        if not len(missing):
+        if not len(missing) or solved.value / share - best[0] <= tolerance:
             break
-        most = np.argsort(f[missing], kind="stable")[: max(budget, 64)]
+        # Without the rows that it leaves unused the programme keeps its value.
+        pool = pool[solved.plan[:, :-1].any(1)]
+        room = max(64, min(2 * budget, POOL_ENTRIES // n_valid - len(pool)))
+        most = np.argsort(f[missing], kind="stable")[:room]
         pool = np.union1d(pool, missing[most])
     return best

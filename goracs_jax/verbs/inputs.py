@@ -183,14 +183,13 @@ def embed_stage(
 
 
 def load_array(path: Path, what: str) -> np.ndarray:
-    """A .npy file of floats, never unpickled.
+    """A .npy file of floats, memory-mapped and never unpickled.
 
     Raises:
         InputError: The file is missing, not a .npy file, or holds Python objects.
     """
     try:
-        with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path.") from None
     except UNREADABLE as error:
@@ -198,6 +197,6 @@ def load_array(path: Path, what: str) -> np.ndarray:
             f"{path} is not a .npy file of numbers ({error}): write the {what} with "
             "numpy.save, as an array of floats."
         ) from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    if array.dtype.kind != "f":
         raise InputError(f"{path}: the {what} must be one array of floats.")
     return array

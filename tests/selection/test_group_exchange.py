@@ -14,7 +14,9 @@ from goracs_jax.selection.group_exchange import (
     assign,
     best_assignment,
     group_exchange,
+    largest_entries,
     slot_candidates,
+    update_candidates,
 )
 from goracs_jax.selection.problem import Problem
 from goracs_jax.transport import exact, sinkhorn
@@ -73,6 +75,28 @@ def test_candidates_are_the_cheapest_rows(monkeypatch):
         np.take_along_axis(q, np.asarray(rows), 1), value, atol=1e-6
     )
     assert all(len(set(row)) == 9 for row in np.asarray(rows).tolist())
+
+
+@pytest.mark.parametrize("changed", [0, 1, 3, 12])
+def test_slots_with_the_same_group_keep_their_candidates(changed):
+    case = instance(60, 40, seed=changed)
+    plan = exact(exact_cost(case.cost, np.arange(12))).plan
+    before = update_candidates(case.cost, largest_entries(plan), 5)
+    # Groups go round among the first slots; the others stay.
+    plan[:changed] = np.roll(plan[:changed], 1, axis=0)
+    after = update_candidates(case.cost, largest_entries(plan), 5, before)
+    q = plan @ exact_cost(case.cost, np.arange(60)).T
+    np.testing.assert_allclose(after.value, np.sort(q, 1)[:, :5], atol=1e-6)  # float32
+    kept = np.arange(12) >= changed
+    np.testing.assert_array_equal(after.value[kept], before.value[kept])
+    np.testing.assert_array_equal(after.rows[kept], before.rows[kept])
+
+
+def test_largest_entries_of_a_dense_plan():
+    plan = np.random.default_rng(0).random((3, 5))
+    entries = largest_entries(plan)
+    assert sorted(entries.data) == sorted(plan.ravel())[-8:]
+    np.testing.assert_array_equal(entries.toarray()[entries.nonzero()], entries.data)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,220 @@
+"""Seconds and memory of a selection as the training and validation sets grow.
+
+    python benchmarks/scale.py                 a round over four sizes in N, four in M
+    python benchmarks/scale.py --full 88000 22000 1024      a whole selection
+
+Synthetic clusters of unit vectors with 384 dimensions, memory-mapped. Every size runs
+in a process of its own, so that its peak memory is its own. Writes results/scale.json
+and, from it, results/scale.png; a whole selection adds results/scale_NxM.json. Beside
+the seconds stands the floor of a pass: its FLOPs over what a matrix product reaches
+here, and the bytes of its inputs.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from common import RESULTS, write
+from selection import matmul_rate
+
+from goracs_jax.cost import make_cost
+from goracs_jax.selection import Problem
+from goracs_jax.selection.annealing import anneal
+from goracs_jax.selection.greedy import greedy
+from goracs_jax.selection.group_exchange import (
+    CANDIDATES,
+    assign,
+    group_exchange,
+    largest_entries,
+    slot_candidates,
+)
+from goracs_jax.selection.lower_bound import lower_bound
+from goracs_jax.selection.problem import solve
+
+DIM = 384
+CLUSTERS = 200
+BUDGET = 256
+TRAIN = (8_000, 16_000, 32_000, 64_000)
+VALID = (1_000, 2_000, 4_000, 8_000)
+BASE = (16_000, 2_000)
+
+
+def clusters(path: Path, rows: int, used: int, seed: int) -> np.ndarray:
+    """Unit vectors in the first `used` of the clusters, written a part at a time."""
+    centres = np.random.default_rng(0).normal(size=(CLUSTERS, DIM))
+    rng = np.random.default_rng(seed)
+    made = np.lib.format.open_memmap(path, "w+", np.float32, (rows, DIM))
+    for part in np.array_split(made, max(1, rows // 10_000)):
+        x = centres[rng.integers(used, size=len(part))] + rng.normal(size=part.shape)
+        part[:] = x / np.linalg.norm(x, axis=1, keepdims=True)
+    made.flush()
+    return made
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process, memory-mapped inputs included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def timed(run: Callable[[], Any], repeats: int) -> tuple[Any, float]:
+    """What it returns and the median seconds, after one run that compiles."""
+    result = run()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = run()
+        seconds.append(time.perf_counter() - started)
+    return result, float(np.median(seconds))
+
+
+def one_round(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
+    """A round of group exchange from a random subset, its three parts apart."""
+    cost = make_cost(x, y, g, 0.1)
+    rows = np.random.default_rng(1).choice(len(x), budget, replace=False)
+    (rows_cost, held), transport = timed(lambda: solve_exact(cost, rows), 1)
+    (value, candidates), pass_ = timed(
+        lambda: slot_candidates(cost, held.plan, CANDIDATES), 3
+    )
+    present = np.asarray(largest_entries(held.plan).multiply(rows_cost).sum(1))
+    value = value.astype(np.float64)
+    _, assignment = timed(lambda: assign(value, candidates, present, rows), 3)
+    return {"pass": pass_, "assignment": assignment, "transport": transport}
+
+
+def solve_exact(cost: Any, rows: np.ndarray) -> tuple[Any, Any]:
+    """The transport of a subset."""
+    problem = Problem(cost)
+    return solve(problem.cost, rows, problem.solver)
+
+
+def whole(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
+    """The stages of a selection one after the other, each with its seconds."""
+    seconds, peaks, values = {}, {}, {}
+    started = time.perf_counter()
+
+    def done(stage: str) -> None:
+        nonlocal started
+        seconds[stage] = time.perf_counter() - started
+        peaks[stage] = peak_mib()
+        print(stage, round(seconds[stage], 1), round(peaks[stage]), file=sys.stderr)
+        started = time.perf_counter()
+
+    cost = jax.block_until_ready(make_cost(x, y, g, 0.1))
+    done("cost")
+    rows = np.asarray(greedy(cost, budget))
+    done("greedy")
+    problem = Problem(cost)
+    rows, trace, _ = group_exchange(problem, rows)
+    values["greedy"], values["group exchange"] = trace[0].objective, trace[-1].objective
+    done("group exchange")
+    rows, annealed = anneal(problem, rows, key=jax.random.key(0), started=started)
+    done("annealing")
+    rows, trace, _ = group_exchange(problem, rows)
+    values["goracs"] = trace[-1].objective
+    done("group exchange again")
+    values["lower bound"], _ = lower_bound(cost, rows)
+    done("lower bound")
+    return {
+        "seconds": seconds,
+        "peak_mib_after": peaks,
+        "poo": values,
+        "annealing_rounds_that_gained": len(annealed),
+    }
+
+
+def measure(n_train: int, n_valid: int, budget: int, full: bool) -> dict[str, Any]:
+    """One size, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("x.npy", "y.npy")]
+        clusters(paths[0], n_train, CLUSTERS, 1)
+        clusters(paths[1], n_valid, CLUSTERS // 2, 2)
+        x, y = (np.load(path, mmap_mode="r") for path in paths)
+        g = np.random.default_rng(3).gamma(4.0, size=n_train)
+        run = whole if full else one_round
+        return {
+            "train": n_train,
+            "valid": n_valid,
+            "budget": budget,
+            **run(x, y, g, budget),
+            "peak_mib": peak_mib(),
+            "input_mib": (x.nbytes + y.nbytes) / 2**20,
+            "floor_pass_seconds": 2 * n_train * n_valid * DIM / matmul_rate(2048),
+        }
+
+
+def in_own_process(n_train: int, n_valid: int, budget: int, mode: str) -> dict:
+    """The same in a fresh process."""
+    sizes = [str(size) for size in (n_train, n_valid, budget)]
+    done = subprocess.run(
+        [sys.executable, __file__, mode, *sizes], stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def slope(sizes: list[int], seconds: list[float]) -> float:
+    """Exponent p of seconds ~ size^p: the slope in a picture with two log axes."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Seconds of a pass against N and M, with their slopes and the floor."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="tight")
+    for axis, (name, label) in zip(
+        axes,
+        [("train", "training rows N"), ("valid", "validation rows M")],
+        strict=True,
+    ):
+        rows = record[f"over_{name}"]
+        sizes = [row[name] for row in rows]
+        for key, style in [("pass", "o-"), ("floor_pass_seconds", "k:")]:
+            text = {"pass": f"pass, slope {record[f'slope_{name}']:.2f}"}
+            axis.loglog(
+                sizes, [row[key] for row in rows], style, label=text.get(key, "floor")
+            )
+        axis.set_xlabel(label)
+        axis.legend()
+    axes[0].set_ylabel("seconds")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run all sizes, or the one that was asked for."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    for flag in ("--full", "--full-here", "--round-here"):
+        parser.add_argument(flag, type=int, nargs=3, metavar=("N", "M", "BUDGET"))
+    flags = parser.parse_args()
+    if here := flags.full_here or flags.round_here:
+        print(json.dumps(measure(*here, full=bool(flags.full_here))))
+        return
+    if flags.full:
+        n_train, n_valid, _ = flags.full
+        row = in_own_process(*flags.full, mode="--full-here")
+        print(write(f"scale_{n_train}x{n_valid}", row))
+        return
+    over: dict[str, list[dict]] = {"train": [], "valid": []}
+    for sizes, name in ((TRAIN, "train"), (VALID, "valid")):
+        for size in sizes:
+            shape = (size, BASE[1]) if name == "train" else (BASE[0], size)
+            over[name].append(in_own_process(*shape, BUDGET, "--round-here"))
+            print(over[name][-1])
+    figures: dict[str, Any] = {f"over_{name}": rows for name, rows in over.items()}
+    for name, rows in over.items():
+        seconds = [row["pass"] for row in rows]
+        figures[f"slope_{name}"] = slope([row[name] for row in rows], seconds)
+    path = write("scale", {"dim": DIM, **figures})
+    draw(json.loads(path.read_text()), RESULTS / "scale.png")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
