@@ -203,6 +203,30 @@ def make_cost(
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
 
 
+def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost:
+    """The same distances and another lambda: no pass over C is needed.
+
+    Args:
+        cost: C as factors, for any lambda.
+        grad_norms: As for `make_cost`.
+        lambda_: As for `make_cost`.
+
+    Returns:
+        What `make_cost` gives for this lambda.
+
+    Raises:
+        InputError: A lambda or norms that `make_cost` refuses.
+
+    >>> x, g = np.array([[0.0], [1.0]]), np.array([1.0, 2.0])
+    >>> with_lambda(make_cost(x, x), g, 0.5).reward.tolist()
+    [0.25, 0.5]
+    """
+    n_train, _ = cost.shape
+    check_lambda(lambda_)
+    _check_norms(grad_norms, lambda_, n_train)
+    return cost._replace(reward=jnp.asarray(_reward(grad_norms, lambda_, n_train)))
+
+
 def check_inputs(
     train: np.ndarray, valid: np.ndarray, grad_norms: AnyArray | None, lambda_: float
 ) -> None:
@@ -226,6 +250,10 @@ def check_inputs(
             f"embeddings {valid.shape[1]}: embed both with the same model."
         )
     check_lambda(lambda_)
+    _check_norms(grad_norms, lambda_, len(train))
+
+
+def _check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> None:
     if grad_norms is None:
         if lambda_ > 0:
             raise InputError(
@@ -234,10 +262,10 @@ def check_inputs(
             )
         return
     norms = np.asarray(grad_norms, np.float64)
-    if norms.shape != (len(train),):
+    if norms.shape != (n_train,):
         raise InputError(
             f"gradient norms have shape {list(norms.shape)}, the training embeddings "
-            f"{len(train)} rows: give one norm a row, in the same order."
+            f"{n_train} rows: give one norm a row, in the same order."
         )
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms >= 0)))
     if len(bad):

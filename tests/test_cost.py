@@ -11,6 +11,7 @@ from goracs_jax.cost import (
     fold_rows,
     make_cost,
     nearest_distances,
+    with_lambda,
 )
 from goracs_jax.errors import InputError
 
@@ -123,3 +124,16 @@ NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
 def test_bad_input(arguments, message):
     with pytest.raises(InputError, match=message):
         make_cost(*arguments)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5])
+def test_another_lambda_is_another_cost(lambda_):
+    case = instance(30, 20, seed=6)
+    found = with_lambda(case.cost, case.g, lambda_)
+    expected = make_cost(case.x, case.y, case.g, lambda_)
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(InputError, match=r"lambda must be in .* got -1"):
+        with_lambda(case.cost, case.g, -1.0)
+    with pytest.raises(InputError, match=r"shape \[29\].*30 rows"):
+        with_lambda(case.cost, case.g[1:], lambda_)

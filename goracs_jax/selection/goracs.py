@@ -9,8 +9,9 @@ from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random
-from goracs_jax.selection.greedy import greedy
+from goracs_jax.selection.classes import Labels, given_labels
 from goracs_jax.selection.group_exchange import group_exchange
+from goracs_jax.selection.label_aware import by_class
 from goracs_jax.selection.lower_bound import lower_bound
 from goracs_jax.selection.problem import (
     Problem,
@@ -40,7 +41,7 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     cost = problem.cost
     check_budget(cost.shape[0], budget)
     started = time.perf_counter()
-    start = np.asarray(greedy(cost, budget))
+    start = np.asarray(problem.start(cost, budget))
     rows, descent, _ = group_exchange(problem, start, started=started)
     rows, annealed = anneal(problem, rows, key=key, started=started)
     rows, again, converged = group_exchange(problem, rows, started=started)
@@ -77,6 +78,8 @@ def goracs(
     key: jax.Array,
     method: str = "goracs",
     solver: str = "exact",
+    train_labels: AnyArray | None = None,
+    valid_labels: AnyArray | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
 
@@ -93,13 +96,18 @@ def goracs(
         method: One of `SELECTORS`.
         solver: Transport inside the search, "exact" or "sinkhorn"; the objective
             that is returned is exact either way.
+        train_labels: The class of every training row, integers or strings, shape [N].
+            With labels the method runs inside every class, with a budget in proportion
+            to the class's rows in validation (Algorithm 2); what a class cannot have
+            of its share is said in a warning.
+        valid_labels: The class of every validation row, likewise, shape [M].
 
     Returns:
         The selection: indices, objective, lower bound, trace, converged.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
-            range, an unknown method or solver.
+            range, an unknown method or solver, labels that do not fit.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
@@ -107,7 +115,8 @@ def goracs(
     ([1, 4], 0.1333)
     """
     cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
-    return select(cost, budget, key=key, method=method, solver=solver)
+    labels = given_labels(train_labels, valid_labels, cost.shape, [budget])
+    return select(cost, budget, key=key, method=method, solver=solver, labels=labels)
 
 
 def select(
@@ -117,6 +126,7 @@ def select(
     key: jax.Array,
     method: str = "goracs",
     solver: str = "exact",
+    labels: Labels | None = None,
 ) -> Selection:
     """`goracs` for a cost that is made already.
 
@@ -126,11 +136,8 @@ def select(
     ...
     goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
     """
-    if method not in SELECTORS:
-        raise InputError(
-            f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
-        )
-    return SELECTORS[method](Problem(cost, _solver(solver)), budget, key=key)
+    problem = Problem(cost, find_solver(solver))
+    return find_selector(method, labels)(problem, budget, key=key)
 
 
 def poo(
@@ -173,10 +180,28 @@ def poo(
     check_budget(n_train, len(rows))
     if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
         raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")
-    return objective(cost, rows, _solver(solver))
+    return objective(cost, rows, find_solver(solver))
 
 
-def _solver(name: str) -> Solver:
+def find_selector(method: str, labels: Labels | None = None) -> Selector:
+    """The selector of a name, label-aware where there are labels.
+
+    >>> find_selector("goracs") is three_stages
+    True
+    """
+    if method not in SELECTORS:
+        raise InputError(
+            f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
+        )
+    return by_class(SELECTORS[method], labels) if labels else SELECTORS[method]
+
+
+def find_solver(name: str) -> Solver:
+    """The transport solver of a name.
+
+    >>> find_solver("exact") is exact
+    True
+    """
     if name not in SOLVERS:
         raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {name!r}.")
     return SOLVERS[name]

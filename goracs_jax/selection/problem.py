@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from goracs_jax.cost import Cost, exact_cost
 from goracs_jax.errors import InputError
+from goracs_jax.selection.greedy import greedy
 from goracs_jax.shapes import Rows
 from goracs_jax.transport import Solver, Transport, exact
 
@@ -17,6 +18,8 @@ class Problem(NamedTuple):
 
     cost: Cost
     solver: Solver = exact
+    # The greedy picks of this cost; a sweep gives picks that are remembered.
+    start: Callable[[Cost, int], Rows] = greedy
 
 
 class Step(NamedTuple):
