@@ -95,8 +95,9 @@ def chooser(
     """A function of budget and lambda that selects: the cells of a sweep, one by one.
 
     The distances and their maximum serve all cells. Greedy picks are nested, so those
-    of the largest budget so far serve the smaller ones of the same lambda; inside
-    classes, where budgets need not be nested, they are picked anew.
+    of the largest budget so far serve the smaller ones of the same lambda (and count in
+    its seconds alone); inside classes, whose budgets need not be nested, they are
+    picked anew.
 
     Args:
         cost: C as factors, for any lambda.
