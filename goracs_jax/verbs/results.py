@@ -103,21 +103,17 @@ def write_summary(settings: Select, cells: Sequence[Cell], rows: Sequence[Row]) 
         cells: Budgets and lambdas.
         rows: What the method asked for came to in each.
     """
-    values = {
-        (cell.lambda_, cell.budget): (cell, row)
-        for cell, row in zip(cells, rows, strict=True)
-    }
-    values = dict(sorted(values.items()))
-    picture = summary_figure({at: row for at, (_, row) in values.items()})
+    pairs = list(zip(cells, rows, strict=True))
+    pairs.sort(key=lambda pair: (pair[0].lambda_, pair[0].budget))
+    picture = summary_figure({(c.lambda_, c.budget): row for c, row in pairs})
     with atomic(settings.out / "summary.png") as file:
         picture.savefig(file, format="png", dpi=110)
-    cells_table = [
-        {"budget": cell.budget, "lambda": cell.lambda_, "folder": cell.name, **plain}
-        for (cell, row) in values.values()
-        for plain in _plain([row])
+    plain = [
+        {"budget": cell.budget, "lambda": cell.lambda_, "folder": cell.name, **row}
+        for (cell, _), row in zip(pairs, _plain([r for _, r in pairs]), strict=True)
     ]
-    _write_json(settings.out / "summary.json", {"cells": cells_table})
-    named = [row._replace(method=f"{n}, {x:g}") for (x, n), (_, row) in values.items()]
+    _write_json(settings.out / "summary.json", {"cells": plain})
+    named = [r._replace(method=f"{c.budget}, {c.lambda_:g}") for c, r in pairs]
     say(table(named, f"{settings.method}: budget, lambda"))
     say(f"{settings.out}: summary.json, summary.png")
 
