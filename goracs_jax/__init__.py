@@ -12,6 +12,7 @@ from goracs_jax.selection import SELECTORS as SELECTORS
 from goracs_jax.selection import Selection as Selection
 from goracs_jax.selection import goracs as goracs
 from goracs_jax.selection import poo as poo
+from goracs_jax.selection import sweep as sweep
 from goracs_jax.tokens import Tokens as Tokens
 from goracs_jax.tokens import load_tokenizer as load_tokenizer
 from goracs_jax.tokens import tokenize as tokenize

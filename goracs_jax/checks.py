@@ -46,6 +46,17 @@ def check_inputs(
             f"training embeddings have {train.shape[1]} dimensions, validation "
             f"embeddings {valid.shape[1]}: embed both with the same model."
         )
+    check_norms(grad_norms, lambda_, len(train))
+
+
+def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> None:
+    """Refuse a lambda, and norms that it cannot weigh.
+
+    >>> check_norms(None, 0.1, 2)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: lambda 0.1 needs gradient norms, got none: ...
+    """
     check_lambda(lambda_)
     if grad_norms is None:
         if lambda_ > 0:
@@ -54,7 +65,7 @@ def check_inputs(
                 "lambda to 0."
             )
         return
-    check_row_scores(grad_norms, len(train), "gradient norms")
+    check_row_scores(grad_norms, n_train, "gradient norms")
     if lambda_ > 0 and np.max(grad_norms) == 0:
         raise InputError(
             "all gradient norms are zero, so lambda has nothing to weigh: check the "

@@ -123,7 +123,8 @@ def _flags(path: Path, verb: str) -> list[str]:
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
         elif value is not None:
-            flags += [flag, str(value)]
+            listed = value if isinstance(value, list) else [value]
+            flags += [flag, ",".join(map(str, listed))]
     return flags
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.checks import check_inputs, chunks
+from goracs_jax.checks import check_inputs, check_norms, chunks
 from goracs_jax.errors import InputError
 from goracs_jax.mesh import (
     AXIS,
@@ -290,6 +290,29 @@ def make_cost(
     )
     largest = _largest_distance(without_reward(cost))
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
+
+
+def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost:
+    """The same distances and another lambda: no pass over C is needed.
+
+    Args:
+        cost: C as factors, for any lambda.
+        grad_norms: As for `make_cost`.
+        lambda_: As for `make_cost`.
+
+    Returns:
+        What `make_cost` gives for this lambda.
+
+    Raises:
+        InputError: A lambda or norms that `make_cost` refuses.
+
+    >>> x, g = np.array([[0.0], [1.0]]), np.array([1.0, 2.0])
+    >>> with_lambda(make_cost(x, x), g, 0.5).reward.tolist()
+    [0.25, 0.5]
+    """
+    n_train, _ = cost.shape
+    check_norms(grad_norms, lambda_, n_train)
+    return cost._replace(reward=copy_everywhere(_reward(grad_norms, lambda_, n_train)))
 
 
 def _reward(

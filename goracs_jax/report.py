@@ -26,14 +26,14 @@ class Row(NamedTuple):
     seconds: float
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A table of methods, for the terminal.
+def table(rows: Sequence[Row], names: str = "method") -> Table:
+    """A table of methods, or of what else `names` says, for the terminal.
 
     >>> table([Row("random", 0.5, -np.inf, 1.0, 2.0, 0.1)]).row_count
     1
     """
     out = Table()
-    out.add_column("method")
+    out.add_column(names)
     for name in (
         "POO exact",
         "lower bound",

@@ -3,16 +3,37 @@
 The same names, with dashes, are the keys of a `--config` file.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from goracs_jax.gradients import Which
 from goracs_jax.tokens import LabelMode
 
-Lambda = Annotated[float | None, tyro.conf.arg(name="lambda")]
+
+def _listed(kind: Callable[[str], float], name: str) -> PrimitiveConstructorSpec:
+    """Numbers with commas between them, each once."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{name}[,{name}...]",
+        instance_from_str=lambda texts: tuple(
+            dict.fromkeys(map(kind, texts[0].split(",")))
+        ),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [
+            ",".join(map(str, value)) if value else "None"
+        ],
+    )
+
+
+Budgets = Annotated[tuple[int, ...], _listed(int, "INT")]
+Lambdas = Annotated[
+    tuple[float, ...] | None, tyro.conf.arg(name="lambda"), _listed(float, "FLOAT")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +91,17 @@ class Select(Settings):
     From texts: --train, --valid and --model (or, with --lambda 0, --encoder alone).
     From arrays: --train-embeddings, --valid-embeddings and, for lambda > 0,
     --grad-norms; with --train beside them, coreset.jsonl is written too.
+    Several budgets or lambdas: each pair gets its own folder in --out, as
+    budget-64-lambda-0.1, and a summary stands beside them.
     """
 
-    budget: int
-    """n, the number of examples to choose."""
+    budget: Budgets
+    """n, the number of examples to choose; several with commas."""
     out: Path
     """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json, report.png."""
-    lambda_: Lambda = None
-    """Weight of the gradient term (0.1; without gradient norms, 0)."""
+    lambda_: Lambdas = None
+    """Weight of the gradient term (0.1; without gradient norms, 0); several with
+    commas."""
     method: str = "goracs"
     """goracs; to compare with: greedy, itra (the paper's single swaps), random,
     stratified, k-center, k-means, herding, nearest, grad-norm or error."""
@@ -107,6 +131,13 @@ class Select(Settings):
     errors: Path | None = None
     """Prediction error of each training example, .npy of floats [N]: what --method
     error ranks by."""
+    by_label: bool = False
+    """Label-aware: every output is a class (Yes, No), the method runs inside each, and
+    budgets follow the classes' shares of validation."""
+    train_labels: Path | None = None
+    """Label-aware: classes of the training rows, .npy of integers or strings [N]."""
+    valid_labels: Path | None = None
+    """The classes of the validation rows, likewise [M]."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from goracs_jax.cost import (
     fold_rows,
     make_cost,
     nearest_distances,
+    with_lambda,
 )
 from goracs_jax.errors import InputError
 
@@ -147,3 +148,16 @@ def test_a_pass_holds_blocks_and_no_matrix(monkeypatch):
     memory = nearest_distances.lower(case.cost).compile().memory_analysis()
     # Products, squares and roots of a block of 20 rows, at most; C has 2000.
     assert memory.temp_size_in_bytes < 4 * (4 * 20 * 500) + 4 * 4 * (2000 + 500)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5])
+def test_another_lambda_is_another_cost(lambda_):
+    case = instance(30, 20, seed=6)
+    found = with_lambda(case.cost, case.g, lambda_)
+    expected = make_cost(case.x, case.y, case.g, lambda_)
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(InputError, match=r"lambda must be in .* got -1"):
+        with_lambda(case.cost, case.g, -1.0)
+    with pytest.raises(InputError, match=r"shape \[29\].*30 rows"):
+        with_lambda(case.cost, case.g[1:], lambda_)

@@ -8,3 +8,4 @@ from goracs_jax.selection.problem import Problem as Problem
 from goracs_jax.selection.problem import Selection as Selection
 from goracs_jax.selection.problem import Selector as Selector
 from goracs_jax.selection.problem import Step as Step
+from goracs_jax.selection.sweep import sweep as sweep

@@ -5,7 +5,6 @@ import time
 import jax
 import numpy as np
 
-from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -40,7 +39,8 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    return selection_of(problem, np.asarray(greedy(problem.cost, budget)), started)
+    rows = np.asarray(problem.start(problem.cost, budget))
+    return selection_of(problem, rows, started)
 
 
 def selection_of(problem: Problem, rows: np.ndarray, started: float) -> Selection:

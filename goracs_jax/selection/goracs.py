@@ -11,9 +11,10 @@ from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random
+from goracs_jax.selection.classes import Labels, given_labels
 from goracs_jax.selection.coverage import k_center, k_means
-from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.group_exchange import group_exchange
+from goracs_jax.selection.label_aware import by_class
 from goracs_jax.selection.lower_bound import lower_bound
 from goracs_jax.selection.problem import (
     Problem,
@@ -51,7 +52,7 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     cost = problem.cost
     check_budget(cost.shape[0], budget)
     started = time.perf_counter()
-    start = np.asarray(greedy(cost, budget))
+    start = np.asarray(problem.start(cost, budget))
     rows, annealed = anneal(problem, start, key=key, started=started)
     rows, descent, converged = group_exchange(problem, rows, started=started)
     trace = (*annealed, *descent[1:])
@@ -95,6 +96,8 @@ def goracs(
     method: str = "goracs",
     solver: str = "exact",
     errors: AnyArray | None = None,
+    train_labels: AnyArray | None = None,
+    valid_labels: AnyArray | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
 
@@ -113,6 +116,11 @@ def goracs(
             that is returned is exact either way.
         errors: Error of the model's prediction for each training example, shape [N];
             read by the method "error" alone.
+        train_labels: The class of every training row, integers or strings, shape [N].
+            With labels the method runs inside every class, with a budget in proportion
+            to the class's rows in validation (Algorithm 2); what a class cannot have
+            of its share is said in a warning.
+        valid_labels: The class of every validation row, likewise, shape [M].
 
     Returns:
         The selection: indices, objective, lower bound, trace, converged.
@@ -120,7 +128,8 @@ def goracs(
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
             range, a transport that does not fit into memory, an unknown method or
-            solver, or no scores for a method that ranks by them.
+            solver, no scores for a method that ranks by them, or
+            labels that do not fit.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
@@ -128,6 +137,7 @@ def goracs(
     ([1, 4], 0.1333)
     """
     cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
+    labels = given_labels(train_labels, valid_labels, cost.shape, [budget])
     return select(
         cost,
         budget,
@@ -136,6 +146,7 @@ def goracs(
         solver=solver,
         grad_norms=grad_norms,
         errors=errors,
+        labels=labels,
     )
 
 
@@ -148,6 +159,7 @@ def select(
     solver: str = "exact",
     grad_norms: AnyArray | None = None,
     errors: AnyArray | None = None,
+    labels: Labels | None = None,
 ) -> Selection:
     """`goracs` for a cost that is made already.
 
@@ -157,10 +169,7 @@ def select(
     ...
     goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
     """
-    if method not in SELECTORS:
-        raise InputError(
-            f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
-        )
+    selector = find_selector(method, labels)
     if not all(bool(jnp.isfinite(part).all()) for part in cost):
         raise InputError("the cost holds NaN or infinity: make it with `make_cost`.")
     n_train, n_valid = cost.shape
@@ -168,8 +177,8 @@ def select(
     check_memory(budget, n_valid)
     if errors is not None:
         check_row_scores(errors, n_train, "prediction errors")
-    problem = Problem(cost, _solver(solver), grad_norms, errors)
-    return SELECTORS[method](problem, budget, key=key)
+    problem = Problem(cost, find_solver(solver), grad_norms, errors)
+    return selector(problem, budget, key=key)
 
 
 def poo(
@@ -212,10 +221,28 @@ def poo(
     check_budget(n_train, len(rows))
     if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
         raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")
-    return objective(cost, rows, _solver(solver))
+    return objective(cost, rows, find_solver(solver))
 
 
-def _solver(name: str) -> Solver:
+def find_selector(method: str, labels: Labels | None = None) -> Selector:
+    """The selector of a name, label-aware where there are labels.
+
+    >>> find_selector("goracs") is three_stages
+    True
+    """
+    if method not in SELECTORS:
+        raise InputError(
+            f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
+        )
+    return by_class(SELECTORS[method], labels) if labels else SELECTORS[method]
+
+
+def find_solver(name: str) -> Solver:
+    """The transport solver of a name.
+
+    >>> find_solver("exact") is exact
+    True
+    """
     if name not in SOLVERS:
         raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {name!r}.")
     return SOLVERS[name]

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from goracs_jax.cost import Cost, exact_cost, without_reward
 from goracs_jax.errors import InputError
+from goracs_jax.selection.greedy import greedy
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
 
@@ -24,6 +25,8 @@ class Problem(NamedTuple):
     solver: Solver = exact
     grad_norms: GradNorms | None = None
     errors: Float[AnyArray, " train"] | None = None
+    # The greedy picks of this cost; a sweep gives picks that are remembered.
+    start: Callable[[Cost, int], Rows] = greedy
 
 
 class Step(NamedTuple):

@@ -26,7 +26,6 @@ from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, map_rows
 from goracs_jax.pair_values import pair_values
-from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import Problem, Selection, Step, check_budget, solve
 from goracs_jax.shapes import AnyArray, Rows
 from goracs_jax.transport import Transport, exact, sinkhorn
@@ -75,7 +74,7 @@ def itra(
     cost = problem.cost
     check_budget(cost.shape[0], budget)
     started = time.perf_counter()
-    held = _hold(cost, np.asarray(greedy(cost, budget)))
+    held = _hold(cost, np.asarray(problem.start(cost, budget)))
     trace = [Step(held.solved.value, time.perf_counter() - started, 0)]
     converged = False
     while not converged and len(trace) <= max_swaps:

@@ -49,8 +49,8 @@ def demo(settings: Demo) -> None:
             valid=valid,
             model=files.model,
             encoder=files.encoder,
-            budget=settings.budget,
-            lambda_=settings.lambda_,
+            budget=(settings.budget,),
+            lambda_=(settings.lambda_,),
             seed=settings.seed,
             out=settings.out,
         )

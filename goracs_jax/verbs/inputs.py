@@ -183,7 +183,19 @@ def embed_stage(
 
 
 def load_array(path: Path, what: str) -> np.ndarray:
-    """A .npy file of floats, memory-mapped and never unpickled.
+    """A .npy file of floats.
+
+    Raises:
+        InputError: As `read_npy`; or other numbers.
+    """
+    array = read_npy(path, what, "floats")
+    if array.dtype.kind != "f":
+        raise InputError(f"{path}: the {what} must be one array of floats.")
+    return array
+
+
+def read_npy(path: Path, what: str, kind: str) -> np.ndarray:
+    """One array of a .npy file, memory-mapped and never unpickled.
 
     Raises:
         InputError: The file is missing, not a .npy file, or holds Python objects.
@@ -194,9 +206,7 @@ def load_array(path: Path, what: str) -> np.ndarray:
         raise InputError(f"{path} does not exist: check the path.") from None
     except UNREADABLE as error:
         raise InputError(
-            f"{path} is not a .npy file of numbers ({error}): write the {what} with "
-            "numpy.save, as an array of floats."
+            f"{path} is not a .npy file of numbers or strings ({error}): write the "
+            f"{what} with numpy.save, as an array of {kind}."
         ) from None
-    if array.dtype.kind != "f":
-        raise InputError(f"{path}: the {what} must be one array of floats.")
     return array

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from goracs_jax.cost import Cost, nearest_distances
+from goracs_jax.cost import with_lambda
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import atomic
 from goracs_jax.report import Row, figure, table
+from goracs_jax.selection.label_aware import ClassRow, class_table
 from goracs_jax.selection.problem import Selection, mean_distance
 from goracs_jax.settings import Select
-from goracs_jax.stages import Arrays, Result
+from goracs_jax.summary import summary_figure
+from goracs_jax.verbs.cells import Cell, Inputs
 from goracs_jax.verbs.say import say
 from goracs_jax.verbs.sources import Source
 
@@ -34,22 +36,24 @@ class Chosen(NamedTuple):
 def write_results(
     settings: Select,
     source: Source,
-    arrays: Arrays,
-    cost: Cost,
-    made: Mapping[str, Result],
+    cell: Cell,
+    inputs: Inputs,
     chosen: Sequence[Chosen],
-) -> None:
-    """Write the files of the contract for the first method and print the table.
+) -> list[Row]:
+    """Write the files of the contract for the first method of a cell.
 
     Args:
         settings: Of the verb.
         source: Where x, y and g came from.
-        arrays: x, y and, for lambda > 0, g.
-        cost: C.
-        made: The finished stages of x, y and g.
+        cell: The budget, the lambda and the folder.
+        inputs: x, y, g and the cost.
         chosen: The method asked for, then what it is compared with.
+
+    Returns:
+        The table of the methods.
     """
-    out, selection, norms = settings.out, chosen[0].selection, arrays.get("g")
+    out, selection, norms = cell.out, chosen[0].selection, inputs.arrays.get("g")
+    out.mkdir(exist_ok=True)
     # The files of an earlier run go first: a manifest means that the rest is its own.
     for name in ("manifest.json", "coreset.jsonl"):
         (out / name).unlink(missing_ok=True)
@@ -60,76 +64,96 @@ def write_results(
         write_jsonl(out / "coreset.jsonl", records)
     scores = {
         "selected": np.isin(np.arange(source.n_train), selection.indices),
-        "nearest_distance": np.asarray(nearest_distances(cost)),
+        "nearest_distance": inputs.nearest,
     }
     if norms is not None:
         scores["grad_norm"] = norms
     with atomic(out / "scores.npz") as file:
         np.savez(file, allow_pickle=False, **scores)
     picture = figure(
-        train=np.asarray(arrays["x"], np.float32),
-        valid=np.asarray(arrays["y"], np.float32),
+        train=np.asarray(inputs.arrays["x"], np.float32),
+        valid=np.asarray(inputs.arrays["y"], np.float32),
         grad_norms=norms,
         chosen={c.method: c.selection for c in chosen},
     )
     with atomic(out / "report.png") as file:
         picture.savefig(file, format="png", dpi=110)
-    seconds = {source.stages[symbol].name: r.seconds for symbol, r in made.items()}
     # A bound that one method computed holds for every subset of this size.
     bound = max(c.selection.lower_bound for c in chosen)
-    rows = [_row(c, bound, cost, norms, seconds) for c in chosen]
-    with atomic(out / "manifest.json") as file:
-        seconds |= {f"selection {c.method}": c.seconds for c in chosen}
-        manifest = _manifest(settings, source, selection, rows, seconds)
-        file.write((json.dumps(manifest, indent=1) + "\n").encode())
-    say(table(rows))
+    rows = [_row(c, bound, inputs) for c in chosen]
+    seconds = inputs.seconds | {f"selection {c.method}": c.seconds for c in chosen}
+    manifest = _manifest(settings, source, cell, selection, rows, seconds)
+    if source.labels:
+        cost = with_lambda(inputs.cost, norms, cell.lambda_)
+        manifest["classes"] = _plain(
+            class_table(cost, source.labels, selection.indices)
+        )
+    _write_json(out / "manifest.json", manifest)
     coreset = ["coreset.jsonl"] if source.pool else []
     names = ["indices.npy", *coreset, "scores.npz", "manifest.json", "report.png"]
     say(f"{out}: {', '.join(names)}")
+    return rows
 
 
-def _row(
-    chosen: Chosen,
-    bound: float,
-    cost: Cost,
-    norms: np.ndarray | None,
-    seconds: Mapping[str, float],
-) -> Row:
-    indices = chosen.selection.indices
+def write_summary(settings: Select, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
+    """Write what the cells came to, side by side, and print it as a table.
+
+    Args:
+        settings: Of the verb.
+        cells: Budgets and lambdas.
+        rows: What the method asked for came to in each.
+    """
+    pairs = list(zip(cells, rows, strict=True))
+    pairs.sort(key=lambda pair: (pair[0].lambda_, pair[0].budget))
+    picture = summary_figure({(c.lambda_, c.budget): row for c, row in pairs})
+    with atomic(settings.out / "summary.png") as file:
+        picture.savefig(file, format="png", dpi=110)
+    plain = [
+        {"budget": cell.budget, "lambda": cell.lambda_, "folder": cell.name, **row}
+        for (cell, _), row in zip(pairs, _plain([r for _, r in pairs]), strict=True)
+    ]
+    _write_json(settings.out / "summary.json", {"cells": plain})
+    named = [r._replace(method=f"{c.budget}, {c.lambda_:g}") for c, r in pairs]
+    say(table(named, f"{settings.method}: budget, lambda"))
+    say(f"{settings.out}: summary.json, summary.png")
+
+
+def _row(chosen: Chosen, bound: float, inputs: Inputs) -> Row:
+    indices, norms = chosen.selection.indices, inputs.arrays.get("g")
     # A random draw needs neither embeddings nor gradient norms.
-    inputs = 0.0 if chosen.method == "random" else sum(seconds.values())
+    earlier = 0.0 if chosen.method == "random" else sum(inputs.seconds.values())
     return Row(
         chosen.method,
         chosen.selection.objective,
         bound,
-        float(mean_distance(cost, indices)),
+        float(mean_distance(inputs.cost, indices)),
         float("nan") if norms is None else float(norms[indices].mean()),
-        inputs + chosen.seconds,
+        earlier + chosen.seconds,
     )
 
 
 def _manifest(
     settings: Select,
     source: Source,
+    cell: Cell,
     selection: Selection,
     rows: Sequence[Row],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    finite = lambda x: None if isinstance(x, float) and not np.isfinite(x) else x
     plain = lambda x: str(x) if isinstance(x, Path) else x
     device = jax.devices()[0]
     return {
         "goracs_jax": version("goracs-jax"),
         "config": {k: plain(v) for k, v in vars(settings).items()}
-        | {"lambda_": source.lambda_},
+        | {"budget": cell.budget, "lambda_": cell.lambda_, "out": str(cell.out)},
         "inputs": source.identity,
         "sizes": {"train": source.n_train, "valid": source.n_valid},
         "poo": selection.objective,
         "poo_units": "C = D / max(D) - lambda g / max(g), exact transport",
-        "lower_bound": finite(selection.lower_bound),
+        "lower_bound": _finite(selection.lower_bound),
         "converged": selection.converged,
         "trace": [step._asdict() for step in selection.trace],
-        "table": [{k: finite(v) for k, v in row._asdict().items()} for row in rows],
+        "table": _plain(rows),
         "seconds": seconds,
         "device": {
             "platform": device.platform,
@@ -140,3 +164,17 @@ def _manifest(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in RECORDED},
     }
+
+
+def _finite(x: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    return None if isinstance(x, float) and not np.isfinite(x) else x
+
+
+def _plain(rows: Sequence[Row | ClassRow]) -> list[dict[str, Any]]:
+    return [{k: _finite(v) for k, v in row._asdict().items()} for row in rows]
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with atomic(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())

@@ -7,7 +7,7 @@ from goracs_jax.checks import check_inputs, check_lambda, check_row_scores
 from goracs_jax.data.examples import check_duplicates
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
-from goracs_jax.selection.problem import check_budget
+from goracs_jax.selection.classes import Labels
 from goracs_jax.settings import Select
 from goracs_jax.stages import Arrays, Stage
 from goracs_jax.verbs.inputs import (
@@ -19,6 +19,7 @@ from goracs_jax.verbs.inputs import (
     open_llm,
     read_pool,
 )
+from goracs_jax.verbs.labels import identity_of, read_labels
 
 DEFAULT_LAMBDA = 0.1
 
@@ -31,8 +32,9 @@ class Source(NamedTuple):
     identity: Mapping[str, Any]  # hashes of all that x, y, g and e depend on
     n_train: int
     n_valid: int
-    lambda_: float
+    lambdas: tuple[float, ...]
     pool: Pool | None  # the training examples, where there are texts
+    labels: Labels | None  # where the selection is label-aware
 
 
 def from_arrays(settings: Select) -> Source:
@@ -50,10 +52,13 @@ def from_arrays(settings: Select) -> Source:
     what = {"x": "training embeddings", "y": "validation embeddings", "g": "norms"}
     arrays = {symbol: load_array(path, what[symbol]) for symbol, path in paths.items()}
     default = DEFAULT_LAMBDA if settings.grad_norms else 0.0
-    lambda_ = default if settings.lambda_ is None else settings.lambda_
-    check_inputs(arrays["x"], arrays["y"], arrays.get("g"), lambda_)
+    lambdas = (default,) if settings.lambda_ is None else settings.lambda_
+    for lambda_ in lambdas:
+        check_lambda(lambda_)
+    check_inputs(arrays["x"], arrays["y"], arrays.get("g"), max(lambdas))
     n_train, n_valid = len(arrays["x"]), len(arrays["y"])
     errors, errors_identity = _errors(settings, n_train)
+    labels = read_labels(settings, (n_train, n_valid))
     pool = read_pool(settings.train) if settings.train else None
     if pool and len(pool.examples) != n_train:
         raise InputError(
@@ -61,8 +66,10 @@ def from_arrays(settings: Select) -> Source:
             f"{settings.train_embeddings} {n_train} rows: they must match."
         )
     identity = {symbol: hash_files(path) for symbol, path in paths.items()}
-    identity |= errors_identity
-    return Source({}, arrays | errors, identity, n_train, n_valid, lambda_, pool)
+    identity |= errors_identity | identity_of(labels)
+    return Source(
+        {}, arrays | errors, identity, n_train, n_valid, lambdas, pool, labels
+    )
 
 
 def from_texts(settings: Select) -> Source:
@@ -72,15 +79,17 @@ def from_texts(settings: Select) -> Source:
             "nothing to select from: give --train and --valid, or --train-embeddings "
             "and --valid-embeddings."
         )
-    lambda_ = DEFAULT_LAMBDA if settings.lambda_ is None else settings.lambda_
-    check_lambda(lambda_)
+    lambdas = (DEFAULT_LAMBDA,) if settings.lambda_ is None else settings.lambda_
+    for lambda_ in lambdas:
+        check_lambda(lambda_)
     train, valid = read_pool(settings.train), read_pool(settings.valid)
     if settings.duplicates == "refuse":
         check_duplicates(train.examples)
     # What can be known is checked before a large model is hashed.
-    check_budget(len(train.examples), settings.budget)
-    errors, errors_identity = _errors(settings, len(train.examples))
-    needs_norms = lambda_ > 0 or settings.method == "grad-norm"
+    n_train, n_valid = len(train.examples), len(valid.examples)
+    labels = read_labels(settings, (n_train, n_valid), train, valid)
+    errors, errors_identity = _errors(settings, n_train)
+    needs_norms = max(lambdas) > 0 or settings.method == "grad-norm"
     stages = {}
     if settings.model:
         llm = open_llm(settings.model, settings.adapter, settings.seed)
@@ -99,9 +108,8 @@ def from_texts(settings: Select) -> Source:
         "y": embed_stage("validation embeddings", valid, embedder, settings.labels),
     }
     identity = {symbol: stage.inputs for symbol, stage in stages.items()}
-    identity |= errors_identity
-    n_train, n_valid = len(train.examples), len(valid.examples)
-    return Source(stages, errors, identity, n_train, n_valid, lambda_, train)
+    identity |= errors_identity | identity_of(labels)
+    return Source(stages, errors, identity, n_train, n_valid, lambdas, train, labels)
 
 
 def _errors(settings: Select, n_train: int) -> tuple[Arrays, dict[str, str]]:

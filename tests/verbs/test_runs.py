@@ -76,7 +76,7 @@ def test_second_run_computes_nothing(files, monkeypatch):
     assert run(TEXTS) == 0
     first = contents(files / "out")
     monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
-    monkeypatch.setattr("goracs_jax.verbs.select.select_rows", None)
+    monkeypatch.setattr("goracs_jax.verbs.cells.chooser", None)
     assert run(TEXTS) == 0
     assert contents(files / "out") == first
 
