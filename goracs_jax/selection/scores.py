@@ -19,6 +19,7 @@ from goracs_jax.cost import (
 )
 from goracs_jax.errors import InputError
 from goracs_jax.selection.baselines import selection_of
+from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.selection.problem import Problem, Selection, check_budget
 from goracs_jax.shapes import AnyArray
 

@@ -9,7 +9,7 @@ from instances import instance
 
 from goracs_jax import cost as cost_module
 from goracs_jax.cost import centred_train, make_cost
-from goracs_jax.selection import Problem, coverage, scores
+from goracs_jax.selection import Problem, coverage, nearest_rows, scores
 
 METHODS = {
     "error": scores.prediction_error,
@@ -30,7 +30,11 @@ def small_blocks(request, monkeypatch):
         for module in (cost_module, scores):
             monkeypatch.setattr(module, "BLOCK_ENTRIES", 60)
         monkeypatch.setattr(scores, "MEDIAN_ENTRIES", 60)
-    streamed: tuple[Any, ...] = (coverage._lloyd, scores._herd, scores._nearest_rows)
+    streamed: tuple[Any, ...] = (
+        coverage._lloyd,
+        scores._herd,
+        nearest_rows.nearest_rows,
+    )
     for function in streamed:
         function.clear_cache()  # block sizes are traced
     yield request.param
