@@ -28,7 +28,15 @@ def of_class(label):
 
 @pytest.mark.parametrize("method", sorted(SELECTORS))
 def test_every_class_gets_its_budget_and_values_are_exact(method):
-    found = goracs(*CASE[:3], budget=8, lambda_=0.3, key=KEY, method=method, **BOTH)
+    found = goracs(
+        *CASE[:3],
+        budget=8,
+        lambda_=0.3,
+        key=KEY,
+        method=method,
+        errors=CASE.errors,
+        **BOTH,
+    )
     assert (np.diff(found.indices) > 0).all()
     labels, counts = np.unique(TRAIN[found.indices], return_counts=True)
     assert dict(zip(labels, counts, strict=True)) == {"a": 2, "b": 4, "c": 2}
@@ -66,7 +74,7 @@ def test_greedy_is_the_double_loop_in_every_class():
 
 @pytest.mark.parametrize("method", sorted(SELECTORS))
 def test_one_class_is_the_plain_run(method):
-    arguments = {"budget": 6, "key": KEY, "method": method}
+    arguments = {"budget": 6, "key": KEY, "method": method, "errors": CASE.errors}
     plain = goracs(*CASE[:3], **arguments)
     one = goracs(
         *CASE[:3],

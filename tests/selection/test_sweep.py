@@ -26,7 +26,7 @@ LABELS = {
     [*((method, {}) for method in sorted(SELECTORS)), ("greedy", LABELS)],
 )
 def test_every_cell_is_a_run_of_its_own(method, labels):
-    arguments = {"key": KEY, "method": method, **labels}
+    arguments = {"key": KEY, "method": method, "errors": CASE.errors, **labels}
     found = sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, **arguments)
     assert set(found) == {(n, lambda_) for n in BUDGETS for lambda_ in LAMBDAS}
     for (budget, lambda_), selection in found.items():
