@@ -160,7 +160,7 @@ def test_killed_anywhere_ends_with_the_same_bytes(files):
     expected = contents(files / "out")
     shutil.rmtree(files / "out")
     killed = 0
-    for share in np.linspace(0.4, 0.95, 4):
+    for share in np.linspace(0.15, 0.7, 4):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
