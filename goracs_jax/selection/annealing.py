@@ -16,21 +16,20 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost
 from goracs_jax.mesh import copy_everywhere
 from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.selection.pair_exchange import Field, Slots, sweeps
 from goracs_jax.selection.problem import Problem, Step, solve
-from goracs_jax.transport import exact
+from goracs_jax.transport import Transport, exact
 
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 LISTED = 16  # rows of least cost known of every validation point
-QUENCH = 100  # sweeps at T = 0
 EPOCHS = 10
-SWEEPS = 720  # an epoch, and at most 4 n
-HEAT = 0.3  # the first T, in units of the gap
+SWEEPS = 640  # an epoch, and at most 4 n
+HEAT = 0.27  # the first T, in units of the gap
 COLD = 0.06  # T before the last epoch, at T = 0
 DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
 UNEVEN = 0.05  # share of the validation mass that units may misplace
@@ -64,29 +63,28 @@ def anneal(
     """
     n_train, _ = problem.cost.shape
     _, held = solve(problem.cost, rows, problem.solver)
-    best, g = (held.value, rows), held.g
+    best = (held.value, rows)
     step = lambda value, new: Step(value, time.perf_counter() - started, new)
     trace = [step(held.value, 0)]
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
         return rows, tuple(trace)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool, field = candidate_field(problem.cost, rows)
-    units = deal(problem.cost, rows, g, rng)
+    units = deal(problem, rows, held, rng)
     slots = Slots(*map(copy_everywhere, (np.searchsorted(pool, rows), units)))
     length = min(SWEEPS, 4 * len(rows))
     quench_key, *epoch_keys = jax.random.split(key, 1 + EPOCHS)
-    slots, _, gap = sweeps(field, slots, jnp.zeros(QUENCH), quench_key)
+    slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key)
     heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (EPOCHS - 1) * length)
     schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(EPOCHS, length))
     for temperatures, epoch_key in zip(schedule, epoch_keys, strict=True):
         slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)]
-        _, held = solve(problem.cost, rows, problem.solver, g)
-        g = held.g
+        _, held = solve(problem.cost, rows, problem.solver, held.g)
         if held.value < best[0]:
             trace.append(step(held.value, len(np.setdiff1d(rows, best[1]))))
             best = held.value, rows
-        units = copy_everywhere(deal(problem.cost, rows, g, rng))
+        units = copy_everywhere(deal(problem, rows, held, rng))
         slots = slots._replace(units=units)
     return best[1], tuple(trace)
 
@@ -138,30 +136,33 @@ def units_a_slot(n: int, n_valid: int) -> int:
 
 
 def deal(
-    cost: Cost,
+    problem: Problem,
     rows: Int[np.ndarray, " budget"],
-    g: Float[np.ndarray, " valid"],
+    held: Transport,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "budget units"]:
     """Units to slots by an optimal transport of the units, whose plan is integral.
 
     Args:
-        cost: C as factors.
+        problem: The cost and the solver of `held`.
         rows: The subset, shape [n].
-        g: Column potentials of a similar transport.
+        held: Its transport: where the units are even and it is exact, they are its own.
         rng: Draws the columns that get one unit more.
 
     Returns:
         Column numbers, shape [n, s].
     """
-    n, n_valid = len(rows), cost.shape[1]
+    n, n_valid = len(rows), problem.cost.shape[1]
     s = units_a_slot(n, n_valid)
     count, more = divmod(n * s, n_valid)
     units = np.full(n_valid, count)
     units[rng.permutation(n_valid)[:more]] += 1
     columns = np.flatnonzero(units)
-    mass = units[columns] / units.sum()
-    plan = exact(exact_cost(cost, rows)[:, columns], b=mass, g=g[columns]).plan
+    plan = held.plan
+    if more or problem.solver is not exact:
+        cost = exact_cost(problem.cost, rows)[:, columns]
+        mass = units[columns] / units.sum()
+        plan = exact(cost, b=mass, g=held.g[columns]).plan
     counts = np.rint(plan * n * s).astype(int)
     slot, column = np.nonzero(counts)
     return np.repeat(columns[column], counts[slot, column]).reshape(n, s)
