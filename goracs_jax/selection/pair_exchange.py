@@ -27,6 +27,7 @@ from goracs_jax.cost import distances
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 DRAWN = 32  # candidates drawn from the lists of a pair's units
 KEPT = 8  # of these, the ones whose s cheapest units cost least
+FEW = 64  # numbers that are compared all with all, not sorted
 NEIGHBOURS = 8  # slots that a slot may be paired with
 
 
@@ -131,12 +132,12 @@ def pair_slots(
     proposes = jax.random.bernoulli(coin_key, shape=(n,))
     choice = jax.random.randint(choice_key, (n,), 0, width)
     partner = neighbours[jnp.arange(n), choice]
-    rank = jax.random.permutation(order_key, n)
+    rank = (jnp.arange(n) + jax.random.randint(order_key, (), 0, n)) % n
     valid = proposes & ~proposes[partner]
     heard = jnp.full(n, n).at[partner].min(jnp.where(valid, rank, n))
     valid &= heard[partner] == rank
-    first = jnp.argsort(~valid)[: max(1, n // 5)]
-    return first, partner[first], valid[first]
+    (first,) = jnp.nonzero(valid, size=max(1, n // 5), fill_value=0)
+    return first, partner[first], jnp.arange(len(first)) < valid.sum()
 
 
 def _move(
@@ -151,22 +152,23 @@ def _move(
     s = units.shape[1]
     columns = units.ravel()
     draw_key, heat_key = jax.random.split(key)
-    drawn = jnp.sort(_draw(field.near, columns, draw_key))
-    again = jnp.concatenate([jnp.zeros(1, bool), drawn[1:] == drawn[:-1]])
+    drawn = _draw(field.near, columns, draw_key)
+    again = jnp.tril(drawn[:, None] == drawn, -1).any(1)
     candidates = jnp.concatenate([rows, drawn])
     # The present rows come first and are always open.
     closed = jnp.concatenate([jnp.zeros(2, bool), again | chosen[drawn]])
-    cost = field.entries(candidates, columns)
+    # Columns first: every sum over them then runs along the candidates.
+    cost = field.entries(candidates, columns).T
     least = jnp.where(closed, jnp.inf, _smallest(cost, s)).at[:2].set(-jnp.inf)
     _, kept = jax.lax.top_k(-least, min(KEPT, len(least)))
-    cost, candidates, closed = cost[kept], candidates[kept], closed[kept]
+    cost, candidates, closed = cost[:, kept], candidates[kept], closed[kept]
     i, k = np.triu_indices(len(kept), 1)  # the first pair are the present rows
-    difference = cost[i] - cost[k]
-    value = cost[k].sum(1) + _smallest(difference, s)
+    difference = cost[:, i] - cost[:, k]
+    value = cost.sum(0)[k] + _smallest(difference, s)
     value = jnp.where(closed[i] | closed[k], jnp.inf, value)
     heat = temperature * jax.random.gumbel(heat_key, value.shape)
     best = jnp.argmin(value - heat)
-    order = jnp.argsort(difference[best])
+    order = jnp.argsort(difference[:, best])
     others = jnp.where(jnp.isinf(value[1:]), jnp.nan, value[1:])
     gap = jnp.nanmin(others) - value[0] if len(i) > 1 else jnp.nan
     rows = jnp.stack(
@@ -187,9 +189,16 @@ def _draw(
     return near[columns[at], jax.random.randint(rank_key, (DRAWN,), 0, near.shape[1])]
 
 
-def _smallest(x: Float[jax.Array, "rows units"], s: int) -> Float[jax.Array, " rows"]:
-    """The sum of the s smallest numbers of every row."""
-    return -jax.lax.top_k(-x, s)[0].sum(1)
+def _smallest(x: Float[jax.Array, "units rows"], s: int) -> Float[jax.Array, " rows"]:
+    """The sum of the s smallest numbers of every column of x.
+
+    For few numbers max_t (s t + sum_j min(x_j - t, 0)), which is concave in t and
+    greatest at one of them: no sorting, and one fused loop.
+    """
+    if len(x) <= FEW:
+        below = jnp.minimum(x[:, None] - x[None, :], 0).sum(0)
+        return (s * x + below).max(0)
+    return -jax.lax.top_k(-x.T, s)[0].sum(1)
 
 
 def _first_claim(
