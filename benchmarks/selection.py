@@ -3,24 +3,33 @@
     python benchmarks/selection.py [--data instance.npz] [--budget 1000]
 
 The instance is a .npz with train [N, dim], valid [M, dim] and grad_norm [N]; without
-one, synthetic clusters. Writes results/selection.json (or --name): POO in the units of
-C, and scaled to (POO - min C) / (max C - min C), as the authors' released code prints
-it, the lower bound, seconds and peak memory; beside each time its floor, the FLOPs of
-the matrix products over what this machine reaches in one.
+one, synthetic clusters. Writes results/selection.json (or --name) and, from it, a
+picture of POO against seconds: POO in the units of C, and scaled to
+(POO - min C) / (max C - min C), as the authors' released code prints it; the lower
+bound; seconds of every stage of goracs beside their floor, in FLOPs and bytes.
 """
 
 import argparse
+import json
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
-from common import write
+from common import RESULTS, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost
 from goracs_jax.selection import SELECTORS, Problem
+from goracs_jax.selection.annealing import EPOCHS, SWEEPS, anneal, units_a_slot
+from goracs_jax.selection.group_exchange import group_exchange
+from goracs_jax.selection.lower_bound import lower_bound
+from goracs_jax.selection.pair_exchange import DRAWN
+from goracs_jax.selection.problem import Step
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:
@@ -61,80 +70,177 @@ def matmul_rate(size: int = 4096) -> float:
     return 2 * size**3 / min(seconds)
 
 
+def peak_mib() -> float:
+    """Peak resident memory of this process, memory-mapped inputs included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def stages(
+    make: Callable[[], Cost], budget: int, key: jax.Array
+) -> tuple[list[dict[str, Any]], list[Step], float]:
+    """The stages of `goracs` one after the other, each with seconds and floor.
+
+    Returns:
+        The stages, the trace from the start of the first, and the lower bound.
+    """
+    started = begun = time.perf_counter()
+    done: list[dict[str, Any]] = []
+
+    def stage(name: str, flops: float, read: float, poo: float | None = None) -> None:
+        nonlocal begun
+        now = time.perf_counter()
+        done.append(
+            {
+                "stage": name,
+                "seconds": now - begun,
+                "floor_flops": flops,
+                "floor_bytes": read,
+                "poo": poo,
+                "peak_mib": peak_mib(),
+            }
+        )
+        print({k: v for k, v in done[-1].items() if v is not None})
+        begun = time.perf_counter()
+
+    cost = jax.block_until_ready(make())
+    (n_train, n_valid), dim = cost.shape, cost.valid.shape[1]
+    inputs = cost.train.nbytes + cost.valid.nbytes
+    once = 2 * n_train * n_valid * dim  # FLOPs of one pass over C
+    stage("cost", once, inputs)
+    problem = Problem(cost)
+    rows = np.asarray(problem.start(cost, budget))
+    stage("greedy", 2 * once + 2 * budget * n_valid * dim, 3 * inputs)
+    rows, annealed = anneal(problem, rows, key=key, started=started)
+    s = units_a_slot(budget, n_valid)
+    moves = (1 + EPOCHS) * min(SWEEPS, 4 * budget) * max(1, budget // 5)
+    looked_at = moves * (2 + DRAWN) * 2 * s  # entries of C
+    transports = (1 + EPOCHS) * 2 * budget * n_valid * dim
+    sums = looked_at * 3 * 2 * s
+    stage(
+        "annealing", once + transports + sums, inputs + 4 * looked_at, annealed[-1][0]
+    )
+    rows, descent, _ = group_exchange(problem, rows, started=started)
+    rounds = len(descent)
+    flops = rounds * (once + 2 * n_train * (budget + n_valid))
+    stage("group exchange", flops, rounds * inputs, descent[-1].objective)
+    bound, _ = lower_bound(cost, rows)
+    stage("lower bound", once, inputs)
+    return done, [*annealed, *descent[1:]], bound
+
+
+def measure(
+    data: Any, lambda_: float, budget: int, methods: list[str], seeds: int
+) -> list[dict[str, Any]]:
+    """One row for every method and seed; first runs compile."""
+    train, valid = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
+    make = lambda: make_cost(train, valid, data["grad_norm"], lambda_)
+    low, high = cost_range(cost := make())
+    problem = Problem(cost, grad_norms=data["grad_norm"])
+    rows = []
+
+    def add(method: str, seed: int, trace: Any, **more: Any) -> None:
+        rows.append(
+            {
+                "lambda": lambda_,
+                "method": method,
+                "seed": seed,
+                "poo": trace[-1].objective,
+                "scaled_poo": (trace[-1].objective - low) / (high - low),
+                **more,
+                "trace": [
+                    {
+                        "scaled_poo": (step.objective - low) / (high - low),
+                        "seconds": step.seconds,
+                    }
+                    for step in trace
+                ],
+            }
+        )
+        print({k: v for k, v in rows[-1].items() if k not in ("trace", "stages")})
+
+    for method in methods:
+        random = method in ("random", "stratified", "goracs")
+        for seed in range(seeds if random else 1):
+            key = jax.random.key(seed)
+            started = time.perf_counter()
+            if method == "goracs":
+                parts, trace, bound = stages(make, budget, key)
+                seconds = {"seconds": time.perf_counter() - started}
+                add(method, seed, trace, **seconds, stages=parts, lower_bound=bound)
+                rows[-1]["scaled_lower_bound"] = (bound - low) / (high - low)
+            else:
+                trace = SELECTORS[method](problem, budget, key=key).trace
+                add(method, seed, trace, seconds=time.perf_counter() - started)
+    return rows
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """POO against seconds, a panel for each lambda; traces fall to the right."""
+    lambdas = sorted({row["lambda"] for row in record["rows"]})
+    figure, axes = plt.subplots(
+        1, len(lambdas), figsize=(4.2 * len(lambdas), 3.8), layout="tight", squeeze=False
+    )
+    for axis, lambda_ in zip(axes[0], lambdas, strict=True):
+        rows = [row for row in record["rows"] if row["lambda"] == lambda_]
+        methods = list(dict.fromkeys(row["method"] for row in rows))
+        for colour, method in enumerate(methods):
+            for row in rows:
+                if row["method"] != method:
+                    continue
+                first = row["seed"] == 0
+                axis.plot(
+                    [max(step["seconds"], 0.01) for step in row["trace"]],
+                    [step["scaled_poo"] for step in row["trace"]],
+                    "o-" if method == "goracs" else "s-",
+                    color=f"C{colour}",
+                    ms=3 if len(row["trace"]) > 1 else 6,
+                    lw=1,
+                    label=method if first else None,
+                )
+        bounds = [r["scaled_lower_bound"] for r in rows if "scaled_lower_bound" in r]
+        if bounds:
+            axis.axhline(max(bounds), color="k", ls=":", label="lower bound")
+        axis.set(title=f"lambda {lambda_:g}", xlabel="seconds", xscale="log")
+    axes[0][0].set_ylabel("POO, scaled to [min C, max C]")
+    axes[0][-1].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
-    """Run every method at every lambda, twice: the second time without compilation."""
+    """Run every method at every lambda."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--name", default="selection")
     parser.add_argument("--train", type=int, default=4000, help="rows of the stand-in")
     parser.add_argument("--valid", type=int, default=1000, help="rows of the stand-in")
     parser.add_argument("--budget", type=int, default=256)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument(
         "--methods",
         nargs="+",
-        default=["goracs", "greedy", "random"],
+        default=["goracs", "greedy", "random", "nearest", "k-center", "k-means"],
         help="itra takes minutes a swap on CPUs where n M is large",
     )
     flags = parser.parse_args()
     data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
-    train, valid = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
-    rate = matmul_rate()
+    data = {name: data[name] for name in ("train", "valid", "grad_norm")}
     rows = []
     for lambda_ in flags.lambdas:
-        cost = make_cost(train, valid, data["grad_norm"], lambda_)
-        low, high = cost_range(cost)
-        n_train, n_valid = cost.shape
-        pass_flops = 2 * n_train * n_valid * train.shape[1]
-        round_flops = pass_flops + 2 * n_train * n_valid * flags.budget
-        bound = -np.inf
-        for method in flags.methods:
-            seconds = []
-            for _ in range(2):
-                started = time.perf_counter()
-                problem = Problem(cost, grad_norms=data["grad_norm"])
-                run = SELECTORS[method](problem, flags.budget, key=jax.random.key(0))
-                seconds.append(time.perf_counter() - started)
-            rounds = len(run.trace) if method == "goracs" else 0
-            passes = 0 if method == "random" else 1
-            rows.append(
-                {
-                    "lambda": lambda_,
-                    "method": method,
-                    "poo": run.objective,
-                    "scaled_poo": (run.objective - low) / (high - low),
-                    "seconds": seconds[1],
-                    "seconds_to_subset": run.trace[-1].seconds,
-                    "seconds_first_run": seconds[0],
-                    "floor_seconds": (passes * pass_flops + rounds * round_flops)
-                    / rate,
-                    "trace": [step._asdict() for step in run.trace],
-                }
-            )
-            bound = max(bound, run.lower_bound)
-            print({k: v for k, v in rows[-1].items() if k != "trace"})
-        goracs = rows[flags.methods.index("goracs") - len(flags.methods)]
-        rows.append(
-            {
-                "lambda": lambda_,
-                "method": "lower bound",
-                "poo": bound,
-                "scaled_poo": (bound - low) / (high - low),
-                "seconds": goracs["seconds"] - goracs["seconds_to_subset"],
-            }
-        )
-        print(rows[-1])
+        rows += measure(data, lambda_, flags.budget, flags.methods, flags.seeds)
     figures = {
         "data": flags.data.name if flags.data else "synthetic clusters",
-        "train": len(train),
-        "valid": len(valid),
-        "dim": train.shape[1],
+        "train": len(data["train"]),
+        "valid": len(data["valid"]),
+        "dim": data["train"].shape[1],
         "budget": flags.budget,
-        "matmul_flops_per_second": rate,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "matmul_flops_per_second": matmul_rate(),
+        "peak_memory_mib": peak_mib(),
         "rows": rows,
     }
-    print(write(flags.name, figures))
+    path = write(flags.name, figures)
+    draw(json.loads(path.read_text()), RESULTS / f"{flags.name}.png")
+    print(path)
 
 
 if __name__ == "__main__":

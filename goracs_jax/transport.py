@@ -181,23 +181,25 @@ def _few_arcs(cost, a, b, g) -> tuple[np.ndarray, dict[str, Any]] | None:
     n, m = cost.shape
     if n * m <= DENSE_ARCS:
         return None
-    reduced = cost - g - (cost - g).min(1)[:, None]
+    reduced = cost - g
+    reduced -= reduced.min(1)[:, None]
     sample = reduced[:, :: max(1, m // 100)]
     share = min(1, ARCS * (1 / n + 1 / m))
-    arcs = np.union1d(
-        np.flatnonzero(reduced <= np.quantile(sample, share)), _corner_arcs(a, b)
-    )
+    arcs = reduced <= np.quantile(sample, share)
+    arcs.flat[_corner_arcs(a, b)] = True
     for _ in range(ARC_ROUNDS):
-        sparse = coo_array((cost.ravel()[arcs], divmod(arcs, m)), shape=(n, m))
+        kept = np.flatnonzero(arcs)
+        sparse = coo_array((cost.ravel()[kept], divmod(kept, m)), shape=(n, m))
         plan, log = _simplex(sparse, a, b)
         if log["result_code"] != 1:
             return None
         # Potentials that are feasible for every arc prove the plan optimal.
-        reduced = cost - log["u"][:, None] - log["v"]
-        missing = np.flatnonzero(reduced < -1e-10 * max(1.0, cost.max()))
-        if not len(missing):
+        np.subtract(cost, log["u"][:, None], out=reduced)
+        reduced -= log["v"]
+        missing = reduced < -1e-10 * max(1.0, cost.max())
+        if not missing.any():
             return plan.toarray(), log
-        arcs = np.union1d(arcs, missing)
+        arcs |= missing
     return None
 
 

@@ -27,8 +27,8 @@ from goracs_jax.transport import Transport, exact
 
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 LISTED = 16  # rows of least cost known of every validation point
-EPOCHS = 10
-SWEEPS = 640  # an epoch, and at most 4 n
+EPOCHS = 15
+SWEEPS = 480  # an epoch
 HEAT = 0.27  # the first T, in units of the gap
 COLD = 0.06  # T before the last epoch, at T = 0
 DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
@@ -41,6 +41,7 @@ def anneal(
     *,
     key: jax.Array,
     started: float,
+    sweeps_an_epoch: int = SWEEPS,
 ) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...]]:
     """Anneal pairs of slots and keep the best subset.
 
@@ -49,6 +50,7 @@ def anneal(
         rows: The subset to start from, distinct, shape [n].
         key: Draws units, pairs and moves.
         started: `time.perf_counter()` that the trace counts from.
+        sweeps_an_epoch: More of them search longer; at most 4 n are made.
 
     Returns:
         The best subset seen, and a step for the start and for every epoch that found a
@@ -72,7 +74,7 @@ def anneal(
     pool, field = candidate_field(problem.cost, rows)
     units = deal(problem, rows, held, rng)
     slots = Slots(*map(copy_everywhere, (np.searchsorted(pool, rows), units)))
-    length = min(SWEEPS, 4 * len(rows))
+    length = min(sweeps_an_epoch, 4 * len(rows))
     quench_key, *epoch_keys = jax.random.split(key, 1 + EPOCHS)
     slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key)
     heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (EPOCHS - 1) * length)

@@ -25,10 +25,10 @@ from jaxtyping import Bool, Float, Int
 from goracs_jax.cost import distances
 
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
-DRAWN = 32  # candidates drawn from the lists of a pair's units
-KEPT = 8  # of these, the ones whose s cheapest units cost least
+DRAWN = 24  # candidates drawn from the lists of a pair's units
+KEPT = 6  # of these, the ones whose s cheapest units cost least
 FEW = 64  # numbers that are compared all with all, not sorted
-NEIGHBOURS = 8  # slots that a slot may be paired with
+NEIGHBOURS = 5  # slots that a slot may be paired with
 
 
 class Slots(NamedTuple):
