@@ -11,8 +11,8 @@ here, and the bytes of its inputs.
 """
 
 import argparse
+import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,20 +25,16 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, write
-from selection import matmul_rate
+from selection import matmul_rate, peak_mib, stages
 
 from goracs_jax.cost import make_cost
 from goracs_jax.selection import Problem
-from goracs_jax.selection.annealing import anneal
-from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.group_exchange import (
     CANDIDATES,
     assign,
-    group_exchange,
     largest_entries,
     slot_candidates,
 )
-from goracs_jax.selection.lower_bound import lower_bound
 from goracs_jax.selection.problem import solve
 
 DIM = 384
@@ -59,11 +55,6 @@ def clusters(path: Path, rows: int, used: int, seed: int) -> np.ndarray:
         part[:] = x / np.linalg.norm(x, axis=1, keepdims=True)
     made.flush()
     return made
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process, memory-mapped inputs included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(run: Callable[[], Any], repeats: int) -> tuple[Any, float]:
@@ -99,36 +90,16 @@ def solve_exact(cost: Any, rows: np.ndarray) -> tuple[Any, Any]:
 
 def whole(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
     """The stages of a selection one after the other, each with its seconds."""
-    seconds, peaks, values = {}, {}, {}
-    started = time.perf_counter()
-
-    def done(stage: str) -> None:
-        nonlocal started
-        seconds[stage] = time.perf_counter() - started
-        peaks[stage] = peak_mib()
-        print(stage, round(seconds[stage], 1), round(peaks[stage]), file=sys.stderr)
-        started = time.perf_counter()
-
-    cost = jax.block_until_ready(make_cost(x, y, g, 0.1))
-    done("cost")
-    rows = np.asarray(greedy(cost, budget))
-    done("greedy")
-    problem = Problem(cost)
-    rows, trace, _ = group_exchange(problem, rows)
-    values["greedy"], values["group exchange"] = trace[0].objective, trace[-1].objective
-    done("group exchange")
-    rows, annealed = anneal(problem, rows, key=jax.random.key(0), started=started)
-    done("annealing")
-    rows, trace, _ = group_exchange(problem, rows)
-    values["goracs"] = trace[-1].objective
-    done("group exchange again")
-    values["lower bound"], _ = lower_bound(cost, rows)
-    done("lower bound")
+    with contextlib.redirect_stdout(sys.stderr):
+        parts, trace, bound = stages(
+            lambda: make_cost(x, y, g, 0.1), budget, jax.random.key(0)
+        )
     return {
-        "seconds": seconds,
-        "peak_mib_after": peaks,
-        "poo": values,
-        "annealing_rounds_that_gained": len(annealed),
+        "seconds": sum(part["seconds"] for part in parts),
+        "stages": parts,
+        "poo": trace[-1].objective,
+        "poo_greedy": trace[0].objective,
+        "lower_bound": bound,
     }
 
 

@@ -25,10 +25,10 @@ from common import RESULTS, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost
 from goracs_jax.selection import SELECTORS, Problem
-from goracs_jax.selection.annealing import EPOCHS, SWEEPS, anneal, units_a_slot
+from goracs_jax.selection.annealing import anneal, plan_search, units_a_slot
 from goracs_jax.selection.group_exchange import group_exchange
 from goracs_jax.selection.lower_bound import lower_bound
-from goracs_jax.selection.pair_exchange import DRAWN
+from goracs_jax.selection.pair_exchange import DRAWN, pairs_a_sweep
 from goracs_jax.selection.problem import Step
 
 
@@ -112,9 +112,10 @@ def stages(
     stage("greedy", 2 * once + 2 * budget * n_valid * dim, 3 * inputs)
     rows, annealed = anneal(problem, rows, key=key, started=started)
     s = units_a_slot(budget, n_valid)
-    moves = (1 + EPOCHS) * min(SWEEPS, 4 * budget) * max(1, budget // 5)
+    epochs, sweeps = plan_search(budget, n_valid)
+    moves = (1 + epochs) * sweeps * pairs_a_sweep(budget)
     looked_at = moves * (2 + DRAWN) * 2 * s  # entries of C
-    transports = (1 + EPOCHS) * 2 * budget * n_valid * dim
+    transports = (1 + epochs) * 2 * budget * n_valid * dim
     sums = looked_at * 3 * 2 * s
     stage(
         "annealing", once + transports + sums, inputs + 4 * looked_at, annealed[-1][0]
@@ -178,7 +179,11 @@ def draw(record: dict[str, Any], path: Path) -> None:
     """POO against seconds, a panel for each lambda; traces fall to the right."""
     lambdas = sorted({row["lambda"] for row in record["rows"]})
     figure, axes = plt.subplots(
-        1, len(lambdas), figsize=(4.2 * len(lambdas), 3.8), layout="tight", squeeze=False
+        1,
+        len(lambdas),
+        figsize=(4.2 * len(lambdas), 3.8),
+        layout="tight",
+        squeeze=False,
     )
     for axis, lambda_ in zip(axes[0], lambdas, strict=True):
         rows = [row for row in record["rows"] if row["lambda"] == lambda_]

@@ -21,14 +21,25 @@ from jaxtyping import Int
 from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost
 from goracs_jax.mesh import copy_everywhere
 from goracs_jax.selection.nearest_rows import nearest_rows
-from goracs_jax.selection.pair_exchange import Field, Slots, sweeps
+from goracs_jax.selection.pair_exchange import (
+    DRAWN,
+    Field,
+    Slots,
+    pairs_a_sweep,
+    sweeps,
+)
 from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.transport import Transport, exact
 
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 LISTED = 16  # rows of least cost known of every validation point
 EPOCHS = 15
-SWEEPS = 480  # an epoch
+SWEEPS = 480  # an epoch, and at most 4 n
+# Larger problems get fewer sweeps and epochs, so that the time stays near theirs: so
+# many entries of C are looked at in an epoch, and in the transports of all epochs.
+LOOKED_AT = 25_000_000
+TRANSPORTED = 75_000_000
+FEWEST_EPOCHS = 5
 HEAT = 0.27  # the first T, in units of the gap
 COLD = 0.06  # T before the last epoch, at T = 0
 DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
@@ -41,7 +52,7 @@ def anneal(
     *,
     key: jax.Array,
     started: float,
-    sweeps_an_epoch: int = SWEEPS,
+    effort: float = 1.0,
 ) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...]]:
     """Anneal pairs of slots and keep the best subset.
 
@@ -50,7 +61,7 @@ def anneal(
         rows: The subset to start from, distinct, shape [n].
         key: Draws units, pairs and moves.
         started: `time.perf_counter()` that the trace counts from.
-        sweeps_an_epoch: More of them search longer; at most 4 n are made.
+        effort: Makes an epoch so many times as long.
 
     Returns:
         The best subset seen, and a step for the start and for every epoch that found a
@@ -74,11 +85,12 @@ def anneal(
     pool, field = candidate_field(problem.cost, rows)
     units = deal(problem, rows, held, rng)
     slots = Slots(*map(copy_everywhere, (np.searchsorted(pool, rows), units)))
-    length = min(sweeps_an_epoch, 4 * len(rows))
-    quench_key, *epoch_keys = jax.random.split(key, 1 + EPOCHS)
+    epochs, length = plan_search(len(rows), problem.cost.shape[1])
+    length = math.ceil(effort * length)
+    quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key)
-    heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (EPOCHS - 1) * length)
-    schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(EPOCHS, length))
+    heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (epochs - 1) * length)
+    schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(epochs, length))
     for temperatures, epoch_key in zip(schedule, epoch_keys, strict=True):
         slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)]
@@ -89,6 +101,17 @@ def anneal(
         units = copy_everywhere(deal(problem, rows, held, rng))
         slots = slots._replace(units=units)
     return best[1], tuple(trace)
+
+
+def plan_search(n: int, n_valid: int) -> tuple[int, int]:
+    """How many epochs, and sweeps in each.
+
+    >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
+    ((15, 480), (5, 112), (15, 32))
+    """
+    epochs = min(EPOCHS, max(FEWEST_EPOCHS, TRANSPORTED // (n * n_valid)))
+    a_sweep = pairs_a_sweep(n) * (2 + DRAWN) * 2 * units_a_slot(n, n_valid)
+    return epochs, min(SWEEPS, 4 * n, max(1, LOOKED_AT // a_sweep))
 
 
 def candidate_field(

@@ -117,6 +117,15 @@ def neighbouring_slots(
     return jax.lax.top_k(-apart, min(NEIGHBOURS, len(apart) - 1))[1]
 
 
+def pairs_a_sweep(n: int) -> int:
+    """As many as `pair_slots` finds on average: n / 2 (1 - exp(-1/2)).
+
+    >>> pairs_a_sweep(1000), pairs_a_sweep(2)
+    (200, 1)
+    """
+    return max(1, n // 5)
+
+
 def pair_slots(
     neighbours: Int[jax.Array, "budget neighbours"], key: jax.Array
 ) -> tuple[
@@ -125,7 +134,7 @@ def pair_slots(
     """Random pairs of neighbours that share no slot, in one parallel step.
 
     Half of the slots, drawn by coin, propose to a random neighbour; those of the other
-    half accept the first proposal. That makes 0.2 n pairs: n / 2 (1 - exp(-1/2)).
+    half accept the first proposal.
     """
     n, width = neighbours.shape
     coin_key, choice_key, order_key = jax.random.split(key, 3)
@@ -136,7 +145,7 @@ def pair_slots(
     valid = proposes & ~proposes[partner]
     heard = jnp.full(n, n).at[partner].min(jnp.where(valid, rank, n))
     valid &= heard[partner] == rank
-    (first,) = jnp.nonzero(valid, size=max(1, n // 5), fill_value=0)
+    (first,) = jnp.nonzero(valid, size=pairs_a_sweep(n), fill_value=0)
     return first, partner[first], jnp.arange(len(first)) < valid.sum()
 
 
