@@ -1,94 +1,99 @@
-"""One run of many cells against a run for each: seconds, and the same selections.
+"""One run of many cells against a run for each, as a user would start them.
 
     python benchmarks/sweep.py [--data instance.npz] [--budgets 64 256]
 
 The instance is a .npz with train [N, dim], valid [M, dim] and grad_norm [N]; without
-one, synthetic clusters. Writes results/sweep.json (or --name): seconds of `sweep` and
-of `goracs` for every cell, in turns, of the clock and of the processor (which other
-work on the machine disturbs less); the first turn, from empty caches, compiles. What
-makes embeddings and gradient norms, shared as well, is not in it.
+one, synthetic clusters. Writes results/sweep.json (or --name): seconds of
+`goracs select` with all budgets and lambdas, and of one `goracs select` for every pair,
+of the clock and of the processor, compilation included; and whether they chose alike.
+What makes embeddings and gradient norms from texts, shared as well, is not in it.
 """
 
 import argparse
 import itertools
+import json
+import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 from common import write
 from selection import synthetic
 
-from goracs_jax import Selection, goracs, sweep
-
-Found = dict[tuple[int, float], Selection]
+from goracs_jax.verbs.cells import cell_name
 
 
-def timed(run: Callable[[], Found]) -> tuple[Found, dict[str, float]]:
-    """What a run finds, and its seconds."""
-    clock, processor = time.perf_counter(), time.process_time()
-    found = run()
-    return found, {
-        "clock": time.perf_counter() - clock,
-        "processor": time.process_time() - processor,
+def select(
+    arrays: Path, out: Path, budgets: list[int], lambdas: list[float], method: str
+) -> dict[str, float]:
+    """Seconds of one process, which writes to `out`."""
+    listed = lambda values: ",".join(map(str, values))
+    flags = {
+        "--train-embeddings": arrays / "train.npy",
+        "--valid-embeddings": arrays / "valid.npy",
+        "--grad-norms": arrays / "grad_norm.npy",
+        "--budget": listed(budgets),
+        "--lambda": listed(lambdas),
+        "--method": method,
+        "--out": out,
     }
+    words = [str(word) for flag in flags.items() for word in flag]
+    used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    clock, processor = time.perf_counter(), used()
+    verb = [sys.executable, "-m", "goracs_jax", "select", *words]
+    subprocess.run(verb, check=True, stdout=subprocess.DEVNULL)
+    return {"clock": time.perf_counter() - clock, "processor": used() - processor}
 
 
 def main() -> None:
-    """Run both ways in turns."""
+    """Run both ways."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--name", default="sweep")
     parser.add_argument("--train", type=int, default=4000, help="rows of the stand-in")
     parser.add_argument("--valid", type=int, default=1000, help="rows of the stand-in")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument("--method", default="goracs")
-    parser.add_argument("--turns", type=int, default=3)
     flags = parser.parse_args()
     data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
-    arrays = [np.asarray(data[k], np.float32) for k in ("train", "valid", "grad_norm")]
-    names = {"key": jax.random.key(0), "method": flags.method}
-
-    def together() -> Found:
-        return sweep(*arrays, budgets=flags.budgets, lambdas=flags.lambdas, **names)
-
-    def apart() -> Found:
-        return {
-            (budget, lambda_): goracs(*arrays, budget=budget, lambda_=lambda_, **names)
-            for budget, lambda_ in itertools.product(flags.budgets, flags.lambdas)
-        }
-
-    one, two, turns = {}, {}, []
-    for turn in range(flags.turns):
-        if turn == 0:
-            jax.clear_caches()
-        one, one_seconds = timed(together)
-        if turn == 0:
-            jax.clear_caches()
-        two, two_seconds = timed(apart)
-        turns.append({"sweep": one_seconds, "separate": two_seconds})
-        print(turns[-1])
+    cells = list(itertools.product(flags.budgets, flags.lambdas))
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = Path(folder)
+        for name in ("train", "valid", "grad_norm"):
+            np.save(arrays / name, np.asarray(data[name], np.float32))
+        one = arrays / "one"
+        together = select(arrays, one, flags.budgets, flags.lambdas, flags.method)
+        print(together)
+        rows = []
+        for budget, lambda_ in cells:
+            out = arrays / cell_name(budget, lambda_)
+            seconds = select(arrays, out, [budget], [lambda_], flags.method)
+            alike = [np.load(at / "indices.npy") for at in (out, one / out.name)]
+            found = json.loads((out / "manifest.json").read_text())
+            rows.append(
+                {
+                    "budget": budget,
+                    "lambda": lambda_,
+                    "seconds": seconds,
+                    "same_indices": bool(np.array_equal(*alike)),
+                    "poo": found["poo"],
+                }
+            )
+            print(rows[-1])
     figures = {
         "data": flags.data.name if flags.data else "synthetic clusters",
-        "train": len(arrays[0]),
-        "valid": len(arrays[1]),
-        "dim": arrays[0].shape[1],
+        "train": len(data["train"]),
+        "valid": len(data["valid"]),
         "method": flags.method,
-        "turns": turns,
-        "same_selections": all(
-            np.array_equal(one[cell].indices, two[cell].indices) for cell in two
-        ),
-        "cells": [
-            {
-                "budget": budget,
-                "lambda": lambda_,
-                "poo": found.objective,
-                "lower_bound": found.lower_bound,
-            }
-            for (budget, lambda_), found in sorted(one.items())
-        ],
+        "together": together,
+        "separate": {
+            kind: sum(row["seconds"][kind] for row in rows) for kind in together
+        },
+        "cells": rows,
     }
     print(write(flags.name, figures))
 

@@ -105,8 +105,8 @@ class Select(Settings):
     method: str = "goracs"
     """goracs; to compare with: greedy, itra (the paper's single swaps), random,
     stratified, k-center, k-means, herding, nearest, grad-norm or error."""
-    solver: Literal["exact", "sinkhorn"] = "exact"
-    """Transport inside the search; what is reported is exact."""
+    solver: Literal["auto", "exact", "sinkhorn"] = "auto"
+    """Transport inside the search, auto: the faster one; what is reported is exact."""
     train: Path | None = None
     """Training pool: Alpaca records, JSON or JSONL."""
     valid: Path | None = None

@@ -25,6 +25,8 @@ ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
+# Up to so many entries of C the exact solver is the faster one on two CPU cores.
+EXACT_ENTRIES = 1 << 25
 # Warm-started exact transport: problems with fewer arcs are solved whole; else about
 # ARCS arcs a row and column are tried first, and missing ones added so many times.
 DENSE_ARCS = 100_000
@@ -165,6 +167,28 @@ def sinkhorn(
 
 
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
+
+
+def find_solver(name: str, n: int, m: int) -> Solver:
+    """The solver of a name; "auto" is the one that is sooner done at this size.
+
+    Args:
+        name: "auto", "exact" or "sinkhorn".
+        n: Rows of the cost matrix.
+        m: Its columns.
+
+    Raises:
+        InputError: Another name.
+
+    >>> find_solver("auto", 1000, 5000) is exact
+    True
+    """
+    if name == "auto":
+        return exact if n * m <= EXACT_ENTRIES else sinkhorn
+    if name not in SOLVERS:
+        names = ", ".join(("auto", *SOLVERS))
+        raise InputError(f"solver must be one of {names}, got {name!r}.")
+    return SOLVERS[name]
 
 
 def _simplex(cost, a, b) -> tuple[Any, dict[str, Any]]:

@@ -34,7 +34,7 @@ from goracs_jax.selection.scores import (
 )
 from goracs_jax.selection.swaps import itra
 from goracs_jax.shapes import AnyArray
-from goracs_jax.transport import SOLVERS, Solver, exact
+from goracs_jax.transport import exact, find_solver
 
 
 def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
@@ -94,7 +94,7 @@ def goracs(
     lambda_: float = 0.1,
     key: jax.Array,
     method: str = "goracs",
-    solver: str = "exact",
+    solver: str = "auto",
     errors: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
@@ -112,8 +112,8 @@ def goracs(
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: One of `SELECTORS`.
-        solver: Transport inside the search, "exact" or "sinkhorn"; the objective
-            that is returned is exact either way.
+        solver: Transport inside the search, "exact", "sinkhorn" or "auto", the one
+            that is sooner done; the objective that is returned is exact either way.
         errors: Error of the model's prediction for each training example, shape [N];
             read by the method "error" alone.
         train_labels: The class of every training row, integers or strings, shape [N].
@@ -177,7 +177,8 @@ def select(
     check_memory(budget, n_valid)
     if errors is not None:
         check_row_scores(errors, n_train, "prediction errors")
-    problem = Problem(cost, find_solver(solver), grad_norms, errors)
+    transport = find_solver(solver, budget, n_valid)
+    problem = Problem(cost, transport, grad_norms, errors)
     return selector(problem, budget, key=key)
 
 
@@ -221,7 +222,7 @@ def poo(
     check_budget(n_train, len(rows))
     if rows.min() < 0 or rows.max() >= n_train or len(np.unique(rows)) < len(rows):
         raise InputError(f"indices must be distinct and in [0, {n_train - 1}].")
-    return objective(cost, rows, find_solver(solver))
+    return objective(cost, rows, find_solver(solver, len(rows), cost.shape[1]))
 
 
 def find_selector(method: str, labels: Labels | None = None) -> Selector:
@@ -235,14 +236,3 @@ def find_selector(method: str, labels: Labels | None = None) -> Selector:
             f"method must be one of {', '.join(SELECTORS)}, got {method!r}."
         )
     return by_class(SELECTORS[method], labels) if labels else SELECTORS[method]
-
-
-def find_solver(name: str) -> Solver:
-    """The transport solver of a name.
-
-    >>> find_solver("exact") is exact
-    True
-    """
-    if name not in SOLVERS:
-        raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {name!r}.")
-    return SOLVERS[name]

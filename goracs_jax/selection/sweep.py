@@ -10,10 +10,11 @@ from goracs_jax.checks import check_lambda, check_row_scores
 from goracs_jax.cost import Cost, make_cost, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Labels, given_labels
-from goracs_jax.selection.goracs import find_selector, find_solver
+from goracs_jax.selection.goracs import find_selector
 from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import Problem, Selection, check_budget, check_memory
 from goracs_jax.shapes import AnyArray, Rows
+from goracs_jax.transport import find_solver
 
 
 def sweep(
@@ -25,7 +26,7 @@ def sweep(
     lambdas: Sequence[float],
     key: jax.Array,
     method: str = "goracs",
-    solver: str = "exact",
+    solver: str = "auto",
     errors: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
@@ -117,7 +118,7 @@ def chooser(
         grad_norms: As for `goracs`.
         key: As for `goracs`; every cell starts from it.
         method: One of `SELECTORS`.
-        solver: "exact" or "sinkhorn".
+        solver: As for `goracs`.
         errors: As for `goracs`.
         labels: The classes, where the selection is label-aware.
 
@@ -132,11 +133,14 @@ def chooser(
     @lru_cache(maxsize=1)  # cells of one lambda follow one another
     def problem(lambda_: float) -> Problem:
         weighed = with_lambda(cost, grad_norms, lambda_)
-        return Problem(
-            weighed, find_solver(solver), grad_norms, errors, nested_greedy()
-        )
+        start = nested_greedy()
+        return Problem(weighed, grad_norms=grad_norms, errors=errors, start=start)
 
-    return lambda budget, lambda_: selector(problem(lambda_), budget, key=key)
+    def choose(budget: int, lambda_: float) -> Selection:
+        transport = find_solver(solver, budget, cost.shape[1])
+        return selector(problem(lambda_)._replace(solver=transport), budget, key=key)
+
+    return choose
 
 
 def nested_greedy() -> Callable[[Cost, int], Rows]:

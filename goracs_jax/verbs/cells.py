@@ -39,10 +39,18 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """The name of its folder, where there are several."""
-        # The shortest digits that mean this float: no two lambdas share a folder.
-        return f"budget-{self.budget}-lambda-" + np.format_float_positional(
-            self.lambda_, trim="-"
-        )
+        return cell_name(self.budget, self.lambda_)
+
+
+def cell_name(budget: int, lambda_: float) -> str:
+    """A budget and a lambda as a folder's name.
+
+    The shortest digits that mean this float: no two lambdas share a folder.
+
+    >>> cell_name(64, 0.1)
+    'budget-64-lambda-0.1'
+    """
+    return f"budget-{budget}-lambda-" + np.format_float_positional(lambda_, trim="-")
 
 
 def make_cells(

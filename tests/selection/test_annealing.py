@@ -9,7 +9,7 @@ from instances import instance
 
 from goracs_jax.cost import exact_cost
 from goracs_jax.selection.annealing import anneal, candidate_field, deal
-from goracs_jax.selection.pair_exchange import Slots, pair_slots, sweeps
+from goracs_jax.selection.pair_exchange import FEW, Field, Slots, pair_slots, sweeps
 from goracs_jax.selection.problem import Problem
 from goracs_jax.transport import exact
 
@@ -50,6 +50,21 @@ def test_cold_sweeps_never_cost_more_and_keep_units_and_rows():
         value = float(after)
         assert sorted(np.asarray(slots.units).ravel()) == list(range(20))
         assert len(set(np.asarray(slots.rows).tolist())) == 10
+
+
+@pytest.mark.parametrize("s", [1, 3, FEW // 2, FEW // 2 + 1, FEW])
+def test_two_slots_divide_their_units_as_well_as_any(s):
+    """One pair of slots at T = 0: by the comparison of few units, and by sorting."""
+    rng = np.random.default_rng(s)
+    cost = rng.random((6, 2 * s)).astype(np.float32)
+    every = jnp.tile(jnp.arange(6), (2 * s, 1))
+    points = [jnp.zeros((size, 1)) for size in (6, 2 * s)]
+    field = Field(*points, jnp.zeros(6), every, jnp.asarray(cost))
+    slots = Slots(jnp.arange(2), jnp.arange(2 * s).reshape(2, s))
+    slots, value, _ = sweeps(field, slots, jnp.zeros(30), jax.random.key(0))
+    pairs = [cost[list(pair)] for pair in combinations(range(6), 2)]
+    best = min(b.sum() + np.sort(a - b)[:s].sum() for a, b in pairs)
+    assert value == pytest.approx(best, abs=1e-5 * s)  # float32 sums of 2 s costs < 1
 
 
 def test_pairs_share_no_slot():

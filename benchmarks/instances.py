@@ -1,0 +1,93 @@
+"""Instances of many shapes: arrays `train`, `valid`, `grad_norm` and a budget."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from goracs_jax.data.demo import fetch
+from goracs_jax.data.examples import write_jsonl
+from goracs_jax.data.interactions import read_recbole
+from goracs_jax.data.splits import seqrec_splits
+
+
+class Instance(NamedTuple):
+    """What a selection starts from."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    grad_norm: np.ndarray
+    budget: int
+
+
+def clusters(rng: np.random.Generator, sizes: tuple[int, int], k: int) -> list:
+    """Two sets around the same k centres, the second around half of them."""
+    centres = 2 * rng.normal(size=(k, 64))
+    halves = (k, max(1, k // 2))
+    return [
+        centres[rng.integers(of, size=size)] + rng.normal(size=(size, 64))
+        for size, of in zip(sizes, halves, strict=True)
+    ]
+
+
+def synthetic(n_train: int, n_valid: int, budget: int, k: int = 20) -> Instance:
+    """Clusters, and gradient norms from a gamma distribution."""
+    rng = np.random.default_rng(0)
+    x, y = clusters(rng, (n_train, n_valid), k)
+    return Instance(x, y, rng.gamma(4.0, size=n_train), budget)
+
+
+def duplicates() -> Instance:
+    """A hundred distinct rows, each ten times."""
+    some = synthetic(1000, 200, 32)
+    copy = np.arange(1000) % 100
+    return some._replace(train=some.train[copy], grad_norm=some.grad_norm[copy])
+
+
+def outliers() -> Instance:
+    """A twentieth of training and a fiftieth of validation in one far cluster."""
+    some = synthetic(1000, 200, 32)
+    some.train[:50] += 40.0
+    some.valid[:4] += 40.0
+    return some
+
+
+def movielens(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
+    """Prompts of MovieLens-100K, embedded by MiniLM or SmolLM2; synthetic norms."""
+    files = fetch()
+    splits = seqrec_splits(
+        read_recbole(files.interactions, files.items), n_valid=5_000, n_test=5_000
+    )
+    rng = np.random.default_rng(0)
+    model = (
+        ["--encoder", files.encoder] if by == "minilm" else ["--model", files.model]
+    )
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for records, size in ((splits.train, n_train), (splits.valid, n_valid)):
+            data, out = (Path(folder) / f"{size}.{end}" for end in ("jsonl", "npy"))
+            rows = rng.choice(len(records), size, replace=False)
+            write_jsonl(data, [records[i] for i in rows])
+            embed = [sys.executable, "-m", "goracs_jax", "embed", *model]
+            embed += ["--data", data, "--out", out]
+            subprocess.run([str(word) for word in embed], check=True)
+            made.append(np.load(out))
+    return Instance(*made, rng.gamma(4.0, size=n_train), budget)
+
+
+INSTANCES: dict[str, Callable[[], Instance]] = {
+    "n > M": lambda: synthetic(600, 40, 64),
+    "n = M": lambda: synthetic(600, 64, 64),
+    "n = 1": lambda: synthetic(600, 200, 1),
+    "N = n": lambda: synthetic(64, 200, 64),
+    "few clusters": lambda: synthetic(1000, 200, 32, k=3),
+    "duplicates": duplicates,
+    "clustered outliers": outliers,
+    "n does not divide M": lambda: synthetic(1000, 203, 30),
+    "MovieLens, MiniLM": lambda: movielens(800, 200, 48, "minilm"),
+    "MovieLens, SmolLM2": lambda: movielens(400, 100, 32, "smollm2"),
+}

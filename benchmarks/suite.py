@@ -1,0 +1,141 @@
+"""Every method on instances of many shapes, beside a long search.
+
+    python benchmarks/suite.py [--only NAME ...]
+
+Each instance runs in a process of its own, so that its peak memory is its own. Writes
+results/suite.json and, from it, results/suite.png: POO of random, greedy, ITRA as
+published (100 swaps, 30 candidates) and goracs (five seeds, and with Sinkhorn inside),
+each as its excess over the best that anything found, a search of ten times the length
+from two other seeds included; the lower bound; seconds, compilation included.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from common import RESULTS, write
+from instances import INSTANCES, Instance
+from selection import peak_mib
+
+from goracs_jax import goracs
+from goracs_jax.cost import make_cost
+from goracs_jax.selection import Problem
+from goracs_jax.selection.annealing import anneal
+from goracs_jax.selection.group_exchange import group_exchange
+
+LAMBDA = 0.1
+SEEDS = 5
+LONGER = 10.0  # times the default length
+LONG_SEEDS = (100, 101)
+
+
+def long_search(case: Instance) -> float:
+    """The best POO of a few long runs."""
+    problem = Problem(make_cost(case.train, case.valid, case.grad_norm, LAMBDA))
+    start = np.asarray(problem.start(problem.cost, case.budget))
+    values = []
+    for seed in LONG_SEEDS:
+        key = jax.random.key(seed)
+        rows, _ = anneal(problem, start, key=key, started=0.0, effort=LONGER)
+        _, trace, _ = group_exchange(problem, rows)
+        values.append(trace[-1].objective)
+    return min(values)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """All methods on one instance."""
+    case = INSTANCES[name]()
+    x, y, g, budget = case
+    runs = [("random", s, "exact") for s in range(SEEDS)]
+    runs += [("greedy", 0, "exact"), ("itra", 0, "exact")]
+    runs += [("goracs", s, "exact") for s in range(SEEDS)] + [("goracs", 0, "sinkhorn")]
+    rows, bound = [], -np.inf
+    for method, seed, solver in runs:
+        started = time.perf_counter()
+        found = goracs(
+            x,
+            y,
+            g,
+            budget=budget,
+            lambda_=LAMBDA,
+            key=jax.random.key(seed),
+            method=method,
+            solver=solver,
+        )
+        bound = max(bound, found.lower_bound)
+        rows.append(
+            {
+                "method": method if solver == "exact" else f"{method}, {solver}",
+                "seed": seed,
+                "poo": found.objective,
+                "seconds": time.perf_counter() - started,
+                "steps": len(found.trace) - 1,
+                "converged": bool(found.converged),
+            }
+        )
+        print(name, rows[-1], file=sys.stderr)
+    long = long_search(case)
+    return {
+        "instance": name,
+        "train": len(x),
+        "valid": len(y),
+        "dim": x.shape[1],
+        "budget": budget,
+        "long_search": long,
+        "best": min(long, *(row["poo"] for row in rows)),
+        "lower_bound": bound,
+        "peak_memory_mib": peak_mib(),
+        "rows": rows,
+    }
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Excess of POO over the best known, in per cent: worst seed of each method."""
+    figure, axis = plt.subplots(figsize=(8, 4), layout="tight")
+    methods = list(dict.fromkeys(r["method"] for r in record["instances"][0]["rows"]))
+    for k, method in enumerate(methods):
+        for at, case in enumerate(record["instances"]):
+            poo = [row["poo"] for row in case["rows"] if row["method"] == method]
+            excess = 100 * (max(poo) - case["best"]) / abs(case["best"])
+            axis.plot(
+                at + 0.1 * k - 0.2,
+                max(excess, 1e-4),
+                f"C{k}o",
+                label=None if at else method,
+            )
+    names = [case["instance"] for case in record["instances"]]
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set(yscale="log", ylabel="POO above the best known, %")
+    axis.axhline(0.2, color="k", ls=":", lw=1)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run the instances one after the other, or the one that was asked for."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("--only", nargs="+", choices=INSTANCES, default=list(INSTANCES))
+    parser.add_argument("--here", choices=INSTANCES, help="print one, in this process")
+    flags = parser.parse_args()
+    if flags.here:
+        print(json.dumps(measure(flags.here)))
+        return
+    cases = []
+    for name in flags.only:
+        run = [sys.executable, __file__, "--here", name]
+        done = subprocess.run(run, stdout=subprocess.PIPE, check=True)
+        cases.append(json.loads(done.stdout.splitlines()[-1]))
+    path = write("suite", {"lambda": LAMBDA, "instances": cases})
+    draw(json.loads(path.read_text()), RESULTS / "suite.png")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
