@@ -303,21 +303,6 @@ def test_encoder_takes_every_spelling_of_its_names(tmp_path):
         load_encoder(tmp_path / "new")
 
 
-def test_sentence_options(tmp_path):
-    # Read before the weights, so that a folder without weights shows the refusals.
-    write = lambda name, raw: (tmp_path / name).write_text(json.dumps(raw))
-    write("config.json", {"model_type": "bert"})
-    write("modules.json", [{"type": "sentence_transformers.models.Dense"}])
-    with pytest.raises(InputError, match="module 'Dense' is not supported"):
-        load_encoder(tmp_path)
-    pooling = {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}
-    write("modules.json", [pooling])
-    (tmp_path / "1_Pooling").mkdir()
-    write("1_Pooling/config.json", {"pooling_mode_max_tokens": True})
-    with pytest.raises(InputError, match="pooling max_tokens is not supported"):
-        load_encoder(tmp_path)
-
-
 def test_config_from_gguf_needs_its_keys():
     with pytest.raises(InputError, match=r"'llama\.attention\.head_count' is missing"):
         read_gguf_config({"general.architecture": "llama"}, "m.gguf", {})
