@@ -88,7 +88,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     num_kv_heads = field(
         "num_key_value_heads", int, default("num_key_value_heads", num_heads)
     )
-    field.divides("num_key_value_heads", num_kv_heads, num_heads)
+    field.divides("num_key_value_heads", num_kv_heads, num_heads, "attention heads")
     sizes = {
         "vocab_size": field("vocab_size", int),
         "hidden_size": hidden_size,
@@ -339,7 +339,7 @@ def read_encoder_config(
         field("num_attention_heads", int),
         field("hidden_size", int),
     )
-    field.divides("num_attention_heads", num_heads, hidden_size)
+    field.divides("num_attention_heads", num_heads, hidden_size, "of hidden_size")
     first, buckets = 0, 0
     if model_type in ("roberta", "xlm-roberta"):
         first = field("pad_token_id", int, default=1, positive=False) + 1
