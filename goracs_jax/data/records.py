@@ -1,0 +1,93 @@
+"""Examples as Alpaca records, with what an evaluation needs beside the texts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from goracs_jax.data.negatives import draw_negatives
+from goracs_jax.data.splits import Log, Rows
+from goracs_jax.prompts import TEMPLATES, Task, Template, ctr_record, seqrec_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How an example becomes text."""
+
+    task: Task = "seqrec"
+    noun: str = "movie"
+    """What an item is called."""
+    history: int = 10
+    """Most titles of a history, the latest ones."""
+    like_above: float = 3.0
+    """A rating above it means that the user liked the item."""
+    template: Template | None = None
+    """The wording; where left out, that of `TEMPLATES`."""
+
+
+def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
+    """The records of some examples, in their order.
+
+    Args:
+        log: The interactions.
+        rows: The examples.
+        wording: How they become text.
+
+    Yields:
+        instruction, input, output; user and target (ids), timestamp (seconds), and for
+        ctr the rating.
+    """
+    template = wording.template or TEMPLATES[wording.task]
+    for row in rows.tolist():
+        past = log.history(row, wording.history)
+        titles = [log.titles[item] for item in log.item[past].tolist()]
+        target = log.item[row]
+        extra = {
+            "user": log.user_ids[log.user[row]],
+            "target": log.item_ids[target],
+            "timestamp": float(log.timestamp[row]),
+        }
+        if wording.task == "seqrec":
+            texts = seqrec_record(titles, log.titles[target], wording.noun, template)
+        else:
+            extra["rating"] = float(log.rating[row])
+            liked = (log.rating[past] > wording.like_above).tolist()
+            likes = bool(log.rating[row] > wording.like_above)
+            texts = ctr_record(
+                list(zip(titles, liked, strict=True)),
+                (log.titles[target], likes),
+                wording.noun,
+                template,
+            )
+        yield texts | extra
+
+
+def ranked_records(
+    log: Log,
+    rows: Rows,
+    wording: Wording,
+    *,
+    negatives: int,
+    rng: np.random.Generator,
+) -> Iterator[dict]:
+    """The records of some examples with the ids of items that the user never saw.
+
+    Args:
+        log: The interactions.
+        rows: The examples.
+        wording: How they become text.
+        negatives: How many items for each.
+        rng: Of the draw.
+
+    Yields:
+        As `records`, and negatives (ids).
+    """
+    drawn = draw_negatives(log, rows, negatives, rng=rng)
+    for record, items in zip(records(log, rows, wording), drawn, strict=True):
+        yield record | {"negatives": [log.item_ids[item] for item in items.tolist()]}
+
+
+def item_records(log: Log) -> Iterator[dict]:
+    """item_id and title of every item, in the order of the ids."""
+    for item_id, title in zip(log.item_ids, log.titles, strict=True):
+        yield {"item_id": item_id, "title": title}
