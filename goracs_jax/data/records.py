@@ -1,11 +1,11 @@
 """Examples as Alpaca records, with what an evaluation needs beside the texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
-from goracs_jax.data.negatives import draw_negatives
 from goracs_jax.data.splits import Log, Rows
 from goracs_jax.prompts import TEMPLATES, Task, Template, ctr_record, seqrec_record
 
@@ -62,28 +62,11 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
         yield texts | extra
 
 
-def ranked_records(
-    log: Log,
-    rows: Rows,
-    wording: Wording,
-    *,
-    negatives: int,
-    rng: np.random.Generator,
+def with_negatives(
+    log: Log, made: Iterable[dict], drawn: Iterable[Int[np.ndarray, " negatives"]]
 ) -> Iterator[dict]:
-    """The records of some examples with the ids of items that the user never saw.
-
-    Args:
-        log: The interactions.
-        rows: The examples.
-        wording: How they become text.
-        negatives: How many items for each.
-        rng: Of the draw.
-
-    Yields:
-        As `records`, and negatives (ids).
-    """
-    drawn = draw_negatives(log, rows, negatives, rng=rng)
-    for record, items in zip(records(log, rows, wording), drawn, strict=True):
+    """Records with the ids of the items that were drawn for each, under `negatives`."""
+    for record, items in zip(made, drawn, strict=True):
         yield record | {"negatives": [log.item_ids[item] for item in items.tolist()]}
 
 

@@ -138,11 +138,12 @@ def leave_one_out(log: Log, *, min_history: int = 3) -> Split:
         InputError: No user has three examples.
     """
     rows = _with_history(log, min_history)
-    sizes = np.bincount(log.user, minlength=len(log.user_ids))[log.user[rows]]
-    examples = sizes - min_history  # of the row's user
-    newer = sizes - 1 - log.before[rows]
-    part = np.where(examples < 3, 2, np.minimum(newer, 2))
-    split = Split(*(rows[part == newer] for newer in (2, 1, 0)))
+    sizes = np.bincount(log.user)[log.user[rows]]
+    newer = sizes - 1 - log.before[rows]  # examples of the user that are newer
+    trains = (newer >= 2) | (sizes - min_history < 3)
+    split = Split(
+        rows[trains], rows[~trains & (newer == 1)], rows[~trains & (newer == 0)]
+    )
     if not len(split.test):
         raise InputError(
             f"no user has three examples with a history of {min_history}: take a "

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.interactions import Raw, Step, read_raw, tidy
-from goracs_jax.data.negatives import check_negatives
-from goracs_jax.data.records import Wording, item_records, ranked_records, records
+from goracs_jax.data.negatives import check_negatives, draw_negatives
+from goracs_jax.data.records import Wording, item_records, records, with_negatives
 from goracs_jax.data.sources import Source, find_source
 from goracs_jax.data.splits import (
     Log,
@@ -143,20 +143,18 @@ def _split(settings: Prepare, log: Log) -> Split:
 
 
 def _write(settings: Prepare, log: Log, split: Split, wording: Wording) -> None:
-    made = {"train": records(log, split.train, wording)}
-    # Each part has its own draw: the size of one does not change the other's.
-    rngs = np.random.default_rng(settings.seed).spawn(2)
-    for part, rng in zip(("valid", "test"), rngs, strict=True):
-        rows = getattr(split, part)
-        made[part] = (
-            ranked_records(log, rows, wording, negatives=settings.negatives, rng=rng)
-            if settings.task == "seqrec"
-            else records(log, rows, wording)
-        )
+    made = {part: records(log, rows, wording) for part, rows in split._asdict().items()}
+    if settings.task == "seqrec":
+        # Each part has its own draw: the size of one does not change the other's.
+        rngs = np.random.default_rng(settings.seed).spawn(2)
+        for part, rng in zip(("valid", "test"), rngs, strict=True):
+            drawn = draw_negatives(
+                log, getattr(split, part), settings.negatives, rng=rng
+            )
+            made[part] = with_negatives(log, made[part], drawn)
     with progress() as bar:
-        for part, lines in made.items():
-            total = len(getattr(split, part))
-            tracked = bar.track(lines, total=total, description=part)
+        for part, rows in split._asdict().items():
+            tracked = bar.track(made[part], total=len(rows), description=part)
             write_jsonl(settings.out / f"{part}.jsonl", tracked)
     write_jsonl(settings.out / "items.jsonl", item_records(log))
 

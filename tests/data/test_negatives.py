@@ -50,7 +50,7 @@ def test_equally_likely():
     pairs = [("u", item) for item in "bdh"] + [("v", item) for item in "acefg"]
     log = log_of(pairs)
     n, draws = 2, 5_000
-    counts = Counter(sum(draw(log, np.zeros(draws, int), n), []))
+    counts = Counter(np.ravel(draw(log, np.zeros(draws, int), n)).tolist())
     # Each of 5 items comes up in n/5 of the draws: binomial with p = 0.4.
     expected, deviation = draws * 0.4, np.sqrt(draws * 0.4 * 0.6)
     assert len(counts) == 5

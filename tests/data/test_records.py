@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from interactions import log_of
 
-from goracs_jax.data.records import Wording, item_records, ranked_records, records
+from goracs_jax.data.records import Wording, item_records, records, with_negatives
 from goracs_jax.prompts import Template
 
 # Ratings go through 1 to 5; u has a1 c3 d4 e5, v has b2 a1.
@@ -30,8 +30,11 @@ def test_seqrec(log):
 
 @pytest.mark.parametrize(
     ("like_above", "liked", "disliked", "answer"),
-    [(3.0, '"D"', '"A", "C"', "Yes"), (2.9, '"C", "D"', '"A"', "Yes")]
-    + [(5.0, "none", '"A", "C", "D"', "No")],
+    [
+        (3.0, '"D"', '"A", "C"', "Yes"),
+        (2.9, '"C", "D"', '"A"', "Yes"),
+        (5.0, "none", '"A", "C", "D"', "No"),
+    ],
 )
 def test_ctr(log, like_above, liked, disliked, answer):
     wording = Wording(task="ctr", like_above=like_above)
@@ -49,14 +52,11 @@ def test_own_template(log):
 
 
 def test_negatives_are_ids_of_items(log):
-    rng = np.random.default_rng(0)
-    rows = np.array([4, 5])
-    ranked = [*ranked_records(log, rows, Wording(), negatives=1, rng=rng)]
-    assert ranked[0]["negatives"] == ["b"]
-    assert ranked[1]["negatives"][0] in "cde"
-    for record in ranked:
-        record.pop("negatives")
-    assert ranked == [*records(log, rows, Wording())]
+    plain = [*records(log, np.array([4, 5]), Wording())]
+    drawn = [np.array([1]), np.array([2, 4])]
+    first, second = with_negatives(log, plain, drawn)
+    assert first == plain[0] | {"negatives": ["b"]}
+    assert second == plain[1] | {"negatives": ["c", "e"]}
 
 
 def test_items_in_the_order_of_their_ids(log):

@@ -170,7 +170,7 @@ def test_bad_settings_before_any_work(raw, capsys, command, message):
         (PREPARE.replace("--valid 9", "--valid 131"), r"131 validation and 14 test"),
         (
             PREPARE.replace(" 5", " 16"),
-            r"has seen 15 of 30 items: 16 neg.*--negatives 15",
+            r"has seen 15 of 30 items: 16 .*--negatives 15",
         ),
         (PREPARE + " --core 99", r"no interaction is left with --core"),
     ],
