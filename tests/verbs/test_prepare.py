@@ -192,16 +192,12 @@ def test_an_input_is_never_written_over(raw, capsys):
 def test_too_many_bad_lines(raw, capsys):
     with (raw / "raw/ratings.dat").open("a") as file:
         file.write("1::2\n" * 2)
-    assert_refused(
-        PREPARE,
-        None,
-        capsys,
-        r"2 of 182 lines cannot .* more than 1 %: .*dat:181: 2 fi",
-    )
+    message = r"2 of 182 lines cannot .* more than 1 %: .*dat:181: 2 fields"
+    assert_refused(PREPARE, None, capsys, message)
 
 
 def test_movielens_100k(tmp_path):
-    """The published figures of the data set: 943 users, 1,682 items, 100,000 ratings."""
+    """As published: 943 users, 1,682 items, 100,000 ratings."""
     files = fetch()
     command = f"prepare --task seqrec --input {files.interactions} --out {tmp_path}"
     assert run(command, None) == 0
