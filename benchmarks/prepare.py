@@ -35,18 +35,19 @@ def make_reviews(folder: Path, n_lines: int) -> tuple[Path, Path]:
         "".join(drawn.choices(letters, k=drawn.randint(2, 9))) for _ in range(5000)
     ]
     text = lambda n: " ".join(drawn.choices(words, k=n))
+    # Drawn from a pool: a text comes up again far beyond the window of gzip.
+    pool = [text(length) for length in rng.geometric(1 / WORDS, 20_000).tolist()]
     # The k-th most active user or popular item comes up with probability ~ 1/(k+9)^s.
     popular = lambda n, s: (p := (np.arange(n) + 10.0) ** -s) / p.sum()
     users = rng.choice(USERS, n_lines, p=popular(USERS, 0.6)).tolist()
     items = rng.choice(ITEMS, n_lines, p=popular(ITEMS, 0.8)).tolist()
-    lengths = rng.geometric(1 / WORDS, n_lines).tolist()
     reviews, metadata = folder / "reviews.jsonl.gz", folder / "meta.jsonl.gz"
-    with gzip.open(reviews, "wt", compresslevel=6) as file:
-        for user, item, length in zip(users, items, lengths, strict=True):
+    with gzip.open(reviews, "wt", compresslevel=1) as file:
+        for user, item in zip(users, items, strict=True):
             record = {
                 "rating": float(drawn.randint(1, 5)),
                 "title": text(4),
-                "text": text(length),
+                "text": drawn.choice(pool),
                 "images": [],
                 "asin": f"B{item:09d}",
                 "parent_asin": f"B{item:09d}",
@@ -56,7 +57,7 @@ def make_reviews(folder: Path, n_lines: int) -> tuple[Path, Path]:
                 "verified_purchase": True,
             }
             file.write(json.dumps(record) + "\n")
-    with gzip.open(metadata, "wt", compresslevel=6) as file:
+    with gzip.open(metadata, "wt", compresslevel=1) as file:
         for item in range(ITEMS):
             record = {
                 "main_category": "Video Games",
