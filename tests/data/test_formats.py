@@ -17,7 +17,7 @@ def test_flags_and_files_name_the_same_formats():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_table(tmp_path, name):
-    raw = read_raw(find_source(name, *raw_files.write(name, tmp_path)), max_bad=0)
+    raw = read_raw(find_source(name, *raw_files.write(name, tmp_path)), max_bad=0.0)
     assert raw.ratings.rows.rows() == raw_files.RATINGS
     titles = {item: title for item, title in raw.titles.rows.rows() if title}
     assert titles == raw_files.TITLES

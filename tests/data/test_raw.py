@@ -59,13 +59,13 @@ def test_bad_lines_are_counted_and_shown(tmp_path, name, zipped):
 def test_only_the_first_bad_lines_are_shown(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("x\n" * 9)
-    assert len(read(path, max_bad=1).first) == 3
+    assert len(read(path, max_bad=1.0).first) == 3
 
 
 def test_a_million_byte_reason_is_cut(tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(GOOD | {"unixReviewTime": "x" * 10**6}))
-    assert len(read(path, max_bad=1).first[0]) < len(str(path)) + 100
+    assert len(read(path, max_bad=1.0).first[0]) < len(str(path)) + 100
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_literals_are_never_executed(tmp_path):
     kind = FORMATS["amazon-2014"]
     to_row = to_title(Source("", kind, path, path, kind.columns))
     schema = {"item": pl.String, "title": pl.String}
-    reading = read_rows(path, kind.titles, to_row, schema, max_bad=1)
+    reading = read_rows(path, kind.titles, to_row, schema, max_bad=1.0)
     assert (reading.bad, len(reading.rows)) == (1, 0)

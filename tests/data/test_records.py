@@ -53,9 +53,9 @@ def test_own_template(log):
 
 def test_negatives_are_ids_of_items(log):
     plain = [*records(log, np.array([4, 5]), Wording())]
-    drawn = [np.array([1]), np.array([2, 4])]
+    drawn = [np.array([1, 2]), np.array([2, 4])]
     first, second = with_negatives(log, plain, drawn)
-    assert first == plain[0] | {"negatives": ["b"]}
+    assert first == plain[0] | {"negatives": ["b", "c"]}
     assert second == plain[1] | {"negatives": ["c", "e"]}
 
 
