@@ -76,7 +76,6 @@ def read_raw(
     ratings = read_rows(
         source.ratings, kind.ratings, interaction, RATINGS, max_bad=max_bad, tell=tell
     )
-    tell(first)
     after = lambda mib: tell(first + mib)
     titles = read_rows(
         source.titles, kind.titles, title, TITLES, max_bad=max_bad, tell=after

@@ -160,6 +160,7 @@ def read_rows(
                 tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
                 rows.clear()
                 tell(position())
+        tell(position())
     tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
     if n_bad > max_bad * n_lines:
         raise InputError(

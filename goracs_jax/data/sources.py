@@ -27,7 +27,7 @@ def find_source(
     name: str,
     path: Path,
     metadata: Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
 ) -> Source:
     """The files of raw data and the names of their fields.
 
@@ -36,7 +36,8 @@ def find_source(
         path: The file of interactions, or a folder with a file of the format's name.
         metadata: The file of titles; where left out, the one that the format has beside
             the interactions, or the interactions themselves (csv, jsonl).
-        columns: Names of fields that are not the format's own.
+        columns: Names of fields, by the names of `Columns`, that are not the format's
+            own.
 
     Raises:
         InputError: A file is missing, `auto` is not certain, or a header lacks a field.
@@ -124,7 +125,7 @@ def _fits(kind: Format, path: Path) -> bool:
 
 
 def _bind(
-    kind: Format, ratings: Path, titles: Path, given: Mapping[str, str] | None
+    kind: Format, ratings: Path, titles: Path, given: Mapping[str, str | None] | None
 ) -> Columns:
     given = {name: column for name, column in (given or {}).items() if column}
     columns = kind.columns._replace(**given)

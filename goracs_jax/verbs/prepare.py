@@ -116,7 +116,6 @@ def _read(settings: Prepare, source: Source) -> Raw:
         task = bar.add_task("MiB read", total=mib)
         tell = lambda done: bar.update(task, completed=done)
         raw = read_raw(source, settings.max_bad, tell)
-        tell(mib)
     for path, reading in zip((source.ratings, source.titles), raw, strict=True):
         if reading.bad:
             say(

@@ -3,9 +3,11 @@ from typing import get_args
 import pytest
 import raw_files
 
+from goracs_jax.data.demo import fetch
 from goracs_jax.data.formats import FORMATS, FormatName
-from goracs_jax.data.interactions import read_raw
+from goracs_jax.data.interactions import read_raw, tidy
 from goracs_jax.data.sources import find_source
+from goracs_jax.data.splits import make_log, split_by_time
 from goracs_jax.errors import InputError
 
 NEVER_CERTAIN = ("csv", "jsonl")
@@ -97,3 +99,14 @@ def test_files_that_are_not_there(tmp_path, name, path, message):
     (tmp_path / "a.json").touch()
     with pytest.raises(InputError, match=message):
         find_source(name, tmp_path / path)
+
+
+def test_movielens_100k():
+    """As published: 943 users, 1,682 items, 100,000 ratings."""
+    files = fetch()
+    raw = read_raw(find_source("auto", files.interactions), max_bad=0.0)
+    table, steps = tidy(raw.ratings.rows, raw.titles.rows, rated=True)
+    assert [step[1:] for step in steps] == [(943, 1682, 100_000, 0)] * 4
+    split = split_by_time(make_log(table), valid=5_000, test=5_000, min_history=3)
+    # All but the first three ratings of each user are examples.
+    assert sum(map(len, split)) == 100_000 - 3 * 943

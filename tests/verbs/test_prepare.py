@@ -8,7 +8,6 @@ import pytest
 import raw_files
 from commands import assert_refused, run
 
-from goracs_jax.data.demo import fetch
 from goracs_jax.data.examples import read_examples
 from goracs_jax.files import hash_files
 
@@ -194,17 +193,3 @@ def test_too_many_bad_lines(raw, capsys):
         file.write("1::2\n" * 2)
     message = r"2 of 182 lines cannot .* more than 1 %: .*dat:181: 2 fields"
     assert_refused(PREPARE, None, capsys, message)
-
-
-def test_movielens_100k(tmp_path):
-    """As published: 943 users, 1,682 items, 100,000 ratings."""
-    files = fetch()
-    command = f"prepare --task seqrec --input {files.interactions} --out {tmp_path}"
-    assert run(command, None) == 0
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["steps"][0]["interactions"] == 100_000
-    last = manifest["steps"][-1]
-    assert (last["users"], last["items"], last["interactions"]) == (943, 1682, 100_000)
-    # All but the first three ratings of each user are examples.
-    assert sum(manifest["examples"].values()) == 100_000 - 3 * 943
-    assert manifest["examples"]["test"] == manifest["examples"]["valid"] == 5_000
