@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from goracs_jax.data.examples import write_jsonl
+from goracs_jax.data.formats import Columns
 from goracs_jax.data.interactions import Raw, Step, read_raw, tidy
 from goracs_jax.data.negatives import check_negatives, draw_negatives
 from goracs_jax.data.records import Wording, item_records, records, with_negatives
@@ -39,12 +40,11 @@ MANIFEST = "manifest.json"
 def prepare(settings: Prepare) -> None:
     """Run `goracs prepare`."""
     _check(settings)
-    names = ("user", "item", "rating", "time", "title")
     source = find_source(
         settings.format,
         settings.input,
         settings.metadata,
-        {name: getattr(settings, f"{name}_column") for name in names},
+        {name: getattr(settings, f"{name}_column") for name in Columns._fields},
     )
     for name in (*FILES, MANIFEST):
         inputs = (settings.input, source.ratings, source.titles, settings.template)
