@@ -54,8 +54,8 @@ class Template:
     instruction: str
     input: str
     output: str
-    title: str = '"{title}"'
-    """How a title is written; quoted, so that the closing quote ends an answer."""
+    quote: str = '"'
+    """What stands on both sides of a title: the closing one ends an answer."""
     separator: str = ", "
     """What stands between the titles of a list."""
     empty: str = "none"
@@ -184,7 +184,6 @@ def _check(template: Template, task: Task) -> None:
     prompt = _names("instruction", template.instruction, allowed)
     prompt |= _names("input", template.input, allowed)
     output = _names("output", template.output, allowed)
-    _names("title", template.title, {"title"})
     if learnt in prompt:
         raise ValueError(f"{{{learnt}}} is what the model is to learn: only in output.")
     if learnt not in output:
@@ -195,8 +194,6 @@ def _check(template: Template, task: Task) -> None:
         raise ValueError(f"the prompt needs {_braced(past, ' or ')}.")
     if task == "ctr" and "target" not in prompt:
         raise ValueError("the prompt needs {target}, the title that is asked for.")
-    if "{title}" not in template.title:
-        raise ValueError("title needs {title}.")
 
 
 def _names(field: str, text: str, allowed: set[str]) -> set[str]:
@@ -224,8 +221,10 @@ def _braced(names: set[str], joint: str) -> str:
 
 
 def _listed(template: Template, titles: Sequence[str]) -> str:
-    written = [template.title.format(title=title) for title in titles]
-    return template.separator.join(written) or template.empty
+    quote, separator = template.quote, template.separator
+    if not titles:
+        return template.empty
+    return f"{quote}{f'{quote}{separator}{quote}'.join(titles)}{quote}"
 
 
 def _filled(template: Template, **values: str) -> dict:

@@ -40,7 +40,7 @@ def write_template(folder, **changes):
 
 
 def test_own_template(tmp_path):
-    path = write_template(tmp_path, title="*{title}*", separator=" / ", empty="-")
+    path = write_template(tmp_path, quote="*", separator=" / ", empty="-")
     record = seqrec_record(["A", "B"], "C", template=read_template(path, "seqrec"))
     assert record == {"instruction": "Next?", "input": "*A* / *B*", "output": "*C*"}
 
@@ -76,7 +76,6 @@ def test_own_template_in_yaml_for_ctr(tmp_path):
         ),
         ("seqrec", {"output": "x"}, r"output needs \{target\}"),
         ("seqrec", {"input": "x"}, r"the prompt needs \{history\}"),
-        ("seqrec", {"title": "x"}, r"title needs \{title\}"),
         ("seqrec", {"input": "{liked}"}, r"input: \{liked\} is unknown"),
         ("ctr", {"output": "{answer}"}, r"the prompt needs \{target\}, the title"),
         ("ctr", {"input": "{answer}"}, r"\{answer\} is what the model is to learn"),

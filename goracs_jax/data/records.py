@@ -38,28 +38,24 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
         ctr the rating.
     """
     template = wording.template or TEMPLATES[wording.task]
-    for row in rows.tolist():
+    columns = (log.user, log.item, log.rating, log.timestamp)
+    # Lists of Python numbers: one at a time, those of NumPy are slow.
+    for row, user, target, rating, time in zip(
+        rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
+    ):
         past = log.history(row, wording.history)
         titles = [log.titles[item] for item in log.item[past].tolist()]
-        target = log.item[row]
-        extra = {
-            "user": log.user_ids[log.user[row]],
-            "target": log.item_ids[target],
-            "timestamp": float(log.timestamp[row]),
-        }
+        title = log.titles[target]
+        ids = {"user": log.user_ids[user], "target": log.item_ids[target]}
         if wording.task == "seqrec":
-            texts = seqrec_record(titles, log.titles[target], wording.noun, template)
+            texts = seqrec_record(titles, title, wording.noun, template)
+            yield texts | ids | {"timestamp": time}
         else:
-            extra["rating"] = float(log.rating[row])
             liked = (log.rating[past] > wording.like_above).tolist()
-            likes = bool(log.rating[row] > wording.like_above)
-            texts = ctr_record(
-                list(zip(titles, liked, strict=True)),
-                (log.titles[target], likes),
-                wording.noun,
-                template,
-            )
-        yield texts | extra
+            history = list(zip(titles, liked, strict=True))
+            asked = (title, rating > wording.like_above)
+            texts = ctr_record(history, asked, wording.noun, template)
+            yield texts | ids | {"timestamp": time, "rating": rating}
 
 
 def with_negatives(

@@ -45,10 +45,10 @@ def test_ctr(log, like_above, liked, disliked, answer):
 
 def test_own_template(log):
     template = Template(
-        instruction="{history}?", input="", output="{target}", title="<{title}>"
+        instruction="{history}?", input="", output="{target}", quote="|"
     )
     (record,) = records(log, np.array([3]), Wording(template=template))
-    assert (record["instruction"], record["output"]) == ("<A>, <C>?", "<D>")
+    assert (record["instruction"], record["output"]) == ("|A|, |C|?", "|D|")
 
 
 def test_negatives_are_ids_of_items(log):
