@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-import yaml
 
 from goracs_jax.errors import InputError
-from goracs_jax.settings import Demo, Embed, Grads, Select, Settings
+from goracs_jax.files import read_mapping
+from goracs_jax.settings import Demo, Embed, Grads, Prepare, Select, Settings
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.prepare import prepare
 from goracs_jax.verbs.select import select
 
 VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "demo": (Demo, demo),
+    "prepare": (Prepare, prepare),
     "embed": (Embed, embed),
     "grads": (Grads, grads),
     "select": (Select, select),
@@ -106,13 +108,7 @@ def with_config(arguments: Sequence[str]) -> list[str]:
 
 
 def _flags(path: Path, verb: str) -> list[str]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--config {path}: cannot be read ({reason}).") from None
-    if not isinstance(values, dict):
-        raise InputError(f"--config {path}: must be lines of `name: value`.")
+    values = read_mapping(path, "--config")
     kind, _ = VERBS.get(verb, (Settings, None))
     known = {field.name.strip("_") for field in dataclasses.fields(kind)} - {"config"}
     flags = []

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from goracs_jax.errors import InputError
 
 
@@ -38,6 +40,31 @@ def hash_files(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_mapping(path: Path, flag: str) -> dict:
+    """The names and values of a YAML file; JSON is YAML too.
+
+    Args:
+        path: The file.
+        flag: What names it on the command line.
+
+    Raises:
+        InputError: It cannot be read, or is not a mapping.
+
+    >>> read_mapping(Path("/proc/none"), "--config")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: --config /proc/none: cannot be read (...).
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{flag} {path}: cannot be read ({reason}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{flag} {path}: must be lines of `name: value`.")
+    return values
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` only when it is whole.
@@ -58,6 +85,19 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that a reader can look at.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "x.json"
+    >>> write_json(path, {"a": [1]})
+    >>> json.loads(path.read_text())
+    {'a': [1]}
+    """
+    with atomic(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager

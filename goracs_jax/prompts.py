@@ -5,7 +5,15 @@ it applies to (may be empty) and the output to learn.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from pathlib import Path
+from string import Formatter
+from typing import Literal, NamedTuple
+
+from goracs_jax.errors import InputError
+from goracs_jax.files import read_mapping
+
+Task = Literal["seqrec", "ctr"]
 
 
 class Prompt(NamedTuple):
@@ -34,25 +42,194 @@ def format_prompt(record: Mapping[str, str]) -> Prompt:
     return Prompt("\n".join(parts), record["output"])
 
 
-def seqrec_record(history: Sequence[str], target: str, noun: str = "movie") -> dict:
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The texts of a task's examples, with names in braces for what changes.
+
+    Every task has {noun} (what an item is called), {history} (titles, oldest first) and
+    {target} (the title that follows); ctr has {liked} and {disliked} (the history by
+    rating) and {answer} (Yes or No) too.
+    """
+
+    instruction: str
+    input: str
+    output: str
+    quote: str = '"'
+    """What stands on both sides of a title: the closing one ends an answer."""
+    separator: str = ", "
+    """What stands between the titles of a list."""
+    empty: str = "none"
+    """What stands for a list without titles."""
+
+
+TEMPLATES: dict[Task, Template] = {
+    "seqrec": Template(
+        instruction=(
+            "Here are the {noun}s a user has chosen, oldest first. "
+            "Name the {noun} the user will choose next."
+        ),
+        input="{history}",
+        output="{target}",
+    ),
+    "ctr": Template(
+        instruction=(
+            "Here are {noun}s a user liked and {noun}s the user disliked, oldest "
+            "first. Will the user like one more {noun}? Answer Yes or No."
+        ),
+        input="Liked: {liked}\nDisliked: {disliked}\nOne more: {target}",
+        output="{answer}",
+    ),
+}
+
+
+def seqrec_record(
+    history: Sequence[str],
+    target: str,
+    noun: str = "movie",
+    template: Template = TEMPLATES["seqrec"],
+) -> dict:
     """A next-item example: the titles of a history, oldest first, and the next title.
 
     Args:
         history: Titles the user has chosen, oldest first.
         target: The title chosen next.
         noun: What an item is called.
+        template: The wording.
 
     Returns:
-        An Alpaca record. Titles are quoted, so that the closing quote ends an answer.
+        An Alpaca record.
 
     >>> seqrec_record(["Heat", "Fargo"], "Alien")["input"]
     '"Heat", "Fargo"'
     """
+    return _filled(
+        template,
+        noun=noun,
+        history=_listed(template, history),
+        target=_listed(template, [target]),
+    )
+
+
+def ctr_record(
+    history: Sequence[tuple[str, bool]],
+    target: tuple[str, bool],
+    noun: str = "movie",
+    template: Template = TEMPLATES["ctr"],
+) -> dict:
+    r"""A yes-or-no example: what a user liked and disliked, and one more title.
+
+    Args:
+        history: Titles and whether the user liked them, oldest first.
+        target: The title asked for, and whether the user liked it.
+        noun: What an item is called.
+        template: The wording.
+
+    Returns:
+        An Alpaca record.
+
+    >>> record = ctr_record([("Heat", True), ("Fargo", True)], ("Alien", False))
+    >>> record["input"], record["output"]
+    ('Liked: "Heat", "Fargo"\nDisliked: none\nOne more: "Alien"', 'No')
+    """
+    title, likes = target
+    return _filled(
+        template,
+        noun=noun,
+        history=_listed(template, [title for title, _ in history]),
+        liked=_listed(template, [title for title, liked in history if liked]),
+        disliked=_listed(template, [title for title, liked in history if not liked]),
+        target=_listed(template, [title]),
+        answer="Yes" if likes else "No",
+    )
+
+
+def read_template(path: Path, task: Task) -> Template:
+    """A template of the user's own: YAML or JSON, with the fields of `Template`.
+
+    Raises:
+        InputError: The file cannot be read, or is no template for this task: a field
+            is missing, unknown or not a string, a name in braces is unknown, or the
+            prompt holds what is to be learnt.
+    """
+    values = read_mapping(path, "--template")
+    known = {field.name for field in fields(Template)}
+    needed = {"instruction", "input", "output"}
+    for what, names in (
+        ("unknown", values.keys() - known),
+        ("missing", needed - values.keys()),
+    ):
+        if names:
+            raise InputError(
+                f"--template {path}: {what}: {', '.join(sorted(map(str, names)))}; a "
+                f"template has {', '.join(sorted(needed))}, and may have "
+                f"{', '.join(sorted(known - needed))}."
+            )
+    for name, text in values.items():
+        if not isinstance(text, str):
+            raise InputError(f"--template {path}: {name} must be a string: quote it.")
+    template = Template(**values)
+    try:
+        _check(template, task)
+    except ValueError as error:
+        raise InputError(f"--template {path}: {error}") from None
+    return template
+
+
+def _check(template: Template, task: Task) -> None:
+    allowed = {"noun", "history", "target"}
+    past, learnt = {"history"}, "target"
+    if task == "ctr":
+        past |= {"liked", "disliked"}
+        allowed, learnt = allowed | past | {"answer"}, "answer"
+    prompt = _names("instruction", template.instruction, allowed)
+    prompt |= _names("input", template.input, allowed)
+    output = _names("output", template.output, allowed)
+    if learnt in prompt:
+        raise ValueError(f"{{{learnt}}} is what the model is to learn: only in output.")
+    if learnt not in output:
+        raise ValueError(
+            f"output needs {{{learnt}}}: it is what the model is to learn."
+        )
+    if not prompt & past:
+        raise ValueError(f"the prompt needs {_braced(past, ' or ')}.")
+    if task == "ctr" and "target" not in prompt:
+        raise ValueError("the prompt needs {target}, the title that is asked for.")
+
+
+def _names(field: str, text: str, allowed: set[str]) -> set[str]:
+    """The names in braces; no attribute, index, conversion or format is let through."""
+    found = set()
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(
+            f"{field}: {error}: write {{{{ and }}}} for plain braces."
+        ) from None
+    for _, name, form, conversion in parts:
+        if name is None:
+            continue
+        if name not in allowed or form or conversion:
+            raise ValueError(
+                f"{field}: {{{name}}} is unknown: there is {_braced(allowed, ', ')}."
+            )
+        found.add(name)
+    return found
+
+
+def _braced(names: set[str], joint: str) -> str:
+    return joint.join(f"{{{name}}}" for name in sorted(names))
+
+
+def _listed(template: Template, titles: Sequence[str]) -> str:
+    quote, separator = template.quote, template.separator
+    if not titles:
+        return template.empty
+    return f"{quote}{f'{quote}{separator}{quote}'.join(titles)}{quote}"
+
+
+def _filled(template: Template, **values: str) -> dict:
     return {
-        "instruction": (
-            f"Here are the {noun}s a user has chosen, oldest first. "
-            f"Name the {noun} the user will choose next."
-        ),
-        "input": ", ".join(f'"{title}"' for title in history),
-        "output": f'"{target}"',
+        "instruction": template.instruction.format(**values),
+        "input": template.input.format(**values),
+        "output": template.output.format(**values),
     }

@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from goracs_jax.data.formats import FormatName
+from goracs_jax.data.interactions import MAX_BAD
 from goracs_jax.gradients import Which
+from goracs_jax.prompts import Task
 from goracs_jax.tokens import LabelMode
 
 
@@ -46,6 +49,66 @@ class Settings:
     """Check the inputs, print the plan (stages, sizes, what is done already), stop."""
     seed: int = 0
     """Seed of everything random: a fresh adapter, sampling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Settings):
+    """Raw interactions to train.jsonl, valid.jsonl, test.jsonl and items.jsonl.
+
+    Of a user's interactions with an item the oldest counts; items without a title are
+    dropped; ties in time are ordered by user, then as in the file. Examples carry the
+    ids user and target, the timestamp and, for seqrec in valid and test, negatives.
+    """
+
+    task: Task
+    """seqrec: name the next title. ctr: will the user like it, Yes or No."""
+    input: Path
+    """File of interactions, gzipped or not, or the folder of a MovieLens or RecBole
+    data set."""
+    out: Path
+    """Folder for the four files and manifest.json."""
+    format: Literal["auto"] | FormatName = "auto"
+    """Format of the input; auto: found out, where the files leave no doubt."""
+    metadata: Path | None = None
+    """File of titles; where left out, the one that the format has beside the input,
+    or, for csv and jsonl, the input itself."""
+    user_column: str | None = None
+    """Name of the field of users, where it is not the format's (csv: user_id)."""
+    item_column: str | None = None
+    """Likewise of items (csv: item_id)."""
+    rating_column: str | None = None
+    """Likewise of ratings (csv: rating; may be missing for seqrec)."""
+    time_column: str | None = None
+    """Likewise of times (csv: timestamp): numbers, or dates as in ISO 8601."""
+    title_column: str | None = None
+    """Likewise of titles (csv: title, or the only one that ends in title)."""
+    max_bad: float = MAX_BAD
+    """Largest share of lines of a file that may be unreadable."""
+    repeats: Literal["drop", "keep"] = "drop"
+    """Later interactions of a user with the same item."""
+    core: int = 1
+    """k: drop users and items with fewer than k interactions until none is left."""
+    history: int = 10
+    """Most items in a history, the latest ones."""
+    min_history: int = 3
+    """Fewest earlier interactions that make an example."""
+    split: Literal["global", "leave-one-out"] = "global"
+    """global: the newest examples test, those before validate. leave-one-out: each
+    user's newest tests, the one before validates."""
+    valid: int | float | None = None
+    """Validation examples of a global split: a number, or a share below 1 (5000)."""
+    test: int | float | None = None
+    """Test examples of a global split, likewise (5000)."""
+    negatives: int = 99
+    """seqrec: items that the user never had, drawn for each example of valid and
+    test."""
+    like_above: float = 3.0
+    """ctr: a rating above it is a Yes."""
+    noun: str | None = None
+    """What the prompt calls an item (movie, product or item, by format)."""
+    template: Path | None = None
+    """Own wording, YAML or JSON: instruction, input and output with {history},
+    {target}, {noun}; for ctr also {liked}, {disliked}, {answer}."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,9 +82,10 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     >>> path.read_text(encoding="utf-8")
     '{"instruction": "héé", "output": "o", "id": 7}\n'
     """
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a record
     with atomic(path) as file:
         for record in records:
-            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+            file.write((encode(record) + "\n").encode())
 
 
 def _read_text(path: Path) -> str:

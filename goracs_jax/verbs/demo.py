@@ -7,8 +7,10 @@ import numpy as np
 from goracs_jax.checks import check_lambda
 from goracs_jax.data.demo import WHEELS, fetch
 from goracs_jax.data.examples import write_jsonl
-from goracs_jax.data.interactions import read_recbole
-from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.data.interactions import read_raw, tidy
+from goracs_jax.data.records import Wording, records
+from goracs_jax.data.sources import find_source
+from goracs_jax.data.splits import Log, Rows, make_log, split_by_time
 from goracs_jax.errors import InputError
 from goracs_jax.files import prepare_folder
 from goracs_jax.selection.problem import check_budget
@@ -33,13 +35,15 @@ def demo(settings: Demo) -> None:
     prepare_folder(settings.out, 64 << 20)
     with waiting("data and weights"):
         files = fetch()
-    interactions = read_recbole(files.interactions, files.items)
-    splits = seqrec_splits(interactions, n_valid=HELD_OUT, n_test=HELD_OUT)
-    sizes = f"{len(splits.train):,} training, {len(splits.valid):,} validation examples"
-    say(f"MovieLens-100K: {len(interactions):,} ratings, {sizes}")
+    raw = read_raw(find_source("recbole", files.interactions, files.items))
+    log = make_log(tidy(raw.ratings.rows, raw.titles.rows).table)
+    split = split_by_time(log, valid=HELD_OUT, test=HELD_OUT)
+    sizes = f"{len(split.train):,} training, {len(split.valid):,} validation examples"
+    say(f"MovieLens-100K: {len(log.user):,} ratings, {sizes}")
     rng = np.random.default_rng(settings.seed)
-    train = _sample(splits.train, settings.train, settings.out / "train.jsonl", rng)
-    valid = _sample(splits.valid, settings.valid, settings.out / "valid.jsonl", rng)
+    train, valid = settings.out / "train.jsonl", settings.out / "valid.jsonl"
+    _sample(log, split.train, settings.train, train, rng)
+    _sample(log, split.valid, settings.valid, valid, rng)
     say(
         f"{settings.train} and {settings.valid} of them drawn with seed {settings.seed}"
     )
@@ -58,10 +62,9 @@ def demo(settings: Demo) -> None:
 
 
 def _sample(
-    records: list[dict], size: int, path: Path, rng: np.random.Generator
-) -> Path:
-    if not 1 <= size <= len(records):
-        raise InputError(f"--{path.stem} must be in [1, {len(records)}], got {size}.")
-    rows = np.sort(rng.choice(len(records), size, replace=False))
-    write_jsonl(path, [records[i] for i in rows])
-    return path
+    log: Log, rows: Rows, size: int, path: Path, rng: np.random.Generator
+) -> None:
+    if not 1 <= size <= len(rows):
+        raise InputError(f"--{path.stem} must be in [1, {len(rows)}], got {size}.")
+    drawn = rows[np.sort(rng.choice(len(rows), size, replace=False))]
+    write_jsonl(path, records(log, drawn, Wording()))

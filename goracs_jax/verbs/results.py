@@ -1,6 +1,5 @@
 """The files that `goracs select` leaves, and the table that it prints."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -12,7 +11,7 @@ import numpy as np
 
 from goracs_jax.cost import with_lambda
 from goracs_jax.data.examples import write_jsonl
-from goracs_jax.files import atomic
+from goracs_jax.files import atomic, write_json
 from goracs_jax.report import Row, figure, table
 from goracs_jax.selection.label_aware import ClassRow, class_table
 from goracs_jax.selection.problem import Selection, mean_distance
@@ -88,7 +87,7 @@ def write_results(
         manifest["classes"] = _plain(
             class_table(cost, source.labels, selection.indices)
         )
-    _write_json(out / "manifest.json", manifest)
+    write_json(out / "manifest.json", manifest)
     coreset = ["coreset.jsonl"] if source.pool else []
     names = ["indices.npy", *coreset, "scores.npz", "manifest.json", "report.png"]
     say(f"{out}: {', '.join(names)}")
@@ -112,7 +111,7 @@ def write_summary(settings: Select, cells: Sequence[Cell], rows: Sequence[Row]) 
         {"budget": cell.budget, "lambda": cell.lambda_, "folder": cell.name, **row}
         for (cell, _), row in zip(pairs, _plain([r for _, r in pairs]), strict=True)
     ]
-    _write_json(settings.out / "summary.json", {"cells": plain})
+    write_json(settings.out / "summary.json", {"cells": plain})
     named = [r._replace(method=f"{c.budget}, {c.lambda_:g}") for c, r in pairs]
     say(table(named, f"{settings.method}: budget, lambda"))
     say(f"{settings.out}: summary.json, summary.png")
@@ -173,8 +172,3 @@ def _finite(x: Any) -> Any:
 
 def _plain(rows: Sequence[Row | ClassRow]) -> list[dict[str, Any]]:
     return [{k: _finite(v) for k, v in row._asdict().items()} for row in rows]
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic(path) as file:
-        file.write((json.dumps(value, indent=1) + "\n").encode())

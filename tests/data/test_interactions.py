@@ -1,57 +1,123 @@
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from goracs_jax.data.interactions import read_recbole
-from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.data.interactions import RATINGS, TITLES, k_core, tidy
 from goracs_jax.errors import InputError
 
-INTER = """user_id:token\titem_id:token\trating:float\ttimestamp:float
-1\t10\t3\t50
-2\t11\t5\t20
-1\t11\t4\t10
-1\t12\t1\t30
-1\t13\t1\t40
-"""
-ITEM = """item_id:token\tmovie_title:token_seq\trelease_year:token
-10\tShe "Said"\t1995
-11\tHeat\t1995
-12\tFargo, The\t1996
-13\tCrash\t1996
-"""
+
+def ratings(rows) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=RATINGS, orient="row")
 
 
-def test_recbole_oldest_first(tmp_path):
-    (tmp_path / "a.inter").write_text(INTER)
-    (tmp_path / "a.item").write_text(ITEM)
-    table = read_recbole(tmp_path / "a.inter", tmp_path / "a.item")
-    assert table["user"].to_list() == ["1", "2", "1", "1", "1"]
-    assert table["title"].to_list() == [
-        "Heat",
-        "Heat",
-        "Fargo, The",
-        "Crash",
-        'She "Said"',
-    ]
-    assert table["timestamp"].is_sorted()
+def titles(rows) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=TITLES, orient="row")
 
 
-def test_windows_and_split():
-    users = ["a"] * 6 + ["b"] * 2
+ALL = titles([(item, item.upper()) for item in "abc"])
+
+
+def k_core_loop(pairs, k):
+    """One row after the other, until a whole pass drops none."""
+    left = list(pairs)
+    while True:
+        kept = [
+            (user, item)
+            for user, item in left
+            if sum(u == user for u, _ in left) >= k
+            and sum(i == item for _, i in left) >= k
+        ]
+        if kept == left:
+            return left
+        left = kept
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), max_size=30
+)
+
+
+@given(PAIRS, st.integers(1, 4))
+def test_k_core_is_that_of_a_loop(pairs, k):
     table = pl.DataFrame(
-        {"user": users, "title": list("tuvwxyzz"), "timestamp": [*range(6), 6, 7]}
+        pairs, schema={"user": pl.String, "item": pl.String}, orient="row"
     )
-    splits = seqrec_splits(table, n_valid=1, n_test=1, history=3, min_history=2)
-    every = [*splits.train, *splits.valid, *splits.test]
-    # b has no history of two; a has targets v, w, x, y.
-    assert [record["output"] for record in every] == ['"v"', '"w"', '"x"', '"y"']
-    assert splits.test[0]["input"] == '"v", "w", "x"'
-    assert splits.train[0]["input"] == '"t", "u"'
-    assert all(record["user"] == "a" for record in every)
+    assert k_core(table, k).rows() == k_core_loop(pairs, k)
 
 
-def test_held_out_examples_must_leave_some():
-    table = pl.DataFrame({"user": ["a"] * 9, "title": list("abcdefghi")})
-    with pytest.raises(
-        InputError, match=r"5 validation and 3 test .* there are 8 with"
-    ):
-        seqrec_splits(table, n_valid=5, n_test=3, min_history=1)
+def test_k_core_needs_more_than_one_pass():
+    # Without c, w has one row; without w, b has one; nothing stops the fall.
+    table = ratings([(u, i, 1.0, 0.0) for u, i in ["ua", "va", "ub", "wb", "wc"]])
+    with pytest.raises(InputError, match=r"no interaction is left with --core"):
+        tidy(table, ALL, core=2)
+
+
+def test_ties_are_ordered_by_user_then_as_in_the_file():
+    rows = [("v", "a", 1, 2), ("u", "b", 1, 2), ("u", "a", 1, 2), ("w", "a", 1, 1)]
+    table = tidy(ratings(rows), ALL).table
+    assert table.select("user", "item").rows() == [
+        *map(tuple, ["wa", "ub", "ua", "va"])
+    ]
+
+
+REPEATED = [("u", "a", 5, 3), ("u", "a", 1, 1), ("u", "a", 2, 1), ("v", "a", 4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "left"),
+    [(False, [("u", 1), ("v", 4)]), (True, [("u", 1), ("v", 4), ("u", 5)])],
+)
+def test_of_repeated_interactions_the_oldest_stays(repeats, left):
+    table, steps = tidy(ratings(REPEATED), ALL, repeats=repeats)
+    assert table.select("user", "rating").rows() == left
+    assert steps[1].dropped == 4 - len(left)
+
+
+def test_the_first_title_counts_and_items_without_one_are_dropped():
+    named = titles([("a", None), ("a", "First"), ("a", "Second"), ("b", None)])
+    rows = [("u", item, 1, time) for time, item in enumerate("abc")]
+    table, steps = tidy(ratings(rows), named)
+    assert table["title"].to_list() == ["First"]
+    assert (steps[2].step, steps[2].dropped) == ("untitled", 2)
+
+
+def test_every_step_is_counted():
+    rows = [
+        *[(user, item, 4, 1) for user in "uv" for item in "ab"],
+        ("u", "a", 4, 2),
+        ("u", "z", 4, 3),
+        ("u", "c", None, 4),
+        ("w", "a", 1, 5),
+    ]
+    table, steps = tidy(ratings(rows), ALL, rated=True, core=2)
+    assert [tuple(step) for step in steps] == [
+        ("read", 3, 4, 8, 0),
+        ("repeated", 3, 4, 7, 1),
+        ("untitled", 3, 3, 6, 1),
+        ("unrated", 3, 2, 5, 1),
+        ("core", 2, 2, 4, 1),
+    ]
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "named", "message"),
+    [
+        ([], ALL, r"no interaction is left at all: are there lines"),
+        ([("u", "a", 1, 1)], titles([]), r"has a title: do both files call the items"),
+        ([("u", "a", None, 1)], ALL, r"has a rating: .*--rating-column"),
+    ],
+)
+def test_nothing_left(rows, named, message):
+    with pytest.raises(InputError, match=message):
+        tidy(ratings(rows), named, rated=True)
+
+
+def test_the_order_of_lines_matters_for_ties_alone():
+    rng = np.random.default_rng(0)
+    rows = [(u, i, 1.0, float(t)) for t, (u, i) in enumerate(["ua", "vb", "ub", "va"])]
+    expected = tidy(ratings(rows), ALL).table
+    shuffled = [rows[i] for i in rng.permutation(4)]
+    assert tidy(ratings(shuffled), ALL).table.equals(expected)

@@ -1,0 +1,128 @@
+"""Where each raw format keeps user, item, rating, time and title."""
+
+from typing import Literal, NamedTuple
+
+from goracs_jax.data.raw import (
+    Layout,
+    decode_csv,
+    decode_json,
+    decode_literal,
+)
+
+FormatName = Literal[
+    "movielens-100k",
+    "movielens-1m",
+    "movielens-csv",
+    "amazon-2014",
+    "amazon-2018",
+    "amazon-2023",
+    "recbole",
+    "csv",
+    "jsonl",
+]
+
+
+class Columns(NamedTuple):
+    """What the fields are called."""
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    title: str
+
+
+class Format(NamedTuple):
+    """How the two files of a format are read, and how they are called."""
+
+    ratings: Layout
+    titles: Layout
+    columns: Columns
+    noun: str  # what an item is called
+    file: str = ""  # pattern of the ratings' file name, where it is fixed
+    beside: str = ""  # the titles' file beside it; a suffix where it starts with a dot
+    marks: frozenset[str] = frozenset()  # fields that no other format has together
+    per_second: float = 1.0  # units of time
+    escaped: bool = False  # titles have HTML entities
+
+
+NAMED = Columns("user", "item", "rating", "timestamp", "title")
+PLAIN = Columns("user_id", "item_id", "rating", "timestamp", "title")
+JSON = Layout(decode_json)
+CSV = Layout(decode_csv, header=decode_csv)
+TABS = lambda line: line.split("\t")
+
+
+def _without_types(line: str) -> list[str]:
+    """`user_id:token` is the column user_id."""
+    return [name.split(":")[0] for name in line.split("\t")]
+
+
+ATOMIC = Layout(TABS, header=_without_types)
+AMAZON = Columns("reviewerID", "asin", "overall", "unixReviewTime", "title")
+
+FORMATS: dict[str, Format] = {
+    "movielens-100k": Format(
+        Layout(TABS, names=NAMED[:4], encoding="latin-1"),
+        Layout(lambda s: s.split("|"), names=("item", "title"), encoding="latin-1"),
+        NAMED,
+        noun="movie",
+        file="u.data",
+        beside="u.item",
+        marks=frozenset(NAMED[:4]),
+    ),
+    "movielens-1m": Format(
+        Layout(lambda s: s.split("::"), names=NAMED[:4], encoding="latin-1"),
+        Layout(lambda s: s.split("::"), names=("item", "title"), encoding="latin-1"),
+        NAMED,
+        noun="movie",
+        file="ratings.dat",
+        beside="movies.dat",
+        marks=frozenset(NAMED[:4]),
+    ),
+    "movielens-csv": Format(
+        CSV,
+        CSV,
+        Columns("userId", "movieId", "rating", "timestamp", "title"),
+        noun="movie",
+        file="ratings.csv",
+        beside="movies.csv",
+        marks=frozenset({"userId", "movieId"}),
+    ),
+    "amazon-2014": Format(
+        JSON,
+        Layout(decode_literal),
+        AMAZON,
+        noun="product",
+        marks=frozenset({"reviewerID", "asin", "helpful"}),
+        escaped=True,
+    ),
+    "amazon-2018": Format(
+        JSON,
+        JSON,
+        AMAZON,
+        noun="product",
+        marks=frozenset({"reviewerID", "asin", "verified"}),
+        escaped=True,
+    ),
+    "amazon-2023": Format(
+        JSON,
+        JSON,
+        Columns("user_id", "parent_asin", "rating", "timestamp", "title"),
+        noun="product",
+        marks=frozenset({"user_id", "parent_asin", "rating"}),
+        per_second=1000.0,
+        escaped=True,
+    ),
+    "recbole": Format(
+        ATOMIC,
+        ATOMIC,
+        PLAIN,
+        noun="item",
+        file="*.inter",
+        beside=".item",
+        marks=frozenset({"user_id", "item_id"}),
+    ),
+    "csv": Format(CSV, CSV, PLAIN, noun="item"),
+    "jsonl": Format(JSON, JSON, PLAIN, noun="item"),
+}

@@ -1,0 +1,218 @@
+"""Lines of raw files to rows of a table; what cannot be read is counted and shown."""
+
+import ast
+import contextlib
+import csv
+import gzip
+import io
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from goracs_jax.errors import InputError
+
+SHOWN = 3  # bad lines that are named
+CHUNK = 50_000  # rows that are Python objects at the same time
+
+# What decoding a line, or making a row of it, may raise on any text whatever.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    csv.Error,
+)
+
+Record = Mapping[str, Any]
+
+
+class Layout(NamedTuple):
+    """How a line becomes a record: named fields."""
+
+    decode: Callable[[str], Any]  # to a mapping, or to fields in their order
+    names: tuple[str, ...] = ()  # of the first fields in order, where no line has them
+    header: Callable[[str], list[str]] | None = None  # the first line to names
+    encoding: str = "utf-8"
+
+
+class Reading(NamedTuple):
+    """The rows of a file, and what was left out."""
+
+    rows: pl.DataFrame
+    lines: int  # that are not blank, without the header
+    bad: int
+    first: tuple[str, ...]  # the first bad lines: file:line and the reason
+
+
+def decode_json(line: str) -> Record:
+    """A line of JSON.
+
+    >>> decode_json('{"asin": "B1"}')
+    {'asin': 'B1'}
+    """
+    return _mapping(json.loads(line))
+
+
+def decode_literal(line: str) -> Record:
+    r"""A line of JSON, or of a dictionary as Python prints it; nothing is executed.
+
+    >>> decode_literal("{'title': \"Ender's Game\"}")
+    {'title': "Ender's Game"}
+    """
+    with contextlib.suppress(json.JSONDecodeError):
+        return decode_json(line)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of unknown escapes such as \d: they stay
+        return _mapping(ast.literal_eval(line))
+
+
+def decode_csv(line: str) -> list[str]:
+    """A line with commas, fields quoted where needed.
+
+    >>> decode_csv('1,"Matrix, ""The"", 1999"')
+    ['1', 'Matrix, "The", 1999']
+    """
+    return next(csv.reader([line], strict=True))
+
+
+def first_record(path: Path, layout: Layout) -> Record:
+    """The fields of the first line, as far as it can be read; of a header, its names.
+
+    Raises:
+        InputError: The file cannot be opened or holds nothing.
+    """
+    with _lines(path) as (numbered, _):
+        for _, line in islice(numbered, 1):
+            try:
+                text = line.decode(layout.encoding)
+                if layout.header:
+                    return dict.fromkeys(layout.header(text))
+                return _record(layout.decode(text), layout.names, exact=False)
+            except UNREADABLE:
+                return {}
+    raise InputError(f"{path} is empty: give a file with at least one line.")
+
+
+def read_rows(
+    path: Path,
+    layout: Layout,
+    to_row: Callable[[Record], tuple],
+    schema: Mapping[str, Any],
+    *,
+    max_bad: float,
+    tell: Callable[[float], None] = lambda mib: None,
+) -> Reading:
+    r"""Read a file, gzipped or not, line by line.
+
+    Args:
+        path: The file.
+        layout: How a line becomes a record.
+        to_row: How a record becomes a row; raises one of `UNREADABLE` with the reason.
+        schema: Columns of the rows.
+        max_bad: Largest share of lines that may be bad.
+        tell: Called now and then with the MiB of the file that have been read.
+
+    Returns:
+        The rows in the order of the file. Blank lines do not count.
+
+    Raises:
+        InputError: The file cannot be read, is cut off, or has too many bad lines.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> _ = path.write_text("1 2\n3\n")
+    >>> pairs = Layout(lambda line: line.split(" "), names=("a", "b"))
+    >>> to_row, schema = lambda record: (int(record["b"]),), {"b": int}
+    >>> read_rows(path, pairs, to_row, schema, max_bad=0.5).rows["b"].to_list()
+    [2]
+    >>> read_rows(path, pairs, to_row, schema, max_bad=0.4)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: ...: 1 of 2 lines cannot be read, more than 40 %: ...
+    """
+    tables, rows = [pl.DataFrame(schema=schema)], []
+    names, exact = layout.names, False
+    n_lines = n_bad = 0
+    first: list[str] = []
+    with _lines(path) as (numbered, position):
+        if layout.header:
+            for _, line in islice(numbered, 1):
+                text = line.decode(layout.encoding, errors="replace")
+                names, exact = tuple(layout.header(text)), True
+        for number, line in numbered:
+            n_lines += 1
+            try:
+                fields = layout.decode(line.decode(layout.encoding))
+                rows.append(to_row(_record(fields, names, exact)))
+            except UNREADABLE as error:
+                n_bad += 1
+                if len(first) < SHOWN:
+                    first.append(f"{path}:{number}: {_reason(error)}")
+            if len(rows) == CHUNK:
+                tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
+                rows.clear()
+                tell(position())
+        tell(position())
+    tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
+    if n_bad > max_bad * n_lines:
+        raise InputError(
+            f"{path}: {n_bad:,} of {n_lines:,} lines cannot be read, more than "
+            f"{100 * max_bad:g} %: {'; '.join(first)}: mend them, check --format, or "
+            "raise --max-bad."
+        )
+    return Reading(pl.concat(tables), n_lines, n_bad, tuple(first))
+
+
+@contextlib.contextmanager
+def _lines(
+    path: Path,
+) -> Iterator[tuple[Iterator[tuple[int, bytes]], Callable[[], float]]]:
+    """Lines that are not blank with their numbers, and how many MiB have been read."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if zipped else file
+
+            def numbered() -> Iterator[tuple[int, bytes]]:
+                for number, line in enumerate(stream, 1):
+                    text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                    if text := text.rstrip(b"\r\n"):
+                        yield number, text
+
+            yield numbered(), lambda: file.tell() / 2**20
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: name the file in it.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is damaged or cut off ({error}): fetch it again."
+        ) from None
+
+
+def _record(fields: Any, names: tuple[str, ...], exact: bool) -> Record:
+    if isinstance(fields, Mapping):
+        return fields
+    if len(fields) < len(names) or (exact and len(fields) > len(names)):
+        raise ValueError(f"{len(fields)} fields where {len(names)} are expected")
+    return dict(zip(names, fields, strict=False))
+
+
+def _mapping(value: Any) -> Record:
+    if not isinstance(value, dict):
+        raise TypeError(f"not an object but {type(value).__name__}")
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 80 else text[:77] + "..."

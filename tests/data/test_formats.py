@@ -1,0 +1,112 @@
+from typing import get_args
+
+import pytest
+import raw_files
+
+from goracs_jax.data.demo import fetch
+from goracs_jax.data.formats import FORMATS, FormatName
+from goracs_jax.data.interactions import read_raw, tidy
+from goracs_jax.data.sources import find_source
+from goracs_jax.data.splits import make_log, split_by_time
+from goracs_jax.errors import InputError
+
+NEVER_CERTAIN = ("csv", "jsonl")
+
+
+def test_flags_and_files_name_the_same_formats():
+    assert set(get_args(FormatName)) == set(FORMATS) == set(raw_files.WRITERS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_table(tmp_path, name):
+    raw = read_raw(find_source(name, *raw_files.write(name, tmp_path)), max_bad=0.0)
+    assert raw.ratings.rows.rows() == raw_files.RATINGS
+    titles = {item: title for item, title in raw.titles.rows.rows() if title}
+    assert titles == raw_files.TITLES
+    assert (raw.ratings.lines, raw.ratings.bad) == (len(raw_files.RATINGS), 0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_auto_is_right_or_refuses(tmp_path, name):
+    path, metadata = raw_files.write(name, tmp_path)
+    if name in NEVER_CERTAIN:
+        with pytest.raises(InputError, match=r"is not recognised: give --format, one"):
+            find_source("auto", path, metadata)
+    else:
+        assert find_source("auto", path, metadata).name == name
+
+
+def test_auto_refuses_a_folder_of_two_formats(tmp_path):
+    for name in ("movielens-100k", "movielens-1m"):
+        raw_files.write(name, tmp_path)
+    with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: give"):
+        find_source("auto", tmp_path)
+
+
+def test_named_columns(tmp_path):
+    path = raw_files.lines(
+        tmp_path / "a.csv", ["who,what,when,name", "u,i,2020-01-01T00:00:01,Alien"]
+    )
+    columns = {"user": "who", "item": "what", "time": "when", "title": "name"}
+    raw = read_raw(find_source("csv", path, columns=columns))
+    # 2020-01-01 is 18,262 days after 1970-01-01.
+    assert raw.ratings.rows.rows() == [("u", "i", None, 18_262 * 86_400 + 1.0)]
+    assert raw.titles.rows.rows() == [("i", "Alien")]
+
+
+def test_dates_with_a_zone(tmp_path):
+    rows = ["u,i,Alien,2020-01-01T01:00:00+01:00", "u,j,Blow,2020-01-01T00:00:00Z"]
+    path = raw_files.lines(
+        tmp_path / "a.csv", ["user_id,item_id,title,timestamp", *rows]
+    )
+    first, second = read_raw(find_source("csv", path)).ratings.rows["timestamp"]
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("head", "columns", "message"),
+    [
+        ("user,item_id,timestamp,title", {}, r"no column 'user_id', .*--user-column"),
+        ("user_id,item_id,title", {}, r"no column 'timestamp'.*--time-column"),
+        ("user_id,item_id,timestamp", {}, r"no column 'title'.*--title-column"),
+        ("user_id,item_id,timestamp,a_title,b_title", {}, r"no column 'title'"),
+        (
+            "user_id,item_id,timestamp,title",
+            {"rating": "stars"},
+            r"no column 'stars'.*--rating-column",
+        ),
+    ],
+)
+def test_headers_that_lack_a_column(tmp_path, head, columns, message):
+    path = raw_files.lines(tmp_path / "a.csv", [head])
+    with pytest.raises(InputError, match=message):
+        find_source("csv", path, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "message"),
+    [
+        ("amazon-2018", "a.json", r"--format amazon-2018 needs --metadata"),
+        ("movielens-100k", "a.json", r"u\.item does not exist: name the titles with"),
+        ("movielens-100k", ".", r"is a folder without exactly one u\.data"),
+        ("csv", ".", r"is a folder without exactly one file: name the file"),
+        ("csv", "none.csv", r"none\.csv does not exist: .*--metadata"),
+        ("auto", "none.csv", r"none\.csv does not exist"),
+        ("auto", "a.json", r"a\.json is empty"),
+    ],
+)
+def test_files_that_are_not_there(tmp_path, name, path, message):
+    (tmp_path / "a.json").touch()
+    with pytest.raises(InputError, match=message):
+        find_source(name, tmp_path / path)
+
+
+def test_movielens_100k():
+    """As published: 943 users, 1,682 items, 100,000 ratings."""
+    files = fetch()
+    raw = read_raw(find_source("auto", files.interactions), max_bad=0.0)
+    table, steps = tidy(raw.ratings.rows, raw.titles.rows, rated=True)
+    assert [step[1:] for step in steps] == [(943, 1682, 100_000, 0)] * 4
+    split = split_by_time(make_log(table), valid=5_000, test=5_000, min_history=3)
+    # All but the first three ratings of each user are examples.
+    assert sum(map(len, split)) == 100_000 - 3 * 943

@@ -1,0 +1,110 @@
+import gzip
+import json
+
+import polars as pl
+import pytest
+
+from goracs_jax.data.formats import FORMATS
+from goracs_jax.data.interactions import RATINGS
+from goracs_jax.data.raw import read_rows
+from goracs_jax.data.sources import Source, to_interaction, to_title
+from goracs_jax.errors import InputError
+
+GOOD = {"reviewerID": "u", "asin": "i", "overall": 4, "unixReviewTime": 7}
+BAD = {
+    "cut off": (b'{"reviewerID": "u", "asin', "Unterminated string"),
+    "no object": (b"[1]", "not an object but list"),
+    "no user": (json.dumps(GOOD | {"reviewerID": None}).encode(), "'reviewerID' is mi"),
+    "user true": (json.dumps(GOOD | {"reviewerID": True}).encode(), "is no id"),
+    "no time": (b'{"reviewerID": "u", "asin": "i"}', "'unixReviewTime' is not a numb"),
+    "text time": (
+        json.dumps(GOOD | {"unixReviewTime": "noon"}).encode(),
+        "'unixReviewTime' is neither number nor date: 'noon'",
+    ),
+    "infinite": (json.dumps(GOOD | {"overall": 1e999}).encode(), "is not finite"),
+    "huge": (json.dumps(GOOD | {"overall": 10**400}).encode(), "too large"),
+    "encoding": (b'{"asin": "\xff"}', "can't decode byte 0xff"),
+    "surrogate": (json.dumps(GOOD | {"asin": "\ud800"}).encode(), "codec can't encode"),
+    "nested": (b"[" * 100_000, "recursion"),
+}
+
+
+def read(path, max_bad=0.5, name="amazon-2018"):
+    kind = FORMATS[name]
+    source = Source(name, kind, path, path, kind.columns)
+    to_row = to_interaction(source)
+    return read_rows(path, kind.ratings, to_row, RATINGS, max_bad=max_bad)
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_bad_lines_are_counted_and_shown(tmp_path, name, zipped):
+    bad, reason = BAD[name]
+    good = json.dumps(GOOD).encode()
+    # The first line is not to blame, blank lines count only as places.
+    text = b"\xef\xbb\xbf" + b"\r\n".join([good, b"", bad, good, bad, b""])
+    path = tmp_path / "r.json.gz"
+    path.write_bytes(gzip.compress(text) if zipped else text)
+    reading = read(path)
+    assert reading.rows.rows() == [("u", "i", 4.0, 7.0)] * 2
+    assert (reading.lines, reading.bad) == (4, 2)
+    assert [line.split("r.json.gz:")[1][0] for line in reading.first] == ["3", "5"]
+    assert reason in reading.first[0]
+    with pytest.raises(
+        InputError, match=r"2 of 4 lines cannot be read, more than 49 %: .*gz:3: .*gz:5"
+    ):
+        read(path, max_bad=0.49)
+
+
+def test_only_the_first_bad_lines_are_shown(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("x\n" * 9)
+    assert len(read(path, max_bad=1.0).first) == 3
+
+
+def test_a_million_byte_reason_is_cut(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(GOOD | {"unixReviewTime": "x" * 10**6}))
+    assert len(read(path, max_bad=1.0).first[0]) < len(str(path)) + 100
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data[:-9], r"is damaged or cut off .*: fetch it again"),
+        (lambda data: data[:20] + b"xx" + data[22:], r"is damaged or cut off"),
+    ],
+)
+def test_damaged_archives(tmp_path, spoil, message):
+    path = tmp_path / "r.json.gz"
+    path.write_bytes(spoil(gzip.compress(json.dumps(GOOD).encode() * 50)))
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+def test_more_rows_than_a_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr("goracs_jax.data.raw.CHUNK", 3)
+    path = tmp_path / "r.json"
+    path.write_text("".join(json.dumps(GOOD | {"asin": i}) + "\n" for i in range(8)))
+    assert read(path).rows["item"].to_list() == list("01234567")
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"), [("u,i,3", 3), ("u,i,3,7,Heat, The", 6), ('u,i,3,7,"Heat', 0)]
+)
+def test_lines_that_do_not_fit_the_header(tmp_path, line, fields):
+    path = tmp_path / "r.csv"
+    path.write_text(f'user_id,item_id,rating,timestamp,title\n{line}\nu,i,3,7,"H, T"\n')
+    reading = read(path, name="csv")
+    assert (reading.bad, len(reading.rows)) == (1, 1)
+    assert f":2: {fields} fields where 5" in reading.first[0] or not fields
+
+
+def test_literals_are_never_executed(tmp_path):
+    path = tmp_path / "meta.json"
+    path.write_text("{'asin': __import__('os').getcwd(), 'title': 'x'}\n")
+    kind = FORMATS["amazon-2014"]
+    to_row = to_title(Source("", kind, path, path, kind.columns))
+    schema = {"item": pl.String, "title": pl.String}
+    reading = read_rows(path, kind.titles, to_row, schema, max_bad=1.0)
+    assert (reading.bad, len(reading.rows)) == (1, 0)
