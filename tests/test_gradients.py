@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.gradients import gradient_norms, mean_cross_entropy
+from goracs_jax.gradients import example_scores, gradient_norms
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.tokens import NOT_SCORED, map_batches, ragged
 
@@ -77,6 +77,24 @@ def test_norms_are_those_of_a_loop(model, tokens, which):
     np.testing.assert_allclose(norms, loop_norms(model, tokens, which), **F32)
 
 
+def test_loss_and_error_come_with_the_norm(model, tokens):
+    """The textbook, example by example, in float64."""
+    scores = example_scores(model, tokens, tokens_per_batch=64)
+    np.testing.assert_array_equal(
+        scores.norm, gradient_norms(model, tokens, tokens_per_batch=64)
+    )
+    logits = jax.jit(lambda ids: model(ids))
+    for i, (ids, labels) in enumerate(rows(tokens)):
+        z = np.asarray(logits(ids)[:-1], np.float64)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        at = np.flatnonzero(np.asarray(labels)[1:] >= 0)
+        y = np.asarray(labels)[1:][at]
+        errors = np.linalg.norm(p[at] - np.eye(TINY.vocab_size)[y], axis=1)
+        np.testing.assert_allclose(scores.error[i], errors.mean(), **F32)
+        np.testing.assert_allclose(scores.loss[i], -np.log(p[at, y]).mean(), **F32)
+
+
 def test_norms_are_those_of_optax(model, tokens):
     graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
     micro = optax.microbatching.micro_grad(
@@ -120,7 +138,7 @@ def test_the_second_call_compiles_nothing(model, tokens, caplog):
             # Another adapter of the same shape, too.
             gradient_norms(trained(model), tokens, which=which)
         compiled = [r.getMessage() for r in caplog.records]
-        assert not [m for m in compiled if "_norms" in m and "ompil" in m], compiled
+        assert not [m for m in compiled if "_scores" in m and "ompil" in m], compiled
 
 
 def test_compiling_is_noticed(model, tokens, caplog):
@@ -128,7 +146,7 @@ def test_compiling_is_noticed(model, tokens, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         gradient_norms(model, tokens, tokens_per_batch=200)
     compiled = [r.getMessage() for r in caplog.records]
-    assert [m for m in compiled if "_norms" in m and "ompil" in m]
+    assert [m for m in compiled if "_scores" in m and "ompil" in m]
 
 
 def test_the_mapper_is_used(model, tokens):
@@ -153,52 +171,3 @@ def test_refuses(model, tokens):
     broken.embed[...] = broken.embed[...].at[5].set(jnp.nan)
     with pytest.raises(InputError, match="norm of example 2 is nan"):
         gradient_norms(broken, ragged([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]))
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 7, 11, 64])
-def test_cross_entropy_in_chunks_is_optax_at_once(chunk):
-    keys = jax.random.split(jax.random.key(0), 3)
-    hidden = jax.random.normal(keys[0], (11, 16))
-    head = jax.random.normal(keys[1], (50, 16))
-    labels = jax.random.randint(keys[2], (11,), 0, 50).at[3:6].set(NOT_SCORED)
-
-    def textbook(hidden):
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            hidden @ head.T, jnp.maximum(labels, 0)
-        )
-        return jnp.sum(jnp.where(labels >= 0, losses, 0.0)) / 8
-
-    ours = lambda hidden: mean_cross_entropy(hidden, head, labels, chunk)
-    value, gradient = jax.value_and_grad(lambda h: 3 * ours(h))(hidden)
-    expected, slope = jax.value_and_grad(lambda h: 3 * textbook(h))(hidden)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(ours(hidden), textbook(hidden), rtol=1e-6)
-    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-6)
-
-
-def test_cross_entropy_of_large_logits_and_of_nothing():
-    hidden, head = jnp.full((2, 1), 1e4), jnp.array([[1.0], [-1.0]])
-    # log(e^x + e^-x) - (-x) = 2 x for large x
-    loss = mean_cross_entropy(hidden, head, jnp.array([1, NOT_SCORED]), 2)
-    assert float(loss) == 2e4
-    nothing = jnp.full(2, NOT_SCORED)
-    loss = lambda hidden: mean_cross_entropy(hidden, head, nothing, 2)
-    assert float(loss(hidden)) == 0.0
-    np.testing.assert_array_equal(jax.grad(loss)(hidden), jnp.zeros((2, 1)))
-
-
-def test_no_array_holds_all_logits():
-    """Neither forward nor backward, vmapped: [batch, time, vocab] is what kills."""
-    vocab, batch, time = 5000, 4, 32
-    config = DecoderConfig.tiny(vocab_size=vocab)
-    model = Decoder(config, key=jax.random.key(0))
-
-    def loss(hidden, labels):
-        return mean_cross_entropy(hidden, model.output_head, labels, 4)
-
-    step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
-    hidden = jax.ShapeDtypeStruct((batch, time, config.hidden_size), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch, time), jnp.int32)
-    memory = step.lower(hidden, labels).compile().memory_analysis()
-    all_logits = batch * time * vocab * 4
-    assert memory.temp_size_in_bytes < all_logits / 2
