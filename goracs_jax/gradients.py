@@ -1,4 +1,4 @@
-"""Per-example LoRA gradients of a decoder: their norms, and what the pass gives free."""
+"""Per-example LoRA gradients of a decoder: their norms, projections and losses."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.errors import InputError
-from goracs_jax.loss import mean_cross_entropy
+from goracs_jax.loss import Loss, mean_cross_entropy
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.projection import project
 from goracs_jax.tokens import (
     NOT_SCORED,
     Mapper,
@@ -103,7 +104,67 @@ def example_scores(
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
     batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    table = mapper(partial(_scores, which, *parts), batches)
+    return _finite(mapper(partial(_scores, which, *parts), batches))
+
+
+class Projected(NamedTuple):
+    """What one pass says of each example, and its projected gradient."""
+
+    scores: Scores
+    gradients: Float[np.ndarray, "examples dim"]
+
+
+def projected_gradients(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    dim: int,
+    key: jax.Array,
+    dtype: Literal["float32", "float16"] = "float32",
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = 2048,
+    mapper: Mapper = map_batches,
+) -> Projected:
+    """The gradient of each example, randomly projected, as LESS and TRAK keep it.
+
+    Inner products of projected gradients g', h' estimate those of the gradients, with
+    an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.projection.project`. The
+    entries of a gradient stand in the order of `jax.tree.leaves` of the adapters.
+
+    Args:
+        model: As `gradient_norms` takes it, as are the others.
+        tokens: Examples.
+        dim: Numbers to keep per example.
+        key: Of the projection.
+        dtype: Of what is kept; computed in float32.
+        which: What the gradient is for.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; that of a stage keeps the rows on disk.
+
+    Returns:
+        Scores and projected gradients, in input order.
+
+    Raises:
+        InputError: As `gradient_norms`, or if `dim` is not positive.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.tokens import ragged
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> tokens = ragged([[1, 2, 3, 4]], [[1, 2, 3, 4]])
+    >>> projected_gradients(model, tokens, dim=5, key=jax.random.key(1)).gradients.shape
+    (1, 5)
+    """
+    if dim < 1:
+        raise InputError(f"a projection has at least 1 dimension, got {dim}.")
+    _check(model, tokens, which)
+    parts = nnx.split(model, nnx.LoRAParam, ...)
+    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
+    run = partial(_projected, which, dim, dtype, key, *parts)
+    found = mapper(run, batches)
+    return Projected(_finite(found[0]), found[1])
+
+
+def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
     bad = np.flatnonzero(~np.isfinite(table[:, 0]))
     if len(bad):
         raise InputError(
@@ -124,15 +185,26 @@ def _check(model: Decoder, tokens: Tokens, which: Which):
 
 
 @partial(jax.jit, static_argnums=0)
-def _scores(which, graph, lora, frozen, ids, labels) -> Float32[Array, "batch three"]:
+def _scores(which, graph, lora, frozen, ids, labels):
+    return _table(*_gradients(which, graph, lora, frozen, ids, labels))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _projected(which, dim, dtype, key, graph, lora, frozen, ids, labels):
     gradients, found = _gradients(which, graph, lora, frozen, ids, labels)
+    leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
+    rows = project(jnp.concatenate(leaves, axis=1), key, dim)
+    return _table(gradients, found), rows.astype(dtype)
+
+
+def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
     norms = jax.vmap(optax.tree.norm)(gradients)
-    return jnp.stack([norms, *found], axis=1)
+    return jnp.stack([norms, found.loss, found.error], axis=1)
 
 
 def _gradients(
-    which: Which, graph, lora, frozen, ids, labels: Int[Array, "batch time"]
-):
+    which: Which, graph, lora, frozen, ids: Int[Array, "batch time"], labels
+) -> tuple[PyTree, Loss]:
     """The gradient of each example with its loss and error: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
     if which == "last_v_lora_b":
@@ -148,7 +220,7 @@ def _gradients(
         def loss(theta):
             # The state at t predicts the token at t + 1.
             next_token = jnp.append(labels[1:], NOT_SCORED)
-            found = mean_cross_entropy(
+            found: Loss = mean_cross_entropy(
                 hidden(theta, inputs), model.output_head, next_token
             )
             return found.loss, found

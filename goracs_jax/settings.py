@@ -30,6 +30,7 @@ def _listed(kind: Callable[[str], float], name: str) -> PrimitiveConstructorSpec
     )
 
 
+Dtype = Literal["float32", "bfloat16"]
 Budgets = Annotated[tuple[int, ...], _listed(int, "INT")]
 Lambdas = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(name="lambda"), _listed(float, "FLOAT")
@@ -64,6 +65,8 @@ class Embed(Settings):
     """Sentence encoder instead: a BERT or RoBERTa folder."""
     labels: LabelMode = "all"
     """all: embed prompt and answer. answer: embed the prompt alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,20 @@ class Grads(Settings):
     """Gradient with respect to lora_B of the last v_proj, or to all of LoRA."""
     labels: LabelMode = "all"
     """Tokens in the loss: prompt and answer, or the answer alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; norms are float32."""
+    losses: Path | None = None
+    """Also write the loss of each example, float32 [n] .npy, from the same pass."""
+    errors: Path | None = None
+    """Also write its prediction error (EL2N: mean over the scored tokens of the length
+    of softmax minus one-hot), float32 [n] .npy, from the same pass."""
+    projections: Path | None = None
+    """Also write each gradient, randomly projected: [n, projection-dim] .npy, from the
+    same pass; inner products are kept on average."""
+    projection_dim: int = 1024
+    """Numbers to keep of a gradient."""
+    projection_dtype: Literal["float32", "float16"] = "float32"
+    """Type of these numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +137,8 @@ class Select(Settings):
     labels: LabelMode = "all"
     """all: prompt and answer are trained on and embedded (SeqRec). answer: the loss
     sees the answer alone and the prompt alone is embedded (CTR)."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums and norms are float32."""
     duplicates: Literal["refuse", "keep"] = "refuse"
     """What to do with training examples that repeat another's texts."""
     train_embeddings: Path | None = None
@@ -130,7 +149,7 @@ class Select(Settings):
     """g, .npy of floats [N]."""
     errors: Path | None = None
     """Prediction error of each training example, .npy of floats [N]: what --method
-    error ranks by."""
+    error ranks by; from texts, by default the LLM's (EL2N)."""
     by_label: bool = False
     """Label-aware: every output is a class (Yes, No), the method runs inside each, and
     budgets follow the classes' shares of validation."""

@@ -8,8 +8,13 @@ import pytest
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.gradients import example_scores, gradient_norms
+from goracs_jax.gradients import (
+    example_scores,
+    gradient_norms,
+    projected_gradients,
+)
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.projection import CHUNK, signs
 from goracs_jax.tokens import NOT_SCORED, map_batches, ragged
 
 TINY = DecoderConfig.tiny(num_layers=3)
@@ -57,24 +62,23 @@ def rows(tokens):
         )
 
 
-def loop_norms(model, tokens, which):
+def loop_gradients(model, tokens, which):
     graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
     loss = lambda lora, *row: example_loss(nnx.merge(graph, lora, frozen), *row)
     grad = jax.jit(jax.grad(loss))
-    norms = []
     for row in rows(tokens):
         gradient = grad(lora, *row)
         if which == "last_v_lora_b":
             gradient = gradient["layers"]["attention"]["v_proj"]["lora_b"][...][-1]
-        norms.append(float(optax.tree.norm(gradient)))
-    return np.array(norms)
+        yield np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
 
 
 @pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
 def test_norms_are_those_of_a_loop(model, tokens, which):
     norms = gradient_norms(model, tokens, which=which, tokens_per_batch=64)
     assert norms.dtype == np.float32
-    np.testing.assert_allclose(norms, loop_norms(model, tokens, which), **F32)
+    expected = [np.linalg.norm(g) for g in loop_gradients(model, tokens, which)]
+    np.testing.assert_allclose(norms, expected, **F32)
 
 
 def test_loss_and_error_come_with_the_norm(model, tokens):
@@ -111,6 +115,33 @@ def test_norms_are_those_of_optax(model, tokens):
     both = ragged(stack(ids).tolist(), stack(labels).tolist())
     norms = gradient_norms(model, both, which="all_lora")
     np.testing.assert_allclose(norms, aux.metrics, **F32)
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+def test_projections_are_explicit_ones(model, tokens, which):
+    """The gradient of each example by a loop, times the whole matrix in float64."""
+    dim, key = 37, jax.random.key(3)
+    gradients = np.array(list(loop_gradients(model, tokens, which)), np.float64)
+    chunks = -(-gradients.shape[1] // CHUNK)
+    matrix = np.concatenate([signs(key, i, dim) for i in range(chunks)])
+    expected = gradients @ matrix[: gradients.shape[1]] / dim**0.5
+    found = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, tokens_per_batch=64
+    )
+    # Entries of both signs cancel in each sum: the error is one of their size.
+    scale = np.linalg.norm(gradients, axis=1).max()
+    np.testing.assert_allclose(found.gradients, expected, atol=1e-4 * scale)
+    scores = example_scores(model, tokens, which=which, tokens_per_batch=64)
+    for one, other in zip(found.scores, scores, strict=True):
+        np.testing.assert_allclose(one, other, **F32)
+    half = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, dtype="float16"
+    )
+    assert half.gradients.dtype == np.float16
+    # 11 bits, and the least number that float16 has.
+    np.testing.assert_allclose(
+        half.gradients, found.gradients, rtol=2e-3, atol=1e-4 * scale
+    )
 
 
 def test_batches_change_nothing(model, tokens):
@@ -161,6 +192,8 @@ def test_the_mapper_is_used(model, tokens):
 
 
 def test_refuses(model, tokens):
+    with pytest.raises(InputError, match="at least 1 dimension, got 0"):
+        projected_gradients(model, tokens, dim=0, key=jax.random.key(0))
     bare = Decoder(TINY, LoraConfig(targets=("q_proj",)), key=jax.random.key(0))
     with pytest.raises(InputError, match="needs an adapter on v_proj"):
         gradient_norms(bare, tokens)
