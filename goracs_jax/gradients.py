@@ -221,7 +221,10 @@ def _gradients(
             # The state at t predicts the token at t + 1.
             next_token = jnp.append(labels[1:], NOT_SCORED)
             found: Loss = mean_cross_entropy(
-                hidden(theta, inputs), model.output_head, next_token
+                hidden(theta, inputs),
+                model.output_head,
+                next_token,
+                model.config.logit_softcap,
             )
             return found.loss, found
 

@@ -6,6 +6,7 @@ import pytest
 
 from goracs_jax.loss import mean_cross_entropy
 from goracs_jax.models import Decoder, DecoderConfig
+from goracs_jax.models.layers import softcap
 from goracs_jax.tokens import NOT_SCORED
 
 VOCAB = 50
@@ -20,24 +21,26 @@ def case():
     return hidden, head, labels
 
 
-@pytest.mark.parametrize("block", [1, 7, 25, 49, 50, 1024])
-def test_in_blocks_is_optax_at_once(case, block):
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("block", [7, 25, 49, 1024])
+def test_in_blocks_is_optax_at_once(case, block, cap):
     """Blocks that divide the vocabulary, that do not, and one that is larger."""
     hidden, head, labels = case
+    logits = lambda hidden: softcap(hidden @ head.T, cap)
 
     def textbook(hidden):
         losses = optax.softmax_cross_entropy_with_integer_labels(
-            hidden @ head.T, jnp.maximum(labels, 0)
+            logits(hidden), jnp.maximum(labels, 0)
         )
         return jnp.sum(jnp.where(labels >= 0, losses, 0.0)) / 8
 
-    ours = jax.jit(lambda hidden: mean_cross_entropy(hidden, head, labels, block))
+    ours = jax.jit(lambda hidden: mean_cross_entropy(hidden, head, labels, cap, block))
     value, slope = jax.value_and_grad(lambda h: 3 * ours(h).loss)(hidden)
     expected, expected_slope = jax.value_and_grad(lambda h: 3 * textbook(h))(hidden)
     # Sums of 50 float32 products in another order.
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(slope, expected_slope, rtol=1e-5, atol=1e-6)
-    p = jax.nn.softmax(hidden @ head.T)
+    p = jax.nn.softmax(logits(hidden))
     miss = jnp.linalg.norm(p - jax.nn.one_hot(labels, VOCAB), axis=1)
     error = jnp.sum(jnp.where(labels >= 0, miss, 0.0)) / 8
     np.testing.assert_allclose(ours(hidden).error, error, rtol=1e-6)
@@ -73,7 +76,7 @@ def test_no_array_holds_all_logits(differentiate):
     model = Decoder(config, key=jax.random.key(0))
 
     def loss(hidden, labels):
-        return mean_cross_entropy(hidden, model.output_head, labels, 500).loss
+        return mean_cross_entropy(hidden, model.output_head, labels, None, 500).loss
 
     step = jax.value_and_grad(loss) if differentiate else loss
     hidden = jax.ShapeDtypeStruct((batch, time, config.hidden_size), jnp.float32)
