@@ -15,6 +15,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
 from goracs_jax.tokens import (
+    TOKENS_PER_BATCH,
     Mapper,
     Tokens,
     check_ids,
@@ -33,7 +34,7 @@ def embed_with_decoder(
     model: Decoder,
     tokens: Tokens,
     *,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Mean over an example's tokens of the hidden states after the final norm.
@@ -67,7 +68,7 @@ def embed_with_encoder(
     tokenizer: "PreTrainedTokenizerFast",
     texts: Sequence[str],
     *,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "texts dim"]:
     """Sentence vectors as sentence-transformers computes them.

@@ -16,6 +16,7 @@ from goracs_jax.models.decoder import Decoder
 from goracs_jax.projection import project
 from goracs_jax.tokens import (
     NOT_SCORED,
+    TOKENS_PER_BATCH,
     Mapper,
     Tokens,
     check_ids,
@@ -39,7 +40,7 @@ def gradient_norms(
     tokens: Tokens,
     *,
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
     r"""How much one step on each example alone would move the adapters.
@@ -80,7 +81,7 @@ def example_scores(
     tokens: Tokens,
     *,
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Scores:
     """Gradient norm, loss and error of each example, all from one pass.
@@ -122,7 +123,7 @@ def projected_gradients(
     key: jax.Array,
     dtype: Literal["float32", "float16"] = "float32",
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Projected:
     """The gradient of each example, randomly projected, as LESS and TRAK keep it.

@@ -129,9 +129,10 @@ def _read_done(home: Path) -> Result | None:
 class _Parts(NamedTuple):
     """What the first batches gave: tables of all examples, some rows still empty."""
 
-    batches: int
-    seconds: float
-    tables: list[np.ndarray]
+    plan: str  # hash of all batches
+    batches: int = 0
+    seconds: float = 0.0
+    tables: Sequence[np.ndarray] = ()
 
 
 def _read_parts(home: Path) -> _Parts:
@@ -140,10 +141,10 @@ def _read_parts(home: Path) -> _Parts:
         mark = json.loads((home / "parts" / "mark.json").read_text())
         tables = [_open_table(home, i, "r+") for i in range(len(mark["tables"]))]
         if [[list(t.shape), str(t.dtype)] for t in tables] == mark["tables"]:
-            return _Parts(mark["batches"], mark["seconds"], tables)
+            return _Parts(mark["plan"], mark["batches"], mark["seconds"], tables)
     except UNREADABLE:
         pass
-    return _Parts(0, 0.0, [])
+    return _Parts("")
 
 
 def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
@@ -155,11 +156,8 @@ def _mark(home: Path, parts: _Parts) -> None:
     """Writes rows to the disk, then says that they are there."""
     for table in parts.tables:
         table.flush()  # pyright: ignore[reportAttributeAccessIssue]
-    record = {
-        "batches": parts.batches,
-        "seconds": parts.seconds,
-        "tables": [[list(t.shape), str(t.dtype)] for t in parts.tables],
-    }
+    tables = [[list(t.shape), str(t.dtype)] for t in parts.tables]
+    record = {**parts._asdict(), "tables": tables}
     with atomic(home / "parts" / "mark.json") as file:
         file.write(json.dumps(record).encode())
 
@@ -172,7 +170,11 @@ def _part_mapper(home: Path, label: str) -> Mapper:
 
     def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
         (home / "parts").mkdir(exist_ok=True)
+        # Rows of other batches are as good, but their count says nothing here.
+        plan = digest([batch.rows.tolist() for batch in batches])
         earlier = _read_parts(home)
+        if earlier.plan != plan:
+            earlier = _Parts(plan)
         # The last batch is run in any case: it tells how the tables belong together.
         first, tables = min(earlier.batches, len(batches) - 1), earlier.tables
         examples = [batch.num_examples for batch in batches]
@@ -204,7 +206,7 @@ def _part_mapper(home: Path, label: str) -> Mapper:
                 now = time.perf_counter()
                 if now - marked > PART_SECONDS or i == len(batches) - 1:
                     seconds = earlier.seconds + now - started
-                    _mark(home, _Parts(i + 1, seconds, tables))
+                    _mark(home, _Parts(plan, i + 1, seconds, tables))
                     marked = now
                 bar.update(task, examples=sum(examples[: i + 1]))
                 bar.advance(task, tokens[i])

@@ -18,6 +18,9 @@ NOT_SCORED = -100
 #: Id at the end of a row where its sequence is over; the models embed it as token 0.
 PADDING = -1
 
+#: Padded tokens of a batch: enough rows for a matrix product, few enough for a cache.
+TOKENS_PER_BATCH = 1024
+
 LabelMode = Literal["all", "answer"]
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
@@ -187,12 +190,14 @@ def bucket_length(length: int) -> int:
     return max(16, -(-length // step) * step)
 
 
-def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]:
+def make_batches(
+    tokens: Tokens, *, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
     A batch is as long as the bucket of its longest example and has
-    `tokens_per_batch // length` rows, at least one: its shape is a function of the
-    bucket alone, and the batches one of the tokens alone.
+    `tokens_per_batch // length` rows, at least one; the last has them halved as often
+    as what is left allows. The batches are a function of the tokens alone.
 
     Args:
         tokens: The examples.
@@ -201,15 +206,17 @@ def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]
     Returns:
         The batches, longest first, so that lack of memory shows at once.
 
-    >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 3])
-    >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=40)]
-    [[0, 1], [2, -1]]
+    >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 17, [1] * 3])
+    >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=60)]
+    [[0, 1, 2], [3]]
     """
     order = np.argsort(-tokens.lengths, kind="stable")
     batches = []
     while len(order):
         time = bucket_length(int(tokens.lengths[order[0]]))
         size = max(1, tokens_per_batch // time)
+        while len(order) <= size // 2:
+            size //= 2
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
         ids = np.full((size, time), PADDING, np.int32)
