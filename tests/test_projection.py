@@ -40,10 +40,10 @@ def test_rows_and_padding_change_nothing(pairs):
     x, key = pairs[0][:5], jax.random.key(1)
     whole = project(x, key, DIM)
     one = project(x[3:4], key, DIM)
-    # The same float32 sums, by matrix products of other shapes.
-    np.testing.assert_allclose(one[0], whole[3], atol=1e-5)
+    # Sums of 2,148 float32 of size one in another order, on their way of size 50.
+    np.testing.assert_allclose(one[0], whole[3], atol=1e-4)
     longer = project(np.pad(x, ((0, 0), (0, 3 * CHUNK))), key, DIM)
-    np.testing.assert_allclose(longer, whole, atol=1e-5)
+    np.testing.assert_allclose(longer, whole, atol=1e-4)
 
 
 def test_signs_are_balanced_and_their_own():
