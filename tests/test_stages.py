@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import jax.numpy as jnp
+import killed
 import numpy as np
 import pytest
 
@@ -153,3 +154,20 @@ def test_sigkill_leaves_what_was_finished(tmp_path):
     home = stage([]).home(tmp_path)
     assert sorted(path.name for path in home.iterdir()) == ["done.json", "sums.npy"]
     assert json.loads((home / "done.json").read_text())["inputs"] == {"setting": 1}
+
+
+def test_killed_at_random_points_ends_with_the_same_bits(tmp_path):
+    """Gradient norms of a tiny model, in a chain of ten kills and more."""
+    expected = killed.scores()
+    rng, marks = np.random.default_rng(0), []
+    home = Stage("scores", {}, lambda mapper: {}).home(tmp_path)
+    for _ in range(11):
+        batches, seconds = int(rng.integers(1, 5)), rng.uniform(0, 2 * killed.SLOWLY)
+        assert killed.run_until(tmp_path, batches, seconds)
+        mark = home / "parts" / "mark.json"
+        marks.append(json.loads(mark.read_text())["batches"] if mark.exists() else 0)
+    assert marks == sorted(marks)
+    assert len(set(marks)) > 5  # it did go on, from many places
+    assert not killed.run_until(tmp_path, None, 0.0)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(np.load(home / f"{name}.npy"), values)
