@@ -12,8 +12,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.errors import InputError
+from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.tokens import (
     TOKENS_PER_BATCH,
     Mapper,
@@ -59,8 +61,11 @@ def embed_with_decoder(
     (2, 32)
     """
     check_ids(tokens, model.config.vocab_size)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    return _finite(mapper(partial(_decoder_means, *nnx.split(model)), batches))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    run = by_batch(partial(_decoder_means, *nnx.split(model)), mesh_of(model))
+    return _finite(mapper(run, batches))
 
 
 def embed_with_encoder(

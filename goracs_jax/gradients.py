@@ -12,7 +12,9 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.loss import Loss, mean_cross_entropy
+from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.projection import project
 from goracs_jax.tokens import (
     NOT_SCORED,
@@ -104,8 +106,11 @@ def example_scores(
     """
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    return _finite(mapper(partial(_scores, which, *parts), batches))
+    run = by_batch(partial(_scores, which, *parts), mesh_of(model))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    return _finite(mapper(run, batches))
 
 
 class Projected(NamedTuple):
@@ -159,8 +164,13 @@ def projected_gradients(
         raise InputError(f"a projection has at least 1 dimension, got {dim}.")
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    run = partial(_projected, which, dim, dtype, key, *parts)
+    # As words, which a program on any devices takes.
+    words = np.asarray(jax.random.key_data(key))
+    run = partial(_projected, which, dim, dtype, jax.random.key_impl(key), words)
+    run = by_batch(partial(run, *parts), mesh_of(model))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
     found = mapper(run, batches)
     return Projected(_finite(found[0]), found[1])
 
@@ -190,10 +200,11 @@ def _scores(which, graph, lora, frozen, ids, labels):
     return _table(*_gradients(which, graph, lora, frozen, ids, labels))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _projected(which, dim, dtype, key, graph, lora, frozen, ids, labels):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _projected(which, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
     gradients, found = _gradients(which, graph, lora, frozen, ids, labels)
     leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
+    key = jax.random.wrap_key_data(words, impl=kind)
     rows = project(jnp.concatenate(leaves, axis=1), key, dim)
     return _table(gradients, found), rows.astype(dtype)
 

@@ -50,7 +50,21 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Settings):
+class Devices(Settings):
+    """What verbs share that run on many devices: all that JAX sees are used."""
+
+    model_devices: int = 1
+    """Devices over which one copy of the LLM goes; the others take other examples."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes; or auto, under SLURM, MPI, TPU."""
+    processes: int | None = None
+    """How many processes there are, unless auto; all see the same files."""
+    process: int | None = None
+    """Which of them this is, from 0, unless auto."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Devices):
     """One vector per example: float32 [n, dim], in the order of the file."""
 
     data: Path
@@ -70,7 +84,7 @@ class Embed(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(Settings):
+class Grads(Devices):
     """One gradient norm per example: float32 [n], in the order of the file."""
 
     data: Path

@@ -32,6 +32,7 @@ from rich.progress import (
 from rich.text import Text
 
 from goracs_jax.files import atomic, digest
+from goracs_jax.mesh import agree, leads, meet
 from goracs_jax.tokens import Batch, BatchFn, Mapper
 
 # Part results are written at least this often: what a kill can cost.
@@ -91,13 +92,15 @@ def run_stage(folder: Path, stage: Stage) -> Result:
     started = time.perf_counter()
     arrays = stage.compute(_part_mapper(home, stage.name))
     seconds = earlier + time.perf_counter() - started
-    for name, array in arrays.items():
-        with atomic(home / f"{name}.npy") as file:
-            np.save(file, array)
-    record = {"arrays": list(arrays), "seconds": seconds, "inputs": stage.inputs}
-    with atomic(home / "done.json") as file:
-        file.write(json.dumps(record, indent=1).encode())
-    shutil.rmtree(home / "parts", ignore_errors=True)
+    if leads():
+        for name, array in arrays.items():
+            with atomic(home / f"{name}.npy") as file:
+                np.save(file, array)
+        record = {"arrays": list(arrays), "seconds": seconds, "inputs": stage.inputs}
+        with atomic(home / "done.json") as file:
+            file.write(json.dumps(record, indent=1).encode())
+        shutil.rmtree(home / "parts", ignore_errors=True)
+    meet("a stage is done")
     return Result(arrays, seconds)
 
 
@@ -152,6 +155,15 @@ def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
     return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
 
 
+def _new_tables(
+    home: Path, leaves: Sequence[np.ndarray], n_rows: int
+) -> list[np.ndarray]:
+    return [
+        _open_table(home, j, "w+", dtype=leaf.dtype, shape=(n_rows, *leaf.shape[1:]))
+        for j, leaf in enumerate(leaves)
+    ]
+
+
 def _mark(home: Path, parts: _Parts) -> None:
     """Writes rows to the disk, then says that they are there."""
     for table in parts.tables:
@@ -172,15 +184,15 @@ def _part_mapper(home: Path, label: str) -> Mapper:
         (home / "parts").mkdir(exist_ok=True)
         # Rows of other batches are as good, but their count says nothing here.
         plan = digest([batch.rows.tolist() for batch in batches])
-        earlier = _read_parts(home)
+        earlier = _read_parts(home) if leads() else _Parts(plan)
         if earlier.plan != plan:
             earlier = _Parts(plan)
         # The last batch is run in any case: it tells how the tables belong together.
-        first, tables = min(earlier.batches, len(batches) - 1), earlier.tables
+        first = agree(min(earlier.batches, len(batches) - 1))
+        tables, leaves, tree = earlier.tables, [], None
         examples = [batch.num_examples for batch in batches]
         tokens = [int((batch.ids >= 0).sum()) for batch in batches]
         started = marked = time.perf_counter()
-        tree = None
         with progress(ExamplesColumn(), TokensColumn()) as bar:
             task = bar.add_task(
                 label,
@@ -192,24 +204,21 @@ def _part_mapper(home: Path, label: str) -> Mapper:
             for i, batch in enumerate(batches[first:], first):
                 found = jax.device_get(fn(batch.ids, batch.labels))
                 leaves, tree = jax.tree.flatten(found)
-                leaves = [np.asarray(leaf) for leaf in leaves]
-                tables = tables or [
-                    _open_table(
-                        home, j, "w+", dtype=leaf.dtype,
-                        shape=(sum(examples), *leaf.shape[1:]),
-                    )
-                    for j, leaf in enumerate(leaves)
-                ]  # fmt: skip
-                real = batch.rows >= 0
-                for table, leaf in zip(tables, leaves, strict=True):
-                    table[batch.rows[real]] = leaf[real]
-                now = time.perf_counter()
-                if now - marked > PART_SECONDS or i == len(batches) - 1:
-                    seconds = earlier.seconds + now - started
-                    _mark(home, _Parts(plan, i + 1, seconds, tables))
-                    marked = now
+                if leads():
+                    tables = tables or _new_tables(home, leaves, sum(examples))
+                    real = batch.rows >= 0
+                    for table, leaf in zip(tables, leaves, strict=True):
+                        table[batch.rows[real]] = leaf[real]
+                    now = time.perf_counter()
+                    if now - marked > PART_SECONDS or i == len(batches) - 1:
+                        seconds = earlier.seconds + now - started
+                        _mark(home, _Parts(plan, i + 1, seconds, tables))
+                        marked = now
                 bar.update(task, examples=sum(examples[: i + 1]))
                 bar.advance(task, tokens[i])
+        meet("tables are full")
+        if not leads():
+            tables = [_open_table(home, j, "r") for j in range(len(leaves))]
         return jax.tree.unflatten(tree, tables)
 
     return mapper
@@ -256,5 +265,5 @@ def progress(*counts: ProgressColumn) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=jax.process_index() != 0,
+        disable=not leads(),
     )

@@ -191,7 +191,7 @@ def bucket_length(length: int) -> int:
 
 
 def make_batches(
-    tokens: Tokens, *, tokens_per_batch: int = TOKENS_PER_BATCH
+    tokens: Tokens, *, tokens_per_batch: int = TOKENS_PER_BATCH, multiple: int = 1
 ) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
@@ -202,6 +202,7 @@ def make_batches(
     Args:
         tokens: The examples.
         tokens_per_batch: Most padded tokens of a batch, if one example has not more.
+        multiple: The rows of a batch are a multiple of it: of devices.
 
     Returns:
         The batches, longest first, so that lack of memory shows at once.
@@ -215,7 +216,8 @@ def make_batches(
     while len(order):
         time = bucket_length(int(tokens.lengths[order[0]]))
         size = max(1, tokens_per_batch // time)
-        while len(order) <= size // 2:
+        size = -(-size // multiple) * multiple
+        while len(order) <= size // 2 and size // 2 % multiple == 0:
             size //= 2
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]

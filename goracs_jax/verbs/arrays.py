@@ -1,5 +1,6 @@
 """`goracs embed` and `goracs grads`: arrays with a row per example."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -8,9 +9,11 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, digest, hash_files, locked, prepare_folder
+from goracs_jax.mesh import join, leads
 from goracs_jax.settings import Embed, Grads
 from goracs_jax.stages import UNREADABLE, Stage, run_stage
 from goracs_jax.verbs.inputs import (
+    Llm,
     Projection,
     bytes_to_store,
     embed_stage,
@@ -25,15 +28,14 @@ from goracs_jax.verbs.say import say
 
 def embed(settings: Embed) -> None:
     """Embed a file of examples."""
+    _join(settings)
     outputs = {"embeddings": settings.out}
     _check_outputs(settings, outputs, settings.model, settings.encoder)
     pool = read_pool(settings.data)
     if settings.encoder and not settings.model:
         source = open_encoder(settings.encoder)
     elif settings.model and not settings.encoder:
-        source = open_llm(
-            settings.model, settings.adapter, settings.seed, settings.dtype
-        )
+        source = _open_llm(settings, settings.model)
     else:
         raise InputError("give either --model or --encoder.")
     stage = embed_stage("embeddings", pool, source, settings.labels)
@@ -43,6 +45,7 @@ def embed(settings: Embed) -> None:
 
 def grads(settings: Grads) -> None:
     """Gradient norms of a file of examples, and what else the pass gives."""
+    _join(settings)
     wanted = {
         "norms": settings.out,
         "losses": settings.losses,
@@ -61,10 +64,20 @@ def grads(settings: Grads) -> None:
             settings.projection_dim, settings.projection_dtype, settings.seed
         )
     pool = read_pool(settings.data)
-    llm = open_llm(settings.model, settings.adapter, settings.seed, settings.dtype)
+    llm = _open_llm(settings, settings.model)
     stage = norms_stage(pool, llm, settings.which, settings.labels, projection)
     n_rows, width = len(pool.examples), 3 + (projection.dim if projection else 0)
     _write(settings, stage, outputs, n_rows, bytes_to_store(n_rows, width))
+
+
+def _join(settings: Embed | Grads) -> None:
+    if settings.coordinator:
+        join(settings.coordinator, settings.processes, settings.process)
+
+
+def _open_llm(settings: Embed | Grads, model: Path) -> Llm:
+    s = settings
+    return open_llm(model, s.adapter, s.seed, s.dtype, s.model_devices)
 
 
 def _check_outputs(
@@ -93,13 +106,16 @@ def _write(
     if settings.dry_run:
         say(f"{stage.name} of {n_rows} examples: to do, into {_listed(outputs)}")
         return
-    for out in outputs.values():
-        prepare_folder(out.parent, 0)
     work = settings.out.with_name(settings.out.name + ".work")
-    prepare_folder(work, needed_bytes)
-    with locked(work):
+    if leads():
+        for out in outputs.values():
+            prepare_folder(out.parent, 0)
+        prepare_folder(work, needed_bytes)
+    with locked(work) if leads() else contextlib.nullcontext():
         stage.prepare()
         result = run_stage(work, stage)
+        if not leads():
+            return
         for name, out in outputs.items():
             rows = result.arrays[name]
             with atomic(out) as file:

@@ -14,6 +14,7 @@ from goracs_jax.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
 from goracs_jax.gradients import Scores, Which, example_scores, projected_gradients
+from goracs_jax.mesh import model_mesh
 from goracs_jax.models import (
     Decoder,
     Encoder,
@@ -23,6 +24,7 @@ from goracs_jax.models import (
     load_encoder,
     read_lora_config,
 )
+from goracs_jax.models.sharding import spread_decoder
 from goracs_jax.prompts import Prompt, format_prompt
 from goracs_jax.settings import Dtype
 from goracs_jax.stages import UNREADABLE, Arrays, Stage
@@ -78,17 +80,28 @@ def read_pool(path: Path) -> Pool:
 
 
 def open_llm(
-    model: Path, adapter: Path | None, seed: int, dtype: Dtype = "float32"
+    model: Path,
+    adapter: Path | None,
+    seed: int,
+    dtype: Dtype = "float32",
+    model_devices: int = 1,
 ) -> Llm:
-    """A decoder with its adapter, or with a fresh one drawn from the seed."""
+    """A decoder with its adapter, or with a fresh one drawn from the seed.
+
+    Where there are many devices, it is loaded into the host's memory and spread.
+    """
+    mesh = model_mesh(model_devices)
+    home = jax.local_devices(backend="cpu")[0] if mesh.size > 1 else None
 
     @cache
     def load() -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         lora = read_lora_config(adapter) if adapter else LoraConfig()
-        key = jax.random.key(seed)
-        decoder = load_decoder(model, lora=lora, key=key, dtype=jnp.dtype(dtype))
-        if adapter:
-            decoder = load_adapter(decoder, adapter)
+        with jax.default_device(home):
+            key = jax.random.key(seed)
+            decoder = load_decoder(model, lora=lora, key=key, dtype=jnp.dtype(dtype))
+            if adapter:
+                decoder = load_adapter(decoder, adapter)
+        decoder = spread_decoder(decoder, mesh) if home else decoder
         return decoder, load_tokenizer(model)
 
     identity = {"model": _hash_model(model), "dtype": dtype}
