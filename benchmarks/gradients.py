@@ -32,20 +32,21 @@ from goracs_jax.gradients import gradient_norms
 from goracs_jax.loss import mean_cross_entropy
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import Batch, Tokens, make_batches, ragged
+from goracs_jax.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 
 EXAMPLES, ROUNDS = 48, 2
 TORCH_EXAMPLES, TORCH_BATCH = 24, 8
 
 
-def prompts(size: int) -> Tokens:
+def prompts(size: int, labels: LabelMode = "all") -> Tokens:
     """Tokens of MovieLens prompts, drawn with a seed."""
     files = fetch()
     table = read_recbole(files.interactions, files.items)
     train = seqrec_splits(table, n_valid=5_000, n_test=5_000).train
     rows = np.random.default_rng(0).choice(len(train), size, replace=False)
     texts = [format_prompt(train[i]) for i in rows]
-    return gx.tokenize(texts, gx.load_tokenizer(files.model), context=8192)
+    tokenizer = gx.load_tokenizer(files.model)
+    return gx.tokenize(texts, tokenizer, labels=labels, context=8192)
 
 
 def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
