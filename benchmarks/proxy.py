@@ -2,10 +2,9 @@
 
     python benchmarks/proxy.py
 
-Spearman's rank correlation of the norms of MovieLens prompts under SmolLM2-135M: between
-precisions, seeds of the fresh adapter, what the gradient is for, label modes, and depths
-(the model with its first layers alone, an early exit, in the place of a smaller model).
-Writes results/proxy.json.
+Spearman's rank correlation of the norms of MovieLens prompts under SmolLM2-135M between
+precisions, fresh adapters, gradients, label modes and depths: the model with its first
+layers alone, an early exit, stands for a smaller model. Writes results/proxy.json.
 """
 
 import dataclasses

@@ -152,6 +152,8 @@ def _read_parts(home: Path) -> _Parts:
 
 def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
     path = home / "parts" / f"{index}.npy"
+    if mode == "w+":  # one that is still mapped keeps its rows
+        path.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
 
 
@@ -190,22 +192,23 @@ def _part_mapper(home: Path, label: str) -> Mapper:
         # The last batch is run in any case: it tells how the tables belong together.
         first = agree(min(earlier.batches, len(batches) - 1))
         tables, leaves, tree = earlier.tables, [], None
-        examples = [batch.num_examples for batch in batches]
-        tokens = [int((batch.ids >= 0).sum()) for batch in batches]
+        # What is done before each batch, and in the end.
+        examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
+        tokens = np.cumsum([0, *((b.ids >= 0).sum() for b in batches)]).tolist()
         started = marked = time.perf_counter()
         with progress(ExamplesColumn(), TokensColumn()) as bar:
             task = bar.add_task(
                 label,
-                total=sum(tokens),
-                completed=sum(tokens[:first]),
-                examples=sum(examples[:first]),
-                of=sum(examples),
+                total=tokens[-1],
+                completed=tokens[first],
+                examples=examples[first],
+                of=examples[-1],
             )
             for i, batch in enumerate(batches[first:], first):
                 found = jax.device_get(fn(batch.ids, batch.labels))
                 leaves, tree = jax.tree.flatten(found)
                 if leads():
-                    tables = tables or _new_tables(home, leaves, sum(examples))
+                    tables = tables or _new_tables(home, leaves, examples[-1])
                     real = batch.rows >= 0
                     for table, leaf in zip(tables, leaves, strict=True):
                         table[batch.rows[real]] = leaf[real]
@@ -214,8 +217,7 @@ def _part_mapper(home: Path, label: str) -> Mapper:
                         seconds = earlier.seconds + now - started
                         _mark(home, _Parts(plan, i + 1, seconds, tables))
                         marked = now
-                bar.update(task, examples=sum(examples[: i + 1]))
-                bar.advance(task, tokens[i])
+                bar.update(task, completed=tokens[i + 1], examples=examples[i + 1])
         meet("tables are full")
         if not leads():
             tables = [_open_table(home, j, "r") for j in range(len(leaves))]
