@@ -28,8 +28,7 @@ from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import NOT_SCORED, Tokens, take, tokenize
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
-from goracs_jax.training.checkpoint import State
-from goracs_jax.training.finetune import Run
+from goracs_jax.training.run import Run
 
 EXAMPLES, BATCH, MICRO, ROUNDS = 32, 16, 8, 4
 LORA = LoraConfig()
@@ -54,7 +53,7 @@ class Torch:
         )
         config = peft.LoraConfig(
             r=LORA.r,
-            lora_alpha=LORA.alpha,
+            lora_alpha=int(LORA.alpha),
             lora_dropout=LORA.dropout,
             target_modules=list(LORA.targets),
             task_type="CAUSAL_LM",
@@ -98,8 +97,7 @@ class Ours:
         started = time.perf_counter()
         self.run = Run.prepare(model, tokens, tokens, CONFIG, seed=0)
         self.compile_seconds = time.perf_counter() - started
-        lora = self.run.parts.lora
-        self.state = State(lora, self.run.optimizer.init(lora), lora)
+        self.state = self.run.fresh
 
     def step(self, number: int) -> int:
         """One step; returns its tokens without padding."""

@@ -205,9 +205,11 @@ def static_lengths(
     >>> static_lengths(np.array([9, 10, 61, 62, 64, 150]), most=2)
     (64, 160)
     """
-    sizes, counts = np.unique([bucket_length(int(n)) for n in lengths], return_counts=1)
+    buckets = [bucket_length(int(n)) for n in lengths]
+    sizes, counts = np.unique(buckets, return_counts=True)
     below = np.cumsum([0, *counts])  # examples shorter than each size
     # best[j]: least padded tokens of the examples up to size j, and how to have them.
+    best: list[tuple[int, tuple[int, ...]]]
     best = [(int(size * below[j + 1]), (int(size),)) for j, size in enumerate(sizes)]
     for _ in range(most - 1):
         for j in reversed(range(len(sizes))):

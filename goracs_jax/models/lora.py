@@ -97,6 +97,8 @@ class LoRALinear(nnx.Module):
     ((6, 8), (8, 4))
     """
 
+    dropout_key: DropoutKey  # absent outside training
+
     def __init__(
         self,
         d_in: int,

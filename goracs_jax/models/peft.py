@@ -65,8 +65,9 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
                 f"with {name} {plain!r}."
             )
     targets = raw.get("target_modules")
-    rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    dropout = raw.get("lora_dropout", 0.0)
+    rank: Any = raw.get("r")
+    alpha: Any = raw.get("lora_alpha")
+    dropout: Any = raw.get("lora_dropout", 0.0)
     if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
         raise InputError(
             f"{where}: target_modules must be a list of names, got {targets!r}: name "

@@ -3,5 +3,5 @@
 from goracs_jax.training.config import TASKS as TASKS
 from goracs_jax.training.config import FinetuneConfig as FinetuneConfig
 from goracs_jax.training.config import Task as Task
-from goracs_jax.training.finetune import Finetuned as Finetuned
-from goracs_jax.training.finetune import finetune as finetune
+from goracs_jax.training.loop import Finetuned as Finetuned
+from goracs_jax.training.loop import finetune as finetune

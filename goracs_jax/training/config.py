@@ -82,6 +82,10 @@ class FinetuneConfig:
         """Steps of one pass; the last may have fewer examples."""
         return -(-n_train // self.batch_size)
 
+    def total_steps(self, n_train: int) -> int:
+        """Steps of all epochs."""
+        return self.epochs * self.steps_per_epoch(n_train)
+
     def schedule(self, total_steps: int) -> optax.Schedule:
         """Learning rate of a step, counted from 0: up to the largest, then down to 0.
 

@@ -107,7 +107,7 @@ def update(
 def _loss_sum(
     model: Decoder,
     hidden: Float[Array, "batch time dim"],
-    labels: Int[Array, "batch time"],
+    labels: Int[ArrayLike, "batch time"],
 ) -> Float32[Array, ""]:
     batch, time = labels.shape
     chunk = max(1, min(time, LOGIT_TOKENS // batch))
@@ -116,6 +116,6 @@ def _loss_sum(
         # The state at t predicts the token at t + 1.
         following = jnp.append(labels[1:], NOT_SCORED)
         mean = mean_cross_entropy(hidden, model.output_head, following, chunk)
-        return mean * jnp.sum(following >= 0)
+        return jnp.asarray(mean) * jnp.sum(following >= 0)
 
     return jnp.sum(jax.vmap(one)(hidden, labels))

@@ -26,7 +26,7 @@ from goracs_jax.stages import Arrays, Stage, progress, run_stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens
 from goracs_jax.training import TASKS, FinetuneConfig
 from goracs_jax.training import finetune as train_adapter
-from goracs_jax.training.finetune import Record
+from goracs_jax.training.run import Record
 from goracs_jax.verbs.events import require_tensorboard, write_events
 from goracs_jax.verbs.inputs import (
     Llm,
@@ -58,7 +58,7 @@ def finetune(settings: Finetune) -> None:
     train, valid = read_pool(settings.data), read_pool(settings.valid)
     n_train = len(train.examples)
     per_epoch = config.steps_per_epoch(n_train)
-    config.schedule(config.epochs * per_epoch)  # refused now if it is 0
+    config.schedule(config.total_steps(n_train))  # refused now if it is 0
     llm = _open(settings, lora)
     stage = _stage(settings, config, lora, labels, (train, valid), llm)
     say(
@@ -146,7 +146,7 @@ def _stage(
         _say_size(decoder)
         home = stage.home(settings.out)
         tokens = config.epochs * int(train.lengths.sum())
-        steps = config.epochs * config.steps_per_epoch(train.num_examples)
+        steps = config.total_steps(train.num_examples)
         with progress() as bar:
             task = bar.add_task("tokens", total=tokens)
 

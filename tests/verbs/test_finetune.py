@@ -121,14 +121,14 @@ def test_an_untrained_adapter_is_a_start_and_no_result(files, capsys, caplog):
 
 SLOW_STEPS = """
 import sys, time
-import goracs_jax.training.finetune as module
 from goracs_jax.cli import main
-module.CHECKPOINT_SECONDS = 0.0
-step = module.Run.step
+from goracs_jax.training import loop, run
+loop.CHECKPOINT_SECONDS = 0.0
+step = run.Run.step
 def slow(self, state):
     time.sleep(0.1)
     return step(self, state)
-module.Run.step = slow
+run.Run.step = slow
 sys.exit(main(sys.argv[1:]))
 """
 

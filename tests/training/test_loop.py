@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import goracs_jax.training.finetune as module
+import goracs_jax.training.loop as module
 from goracs_jax.errors import InputError
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.tokens import ragged
