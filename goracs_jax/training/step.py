@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.gradients import LOGIT_TOKENS, mean_cross_entropy
