@@ -1,6 +1,7 @@
 """Low-rank adapters (LoRA, Hu et al., ICLR 2022) on linear layers."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,15 +71,25 @@ DEFAULT_LORA = LoraConfig()
 
 
 class Linear(nnx.Module):
-    """x W, with the kernel W stored as [in, out]."""
+    """x W + b, with the kernel W stored as [in, out] and b only if asked for."""
 
-    def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+    ):
         kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
         self.kernel = nnx.Param(kernel.astype(dtype))
+        self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Applies the layer."""
-        return x @ self.kernel[...]
+        y = x @ self.kernel[...]
+        return y if self.bias is None else y + self.bias[...]
 
 
 class DropoutKey(nnx.Variable):
@@ -86,7 +97,7 @@ class DropoutKey(nnx.Variable):
 
 
 class LoRALinear(nnx.Module):
-    r"""x W + (alpha / r) (d(x) A) B, with W frozen and A, B in float32.
+    r"""x W + b + (alpha / r) (d(x) A) B, with W and b frozen and A, B in float32.
 
     d is dropout in a model made by `with_dropout`, and the identity in any other. A
     starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B at
@@ -105,11 +116,13 @@ class LoRALinear(nnx.Module):
         d_out: int,
         lora: LoraConfig,
         *,
+        bias: bool = False,
         rngs: nnx.Rngs,
         dtype=jnp.float32,
     ):
         kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
         self.kernel = nnx.Param(kernel.astype(dtype))
+        self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
         bound = 1 / math.sqrt(d_in)
         self.lora_a = nnx.LoRAParam(
             jax.random.uniform(rngs(), (d_in, lora.r), minval=-bound, maxval=bound)
@@ -120,6 +133,7 @@ class LoRALinear(nnx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Applies the layer and its adapter."""
         y = x @ self.kernel[...]
+        y = y if self.bias is None else y + self.bias[...]
         # The adapter stays in float32 under bfloat16 weights: its entries are small.
         x = x.astype(jnp.float32)
         if hasattr(self, "dropout_key"):
@@ -170,14 +184,18 @@ def linear(
     d_out: int,
     lora: LoraConfig,
     *,
+    biases: Collection[str] = (),
     rngs: nnx.Rngs,
     dtype=jnp.float32,
 ) -> Linear | LoRALinear:
     """The layer called `name`: with an adapter if `lora` targets it.
 
+    `biases` names the layers that have a bias.
+
     >>> type(linear("k_proj", 6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))).__name__
     'Linear'
     """
+    bias = name in biases
     if name in lora.targets:
-        return LoRALinear(d_in, d_out, lora, rngs=rngs, dtype=dtype)
-    return Linear(d_in, d_out, rngs=rngs, dtype=dtype)
+        return LoRALinear(d_in, d_out, lora, bias=bias, rngs=rngs, dtype=dtype)
+    return Linear(d_in, d_out, bias=bias, rngs=rngs, dtype=dtype)

@@ -12,13 +12,15 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
+from goracs_jax.errors import InputError
 from goracs_jax.files import atomic
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.hf_config import read_decoder_config
 from goracs_jax.models.lora import LoRALinear
 from goracs_jax.models.tensors import read_json, spread
 from goracs_jax.models.tokenizer import load_tokenizer
-from goracs_jax.models.weights import LLAMA
+from goracs_jax.models.weights import stored_names
 
 # As transformers: files of at most 5 GB each.
 SHARD_BYTES = 5 * 10**9
@@ -79,14 +81,16 @@ def save_merged(
             are taken over, or a GGUF file, from which both are made.
         folder: Where config.json, safetensors and tokenizer go.
         shard_bytes: Weights that are larger in all are split into files of this size.
+
+    Raises:
+        InputError: If `base` is a GGUF file of another family than plain Llama.
     """
     base, folder = Path(base), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if base.suffix == ".gguf":
-        tokenizer = load_tokenizer(base)
+        raw, tokenizer = _llama_config(model.config, base), load_tokenizer(base)
         tokenizer.save_pretrained(folder)
-        ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
-        raw = _llama_config(model.config) | ids
+        raw |= {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
     else:
         raw, _ = read_json(base / "config.json")
         raw.pop("torch_dtype", None)  # the old name of dtype
@@ -99,9 +103,9 @@ def save_merged(
     _save_weights(merge_adapters(model), folder, shard_bytes)
 
 
-def _llama_config(config: DecoderConfig) -> dict[str, Any]:
-    """The config.json of a model that had none; the inverse of `from_hf`."""
-    return {
+def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
+    """The config.json of a model that had none."""
+    raw = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_act": "silu",
@@ -116,17 +120,23 @@ def _llama_config(config: DecoderConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_positions,
         # In either spelling: transformers 5 reads the second.
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_theta": config.rope.theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope.theta},
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
     }
+    if read_decoder_config(raw, str(where)) != config:
+        raise InputError(
+            f"{where}: only a Llama without rope scaling can be merged out of a GGUF "
+            "file: give the model's Hugging Face folder."
+        )
+    return raw
 
 
 def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     """Writes one file, or files of at most `shard_bytes` and their index."""
     _, _, state = nnx.split(model, nnx.LoRAParam, ...)
-    names = {ours: hf for ours, (hf, _) in LLAMA.items()}
+    names = stored_names(model.config, gguf=False)
     parts: list[Path] = []
     home: dict[str, int] = {}  # tensor to its file
     total = 0

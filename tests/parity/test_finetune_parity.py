@@ -76,8 +76,8 @@ def torch_training(model, tokens):
 
 
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("o_proj", "down_proj")])
-def test_twenty_steps(save_llama, tmp_path, targets):
-    _, folder = save_llama()
+def test_twenty_steps(save_decoder, tmp_path, targets):
+    _, folder = save_decoder()
     lora = LoraConfig(r=4, alpha=8.0, targets=targets, dropout=0.0)
     model = load_decoder(folder, lora=lora, key=jax.random.key(0))
     save_adapter(model, tmp_path / "start")
@@ -124,8 +124,9 @@ def torch_logits(model, ids):
         return model.eval()(torch.tensor(ids)).logits.numpy()
 
 
-def test_merged_folder(save_llama, tmp_path):
-    _, folder = save_llama()
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
+def test_merged_folder(save_decoder, tmp_path, family):
+    _, folder = save_decoder(family)
     model = trained_like(tmp_path / "adapter", folder)
     save_merged(model, folder, tmp_path / "merged", shard_bytes=30_000)
     base = AutoModelForCausalLM.from_pretrained(folder)
