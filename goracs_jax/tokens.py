@@ -226,7 +226,7 @@ def make_batches(
     *,
     tokens_per_batch: int = 2048,
     padded: Callable[[int], int] = bucket_length,
-    most_rows: int | None = None,
+    evenly: int | None = None,
 ) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
@@ -238,7 +238,8 @@ def make_batches(
         tokens: The examples.
         tokens_per_batch: Most padded tokens of a batch, if one example has not more.
         padded: The padded length of a batch, for the length of its longest example.
-        most_rows: Most rows of a batch.
+        evenly: Examples of one length that fill batches of equal size; by default a
+            batch has all rows that it can.
 
     Returns:
         The batches, longest first, so that lack of memory shows at once.
@@ -251,7 +252,7 @@ def make_batches(
     batches = []
     while len(order):
         time = padded(int(tokens.lengths[order[0]]))
-        size = batch_rows(time, tokens_per_batch, most_rows)
+        size = batch_rows(time, tokens_per_batch, evenly)
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
         ids = np.full((size, time), PADDING, np.int32)
@@ -265,14 +266,17 @@ def make_batches(
     return batches
 
 
-def batch_rows(time: int, tokens_per_batch: int, most_rows: int | None = None) -> int:
-    """Rows of a batch of a padded length.
+def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> int:
+    """Rows of a batch of a padded length; see `make_batches`.
 
-    >>> batch_rows(100, 2048), batch_rows(100, 2048, most_rows=4), batch_rows(100, 50)
-    (20, 4, 1)
+    >>> batch_rows(144, 2048), batch_rows(144, 2048, evenly=16), batch_rows(144, 100)
+    (14, 8, 1)
     """
     rows = max(1, tokens_per_batch // time)
-    return rows if most_rows is None else min(rows, most_rows)
+    if evenly is None:
+        return rows
+    batches = -(-evenly // rows)
+    return -(-evenly // batches)
 
 
 def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:

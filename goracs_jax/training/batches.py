@@ -25,18 +25,17 @@ class Shapes(NamedTuple):
 
     lengths: tuple[int, ...]  # padded, ascending
     tokens_per_batch: int
-    most_rows: int
+    step_examples: int
 
     @classmethod
     def of(cls, tokens: Tokens, config: FinetuneConfig) -> "Shapes":
         """Those that pad the tokens of the examples least."""
-        return cls(
-            static_lengths(tokens.lengths), config.tokens_per_batch, config.batch_size
-        )
+        examples = min(config.batch_size, tokens.num_examples)
+        return cls(static_lengths(tokens.lengths), config.tokens_per_batch, examples)
 
     def blank(self, time: int) -> Batch:
         """A micro-batch of a padded length without an example."""
-        rows = batch_rows(time, self.tokens_per_batch, self.most_rows)
+        rows = batch_rows(time, self.tokens_per_batch, self.step_examples)
         return Batch(
             np.full(rows, -1, np.int32),
             np.full((rows, time), PADDING, np.int32),
@@ -49,7 +48,7 @@ class Shapes(NamedTuple):
             tokens,
             tokens_per_batch=self.tokens_per_batch,
             padded=lambda n: next(time for time in self.lengths if time >= n),
-            most_rows=self.most_rows,
+            evenly=self.step_examples,
         )
         return [b._replace(rows=b.rows.astype(np.int32)) for b in batches]
 

@@ -116,7 +116,8 @@ def _loss_sum(
     def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
         # The state at t predicts the token at t + 1.
         following = jnp.append(labels[1:], NOT_SCORED)
-        mean = mean_cross_entropy(hidden, model.output_head, following, chunk)
+        cap = model.config.logit_softcap
+        mean = mean_cross_entropy(hidden, model.output_head, following, chunk, cap)
         return jnp.asarray(mean) * jnp.sum(following >= 0)
 
     return jnp.sum(jax.vmap(one)(hidden, labels))

@@ -75,9 +75,12 @@ def torch_training(model, tokens):
     return losses, norms
 
 
-@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("o_proj", "down_proj")])
-def test_twenty_steps(save_decoder, tmp_path, targets):
-    _, folder = save_decoder()
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [("llama", ("q_proj", "v_proj")), ("gemma2", ("o_proj", "down_proj"))],
+)
+def test_twenty_steps(save_decoder, tmp_path, family, targets):
+    _, folder = save_decoder(family)
     lora = LoraConfig(r=4, alpha=8.0, targets=targets, dropout=0.0)
     model = load_decoder(folder, lora=lora, key=jax.random.key(0))
     save_adapter(model, tmp_path / "start")
