@@ -31,12 +31,12 @@ def _listed(kind: Callable[[str], float | str], name: str) -> PrimitiveConstruct
     )
 
 
+Dtype = Literal["float32", "bfloat16"]
 Budgets = Annotated[tuple[int, ...], _listed(int, "INT")]
 Lambdas = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(name="lambda"), _listed(float, "FLOAT")
 ]
 Names = Annotated[tuple[str, ...], _listed(str, "NAME")]
-Weights = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ class Embed(Settings):
     """Sentence encoder instead: a BERT or RoBERTa folder."""
     labels: LabelMode = "all"
     """all: embed prompt and answer. answer: embed the prompt alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,20 @@ class Grads(Settings):
     """Gradient with respect to lora_B of the last v_proj, or to all of LoRA."""
     labels: LabelMode = "all"
     """Tokens in the loss: prompt and answer, or the answer alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; norms are float32."""
+    losses: Path | None = None
+    """Also write the loss of each example, float32 [n] .npy, from the same pass."""
+    errors: Path | None = None
+    """Also write its prediction error (EL2N: mean over the scored tokens of the length
+    of softmax minus one-hot), float32 [n] .npy, from the same pass."""
+    projections: Path | None = None
+    """Also write each gradient, randomly projected: [n, projection-dim] .npy, from the
+    same pass; inner products are kept on average."""
+    projection_dim: int = 1024
+    """Numbers to keep of a gradient."""
+    projection_dtype: Literal["float32", "float16"] = "float32"
+    """Type of these numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +139,8 @@ class Select(Settings):
     labels: LabelMode = "all"
     """all: prompt and answer are trained on and embedded (SeqRec). answer: the loss
     sees the answer alone and the prompt alone is embedded (CTR)."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums and norms are float32."""
     duplicates: Literal["refuse", "keep"] = "refuse"
     """What to do with training examples that repeat another's texts."""
     train_embeddings: Path | None = None
@@ -133,7 +151,7 @@ class Select(Settings):
     """g, .npy of floats [N]."""
     errors: Path | None = None
     """Prediction error of each training example, .npy of floats [N]: what --method
-    error ranks by."""
+    error ranks by; from texts, by default the LLM's (EL2N)."""
     by_label: bool = False
     """Label-aware: every output is a class (Yes, No), the method runs inside each, and
     budgets follow the classes' shares of validation."""
@@ -192,7 +210,7 @@ class Finetune(Settings):
     """Of AdamW."""
     max_grad_norm: float = 1.0
     """Longer gradients are scaled to this norm."""
-    dtype: Weights = "float32"
+    dtype: Dtype = "float32"
     """Of the frozen weights and activations; the adapter is float32."""
     micro_batch_tokens: int = 2048
     """Padded tokens at one time: memory and speed, not the result."""
@@ -210,7 +228,7 @@ class Merge(Settings):
     """PEFT folder of a LoRA adapter of this model."""
     out: Path
     """Folder for config.json, safetensors and the tokenizer."""
-    dtype: Weights = "float32"
+    dtype: Dtype = "float32"
     """Of the weights that are written; bfloat16 halves the files and rounds."""
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -86,7 +87,7 @@ def run_stage(folder: Path, stage: Stage) -> Result:
     if done := _read_done(home):
         return done
     home.mkdir(parents=True, exist_ok=True)
-    _, earlier = _read_parts(home)
+    earlier = _read_parts(home).seconds
     started = time.perf_counter()
     arrays = stage.compute(_part_mapper(home, stage.name))
     seconds = earlier + time.perf_counter() - started
@@ -125,61 +126,89 @@ def _read_done(home: Path) -> Result | None:
     return Result(arrays, record["seconds"])
 
 
-def _read_parts(home: Path) -> tuple[list[np.ndarray], float]:
-    """Results of the first batches, one array each, and the seconds they took."""
-    values, seconds = [], 0.0
-    for path in sorted((home / "parts").glob("*.npz")):
-        try:
-            with path.open("rb") as file, np.load(file) as part:
-                found = [part[f"arr_{i}"] for i in range(len(part.files) - 1)]
-                spent = float(part["seconds"])
-        except UNREADABLE:
-            break
-        if int(path.stem) != len(values):
-            break  # what lay between was damaged
-        values += found
-        seconds += spent
-    return values, seconds
+class _Parts(NamedTuple):
+    """What the first batches gave: tables of all examples, some rows still empty."""
+
+    batches: int
+    seconds: float
+    tables: list[np.ndarray]
+
+
+def _read_parts(home: Path) -> _Parts:
+    """The tables that a killed run filled; none where a file is lost or damaged."""
+    try:
+        mark = json.loads((home / "parts" / "mark.json").read_text())
+        tables = [_open_table(home, i, "r+") for i in range(len(mark["tables"]))]
+        if [[list(t.shape), str(t.dtype)] for t in tables] == mark["tables"]:
+            return _Parts(mark["batches"], mark["seconds"], tables)
+    except UNREADABLE:
+        pass
+    return _Parts(0, 0.0, [])
+
+
+def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
+    path = home / "parts" / f"{index}.npy"
+    return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
+
+
+def _mark(home: Path, parts: _Parts) -> None:
+    """Writes rows to the disk, then says that they are there."""
+    for table in parts.tables:
+        table.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    record = {
+        "batches": parts.batches,
+        "seconds": parts.seconds,
+        "tables": [[list(t.shape), str(t.dtype)] for t in parts.tables],
+    }
+    with atomic(home / "parts" / "mark.json") as file:
+        file.write(json.dumps(record).encode())
 
 
 def _part_mapper(home: Path, label: str) -> Mapper:
-    """As `tokens.map_batches`, but what is finished is kept and not done again."""
+    """As `tokens.map_batches`, but what is finished is kept and not done again.
 
-    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:
-        parts = home / "parts"
-        parts.mkdir(exist_ok=True)
-        # values[i] belongs to batches[i]; parts were written in the order of batches.
-        values, _ = _read_parts(home)
-        examples = [int((batch.rows >= 0).sum()) for batch in batches]
-        waiting: list[np.ndarray] = []
-        since = time.perf_counter()
+    Rows go to files that are mapped into memory: they may be more than it holds.
+    """
 
-        def store() -> None:
-            nonlocal since
-            if not waiting:
-                return
-            seconds = time.perf_counter() - since
-            first = len(values) - len(waiting)
-            with atomic(parts / f"{first:08d}.npz") as file:
-                np.savez(file, *waiting, seconds=np.float64(seconds))
-            waiting.clear()
-            since = time.perf_counter()
-
-        with progress() as bar:
-            task = bar.add_task(label, total=sum(examples))
-            bar.advance(task, sum(examples[: len(values)]))
-            for batch, count in zip(
-                batches[len(values) :], examples[len(values) :], strict=True
-            ):
-                rows = np.asarray(jax.device_get(fn(batch.ids, batch.labels)))
-                values.append(rows[batch.rows >= 0])
-                waiting.append(values[-1])
-                if time.perf_counter() - since > PART_SECONDS:
-                    store()
-                bar.advance(task, count)
-            store()
-        order = np.concatenate([batch.rows[batch.rows >= 0] for batch in batches])
-        return np.concatenate(values)[np.argsort(order)]
+    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+        (home / "parts").mkdir(exist_ok=True)
+        earlier = _read_parts(home)
+        # The last batch is run in any case: it tells how the tables belong together.
+        first, tables = min(earlier.batches, len(batches) - 1), earlier.tables
+        examples = [batch.num_examples for batch in batches]
+        tokens = [int((batch.ids >= 0).sum()) for batch in batches]
+        started = marked = time.perf_counter()
+        tree = None
+        with progress(ExamplesColumn(), TokensColumn()) as bar:
+            task = bar.add_task(
+                label,
+                total=sum(tokens),
+                completed=sum(tokens[:first]),
+                examples=sum(examples[:first]),
+                of=sum(examples),
+            )
+            for i, batch in enumerate(batches[first:], first):
+                found = jax.device_get(fn(batch.ids, batch.labels))
+                leaves, tree = jax.tree.flatten(found)
+                leaves = [np.asarray(leaf) for leaf in leaves]
+                tables = tables or [
+                    _open_table(
+                        home, j, "w+", dtype=leaf.dtype,
+                        shape=(sum(examples), *leaf.shape[1:]),
+                    )
+                    for j, leaf in enumerate(leaves)
+                ]  # fmt: skip
+                real = batch.rows >= 0
+                for table, leaf in zip(tables, leaves, strict=True):
+                    table[batch.rows[real]] = leaf[real]
+                now = time.perf_counter()
+                if now - marked > PART_SECONDS or i == len(batches) - 1:
+                    seconds = earlier.seconds + now - started
+                    _mark(home, _Parts(i + 1, seconds, tables))
+                    marked = now
+                bar.update(task, examples=sum(examples[: i + 1]))
+                bar.advance(task, tokens[i])
+        return jax.tree.unflatten(tree, tables)
 
     return mapper
 
@@ -192,13 +221,35 @@ class RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def progress() -> Progress:
-    """A bar on standard error with count, rate and time left, on process 0 alone."""
+class ExamplesColumn(ProgressColumn):
+    """Examples, of a bar that is as long as their tokens: all take their own time."""
+
+    def render(self, task: Task) -> Text:
+        """How many are done, and how many a second at the rate of their tokens."""
+        done, of = task.fields["examples"], task.fields["of"]
+        per_token = of / max(task.total or 0, 1)
+        rate = f" {task.speed * per_token:.1f}/s" if task.speed else ""
+        return Text(f"{done}/{of}{rate}")
+
+
+class TokensColumn(ProgressColumn):
+    """Tokens a second, padding not counted."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or nothing before there is one."""
+        return Text(f"{task.speed:,.0f} tokens/s" if task.speed else "")
+
+
+def progress(*counts: ProgressColumn) -> Progress:
+    """A bar on standard error with counts, rates and time left, on process 0 alone.
+
+    Args:
+        counts: Columns that count; by default finished items and their rate.
+    """
     return Progress(
         TextColumn("{task.description:>24}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
+        *(counts or (MofNCompleteColumn(), RateColumn())),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, Int64
+from jaxtyping import Array, Float, Int32, Int64, PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
@@ -21,9 +21,9 @@ PADDING = -1
 LabelMode = Literal["all", "answer"]
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
-    Float[Array, "batch *features"],
+    PyTree[Float[Array, "batch *features"]],
 ]
-Mapper = Callable[[BatchFn, Sequence["Batch"]], np.ndarray]
+Mapper = Callable[[BatchFn, Sequence["Batch"]], PyTree[np.ndarray]]
 
 
 class Tokens(NamedTuple):
@@ -54,6 +54,11 @@ class Batch(NamedTuple):
     rows: Int64[np.ndarray, " batch"]
     ids: Int32[np.ndarray, "batch time"]
     labels: Int32[np.ndarray, "batch time"]
+
+    @property
+    def num_examples(self) -> int:
+        """Rows that are no filler."""
+        return int((self.rows >= 0).sum())
 
 
 def ragged(
@@ -279,22 +284,28 @@ def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> i
     return -(-evenly // batches)
 
 
-def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:
+def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
     """Applies a function to each batch and puts the results in input order.
 
     Args:
-        fn: Takes ids and labels [batch, time], returns an array [batch, ...].
+        fn: Takes ids and labels [batch, time], returns an array [batch, ...], or
+            several in a pytree.
         batches: Batches that hold every example once.
 
     Returns:
-        Array [examples, ...].
+        Array [examples, ...], or several likewise.
 
     >>> batches = make_batches(ragged([[1], [2] * 40, [3] * 20]))
     >>> map_batches(lambda ids, labels: jax.numpy.max(ids, axis=1), batches)
     array([1, 2, 3], dtype=int32)
     """
     rows = np.concatenate([batch.rows for batch in batches])
-    found = np.concatenate([jax.device_get(fn(b.ids, b.labels)) for b in batches])
-    out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
-    out[rows[rows >= 0]] = found[rows >= 0]
-    return out
+    results = [jax.device_get(fn(batch.ids, batch.labels)) for batch in batches]
+
+    def in_order(*parts: np.ndarray) -> np.ndarray:
+        found = np.concatenate(parts)
+        out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
+        out[rows[rows >= 0]] = found[rows >= 0]
+        return out
+
+    return jax.tree.map(in_order, *results)

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
-from goracs_jax.gradients import LOGIT_TOKENS, mean_cross_entropy
+from goracs_jax.loss import Loss, mean_cross_entropy
 from goracs_jax.models import Decoder, with_dropout
 from goracs_jax.tokens import NOT_SCORED, Batch
 
@@ -110,14 +110,11 @@ def _loss_sum(
     hidden: Float[Array, "batch time dim"],
     labels: Int[ArrayLike, "batch time"],
 ) -> Float32[Array, ""]:
-    batch, time = labels.shape
-    chunk = max(1, min(time, LOGIT_TOKENS // batch))
-
     def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
         # The state at t predicts the token at t + 1.
         following = jnp.append(labels[1:], NOT_SCORED)
         cap = model.config.logit_softcap
-        mean = mean_cross_entropy(hidden, model.output_head, following, chunk, cap)
-        return jnp.asarray(mean) * jnp.sum(following >= 0)
+        found: Loss = mean_cross_entropy(hidden, model.output_head, following, cap)
+        return found.loss * jnp.sum(following >= 0)
 
     return jnp.sum(jax.vmap(one)(hidden, labels))
