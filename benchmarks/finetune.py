@@ -30,7 +30,7 @@ from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
 from goracs_jax.training.run import Run
 
-EXAMPLES, BATCH, MICRO, ROUNDS = 32, 16, 8, 4
+EXAMPLES, BATCH, MICRO, ROUNDS = 48, 24, 8, 3
 LORA = LoraConfig()
 CONFIG = FinetuneConfig(epochs=20, learning_rate=1e-4, batch_size=BATCH)
 

@@ -126,10 +126,11 @@ def temp_bytes(num_layers, vocab_size=4096):
     return program.compile().memory_analysis().temp_size_in_bytes
 
 
-def test_memory_grows_by_one_activation_a_layer():
-    tokens, dim, vocab = 64 * 64, 32, 4096
+def test_memory_grows_by_the_products_of_a_layer():
+    tokens, vocab = 64 * 64, 4096
     few, many = temp_bytes(2), temp_bytes(10)
     assert few < 4 * tokens * vocab, "the logits of all tokens exist at one time"
-    # Of a layer its input is kept, [tokens, dim] of float32: without rematerialisation
-    # it would be some forty of them.
-    assert (many - few) / 8 < 2 * 4 * tokens * dim
+    # Kept are the input of a layer and its products with weights: q, k, v, o, gate, up,
+    # down, and of two adapters A and B. Activations, attention and dropout are not.
+    kept = 32 + (32 + 16 + 16 + 32) + (48 + 48 + 32) + 2 * 8 + (32 + 16)
+    assert (many - few) / 8 < 1.25 * 4 * tokens * kept
