@@ -21,7 +21,6 @@ class State(NamedTuple):
     best_loss: float = float("inf")
     best_epoch: int = 0
     waited: int = 0  # validations since the best
-    seconds: float = 0.0  # spent on the steps done, over all runs
 
     @property
     def _numbers(self) -> dict[str, Any]:

@@ -86,16 +86,13 @@ def finetune(
     keep = checkpoints(folder / "checkpoints", run.fresh) if folder else alone
     with keep as (state, save):
         metrics = Metrics(folder / "metrics.jsonl" if folder else None, state.step)
-
         saved = time.perf_counter()
         while state.step < run.total_steps and state.waited < config.patience:
             validates = run.validates_after(state.step + 1)
             for work in [run.step, run.validate] if validates else [run.step]:
                 started = time.perf_counter()
                 state, record = work(state)
-                seconds = time.perf_counter() - started
-                state = state._replace(seconds=state.seconds + seconds)
-                record["seconds"] = seconds
+                record["seconds"] = time.perf_counter() - started
                 metrics.add(record)
                 watch(record)
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:

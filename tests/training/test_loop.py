@@ -45,9 +45,9 @@ def whole(model, train, valid):
 
 def test_learns_and_changes_adapters_alone(whole, model):
     found = [r["valid_loss"] for r in whole.records if "valid_loss" in r]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] < found[0] - 0.01
-    assert whole.best_loss == found[whole.best_epoch - 1]
+    assert len(found) == 3
+    assert found[-1] < found[0]
+    assert whole.best_loss == min(found) == found[whole.best_epoch - 1]
     assert not same(whole.model, model)
     frozen = lambda m: jax.tree.leaves(nnx.split(m, nnx.LoRAParam, ...)[2])
     for before, after in zip(frozen(model), frozen(whole.model), strict=True):
