@@ -190,8 +190,52 @@ def bucket_length(length: int) -> int:
     return max(16, -(-length // step) * step)
 
 
+def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:
+    """Some of the examples, in the order of `rows`.
+
+    >>> take(ragged([[1], [2, 3], [4]]), [1, 0]).ids
+    array([2, 3, 1], dtype=int32)
+    """
+    spans = [slice(*tokens.offsets[row : row + 2]) for row in rows]
+    ids = np.concatenate([tokens.ids[span] for span in spans])
+    labels = np.concatenate([tokens.labels[span] for span in spans])
+    return Tokens(ids, labels, np.cumsum([0, *tokens.lengths[np.asarray(rows)]]))
+
+
+def static_lengths(
+    lengths: Int64[np.ndarray, " examples"], most: int = 8
+) -> tuple[int, ...]:
+    """The padded lengths, at most so many, that pad the fewest tokens in all.
+
+    For programs that are slow to compile. Every length is one of `bucket_length`, and
+    each example is padded to the next.
+
+    >>> static_lengths(np.array([9, 10, 61, 62, 64, 150]), most=2)
+    (64, 160)
+    """
+    buckets = [bucket_length(int(n)) for n in lengths]
+    sizes, counts = np.unique(buckets, return_counts=True)
+    below = np.cumsum([0, *counts])  # examples shorter than each size
+    # best[j]: least padded tokens of the examples up to size j, and how to have them.
+    best: list[tuple[int, tuple[int, ...]]]
+    best = [(int(size * below[j + 1]), (int(size),)) for j, size in enumerate(sizes)]
+    for _ in range(most - 1):
+        for j in reversed(range(len(sizes))):
+            added = lambda i, j=j: int(sizes[j] * (below[j + 1] - below[i + 1]))
+            longer = [
+                (best[i][0] + added(i), (*best[i][1], int(sizes[j]))) for i in range(j)
+            ]
+            best[j] = min([best[j], *longer])
+    return best[-1][1]
+
+
 def make_batches(
-    tokens: Tokens, *, tokens_per_batch: int = TOKENS_PER_BATCH, multiple: int = 1
+    tokens: Tokens,
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    padded: Callable[[int], int] = bucket_length,
+    evenly: int | None = None,
+    multiple: int = 1,
 ) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
@@ -202,6 +246,9 @@ def make_batches(
     Args:
         tokens: The examples.
         tokens_per_batch: Most padded tokens of a batch, if one example has not more.
+        padded: The padded length of a batch, for the length of its longest example.
+        evenly: Examples of one length that fill batches of equal size; by default a
+            batch has all rows that it can.
         multiple: The rows of a batch are a multiple of it: of devices.
 
     Returns:
@@ -214,10 +261,10 @@ def make_batches(
     order = np.argsort(-tokens.lengths, kind="stable")
     batches = []
     while len(order):
-        time = bucket_length(int(tokens.lengths[order[0]]))
-        size = max(1, tokens_per_batch // time)
+        time = padded(int(tokens.lengths[order[0]]))
+        size = batch_rows(time, tokens_per_batch, evenly)
         size = -(-size // multiple) * multiple
-        while len(order) <= size // 2 and size // 2 % multiple == 0:
+        while not evenly and len(order) <= size // 2 and size // 2 % multiple == 0:
             size //= 2
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
@@ -230,6 +277,19 @@ def make_batches(
         batches.append(Batch(rows, ids, labels))
         order = order[size:]
     return batches
+
+
+def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> int:
+    """Rows of a batch of a padded length; see `make_batches`.
+
+    >>> batch_rows(144, 2048), batch_rows(144, 2048, evenly=16), batch_rows(144, 100)
+    (14, 8, 1)
+    """
+    rows = max(1, tokens_per_batch // time)
+    if evenly is None:
+        return rows
+    batches = -(-evenly // rows)
+    return -(-evenly // batches)
 
 
 def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
