@@ -34,8 +34,8 @@ from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 
-EXAMPLES, ROUNDS = 48, 2
-TORCH_EXAMPLES, TORCH_BATCH = 24, 8
+EXAMPLES, ROUNDS = 32, 2
+TORCH_EXAMPLES, TORCH_BATCH = 16, 8
 
 
 def prompts(size: int, labels: LabelMode = "all") -> Tokens:
