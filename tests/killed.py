@@ -72,4 +72,7 @@ def run_until(folder: Path, batches: int | None, seconds: float) -> bool:
     except EOFError:
         pass  # it has come to its end
     process.join()
-    return process.exitcode != 0
+    killed = process.exitcode != 0
+    process.close()
+    ours.close()
+    return killed

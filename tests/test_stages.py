@@ -156,8 +156,11 @@ def test_sigkill_leaves_what_was_finished(tmp_path):
     assert json.loads((home / "done.json").read_text())["inputs"] == {"setting": 1}
 
 
-def test_killed_at_random_points_ends_with_the_same_bits(tmp_path):
-    """Gradient norms of a tiny model, in a chain of ten kills and more."""
+def test_killed_at_random_points_ends_with_the_same_bits(tmp_path, monkeypatch):
+    """Gradient norms of a tiny model, in a chain of eleven kills."""
+    tests = os.path.dirname(__file__)
+    paths = [tests, os.path.dirname(tests)]  # for the server of processes
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     expected = killed.scores()
     rng, marks = np.random.default_rng(0), []
     home = Stage("scores", {}, lambda mapper: {}).home(tmp_path)
