@@ -221,6 +221,7 @@ def _part_mapper(home: Path, label: str) -> Mapper:
         meet("tables are full")
         if not leads():
             tables = [_open_table(home, j, "r") for j in range(len(leaves))]
+        meet("tables are open")  # and may be deleted
         return jax.tree.unflatten(tree, tables)
 
     return mapper
