@@ -149,7 +149,13 @@ def _encoder_vectors(graph, state, ids, labels):
     del labels
     encoder = nnx.merge(graph, state)
     hidden = encoder.hidden(ids)
-    x = hidden[:, 0] if encoder.config.pooling == "cls" else _mean(hidden, ids)
+    x = {
+        "mean": lambda: _mean(hidden, ids),
+        "cls": lambda: hidden[:, 0],
+        "max": lambda: jnp.max(
+            hidden, 1, where=(ids >= 0)[..., None], initial=-jnp.inf
+        ),
+    }[encoder.config.pooling]()
     if encoder.config.normalize:
         x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
     return x

@@ -78,7 +78,7 @@ class Embed(Devices):
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter that the LLM is to have."""
     encoder: Path | None = None
-    """Sentence encoder instead: a BERT or RoBERTa folder."""
+    """Sentence encoder instead: a BERT, RoBERTa or MPNet folder."""
     labels: LabelMode = "all"
     """all: embed prompt and answer. answer: embed the prompt alone."""
     dtype: Dtype = "float32"
@@ -147,7 +147,7 @@ class Select(Settings):
     model: Path | None = None
     """LLM for gradient norms, and for embeddings where no encoder is given."""
     encoder: Path | None = None
-    """Sentence encoder for embeddings: a BERT or RoBERTa folder."""
+    """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter; a fresh one (r 8, alpha 16) when left out."""
     labels: LabelMode = "all"

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tiny
+
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 300.0,
@@ -49,6 +51,27 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_parameters": BOTH,
     },
 }
+
+
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+}
+
+
+def raw_config(family: str, **changes) -> dict[str, Any]:
+    """The config.json of a tiny model, all that is needed and nothing else."""
+    raw = tiny.LLAMA | {"vocab_size": 96, "max_position_embeddings": 64}
+    raw |= FAMILIES[family] | changes
+    raw["architectures"] = [CLASSES[raw["model_type"]]]
+    if "gemma" in family:
+        raw["hidden_activation"] = "gelu_pytorch_tanh"
+        del raw["hidden_act"]
+    return raw
 
 
 def old_spelling(folder: Path):

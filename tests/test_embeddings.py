@@ -78,6 +78,14 @@ def test_cls_and_normalisation(tokenizer):
     np.testing.assert_allclose(found[2], first / jnp.linalg.norm(first), **F32)
 
 
+def test_maximum_over_the_tokens(tokenizer):
+    model = encoder(pooling="max")
+    found = embed_with_encoder(model, tokenizer, TEXTS)
+    for text, row in zip(TEXTS, found, strict=True):
+        ids = jnp.asarray([tokenizer(text)["input_ids"]])
+        np.testing.assert_allclose(row, jnp.max(hidden(model, ids)[0], axis=0), **F32)
+
+
 def test_the_configuration_does_not_change_the_weights(tokenizer):
     plain = embed_with_encoder(encoder(), tokenizer, TEXTS)
     normal = embed_with_encoder(encoder(normalize=True), tokenizer, TEXTS)

@@ -58,11 +58,35 @@ def write_adapter(folder: Path, scale: float = 1.0) -> Path:
 
 
 def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random weights under Hugging Face's names and in its layout."""
+    """Random weights of the model of a config.json, names and layout Hugging Face's."""
     rng = np.random.default_rng(seed)
     dim, mlp = raw["hidden_size"], raw["intermediate_size"]
-    head_dim = dim // raw["num_attention_heads"]
+    family = raw["model_type"]
+    head_dim = raw.get("head_dim", dim // raw["num_attention_heads"])
+    queries = head_dim * raw["num_attention_heads"]
     keys = head_dim * raw["num_key_value_heads"]
+    linear = {
+        "self_attn.q_proj": (queries, dim),
+        "self_attn.k_proj": (keys, dim),
+        "self_attn.v_proj": (keys, dim),
+        "self_attn.o_proj": (dim, queries),
+        "mlp.gate_proj": (mlp, dim),
+        "mlp.up_proj": (mlp, dim),
+        "mlp.down_proj": (dim, mlp),
+    }
+    norms = {"input_layernorm": (dim,), "post_attention_layernorm": (dim,)}
+    if family in ("gemma2", "gemma3_text"):
+        norms["pre_feedforward_layernorm"] = (dim,)
+        norms["post_feedforward_layernorm"] = (dim,)
+    if family in ("qwen3", "gemma3_text"):
+        norms["self_attn.q_norm"] = norms["self_attn.k_norm"] = (head_dim,)
+    biased = []
+    if raw.get("attention_bias"):
+        biased += ["q_proj", "k_proj", "v_proj", "o_proj"]
+    if raw.get("mlp_bias"):
+        biased += ["gate_proj", "up_proj", "down_proj"]
+    if family == "qwen2":
+        biased += ["q_proj", "k_proj", "v_proj"]
     shapes = {
         "model.embed_tokens.weight": (raw["vocab_size"], dim),
         "model.norm.weight": (dim,),
@@ -70,20 +94,11 @@ def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     if not raw["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (raw["vocab_size"], dim)
     for i in range(raw["num_hidden_layers"]):
-        shapes |= {
-            f"model.layers.{i}.{name}.weight": shape
-            for name, shape in {
-                "input_layernorm": (dim,),
-                "self_attn.q_proj": (dim, dim),
-                "self_attn.k_proj": (keys, dim),
-                "self_attn.v_proj": (keys, dim),
-                "self_attn.o_proj": (dim, dim),
-                "post_attention_layernorm": (dim,),
-                "mlp.gate_proj": (mlp, dim),
-                "mlp.up_proj": (mlp, dim),
-                "mlp.down_proj": (dim, mlp),
-            }.items()
-        }
+        layer = f"model.layers.{i}"
+        for name, shape in (linear | norms).items():
+            shapes[f"{layer}.{name}.weight"] = shape
+            if name.split(".")[-1] in biased:
+                shapes[f"{layer}.{name}.bias"] = shape[:1]
     return {
         name: (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
         for name, shape in shapes.items()

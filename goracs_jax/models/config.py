@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from goracs_jax.errors import InputError
 from goracs_jax.models.rope import RopeConfig
 
 Pooling = Literal["mean", "cls", "max"]
@@ -38,6 +39,9 @@ class DecoderConfig:
         window: Tokens that a sliding layer sees, the token itself among them.
         sliding_rope: Rotation in sliding layers, if it is another one.
 
+    Raises:
+        InputError: If `sliding` does not name every layer.
+
     >>> DecoderConfig.tiny().head_dim
     8
     """
@@ -65,6 +69,12 @@ class DecoderConfig:
     sliding: tuple[bool, ...] = ()
     window: int | None = None
     sliding_rope: RopeConfig | None = None
+
+    def __post_init__(self):
+        if len(self.sliding) not in (0, self.num_layers):
+            raise InputError(
+                f"sliding must name {self.num_layers} layers, got {len(self.sliding)}."
+            )
 
     @property
     def query_scale(self) -> float:

@@ -1,4 +1,6 @@
-"""BERT and RoBERTa encoders: post-norm, learned positions, attention both ways."""
+"""BERT, RoBERTa and MPNet encoders: post-norm, learned positions, no causality."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -52,18 +54,22 @@ class EncoderLayer(nnx.Module):
         self,
         x: Float[Array, "batch time dim"],
         visible: Bool[Array, "batch 1 1 time"],
+        bias: Float[Array, "1 heads time time"] | None,
     ) -> Float[Array, "batch time dim"]:
-        """One residual block; tokens that are not visible are attended by none."""
+        """One residual block; tokens that are not visible are attended by none.
+
+        The bias, if there is one, is added to the scores.
+        """
         heads = lambda y: y.reshape(*y.shape[:-1], self.num_heads, -1)
         q, k, v = (heads(f(x)) for f in (self.query, self.key, self.value))
-        mixed = jax.nn.dot_product_attention(q, k, v, mask=visible)
+        mixed = jax.nn.dot_product_attention(q, k, v, bias, visible)
         x = self.attention_norm(x + self.out(mixed.reshape(x.shape)))
         up = jax.nn.gelu(self.up(x), approximate=self.gelu == "tanh")
         return self.mlp_norm(x + self.down(up))
 
 
 class Encoder(nnx.Module):
-    """BERT or RoBERTa encoder in float32; its layers are stacked and scanned.
+    """BERT, RoBERTa or MPNet encoder in float32; its layers are stacked and scanned.
 
     Args:
         config: Sizes of the model.
@@ -79,13 +85,16 @@ class Encoder(nnx.Module):
 
     def __init__(self, config: EncoderConfig, *, key: jax.Array):
         c, self.config = config, config
-        keys = jax.random.split(key, 4)
-        table = lambda key, rows: nnx.Param(
-            0.02 * jax.random.normal(key, (rows, c.hidden_size))
+        keys = jax.random.split(key, 5)
+        table = lambda key, rows, columns: nnx.Param(
+            0.02 * jax.random.normal(key, (rows, columns))
         )
-        self.words = table(keys[0], c.vocab_size)
-        self.positions = table(keys[1], c.num_positions)
-        self.types = table(keys[2], c.num_types)
+        self.words = table(keys[0], c.vocab_size, c.hidden_size)
+        self.positions = table(keys[1], c.num_positions, c.hidden_size)
+        if c.num_types:
+            self.types = table(keys[2], c.num_types, c.hidden_size)
+        if c.relative_buckets:
+            self.relative_bias = table(keys[4], c.relative_buckets, c.num_heads)
         self.norm = LayerNorm(c.hidden_size, c.norm_eps)
         self.layers = nnx.vmap(lambda key: EncoderLayer(c, rngs=nnx.Rngs(key)))(
             jax.random.split(keys[3], c.num_layers)
@@ -106,10 +115,35 @@ class Encoder(nnx.Module):
             jnp.arange(ids.shape[-1]) + self.config.first_position,
             self.config.num_positions - 1,
         )
-        words = self.words[...][jnp.maximum(ids, 0)]
-        x = words + self.positions[...][position] + self.types[...][0]
-        visible = (ids >= 0)[:, None, None, :]
+        x = self.words[...][jnp.maximum(ids, 0)] + self.positions[...][position]
+        if self.config.num_types:
+            x = x + self.types[...][0]
+        visible, bias = (ids >= 0)[:, None, None, :], None
+        if self.config.relative_buckets:
+            bucket = relative_bucket(ids.shape[-1], self.config.relative_buckets)
+            bias = jnp.moveaxis(self.relative_bias[...][bucket], -1, 0)[None]
         graph, state = nnx.split(self.layers)
         with jax.default_matmul_precision("float32"):
-            step = lambda x, layer: (nnx.merge(graph, layer)(x, visible), None)
+            step = lambda x, layer: (nnx.merge(graph, layer)(x, visible, bias), None)
             return jax.lax.scan(step, self.norm(x), state)[0]
+
+
+def relative_bucket(
+    time: int, num_buckets: int, max_distance: int = 128
+) -> Int[Array, "time time"]:
+    """Bucket of the distance between two tokens (T5, Raffel et al., 2020).
+
+    Half of the buckets are for keys behind their query and half for those before it. In
+    each half the first distances have a bucket of their own, the others share buckets
+    that widen with the logarithm, up to `max_distance`.
+
+    >>> relative_bucket(3, 32).tolist()
+    [[0, 17, 18], [1, 0, 17], [2, 1, 0]]
+    """
+    ahead = jnp.arange(time)[None, :] - jnp.arange(time)[:, None]
+    half = num_buckets // 2
+    alone = half // 2
+    distance = jnp.abs(ahead)
+    growth = jnp.log(jnp.maximum(distance, 1) / alone) / math.log(max_distance / alone)
+    shared = jnp.minimum(alone + (growth * (half - alone)).astype(int), half - 1)
+    return jnp.where(distance < alone, distance, shared) + half * (ahead > 0)

@@ -73,12 +73,12 @@ class Fields:
             )
         return value
 
-    def divides(self, name: str, part: int, whole: int):
-        """Refuses a number of key heads that does not divide the heads."""
+    def divides(self, name: str, part: int, whole: int, what: str):
+        """Refuses a part that does not divide a whole, which `what` describes."""
         if whole % part:
             raise InputError(
                 f"{self.where}: {self.prefix}{name} {part} must divide the {whole} "
-                "attention heads: take the file that was published with the weights."
+                f"{what}: take the file that was published with the weights."
             )
 
     def nothing_else(self, harmless: Collection[str] = ()):

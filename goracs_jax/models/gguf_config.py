@@ -51,7 +51,7 @@ def read_gguf_config(
         field.only(name, {0}, default=0)
     num_heads = field("attention.head_count", int)
     num_kv_heads = field("attention.head_count_kv", int, default=num_heads)
-    field.divides("attention.head_count_kv", num_kv_heads, num_heads)
+    field.divides("attention.head_count_kv", num_kv_heads, num_heads, "attention heads")
     hidden_size = field("embedding_length", int)
     head_dim = field("attention.key_length", int, default=hidden_size // num_heads)
     for name in ("attention.value_length", "rope.dimension_count"):

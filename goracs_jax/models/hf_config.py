@@ -37,6 +37,7 @@ HARMLESS = frozenset(
         "is_llama_config",
         "label2id",
         "mask_token_id",
+        "max_sequence_length",
         "output_past",
         "pad_token_id",
         "pooler_fc_size",
@@ -88,7 +89,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     num_kv_heads = field(
         "num_key_value_heads", int, default("num_key_value_heads", num_heads)
     )
-    field.divides("num_key_value_heads", num_kv_heads, num_heads)
+    field.divides("num_key_value_heads", num_kv_heads, num_heads, "attention heads")
     sizes = {
         "vocab_size": field("vocab_size", int),
         "hidden_size": hidden_size,
@@ -237,10 +238,10 @@ def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
     if not isinstance(stated, list) or len(stated) != len(default):
         raise InputError(
             f"{field.where}: field 'layer_types' must name {len(default)} layers, got "
-            f"{stated!r}."
+            f"{stated!r}: take the file that was published with the weights."
         )
     for kind in stated:
-        if kind not in kinds:
+        if kind not in list(kinds):  # a list: what is compared may be anything
             raise InputError(
                 f"{field.where}: layer_types {kind!r} is not supported: use a model "
                 f"of {' and '.join(kinds)}."
@@ -275,20 +276,21 @@ def _one_rope(
     theta = field("rope_theta", float, default=theta)
     for place in (top, field):
         place.only("partial_rotary_factor", {1.0}, default=1.0)
+    name = "original_max_position_embeddings"
+    inside = field(name, int, default=sizes["max_positions"])
     # Where it stands outside, it wins: so transformers reads it.
-    original = top.get("original_max_position_embeddings")
+    original = top(name, int, default=inside)
     divisors = None
     if kind == "linear":
         divisors = (field("factor", float),) * (sizes["head_dim"] // 2)
     if kind == "llama3":
-        inside = field("original_max_position_embeddings", int, sizes["max_positions"])
         divisors = llama3_divisors(
             theta,
             sizes["head_dim"],
             factor=field("factor", float),
             low_freq_factor=field("low_freq_factor", float),
             high_freq_factor=field("high_freq_factor", float),
-            original_positions=original or inside,
+            original_positions=original,
         )
     field.nothing_else()
     return RopeConfig(theta=theta, divisors=divisors)
@@ -339,7 +341,7 @@ def read_encoder_config(
         field("num_attention_heads", int),
         field("hidden_size", int),
     )
-    field.divides("num_attention_heads", num_heads, hidden_size)
+    field.divides("num_attention_heads", num_heads, hidden_size, "of hidden_size")
     first, buckets = 0, 0
     if model_type in ("roberta", "xlm-roberta"):
         first = field("pad_token_id", int, default=1, positive=False) + 1

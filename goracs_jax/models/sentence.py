@@ -7,43 +7,67 @@ from typing import Any
 from goracs_jax.errors import InputError
 from goracs_jax.models.tensors import read_json
 
+# Pooling modes by their names in a pooling module's config.json, old and new.
+POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+}
+
 
 def sentence_options(folder: Path) -> dict[str, Any]:
     """Reads pooling, normalisation and length from a sentence-transformers folder.
 
     Args:
         folder: The model folder; a plain Hugging Face folder has no modules.json and
-            gives no options.
+            tells at most the length, in tokenizer_config.json.
 
     Returns:
-        Keyword arguments of `EncoderConfig.from_hf`.
+        Keyword arguments of `read_encoder_config`.
 
     Raises:
-        InputError: If modules.json names a step other than Transformer, Pooling and
-            Normalize, or the pooling is neither mean nor cls.
+        InputError: If modules.json names other steps than Transformer, Pooling and
+            perhaps Normalize, the pooling is not supported, or texts get a prompt.
 
     >>> sentence_options(Path("no modules.json here"))
     {}
     """
+    options = _length(folder / "tokenizer_config.json", "model_max_length")
     listing = folder / "modules.json"
     if not listing.is_file():
-        return {}
-    options: dict[str, Any] = {}
-    for module in _modules(listing):
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
-        if kind == "Transformer":
-            options |= _length(folder / "sentence_bert_config.json")
-        elif kind == "Pooling":
-            where = folder / str(module.get("path", "")) / "config.json"
-            options["pooling"] = _pooling(where)
-        elif kind == "Normalize":
-            options["normalize"] = True
-        else:
+        return options
+    _refuse_prompt(folder / "config_sentence_transformers.json")
+    modules = _modules(listing)
+    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
+    for kind in kinds:
+        if kind not in ("Transformer", "Pooling", "Normalize"):
             raise InputError(
                 f"{listing}: module {kind!r} is not supported: use an encoder of "
                 "Transformer, Pooling and Normalize."
             )
-    return options
+    if kinds not in (
+        ["Transformer", "Pooling"],
+        ["Transformer", "Pooling", "Normalize"],
+    ):
+        raise InputError(
+            f"{listing}: modules {', '.join(kinds) or 'none'} are not supported: use "
+            "an encoder of Transformer, Pooling and, after them, perhaps Normalize."
+        )
+    if modules[0].get("path"):
+        raise InputError(
+            f"{listing}: the Transformer is in folder {modules[0]['path']!r}: move its "
+            "files beside modules.json and empty that path."
+        )
+    bert = folder / "sentence_bert_config.json"
+    if bert.is_file():
+        lowercase = read_json(bert)[0].get("do_lower_case", False)
+        # Its length wins over the tokenizer's.
+        options |= _length(bert, "max_seq_length") | {"lowercase": bool(lowercase)}
+    options["pooling"] = _pooling(folder / str(modules[1].get("path")) / "config.json")
+    return options | {"normalize": "Normalize" in kinds}
 
 
 def _modules(listing: Path) -> list[dict[str, Any]]:
@@ -56,27 +80,36 @@ def _modules(listing: Path) -> list[dict[str, Any]]:
     return modules
 
 
-def _length(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _length(path: Path, name: str) -> dict[str, Any]:
+    """The longest text in tokens, if the file tells it."""
+    length = read_json(path)[0].get(name) if path.is_file() else None
+    if length is None:
         return {}
-    raw, _ = read_json(path)
-    return {
-        "max_tokens": raw.get("max_seq_length"),
-        "lowercase": bool(raw.get("do_lower_case", False)),
-    }
+    # Tokenizers without a limit have 10^30, which some write as a float.
+    if not isinstance(length, int | float) or length < 1:
+        raise InputError(f"{path}: {name} must be positive, got {length!r}.")
+    return {"max_tokens": int(length)}
+
+
+def _refuse_prompt(path: Path):
+    name = read_json(path)[0].get("default_prompt_name") if path.is_file() else None
+    if name is not None:
+        raise InputError(
+            f"{path}: default_prompt_name {name!r} is not supported: put the prompt "
+            "into the texts and remove the field."
+        )
 
 
 def _pooling(path: Path) -> str:
     raw, where = read_json(path)
     chosen = [
-        name.removeprefix("pooling_mode_")
-        for name, on in raw.items()
-        if name.startswith("pooling_mode_") and on is True
+        k for k, on in raw.items() if k.startswith("pooling_mode_") and on is True
     ]
-    names = {"mean_tokens": "mean", "cls_token": "cls"}
-    if len(chosen) != 1 or chosen[0] not in names:
+    stated = raw.get("pooling_mode", chosen)
+    stated = stated if isinstance(stated, list) else [stated]
+    if len(stated) != 1 or stated[0] not in POOLING:
         raise InputError(
-            f"{where}: pooling {' + '.join(chosen) or 'none'} is not supported: use an "
-            "encoder with mean or cls pooling."
+            f"{where}: pooling {' + '.join(map(str, stated)) or 'none'} is not "
+            "supported: use an encoder with one of mean, cls and max."
         )
-    return names[chosen[0]]
+    return POOLING[stated[0]]

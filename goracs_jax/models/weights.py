@@ -99,6 +99,17 @@ BERT = {
         ("bias", "bias"),
     ]
 }
+# What MPNet calls by another name than BERT.
+MPNET = {"relative_bias": "encoder.relative_attention_bias.weight"} | {
+    f"layers.{ours}": f"encoder.layer.{{}}.attention.{hf}"
+    for name, letter in [("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")]
+    for ours, hf in [
+        (f"{name}.kernel", f"attn.{letter}.weight"),
+        (f"{name}.bias", f"attn.{letter}.bias"),
+        ("attention_norm.weight", "LayerNorm.weight"),
+        ("attention_norm.bias", "LayerNorm.bias"),
+    ]
+}
 
 
 def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
@@ -153,7 +164,7 @@ def load_decoder(
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """Loads a BERT or RoBERTa encoder in float32.
+    """Loads a BERT, RoBERTa or MPNet encoder in float32.
 
     Args:
         path: A Hugging Face or sentence-transformers folder. Without modules.json the
@@ -177,12 +188,14 @@ def load_encoder(path: str | Path) -> Encoder:
     graph, skeleton = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     unused = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     ignore = lambda name: name.startswith(unused)
-    return nnx.merge(graph, fill(skeleton, BERT, renamed, ignore=ignore))
+    names = BERT | (MPNET if config.relative_buckets else {})
+    return nnx.merge(graph, fill(skeleton, names, renamed, ignore=ignore))
 
 
 def _bert_name(name: str) -> str:
     """Drops prefixes, which differ, and renames the norms of old checkpoints."""
-    name = name.removeprefix("bert.").removeprefix("roberta.")
+    for prefix in ("bert.", "roberta.", "mpnet."):
+        name = name.removeprefix(prefix)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
         "LayerNorm.beta", "LayerNorm.bias"
     )

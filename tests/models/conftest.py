@@ -13,20 +13,6 @@ from safetensors.numpy import save_file
 
 # A small vocabulary, for files without a tokenizer.
 LLAMA = tiny.LLAMA | {"vocab_size": 96, "max_position_embeddings": 64}
-GGUF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 
 @pytest.fixture
@@ -59,29 +45,27 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
 
 @pytest.fixture
 def write_gguf(tmp_path) -> Callable[..., Path]:
-    """Writes tensors given under Hugging Face's names as llama.cpp would."""
+    """Writes a model given in Hugging Face's words as llama.cpp's converter would."""
 
-    def write(raw, tensors, *, kind=None, arch="llama", rope=None) -> Path:
+    def write(raw, tensors, *, kind=None, arch=None, changes=None) -> Path:
         path = tmp_path / "model.gguf"
-        out = gguf.GGUFWriter(path, arch)
-        out.add_context_length(raw["max_position_embeddings"])
-        out.add_embedding_length(raw["hidden_size"])
-        out.add_block_count(raw["num_hidden_layers"])
-        out.add_feed_forward_length(raw["intermediate_size"])
-        out.add_head_count(raw["num_attention_heads"])
-        out.add_head_count_kv(raw["num_key_value_heads"])
-        out.add_layer_norm_rms_eps(raw["rms_norm_eps"])
-        out.add_rope_freq_base(raw["rope_theta"])
-        if rope is not None:
-            out.add_rope_scaling_type(rope)
+        family = {"gemma3_text": "gemma3", "mistral": "llama"}.get(
+            raw["model_type"], raw["model_type"]
+        )
+        out = gguf.GGUFWriter(path, arch or family)
+        write_metadata(out, raw, changes or {})
+        names = gguf.get_tensor_name_map(
+            gguf.MODEL_ARCH[family.upper()], raw["num_hidden_layers"]
+        )
         for name, tensor in tensors.items():
-            name = name.replace("model.layers.", "blk.")
-            for hf, short in GGUF_NAMES.items():
-                name = name.replace(hf, short)
-            if "attn_q" in name:
+            if family.startswith("gemma") and name.endswith("norm.weight"):
+                tensor = tensor + 1
+            if family == "llama" and "q_proj" in name:
                 tensor = permute(tensor, raw["num_attention_heads"])
-            if "attn_k" in name:
+            if family == "llama" and "k_proj" in name:
                 tensor = permute(tensor, raw["num_key_value_heads"])
+            # The library knows the names of every architecture.
+            name = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
             if kind is not None and tensor.ndim == 2:
                 blocks = gguf.quants.quantize(tensor, kind)
                 out.add_tensor(name, blocks, raw_dtype=kind)
@@ -94,6 +78,33 @@ def write_gguf(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def write_metadata(out: gguf.GGUFWriter, raw: dict, changes: dict):
+    """The keys of a converted model; `changes` are put over them by name."""
+    rope = raw.get("rope_parameters", {})
+    rope = rope.get("full_attention", rope)
+    keys = {
+        "context_length": raw["max_position_embeddings"],
+        "embedding_length": raw["hidden_size"],
+        "block_count": raw["num_hidden_layers"],
+        "feed_forward_length": raw["intermediate_size"],
+        "attention.head_count": raw["num_attention_heads"],
+        "attention.head_count_kv": raw["num_key_value_heads"],
+        "attention.layer_norm_rms_epsilon": raw["rms_norm_eps"],
+        "attention.key_length": raw.get("head_dim"),
+        "attention.value_length": raw.get("head_dim"),
+        "attention.sliding_window": raw.get("sliding_window"),
+        "attn_logit_softcapping": raw.get("attn_logit_softcapping"),
+        "final_logit_softcapping": raw.get("final_logit_softcapping"),
+        "rope.freq_base": rope.get("rope_theta", raw.get("rope_theta")),
+    }
+    if rope.get("rope_type") == "linear":
+        keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope["factor"]}
+    add = {int: out.add_uint32, float: out.add_float32, str: out.add_string}
+    for name, value in (keys | changes).items():
+        if value is not None:
+            add[type(value)](f"{out.arch}.{name}", value)
 
 
 @pytest.fixture

@@ -118,6 +118,11 @@ def test_a_stack_of_sliding_layers_sees_a_window_per_layer():
     assert not np.allclose(before[4], after[4])
 
 
+def test_every_layer_is_sliding_or_not():
+    with pytest.raises(InputError, match="sliding must name 2 layers, got 1"):
+        DecoderConfig.tiny(num_layers=2, sliding=(True,))
+
+
 @pytest.mark.parametrize("alternating", [False, True])
 def test_the_program_does_not_grow_with_depth(alternating):
     def program(num_layers):

@@ -46,6 +46,29 @@ def test_q4_1_is_scale_times_nibble_plus_minimum(tmp_path):
     np.testing.assert_array_equal(file.read("w"), library)
 
 
+@pytest.mark.parametrize(
+    "kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"]
+)
+def test_every_type_is_dequantised_as_the_library_does(tmp_path, kind):
+    kind = Kind[kind]
+    rows = np.random.default_rng(0).normal(size=(3, 512)).astype(np.float32)
+    try:
+        blocks = gguf.quants.quantize(rows, kind)
+    except NotImplementedError:  # Q4_K, Q6_K: any bytes are weights, with finite scales
+        num_weights, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+        shape = (3, 512 // num_weights, num_bytes)
+        blocks = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        halves = {Kind.Q4_K: slice(0, 4), Kind.Q6_K: slice(-2, None)}[kind]
+        blocks[..., halves] = np.tile(np.float16([0.25, 0.5]).view(np.uint8), 1)[halves]
+        blocks = blocks.reshape(3, -1)
+    file = write_blocks(tmp_path / "w.gguf", blocks, kind)
+    expected = gguf.quants.dequantize(blocks, kind)
+    assert file.shape("w") == (3, 512)
+    assert np.isfinite(expected).all()
+    assert np.std(expected) > 0.1
+    np.testing.assert_array_equal(file.read("w"), expected)
+
+
 def test_a_quantisation_without_a_formula_is_named(tmp_path):
     file = write_blocks(tmp_path / "w.gguf", np.zeros((2, 64), np.int32), Kind.I32)
     with pytest.raises(InputError, match="tensor w is stored as I32"):

@@ -1,6 +1,10 @@
+import dataclasses
 import json
 import pickle
+import re
+from functools import partial
 
+import families
 import gguf
 import jax
 import jax.numpy as jnp
@@ -136,15 +140,60 @@ def test_refuses_pickles_and_what_is_not_there(write_hf, tmp_path):
         load_decoder(weights, key=KEY)
 
 
-def test_gguf_gives_the_logits_of_safetensors(
-    write_hf, write_gguf, llama_config, random_llama_tensors
+# The pattern of Gemma's windows and the scale of its scores do not stand in a file:
+# they are those of the published models.
+GGUF_FAMILIES = {
+    "llama": {},
+    "llama-linear": {},
+    "llama-bias": {},
+    "llama-3": {"head_dim": 8},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": {"query_pre_attn_scalar": 12},
+    "gemma3": {
+        "query_pre_attn_scalar": 12,
+        "sliding_window_pattern": 6,
+        "num_hidden_layers": 7,
+        "rope_parameters": families.BOTH
+        | {"sliding_attention": {"rope_theta": 10000.0}},
+    },
+}
+
+
+@pytest.mark.parametrize("family", GGUF_FAMILIES)
+def test_gguf_is_the_model_of_safetensors(
+    write_hf, write_gguf, random_llama_tensors, family
 ):
-    tensors = random_llama_tensors(llama_config)
-    ours = load_decoder(write_gguf(llama_config, tensors), key=KEY)
-    theirs = load_decoder(write_hf(tensors=tensors), key=KEY)
-    # The file rounds the epsilon of the norms to float32.
-    np.testing.assert_allclose(run(ours, IDS), run(theirs, IDS), rtol=1e-5, atol=1e-6)
-    assert ours.config.vocab_size == 96
+    raw = families.raw_config(family, **GGUF_FAMILIES[family])
+    tensors = random_llama_tensors(raw)
+    theirs = load_decoder(write_hf(raw, tensors), key=KEY)
+    if family == "llama-3":  # its scaling becomes a tensor, what is divided by it
+        tensors["rope_freqs.weight"] = np.array(theirs.config.rope.divisors, np.float32)
+        assert len(set(theirs.config.rope.divisors)) == 3
+        raw["rope_parameters"] = families.PLAIN
+    ours = load_decoder(write_gguf(raw, tensors), key=KEY)
+    # The file rounds numbers to float32, and with them w to that of 1 + w.
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=2e-7)
+    ours_config, theirs_config = (dataclasses.asdict(m.config) for m in (ours, theirs))
+    for name in ("biases", "activation"):
+        assert ours_config.pop(name) == theirs_config.pop(name)
+    if family != "gemma3":  # the same rotation, said or left out
+        assert ours_config["sliding_rope"] is theirs_config["sliding_rope"] is None
+    jax.tree.map(close, ours_config, theirs_config)
+    jax.tree.map(close, nnx.state(ours, nnx.Param), nnx.state(theirs, nnx.Param))
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "divisor"),
+    [("gemma2", 46, 32 / 4), ("gemma3", 62, 32 / 4), ("gemma3", 48, 12)],
+)
+def test_gguf_scores_of_the_largest_gemma(
+    write_gguf, random_llama_tensors, family, layers, divisor
+):
+    raw = families.raw_config(family, num_hidden_layers=layers, intermediate_size=8)
+    path = write_gguf(raw, random_llama_tensors(raw))
+    config = load_decoder(path, key=KEY).config
+    assert config.attention_scale == divisor**-0.5
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_1", "F16"])
@@ -162,9 +211,20 @@ def test_quantised_gguf(write_gguf, llama_config, random_llama_tensors, kind):
 
 def test_gguf_refuses(write_gguf, llama_config, random_llama_tensors, tmp_path):
     tensors = random_llama_tensors(llama_config)
-    yarn = gguf.RopeScalingType.YARN
-    with pytest.raises(InputError, match=r"rope\.scaling\.type 'yarn'"):
-        load_decoder(write_gguf(llama_config, tensors, rope=yarn), key=KEY)
+    for key, value, named in [
+        ("rope.scaling.type", "yarn", "llama.rope.scaling.type 'yarn'"),
+        ("expert_count", 8, "llama.expert_count 8 is not supported"),
+        ("rope.dimension_count", 4, "llama.rope.dimension_count 4"),
+        ("attention.sliding_window", 7, "'llama.attention.sliding_window' (7) is not"),
+        ("attention.scale", 0.5, "'llama.attention.scale' (0.5) is not known"),
+    ]:
+        path = write_gguf(llama_config, tensors, changes={key: value})
+        with pytest.raises(InputError, match=re.escape(named)):
+            load_decoder(path, key=KEY)
+    twice = tensors | {"rope_freqs.weight": np.ones(4, np.float32)}
+    scaled = {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}
+    with pytest.raises(InputError, match="rope is scaled twice"):
+        load_decoder(write_gguf(llama_config, twice, changes=scaled), key=KEY)
     with pytest.raises(InputError, match=r"general\.architecture 'gpt2'"):
         load_decoder(write_gguf(llama_config, tensors, arch="gpt2"), key=KEY)
     del tensors["model.embed_tokens.weight"]
@@ -241,21 +301,6 @@ def test_encoder_takes_every_spelling_of_its_names(tmp_path):
     save_file(tensors, tmp_path / "new" / "model.safetensors")
     with pytest.raises(InputError, match=r"1 missing .*1\.output\.LayerNorm\.bias"):
         load_encoder(tmp_path / "new")
-
-
-def test_sentence_options(tmp_path):
-    # Read before the weights, so that a folder without weights shows the refusals.
-    write = lambda name, raw: (tmp_path / name).write_text(json.dumps(raw))
-    write("config.json", {"model_type": "bert"})
-    write("modules.json", [{"type": "sentence_transformers.models.Dense"}])
-    with pytest.raises(InputError, match="module 'Dense' is not supported"):
-        load_encoder(tmp_path)
-    pooling = {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}
-    write("modules.json", [pooling])
-    (tmp_path / "1_Pooling").mkdir()
-    write("1_Pooling/config.json", {"pooling_mode_max_tokens": True})
-    with pytest.raises(InputError, match="pooling max_tokens is not supported"):
-        load_encoder(tmp_path)
 
 
 def test_config_from_gguf_needs_its_keys():

@@ -7,8 +7,12 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    MPNetConfig,
+    MPNetModel,
     RobertaConfig,
     RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
 )
 
 from goracs_jax.embeddings import embed_with_encoder
@@ -21,7 +25,7 @@ SIZES = {
     "intermediate_size": 40,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
-    "max_position_embeddings": 20,
+    "max_position_embeddings": 160,
     "initializer_range": 0.3,
 }
 TEXTS = [
@@ -32,25 +36,34 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("act", ["gelu", "gelu_new"])
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_hidden_states(tmp_path, kind, act):
+MODELS = {
+    "bert": (BertModel, BertConfig(**SIZES, type_vocab_size=2)),
+    "bert-tanh": (BertModel, BertConfig(**SIZES, hidden_act="gelu_new")),
+    "roberta": (RobertaModel, RobertaConfig(**SIZES, type_vocab_size=1)),
+    "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig(**SIZES, type_vocab_size=1)),
+    "mpnet": (MPNetModel, MPNetConfig(**SIZES)),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_hidden_states(tmp_path, kind):
     torch.manual_seed(0)
-    if kind == "bert":
-        theirs = BertModel(BertConfig(**SIZES, hidden_act=act, type_vocab_size=2))
-    else:
-        config = RobertaConfig(
-            **SIZES, hidden_act=act, type_vocab_size=1, pad_token_id=1
-        )
-        theirs = RobertaModel(config)
-    theirs.eval().save_pretrained(tmp_path)
+    build, config = MODELS[kind]
+    theirs = build(config).eval()
+    with torch.no_grad():  # biases are made zero, norms one: neither would show
+        for weight in theirs.parameters():
+            if weight.ndim == 1:
+                weight += 0.3 * torch.randn_like(weight)
+    theirs.save_pretrained(tmp_path)
     # No id is the padding id: RoBERTa counts positions by it.
-    ids = np.random.default_rng(0).integers(2, 50, (3, 15))
-    mask = np.arange(15) < np.array([[15], [9], [1]])
+    ids = np.random.default_rng(0).integers(2, 50, (3, 150))
+    # Long enough for every bucket of MPNet's distances, the last from 128 on.
+    mask = np.arange(150) < np.array([[150], [9], [1]])
     pad = np.where(mask, ids, theirs.config.pad_token_id)
     with torch.no_grad():
         expected = theirs(torch.tensor(pad), torch.tensor(mask).long())[0].numpy()
     ours = load_encoder(tmp_path).hidden(jnp.asarray(np.where(mask, ids, -1)))
+    # States of size one behind a norm, two layers of float32.
     np.testing.assert_allclose(ours[mask], expected[mask], rtol=1e-4, atol=1e-4)
 
 
