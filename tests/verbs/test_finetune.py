@@ -23,6 +23,16 @@ FINETUNE = (
 MERGE = "merge --model llm --adapter tuned --out merged"
 
 
+@pytest.fixture
+def files(files):
+    """Inputs of one length: every padded length is compiled for a training."""
+    for name in ("train.jsonl", "valid.jsonl"):
+        lines = (files / name).read_text().splitlines()
+        alike = [json.dumps(json.loads(line) | {"input": "oak yew"}) for line in lines]
+        (files / name).write_text("\n".join(alike) + "\n")
+    return files
+
+
 def records(path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
