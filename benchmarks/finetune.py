@@ -69,7 +69,7 @@ class Torch:
         whole = take(self.tokens, rows)
         count = whole.lengths.sum() - len(rows)  # the first of each is not predicted
         for micro in rows.reshape(-1, MICRO):
-            some = [take(self.tokens, [row]) for row in micro]
+            some = [take(self.tokens, [int(row)]) for row in micro]
             time = max(len(one.ids) for one in some)
             pad = lambda x, value, time=time: torch.tensor(
                 np.pad(x, (0, time - len(x)), constant_values=value)

@@ -36,7 +36,7 @@ def examples(seed, size):
 
 def torch_batch(tokens, rows):
     """Right-padded, with the mask and labels that transformers expects."""
-    some = [take(tokens, [row]) for row in rows]
+    some = [take(tokens, [int(row)]) for row in rows]
     time = max(len(one.ids) for one in some)
     pad = lambda x, value: np.pad(x, (0, time - len(x)), constant_values=value)
     return {

@@ -23,6 +23,16 @@ FINETUNE = (
 MERGE = "merge --model llm --adapter tuned --out merged"
 
 
+@pytest.fixture
+def files(files):
+    """Inputs of one length: every padded length is compiled for a training."""
+    for name in ("train.jsonl", "valid.jsonl"):
+        lines = (files / name).read_text().splitlines()
+        alike = [json.dumps(json.loads(line) | {"input": "oak yew"}) for line in lines]
+        (files / name).write_text("\n".join(alike) + "\n")
+    return files
+
+
 def records(path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
@@ -70,8 +80,6 @@ def test_second_run_computes_nothing_and_changed_settings_are_noticed(
         patch.setattr("goracs_jax.verbs.finetune.load_decoder", None)
         assert run(FINETUNE, None) == 0
     assert path.read_bytes() == first
-    assert run(FINETUNE + " --labels answer", None) == 0
-    assert path.read_bytes() != first
     # From an adapter: its rank holds, and its weights are where training starts.
     more = FINETUNE.replace("--out tuned", "--out more --r 2 --adapter tuned")
     assert run(more, None) == 0
@@ -81,6 +89,8 @@ def test_second_run_computes_nothing_and_changed_settings_are_noticed(
         for name in ("tuned", "more")
     ]
     assert losses[1][0] < losses[0][0]
+    assert run(FINETUNE + " --labels answer", None) == 0
+    assert path.read_bytes() != first
 
 
 def test_task_sets_what_is_not_given(files, capsys):
