@@ -63,9 +63,7 @@ def movielens(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
         read_recbole(files.interactions, files.items), n_valid=5_000, n_test=5_000
     )
     rng = np.random.default_rng(0)
-    model = (
-        ["--encoder", files.encoder] if by == "minilm" else ["--model", files.model]
-    )
+    model = ["--encoder", files.encoder] if by == "minilm" else ["--model", files.model]
     made = []
     with tempfile.TemporaryDirectory() as folder:
         for records, size in ((splits.train, n_train), (splits.valid, n_valid)):

@@ -11,13 +11,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 
+from goracs_jax.data.demo import cache_folder
 from goracs_jax.errors import InputError
 from goracs_jax.files import read_mapping
-from goracs_jax.settings import Demo, Embed, Grads, Prepare, Select, Settings
+from goracs_jax.settings import (
+    Demo,
+    Embed,
+    Finetune,
+    Grads,
+    Merge,
+    Prepare,
+    Select,
+    Settings,
+)
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.finetune import finetune
+from goracs_jax.verbs.merge import merge
 from goracs_jax.verbs.prepare import prepare
 from goracs_jax.verbs.select import select
 
@@ -27,6 +40,8 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "embed": (Embed, embed),
     "grads": (Grads, grads),
     "select": (Select, select),
+    "finetune": (Finetune, finetune),
+    "merge": (Merge, merge),
 }
 
 
@@ -40,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = parse(arguments)
         run = next(run for kind, run in VERBS.values() if type(settings) is kind)
+        keep_programs()
         run(settings)
     except InputError as error:
         return _fail(str(error))
@@ -49,6 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here.", code=130)
     return 0
+
+
+def keep_programs() -> None:
+    """Let compiled programs be read back by later runs, unless JAX is told where.
+
+    >>> keep_programs()
+    >>> bool(jax.config.jax_compilation_cache_dir)
+    True
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        folder = cache_folder() / "programs"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def parse(arguments: Sequence[str]) -> Settings:

@@ -12,9 +12,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.errors import InputError
+from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.tokens import (
+    TOKENS_PER_BATCH,
     Mapper,
     Tokens,
     check_ids,
@@ -33,7 +36,7 @@ def embed_with_decoder(
     model: Decoder,
     tokens: Tokens,
     *,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Mean over an example's tokens of the hidden states after the final norm.
@@ -58,8 +61,11 @@ def embed_with_decoder(
     (2, 32)
     """
     check_ids(tokens, model.config.vocab_size)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    return _finite(mapper(partial(_decoder_means, *nnx.split(model)), batches))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    run = by_batch(partial(_decoder_means, *nnx.split(model)), mesh_of(model))
+    return _finite(mapper(run, batches))
 
 
 def embed_with_encoder(
@@ -67,7 +73,7 @@ def embed_with_encoder(
     tokenizer: "PreTrainedTokenizerFast",
     texts: Sequence[str],
     *,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "texts dim"]:
     """Sentence vectors as sentence-transformers computes them.

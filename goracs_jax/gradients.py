@@ -1,8 +1,7 @@
-"""Per-example LoRA gradient norms of a decoder."""
+"""Per-example LoRA gradients of a decoder: their norms, projections and losses."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +11,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.errors import InputError
+from goracs_jax.loss import Loss, mean_cross_entropy
+from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.layers import softcap
+from goracs_jax.models.sharding import data_devices, mesh_of
+from goracs_jax.projection import project
 from goracs_jax.tokens import (
     NOT_SCORED,
+    TOKENS_PER_BATCH,
     Mapper,
     Tokens,
     check_ids,
@@ -23,11 +26,15 @@ from goracs_jax.tokens import (
     map_batches,
 )
 
-# Tokens of a batch whose logits exist at one time: 512 x 49,152 floats are 100 MB.
-LOGIT_TOKENS = 512
-
-
 Which = Literal["last_v_lora_b", "all_lora"]
+
+
+class Scores(NamedTuple):
+    """What one pass says of each example, in input order."""
+
+    norm: Float32[np.ndarray, " examples"]
+    loss: Float32[np.ndarray, " examples"]
+    error: Float32[np.ndarray, " examples"]
 
 
 def gradient_norms(
@@ -35,7 +42,7 @@ def gradient_norms(
     tokens: Tokens,
     *,
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
     r"""How much one step on each example alone would move the adapters.
@@ -66,151 +73,173 @@ def gradient_norms(
     >>> gradient_norms(model, ragged(examples, examples)).shape
     (2,)
     """
+    return example_scores(
+        model, tokens, which=which, tokens_per_batch=tokens_per_batch, mapper=mapper
+    ).norm
+
+
+def example_scores(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Scores:
+    """Gradient norm, loss and error of each example, all from one pass.
+
+    Loss and error are those of `goracs_jax.loss.mean_cross_entropy`: the mean over the
+    scored tokens of -log p_label, and of || p - onehot(label) ||_2 (EL2N).
+
+    Args:
+        model: As `gradient_norms` takes it, as are the others.
+        tokens: Examples.
+        which: What the norm's gradient is for.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches.
+
+    Returns:
+        Three numbers per example.
+
+    Raises:
+        InputError: As `gradient_norms`.
+    """
+    _check(model, tokens, which)
+    parts = nnx.split(model, nnx.LoRAParam, ...)
+    run = by_batch(partial(_scores, which, *parts), mesh_of(model))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    return _finite(mapper(run, batches))
+
+
+class Projected(NamedTuple):
+    """What one pass says of each example, and its projected gradient."""
+
+    scores: Scores
+    gradients: Float[np.ndarray, "examples dim"]
+
+
+def projected_gradients(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    dim: int,
+    key: jax.Array,
+    dtype: Literal["float32", "float16"] = "float32",
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Projected:
+    """The gradient of each example, randomly projected, as LESS and TRAK keep it.
+
+    Inner products of projected gradients g', h' estimate those of the gradients, with
+    an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.projection.project`. The
+    entries of a gradient stand in the order of `jax.tree.leaves` of the adapters.
+
+    Args:
+        model: As `gradient_norms` takes it, as are the others.
+        tokens: Examples.
+        dim: Numbers to keep per example.
+        key: Of the projection.
+        dtype: Of what is kept; computed in float32.
+        which: What the gradient is for.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; that of a stage keeps the rows on disk.
+
+    Returns:
+        Scores and projected gradients, in input order.
+
+    Raises:
+        InputError: As `gradient_norms`, or if `dim` is not positive.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.tokens import ragged
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> tokens = ragged([[1, 2, 3, 4]], [[1, 2, 3, 4]])
+    >>> projected_gradients(model, tokens, dim=5, key=jax.random.key(1)).gradients.shape
+    (1, 5)
+    """
+    if dim < 1:
+        raise InputError(f"a projection has at least 1 dimension, got {dim}.")
+    _check(model, tokens, which)
+    parts = nnx.split(model, nnx.LoRAParam, ...)
+    # As words, which a program on any devices takes.
+    words = np.asarray(jax.random.key_data(key))
+    run = partial(_projected, which, dim, dtype, jax.random.key_impl(key), words)
+    run = by_batch(partial(run, *parts), mesh_of(model))
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    found = mapper(run, batches)
+    return Projected(_finite(found[0]), found[1])
+
+
+def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
+    bad = np.flatnonzero(~np.isfinite(table[:, 0]))
+    if len(bad):
+        raise InputError(
+            f"the gradient norm of example {bad[0] + 1} is {table[bad[0], 0]} "
+            f"({len(bad)} of {len(table)} are not finite): check the model's weights, "
+            "or load it in float32."
+        )
+    return Scores(*np.ascontiguousarray(table.T))
+
+
+def _check(model: Decoder, tokens: Tokens, which: Which):
     if which == "last_v_lora_b" and "v_proj" not in model.lora.targets:
         raise InputError(
             "which='last_v_lora_b' needs an adapter on v_proj, the model has them on "
             f"{', '.join(model.lora.targets)}: add v_proj or use which='all_lora'."
         )
     check_ids(tokens, model.config.vocab_size)
-    norms_of_batch = {"last_v_lora_b": _last_v_norms, "all_lora": _all_norms}[which]
-    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    norms = mapper(partial(norms_of_batch, graph, lora, frozen), batches)
-    bad = np.flatnonzero(~np.isfinite(norms))
-    if len(bad):
-        raise InputError(
-            f"the gradient norm of example {bad[0] + 1} is {norms[bad[0]]} "
-            f"({len(bad)} of {len(norms)} are not finite): check the model's weights, "
-            "or load it in float32."
-        )
-    return norms
 
 
-@jax.jit
-def _last_v_norms(graph, lora, frozen, ids, labels):
+@partial(jax.jit, static_argnums=0)
+def _scores(which, graph, lora, frozen, ids, labels):
+    return _table(*_gradients(which, graph, lora, frozen, ids, labels))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _projected(which, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
+    gradients, found = _gradients(which, graph, lora, frozen, ids, labels)
+    leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
+    key = jax.random.wrap_key_data(words, impl=kind)
+    rows = project(jnp.concatenate(leaves, axis=1), key, dim)
+    return _table(gradients, found), rows.astype(dtype)
+
+
+def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
+    norms = jax.vmap(optax.tree.norm)(gradients)
+    return jnp.stack([norms, found.loss, found.error], axis=1)
+
+
+def _gradients(
+    which: Which, graph, lora, frozen, ids: Int[Array, "batch time"], labels
+) -> tuple[PyTree, Loss]:
+    """The gradient of each example with its loss and error: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
-    is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
-    layer_graph, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
-    x = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
-    hidden = lambda theta, x: model.tail(nnx.merge(layer_graph, theta, rest), x)
-    cap = model.config.logit_softcap
-    return _norms(hidden, theta, x, labels, model.output_head, cap)
+    if which == "last_v_lora_b":
+        is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
+        layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
+        inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
+        hidden = lambda theta, x: model.tail(nnx.merge(layer, theta, rest), x)
+    else:
+        theta, inputs = lora, ids
+        hidden = lambda lora, ids: nnx.merge(graph, lora, frozen).hidden(ids)
 
-
-@jax.jit
-def _all_norms(graph, lora, frozen, ids, labels):
-    model = lambda lora: nnx.merge(graph, lora, frozen)
-    hidden = lambda lora, ids: model(lora).hidden(ids)
-    head, cap = model(lora).output_head, model(lora).config.logit_softcap
-    return _norms(hidden, lora, ids, labels, head, cap)
-
-
-def _norms(
-    hidden: Callable[[PyTree, Array], Float[Array, "time dim"]],
-    theta: PyTree,
-    inputs: Array,
-    labels: Int[Array, "batch time"],
-    head: Float[Array, "vocab dim"],
-    cap: float | None,
-) -> Float32[Array, " batch"]:
-    """Norms of d loss / d theta, for the function of one example `hidden`."""
-    batch, time = labels.shape
-    chunk = max(1, min(time, LOGIT_TOKENS // batch))
-
-    def norm(inputs, labels):
+    def one(inputs, labels):
         def loss(theta):
             # The state at t predicts the token at t + 1.
             next_token = jnp.append(labels[1:], NOT_SCORED)
-            x = hidden(theta, inputs)
-            return mean_cross_entropy(x, head, next_token, chunk, cap)
+            found: Loss = mean_cross_entropy(
+                hidden(theta, inputs),
+                model.output_head,
+                next_token,
+                model.config.logit_softcap,
+            )
+            return found.loss, found
 
-        return optax.tree.norm(jax.grad(loss)(theta))
+        return jax.grad(loss, has_aux=True)(theta)
 
-    return jax.vmap(norm)(inputs, labels)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def mean_cross_entropy(
-    hidden: Float[Array, "time dim"],
-    head: Float[Array, "vocab dim"],
-    labels: Int[Array, " time"],
-    chunk: int,
-    cap: float | None = None,
-) -> Float32[Array, ""]:
-    """Mean over the scored tokens of log sum_v exp(z_v) - z_label.
-
-    The logits z_v = h . w_v are bent by `softcap` if the model has a cap.
-
-    Logits exist for `chunk` tokens at a time. Under differentiation the gradient for
-    `hidden` is formed in the same pass, so none are computed twice; the head is
-    frozen: its gradient is not formed and counts as zero.
-
-    Args:
-        hidden: Final hidden states.
-        head: Output rows of the vocabulary.
-        labels: The token that follows each state, or -100.
-        chunk: Tokens whose logits exist at one time.
-        cap: The model's `logit_softcap`.
-
-    Returns:
-        The loss; 0 if no token is scored.
-
-    >>> one = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3), 2)
-    >>> float(one)  # log 8
-    2.079442
-    """
-    step = lambda total, part: (total + jnp.sum(_chunk_loss(head, cap, *part)[0]), None)
-    total, _ = jax.lax.scan(step, 0.0, _chunks(hidden, labels, chunk))
-    return total / _num_scored(labels)
-
-
-def _cross_entropy_fwd(hidden, head, labels, chunk, cap):
-    num_scored = _num_scored(labels)
-
-    def step(total, part):
-        loss, probability, bend, label, scored = _chunk_loss(head, cap, *part)
-        # d loss / d logits = probability - one_hot(label); the comparison is fused
-        # into the subtraction, so no one-hot array exists.
-        hit = jnp.arange(head.shape[0]) == label[:, None]
-        slope = (probability - hit) * (scored / num_scored)[:, None] * bend
-        slope = _dot(slope.astype(head.dtype), head)
-        return total + jnp.sum(loss), slope.astype(hidden.dtype)
-
-    total, slopes = jax.lax.scan(step, 0.0, _chunks(hidden, labels, chunk))
-    return total / num_scored, slopes.reshape(-1, hidden.shape[1])[: len(labels)]
-
-
-def _cross_entropy_bwd(chunk, cap, d_hidden, d_loss):
-    return (d_loss * d_hidden).astype(d_hidden.dtype), None, None
-
-
-mean_cross_entropy.defvjp(_cross_entropy_fwd, _cross_entropy_bwd)
-
-
-def _chunks(hidden, labels, chunk):
-    """Pads to whole chunks and splits: [chunks, chunk, dim] and [chunks, chunk]."""
-    extra = -len(labels) % chunk
-    hidden = jnp.pad(hidden, ((0, extra), (0, 0)))
-    labels = jnp.pad(labels, (0, extra), constant_values=NOT_SCORED)
-    return hidden.reshape(-1, chunk, hidden.shape[1]), labels.reshape(-1, chunk)
-
-
-def _chunk_loss(head, cap, hidden, labels):
-    scored = labels >= 0
-    label = jnp.maximum(labels, 0)
-    logits = softcap(_dot(hidden, head.T), cap)
-    bend = 1.0 if cap is None else 1 - (logits / cap) ** 2  # d softcap(z) / dz
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    exp = jnp.exp(logits - top)
-    total = jnp.sum(exp, axis=-1, keepdims=True)
-    at_label = jnp.take_along_axis(logits, label[:, None], axis=-1)
-    loss = jnp.where(scored, (jnp.log(total) + top - at_label)[:, 0], 0.0)
-    return loss, exp / total, bend, label, scored
-
-
-def _dot(x, y):
-    return jnp.matmul(x, y, precision="float32", preferred_element_type=jnp.float32)
-
-
-def _num_scored(labels):
-    return jnp.maximum(jnp.sum(labels >= 0), 1).astype(jnp.float32)
+    return jax.vmap(one)(inputs, labels)

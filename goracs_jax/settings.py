@@ -18,8 +18,8 @@ from goracs_jax.prompts import Task
 from goracs_jax.tokens import LabelMode
 
 
-def _listed(kind: Callable[[str], float], name: str) -> PrimitiveConstructorSpec:
-    """Numbers with commas between them, each once."""
+def _listed(kind: Callable[[str], float | str], name: str) -> PrimitiveConstructorSpec:
+    """Numbers or names with commas between them, each once."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=f"{name}[,{name}...]",
@@ -33,10 +33,12 @@ def _listed(kind: Callable[[str], float], name: str) -> PrimitiveConstructorSpec
     )
 
 
+Dtype = Literal["float32", "bfloat16"]
 Budgets = Annotated[tuple[int, ...], _listed(int, "INT")]
 Lambdas = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(name="lambda"), _listed(float, "FLOAT")
 ]
+Names = Annotated[tuple[str, ...], _listed(str, "NAME")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,21 @@ class Prepare(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Embed(Settings):
+class Devices(Settings):
+    """What verbs share that run on many devices: all that JAX sees are used."""
+
+    model_devices: int = 1
+    """Devices over which one copy of the LLM goes; the others take other examples."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes; or auto, under SLURM, MPI, TPU."""
+    processes: int | None = None
+    """How many processes there are, unless auto; all see the same files."""
+    process: int | None = None
+    """Which of them this is, from 0, unless auto."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Devices):
     """One vector per example: float32 [n, dim], in the order of the file."""
 
     data: Path
@@ -127,10 +144,12 @@ class Embed(Settings):
     """Sentence encoder instead: a BERT, RoBERTa or MPNet folder."""
     labels: LabelMode = "all"
     """all: embed prompt and answer. answer: embed the prompt alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(Settings):
+class Grads(Devices):
     """One gradient norm per example: float32 [n], in the order of the file."""
 
     data: Path
@@ -145,6 +164,20 @@ class Grads(Settings):
     """Gradient with respect to lora_B of the last v_proj, or to all of LoRA."""
     labels: LabelMode = "all"
     """Tokens in the loss: prompt and answer, or the answer alone."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; norms are float32."""
+    losses: Path | None = None
+    """Also write the loss of each example, float32 [n] .npy, from the same pass."""
+    errors: Path | None = None
+    """Also write its prediction error (EL2N: mean over the scored tokens of the length
+    of softmax minus one-hot), float32 [n] .npy, from the same pass."""
+    projections: Path | None = None
+    """Also write each gradient, randomly projected: [n, projection-dim] .npy, from the
+    same pass; inner products are kept on average."""
+    projection_dim: int = 1024
+    """Numbers to keep of a gradient."""
+    projection_dtype: Literal["float32", "float16"] = "float32"
+    """Type of these numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +216,8 @@ class Select(Settings):
     labels: LabelMode = "all"
     """all: prompt and answer are trained on and embedded (SeqRec). answer: the loss
     sees the answer alone and the prompt alone is embedded (CTR)."""
+    dtype: Dtype = "float32"
+    """Precision of the LLM's weights and activations; sums and norms are float32."""
     duplicates: Literal["refuse", "keep"] = "refuse"
     """What to do with training examples that repeat another's texts."""
     train_embeddings: Path | None = None
@@ -193,7 +228,7 @@ class Select(Settings):
     """g, .npy of floats [N]."""
     errors: Path | None = None
     """Prediction error of each training example, .npy of floats [N]: what --method
-    error ranks by."""
+    error ranks by; from texts, by default the LLM's (EL2N)."""
     by_label: bool = False
     """Label-aware: every output is a class (Yes, No), the method runs inside each, and
     budgets follow the classes' shares of validation."""
@@ -201,6 +236,77 @@ class Select(Settings):
     """Label-aware: classes of the training rows, .npy of integers or strings [N]."""
     valid_labels: Path | None = None
     """The classes of the validation rows, likewise [M]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Settings):
+    """Train a LoRA adapter: AdamW, warm-up, early stopping; the best one is kept.
+
+    The loss of a step is the mean over all scored tokens of its batch. --out becomes a
+    PEFT folder. The defaults are those of the paper for both tasks.
+    """
+
+    data: Path
+    """Training examples (a coreset): Alpaca records, JSON or JSONL."""
+    valid: Path
+    """Validation examples, whose loss stops training: likewise."""
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    out: Path
+    """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
+    manifest.json."""
+    task: Task = "seqrec"
+    """seqrec: 50 epochs, learning rate 1e-4, loss of prompt and answer. ctr: 200
+    epochs, 1e-5, loss of the answer. The three flags below replace these."""
+    epochs: int | None = None
+    """Most passes over the training examples."""
+    learning_rate: float | None = None
+    """The largest, after the warm-up; from there it falls to 0 on a line."""
+    labels: LabelMode | None = None
+    """Tokens in the loss: all of prompt and answer, or the answer alone."""
+    adapter: Path | None = None
+    """PEFT folder to start from, with its rank, alpha and targets; fresh otherwise."""
+    r: int = 8
+    """Rank of a fresh adapter."""
+    alpha: float = 16.0
+    """A fresh adapter's update is scaled by alpha / r."""
+    targets: Names = ("q_proj", "v_proj")
+    """Linear layers that get a fresh adapter: q_proj, k_proj, v_proj, o_proj,
+    gate_proj, up_proj, down_proj."""
+    dropout: float = 0.05
+    """Share of an adapter's inputs that are zero in training."""
+    batch_size: int = 128
+    """Examples of one step."""
+    warmup_steps: int = 20
+    """Steps until the largest learning rate; the first has learning rate 0."""
+    patience: int = 5
+    """Validations without a new least loss after which training stops."""
+    valid_every: int = 1
+    """Epochs from one validation to the next."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    max_grad_norm: float = 1.0
+    """Longer gradients are scaled to this norm."""
+    dtype: Dtype = "float32"
+    """Of the frozen weights and activations; the adapter is float32."""
+    micro_batch_tokens: int = 2048
+    """Padded tokens at one time: memory and speed, not the result."""
+    tensorboard: bool = False
+    """Write event files to --out/tensorboard too: needs goracs_jax[tensorboard]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Settings):
+    """Merge an adapter into its model: a plain Hugging Face folder."""
+
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    adapter: Path
+    """PEFT folder of a LoRA adapter of this model."""
+    out: Path
+    """Folder for config.json, safetensors and the tokenizer."""
+    dtype: Dtype = "float32"
+    """Of the weights that are written; bfloat16 halves the files and rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)

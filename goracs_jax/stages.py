@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,6 +32,7 @@ from rich.progress import (
 from rich.text import Text
 
 from goracs_jax.files import atomic, digest
+from goracs_jax.mesh import agree, leads, meet
 from goracs_jax.tokens import Batch, BatchFn, Mapper
 
 # Part results are written at least this often: what a kill can cost.
@@ -86,17 +88,19 @@ def run_stage(folder: Path, stage: Stage) -> Result:
     if done := _read_done(home):
         return done
     home.mkdir(parents=True, exist_ok=True)
-    _, earlier = _read_parts(home)
+    earlier = _read_parts(home).seconds
     started = time.perf_counter()
     arrays = stage.compute(_part_mapper(home, stage.name))
     seconds = earlier + time.perf_counter() - started
-    for name, array in arrays.items():
-        with atomic(home / f"{name}.npy") as file:
-            np.save(file, array)
-    record = {"arrays": list(arrays), "seconds": seconds, "inputs": stage.inputs}
-    with atomic(home / "done.json") as file:
-        file.write(json.dumps(record, indent=1).encode())
-    shutil.rmtree(home / "parts", ignore_errors=True)
+    if leads():
+        for name, array in arrays.items():
+            with atomic(home / f"{name}.npy") as file:
+                np.save(file, array)
+        record = {"arrays": list(arrays), "seconds": seconds, "inputs": stage.inputs}
+        with atomic(home / "done.json") as file:
+            file.write(json.dumps(record, indent=1).encode())
+        shutil.rmtree(home / "parts", ignore_errors=True)
+    meet("a stage is done")
     return Result(arrays, seconds)
 
 
@@ -125,61 +129,100 @@ def _read_done(home: Path) -> Result | None:
     return Result(arrays, record["seconds"])
 
 
-def _read_parts(home: Path) -> tuple[list[np.ndarray], float]:
-    """Results of the first batches, one array each, and the seconds they took."""
-    values, seconds = [], 0.0
-    for path in sorted((home / "parts").glob("*.npz")):
-        try:
-            with path.open("rb") as file, np.load(file) as part:
-                found = [part[f"arr_{i}"] for i in range(len(part.files) - 1)]
-                spent = float(part["seconds"])
-        except UNREADABLE:
-            break
-        if int(path.stem) != len(values):
-            break  # what lay between was damaged
-        values += found
-        seconds += spent
-    return values, seconds
+class _Parts(NamedTuple):
+    """What the first batches gave: tables of all examples, some rows still empty."""
+
+    plan: str  # hash of all batches
+    batches: int = 0
+    seconds: float = 0.0
+    tables: Sequence[np.ndarray] = ()
+
+
+def _read_parts(home: Path) -> _Parts:
+    """The tables that a killed run filled; none where a file is lost or damaged."""
+    try:
+        mark = json.loads((home / "parts" / "mark.json").read_text())
+        tables = [_open_table(home, i, "r+") for i in range(len(mark["tables"]))]
+        if [[list(t.shape), str(t.dtype)] for t in tables] == mark["tables"]:
+            return _Parts(mark["plan"], mark["batches"], mark["seconds"], tables)
+    except UNREADABLE:
+        pass
+    return _Parts("")
+
+
+def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
+    path = home / "parts" / f"{index}.npy"
+    if mode == "w+":  # one that is still mapped keeps its rows
+        path.unlink(missing_ok=True)
+    return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
+
+
+def _new_tables(
+    home: Path, leaves: Sequence[np.ndarray], n_rows: int
+) -> list[np.ndarray]:
+    return [
+        _open_table(home, j, "w+", dtype=leaf.dtype, shape=(n_rows, *leaf.shape[1:]))
+        for j, leaf in enumerate(leaves)
+    ]
+
+
+def _mark(home: Path, parts: _Parts) -> None:
+    """Writes rows to the disk, then says that they are there."""
+    for table in parts.tables:
+        table.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    tables = [[list(t.shape), str(t.dtype)] for t in parts.tables]
+    record = {**parts._asdict(), "tables": tables}
+    with atomic(home / "parts" / "mark.json") as file:
+        file.write(json.dumps(record).encode())
 
 
 def _part_mapper(home: Path, label: str) -> Mapper:
-    """As `tokens.map_batches`, but what is finished is kept and not done again."""
+    """As `tokens.map_batches`, but what is finished is kept and not done again.
 
-    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:
-        parts = home / "parts"
-        parts.mkdir(exist_ok=True)
-        # values[i] belongs to batches[i]; parts were written in the order of batches.
-        values, _ = _read_parts(home)
-        examples = [int((batch.rows >= 0).sum()) for batch in batches]
-        waiting: list[np.ndarray] = []
-        since = time.perf_counter()
+    Rows go to files that are mapped into memory: they may be more than it holds.
+    """
 
-        def store() -> None:
-            nonlocal since
-            if not waiting:
-                return
-            seconds = time.perf_counter() - since
-            first = len(values) - len(waiting)
-            with atomic(parts / f"{first:08d}.npz") as file:
-                np.savez(file, *waiting, seconds=np.float64(seconds))
-            waiting.clear()
-            since = time.perf_counter()
-
-        with progress() as bar:
-            task = bar.add_task(label, total=sum(examples))
-            bar.advance(task, sum(examples[: len(values)]))
-            for batch, count in zip(
-                batches[len(values) :], examples[len(values) :], strict=True
-            ):
-                rows = np.asarray(jax.device_get(fn(batch.ids, batch.labels)))
-                values.append(rows[batch.rows >= 0])
-                waiting.append(values[-1])
-                if time.perf_counter() - since > PART_SECONDS:
-                    store()
-                bar.advance(task, count)
-            store()
-        order = np.concatenate([batch.rows[batch.rows >= 0] for batch in batches])
-        return np.concatenate(values)[np.argsort(order)]
+    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+        (home / "parts").mkdir(exist_ok=True)
+        # Rows of other batches are as good, but their count says nothing here.
+        plan = digest([batch.rows.tolist() for batch in batches])
+        earlier = _read_parts(home) if leads() else _Parts(plan)
+        if earlier.plan != plan:
+            earlier = _Parts(plan)
+        # The last batch is run in any case: it tells how the tables belong together.
+        first = agree(min(earlier.batches, len(batches) - 1))
+        tables, leaves, tree = earlier.tables, [], None
+        # What is done before each batch, and in the end.
+        examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
+        tokens = np.cumsum([0, *((b.ids >= 0).sum() for b in batches)]).tolist()
+        started = marked = time.perf_counter()
+        with progress(ExamplesColumn(), TokensColumn()) as bar:
+            task = bar.add_task(
+                label,
+                total=tokens[-1],
+                completed=tokens[first],
+                examples=examples[first],
+                of=examples[-1],
+            )
+            for i, batch in enumerate(batches[first:], first):
+                found = jax.device_get(fn(batch.ids, batch.labels))
+                leaves, tree = jax.tree.flatten(found)
+                if leads():
+                    tables = tables or _new_tables(home, leaves, examples[-1])
+                    real = batch.rows >= 0
+                    for table, leaf in zip(tables, leaves, strict=True):
+                        table[batch.rows[real]] = leaf[real]
+                    now = time.perf_counter()
+                    if now - marked > PART_SECONDS or i == len(batches) - 1:
+                        seconds = earlier.seconds + now - started
+                        _mark(home, _Parts(plan, i + 1, seconds, tables))
+                        marked = now
+                bar.update(task, completed=tokens[i + 1], examples=examples[i + 1])
+        meet("tables are full")
+        if not leads():
+            tables = [_open_table(home, j, "r") for j in range(len(leaves))]
+        meet("tables are open")  # and may be deleted
+        return jax.tree.unflatten(tree, tables)
 
     return mapper
 
@@ -192,16 +235,38 @@ class RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def progress() -> Progress:
-    """A bar on standard error with count, rate and time left, on process 0 alone."""
+class ExamplesColumn(ProgressColumn):
+    """Examples, of a bar that is as long as their tokens: all take their own time."""
+
+    def render(self, task: Task) -> Text:
+        """How many are done, and how many a second at the rate of their tokens."""
+        done, of = task.fields["examples"], task.fields["of"]
+        per_token = of / max(task.total or 0, 1)
+        rate = f" {task.speed * per_token:.1f}/s" if task.speed else ""
+        return Text(f"{done}/{of}{rate}")
+
+
+class TokensColumn(ProgressColumn):
+    """Tokens a second, padding not counted."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or nothing before there is one."""
+        return Text(f"{task.speed:,.0f} tokens/s" if task.speed else "")
+
+
+def progress(*counts: ProgressColumn) -> Progress:
+    """A bar on standard error with counts, rates and time left, on process 0 alone.
+
+    Args:
+        counts: Columns that count; by default finished items and their rate.
+    """
     return Progress(
         TextColumn("{task.description:>24}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
+        *(counts or (MofNCompleteColumn(), RateColumn())),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=jax.process_index() != 0,
+        disable=not leads(),
     )

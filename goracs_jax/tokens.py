@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, Int64
+from jaxtyping import Array, Float, Int32, Int64, PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
@@ -18,12 +18,15 @@ NOT_SCORED = -100
 #: Id at the end of a row where its sequence is over; the models embed it as token 0.
 PADDING = -1
 
+#: Padded tokens of a batch: enough rows for a matrix product, few enough for a cache.
+TOKENS_PER_BATCH = 1024
+
 LabelMode = Literal["all", "answer"]
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
-    Float[Array, "batch *features"],
+    PyTree[Float[Array, "batch *features"]],
 ]
-Mapper = Callable[[BatchFn, Sequence["Batch"]], np.ndarray]
+Mapper = Callable[[BatchFn, Sequence["Batch"]], PyTree[np.ndarray]]
 
 
 class Tokens(NamedTuple):
@@ -54,6 +57,11 @@ class Batch(NamedTuple):
     rows: Int64[np.ndarray, " batch"]
     ids: Int32[np.ndarray, "batch time"]
     labels: Int32[np.ndarray, "batch time"]
+
+    @property
+    def num_examples(self) -> int:
+        """Rows that are no filler."""
+        return int((self.rows >= 0).sum())
 
 
 def ragged(
@@ -182,29 +190,82 @@ def bucket_length(length: int) -> int:
     return max(16, -(-length // step) * step)
 
 
-def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]:
+def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:
+    """Some of the examples, in the order of `rows`.
+
+    >>> take(ragged([[1], [2, 3], [4]]), [1, 0]).ids
+    array([2, 3, 1], dtype=int32)
+    """
+    spans = [slice(*tokens.offsets[row : row + 2]) for row in rows]
+    ids = np.concatenate([tokens.ids[span] for span in spans])
+    labels = np.concatenate([tokens.labels[span] for span in spans])
+    return Tokens(ids, labels, np.cumsum([0, *tokens.lengths[np.asarray(rows)]]))
+
+
+def static_lengths(
+    lengths: Int64[np.ndarray, " examples"], most: int = 8
+) -> tuple[int, ...]:
+    """The padded lengths, at most so many, that pad the fewest tokens in all.
+
+    For programs that are slow to compile. Every length is one of `bucket_length`, and
+    each example is padded to the next.
+
+    >>> static_lengths(np.array([9, 10, 61, 62, 64, 150]), most=2)
+    (64, 160)
+    """
+    buckets = [bucket_length(int(n)) for n in lengths]
+    sizes, counts = np.unique(buckets, return_counts=True)
+    below = np.cumsum([0, *counts])  # examples shorter than each size
+    # best[j]: least padded tokens of the examples up to size j, and how to have them.
+    best: list[tuple[int, tuple[int, ...]]]
+    best = [(int(size * below[j + 1]), (int(size),)) for j, size in enumerate(sizes)]
+    for _ in range(most - 1):
+        for j in reversed(range(len(sizes))):
+            added = lambda i, j=j: int(sizes[j] * (below[j + 1] - below[i + 1]))
+            longer = [
+                (best[i][0] + added(i), (*best[i][1], int(sizes[j]))) for i in range(j)
+            ]
+            best[j] = min([best[j], *longer])
+    return best[-1][1]
+
+
+def make_batches(
+    tokens: Tokens,
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    padded: Callable[[int], int] = bucket_length,
+    evenly: int | None = None,
+    multiple: int = 1,
+) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
     A batch is as long as the bucket of its longest example and has
-    `tokens_per_batch // length` rows, at least one: its shape is a function of the
-    bucket alone, and the batches one of the tokens alone.
+    `tokens_per_batch // length` rows, at least one; the last has them halved as often
+    as what is left allows. The batches are a function of the tokens alone.
 
     Args:
         tokens: The examples.
         tokens_per_batch: Most padded tokens of a batch, if one example has not more.
+        padded: The padded length of a batch, for the length of its longest example.
+        evenly: Examples of one length that fill batches of equal size; by default a
+            batch has all rows that it can.
+        multiple: The rows of a batch are a multiple of it: of devices.
 
     Returns:
         The batches, longest first, so that lack of memory shows at once.
 
-    >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 3])
-    >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=40)]
-    [[0, 1], [2, -1]]
+    >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 17, [1] * 3])
+    >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=60)]
+    [[0, 1, 2], [3]]
     """
     order = np.argsort(-tokens.lengths, kind="stable")
     batches = []
     while len(order):
-        time = bucket_length(int(tokens.lengths[order[0]]))
-        size = max(1, tokens_per_batch // time)
+        time = padded(int(tokens.lengths[order[0]]))
+        size = batch_rows(time, tokens_per_batch, evenly)
+        size = -(-size // multiple) * multiple
+        while not evenly and len(order) <= size // 2 and size // 2 % multiple == 0:
+            size //= 2
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
         ids = np.full((size, time), PADDING, np.int32)
@@ -218,22 +279,41 @@ def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]
     return batches
 
 
-def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:
+def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> int:
+    """Rows of a batch of a padded length; see `make_batches`.
+
+    >>> batch_rows(144, 2048), batch_rows(144, 2048, evenly=16), batch_rows(144, 100)
+    (14, 8, 1)
+    """
+    rows = max(1, tokens_per_batch // time)
+    if evenly is None:
+        return rows
+    batches = -(-evenly // rows)
+    return -(-evenly // batches)
+
+
+def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
     """Applies a function to each batch and puts the results in input order.
 
     Args:
-        fn: Takes ids and labels [batch, time], returns an array [batch, ...].
+        fn: Takes ids and labels [batch, time], returns an array [batch, ...], or
+            several in a pytree.
         batches: Batches that hold every example once.
 
     Returns:
-        Array [examples, ...].
+        Array [examples, ...], or several likewise.
 
     >>> batches = make_batches(ragged([[1], [2] * 40, [3] * 20]))
     >>> map_batches(lambda ids, labels: jax.numpy.max(ids, axis=1), batches)
     array([1, 2, 3], dtype=int32)
     """
     rows = np.concatenate([batch.rows for batch in batches])
-    found = np.concatenate([jax.device_get(fn(b.ids, b.labels)) for b in batches])
-    out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
-    out[rows[rows >= 0]] = found[rows >= 0]
-    return out
+    results = [jax.device_get(fn(batch.ids, batch.labels)) for batch in batches]
+
+    def in_order(*parts: np.ndarray) -> np.ndarray:
+        found = np.concatenate(parts)
+        out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
+        out[rows[rows >= 0]] = found[rows >= 0]
+        return out
+
+    return jax.tree.map(in_order, *results)

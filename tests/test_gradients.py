@@ -8,8 +8,13 @@ import pytest
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.gradients import gradient_norms, mean_cross_entropy
+from goracs_jax.gradients import (
+    example_scores,
+    gradient_norms,
+    projected_gradients,
+)
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.projection import CHUNK, signs
 from goracs_jax.tokens import NOT_SCORED, map_batches, ragged
 
 TINY = DecoderConfig.tiny(num_layers=3)
@@ -57,24 +62,41 @@ def rows(tokens):
         )
 
 
-def loop_norms(model, tokens, which):
+def loop_gradients(model, tokens, which):
     graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
     loss = lambda lora, *row: example_loss(nnx.merge(graph, lora, frozen), *row)
     grad = jax.jit(jax.grad(loss))
-    norms = []
     for row in rows(tokens):
         gradient = grad(lora, *row)
         if which == "last_v_lora_b":
             gradient = gradient["layers"]["attention"]["v_proj"]["lora_b"][...][-1]
-        norms.append(float(optax.tree.norm(gradient)))
-    return np.array(norms)
+        yield np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
 
 
 @pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
 def test_norms_are_those_of_a_loop(model, tokens, which):
     norms = gradient_norms(model, tokens, which=which, tokens_per_batch=64)
     assert norms.dtype == np.float32
-    np.testing.assert_allclose(norms, loop_norms(model, tokens, which), **F32)
+    expected = [np.linalg.norm(g) for g in loop_gradients(model, tokens, which)]
+    np.testing.assert_allclose(norms, expected, **F32)
+
+
+def test_loss_and_error_come_with_the_norm(model, tokens):
+    """The textbook, example by example, in float64."""
+    scores = example_scores(model, tokens, tokens_per_batch=64)
+    np.testing.assert_array_equal(
+        scores.norm, gradient_norms(model, tokens, tokens_per_batch=64)
+    )
+    logits = jax.jit(lambda ids: model(ids))
+    for i, (ids, labels) in enumerate(rows(tokens)):
+        z = np.asarray(logits(ids)[:-1], np.float64)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        at = np.flatnonzero(np.asarray(labels)[1:] >= 0)
+        y = np.asarray(labels)[1:][at]
+        errors = np.linalg.norm(p[at] - np.eye(TINY.vocab_size)[y], axis=1)
+        np.testing.assert_allclose(scores.error[i], errors.mean(), **F32)
+        np.testing.assert_allclose(scores.loss[i], -np.log(p[at, y]).mean(), **F32)
 
 
 def test_norms_are_those_of_optax(model, tokens):
@@ -93,6 +115,33 @@ def test_norms_are_those_of_optax(model, tokens):
     both = ragged(stack(ids).tolist(), stack(labels).tolist())
     norms = gradient_norms(model, both, which="all_lora")
     np.testing.assert_allclose(norms, aux.metrics, **F32)
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+def test_projections_are_explicit_ones(model, tokens, which):
+    """The gradient of each example by a loop, times the whole matrix in float64."""
+    dim, key = 37, jax.random.key(3)
+    gradients = np.array(list(loop_gradients(model, tokens, which)), np.float64)
+    chunks = -(-gradients.shape[1] // CHUNK)
+    matrix = np.concatenate([signs(key, i, dim) for i in range(chunks)])
+    expected = gradients @ matrix[: gradients.shape[1]] / dim**0.5
+    found = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, tokens_per_batch=64
+    )
+    # Entries of both signs cancel in each sum: the error is one of their size.
+    scale = np.linalg.norm(gradients, axis=1).max()
+    np.testing.assert_allclose(found.gradients, expected, atol=1e-4 * scale)
+    scores = example_scores(model, tokens, which=which, tokens_per_batch=64)
+    for one, other in zip(found.scores, scores, strict=True):
+        np.testing.assert_allclose(one, other, **F32)
+    half = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, dtype="float16"
+    )
+    assert half.gradients.dtype == np.float16
+    # 11 bits, and the least number that float16 has.
+    np.testing.assert_allclose(
+        half.gradients, found.gradients, rtol=2e-3, atol=1e-4 * scale
+    )
 
 
 def test_batches_change_nothing(model, tokens):
@@ -120,7 +169,7 @@ def test_the_second_call_compiles_nothing(model, tokens, caplog):
             # Another adapter of the same shape, too.
             gradient_norms(trained(model), tokens, which=which)
         compiled = [r.getMessage() for r in caplog.records]
-        assert not [m for m in compiled if "_norms" in m and "ompil" in m], compiled
+        assert not [m for m in compiled if "_scores" in m and "ompil" in m], compiled
 
 
 def test_compiling_is_noticed(model, tokens, caplog):
@@ -128,7 +177,7 @@ def test_compiling_is_noticed(model, tokens, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         gradient_norms(model, tokens, tokens_per_batch=200)
     compiled = [r.getMessage() for r in caplog.records]
-    assert [m for m in compiled if "_norms" in m and "ompil" in m]
+    assert [m for m in compiled if "_scores" in m and "ompil" in m]
 
 
 def test_the_mapper_is_used(model, tokens):
@@ -143,6 +192,8 @@ def test_the_mapper_is_used(model, tokens):
 
 
 def test_refuses(model, tokens):
+    with pytest.raises(InputError, match="at least 1 dimension, got 0"):
+        projected_gradients(model, tokens, dim=0, key=jax.random.key(0))
     bare = Decoder(TINY, LoraConfig(targets=("q_proj",)), key=jax.random.key(0))
     with pytest.raises(InputError, match="needs an adapter on v_proj"):
         gradient_norms(bare, tokens)
@@ -153,75 +204,3 @@ def test_refuses(model, tokens):
     broken.embed[...] = broken.embed[...].at[5].set(jnp.nan)
     with pytest.raises(InputError, match="norm of example 2 is nan"):
         gradient_norms(broken, ragged([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]))
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 7, 11, 64])
-def test_cross_entropy_in_chunks_is_optax_at_once(chunk):
-    keys = jax.random.split(jax.random.key(0), 3)
-    hidden = jax.random.normal(keys[0], (11, 16))
-    head = jax.random.normal(keys[1], (50, 16))
-    labels = jax.random.randint(keys[2], (11,), 0, 50).at[3:6].set(NOT_SCORED)
-
-    def textbook(hidden):
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            hidden @ head.T, jnp.maximum(labels, 0)
-        )
-        return jnp.sum(jnp.where(labels >= 0, losses, 0.0)) / 8
-
-    ours = lambda hidden: mean_cross_entropy(hidden, head, labels, chunk)
-    value, gradient = jax.value_and_grad(lambda h: 3 * ours(h))(hidden)
-    expected, slope = jax.value_and_grad(lambda h: 3 * textbook(h))(hidden)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(ours(hidden), textbook(hidden), rtol=1e-6)
-    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-6)
-
-
-def test_cross_entropy_of_large_logits_and_of_nothing():
-    hidden, head = jnp.full((2, 1), 1e4), jnp.array([[1.0], [-1.0]])
-    # log(e^x + e^-x) - (-x) = 2 x for large x
-    loss = mean_cross_entropy(hidden, head, jnp.array([1, NOT_SCORED]), 2)
-    assert float(loss) == 2e4
-    nothing = jnp.full(2, NOT_SCORED)
-    loss = lambda hidden: mean_cross_entropy(hidden, head, nothing, 2)
-    assert float(loss(hidden)) == 0.0
-    np.testing.assert_array_equal(jax.grad(loss)(hidden), jnp.zeros((2, 1)))
-
-
-@pytest.mark.parametrize("cap", [None, 0.5])
-def test_cross_entropy_is_that_of_all_logits_at_once(cap):
-    key_h, key_w = jax.random.split(jax.random.key(0))
-    hidden = jax.random.normal(key_h, (7, 5))
-    head = jax.random.normal(key_w, (11, 5))
-    labels = jnp.array([3, NOT_SCORED, 0, 10, 3, NOT_SCORED, 7])
-
-    def plain(hidden):
-        logits = hidden @ head.T
-        logits = logits if cap is None else cap * jnp.tanh(logits / cap)
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            logits, jnp.maximum(labels, 0)
-        )
-        return jnp.mean(losses, where=labels >= 0)
-
-    ours = lambda hidden: mean_cross_entropy(hidden, head, labels, 3, cap)
-    for ours_i, plain_i in zip(
-        jax.value_and_grad(ours)(hidden), jax.value_and_grad(plain)(hidden), strict=True
-    ):
-        # Sums of eleven terms of size one in float32.
-        np.testing.assert_allclose(ours_i, plain_i, rtol=1e-5, atol=1e-6)
-
-
-def test_no_array_holds_all_logits():
-    """Neither forward nor backward, vmapped: [batch, time, vocab] is what kills."""
-    vocab, batch, time = 5000, 4, 32
-    config = DecoderConfig.tiny(vocab_size=vocab)
-    model = Decoder(config, key=jax.random.key(0))
-
-    def loss(hidden, labels):
-        return mean_cross_entropy(hidden, model.output_head, labels, 4)
-
-    step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
-    hidden = jax.ShapeDtypeStruct((batch, time, config.hidden_size), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch, time), jnp.int32)
-    memory = step.lower(hidden, labels).compile().memory_analysis()
-    all_logits = batch * time * vocab * 4
-    assert memory.temp_size_in_bytes < all_logits / 2

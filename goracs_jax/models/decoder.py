@@ -21,6 +21,8 @@ from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
 from goracs_jax.models.rope import rope_table
 
+KEPT = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
 
 class DecoderLayer(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
@@ -118,8 +120,9 @@ class Decoder(nnx.Module):
         look = self._looks(ids.shape[-1])
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
-        # Rematerialised: a backward pass keeps one activation per layer.
-        @jax.checkpoint
+        # A backward pass keeps the products with weights, which cost, and computes
+        # norms, attention and activations again, which do not.
+        @partial(jax.checkpoint, policy=KEPT)
         def step(x, layer):
             index, lora_i = layer
             frozen_i = _take(frozen, index)

@@ -112,6 +112,16 @@ MPNET = {"relative_bias": "encoder.relative_attention_bias.weight"} | {
 }
 
 
+def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
+    """Path in a decoder to the name in a checkpoint, "{}" for the layer.
+
+    >>> stored_names(DecoderConfig.tiny(), gguf=False)["embed"]
+    'model.embed_tokens.weight'
+    """
+    table = LLAMA | (POST_NORMS if config.post_norms else {})
+    return {ours: stored[gguf] for ours, stored in table.items()}
+
+
 def load_decoder(
     path: str | Path,
     *,
@@ -141,8 +151,7 @@ def load_decoder(
     else:
         config = read_decoder_config(*read_json(path / "config.json"))
         tensors = open_safetensors(path)
-    table = LLAMA | (POST_NORMS if config.post_norms else {})
-    names = {ours: stored[path.suffix == ".gguf"] for ours, stored in table.items()}
+    names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
     build = lambda key: Decoder(config, lora, key=key, dtype=dtype)

@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from goracs_jax.data.examples import Example, read_examples
 from goracs_jax.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
-from goracs_jax.gradients import Which, gradient_norms
+from goracs_jax.gradients import Scores, Which, example_scores, projected_gradients
+from goracs_jax.mesh import model_mesh
 from goracs_jax.models import (
     Decoder,
     Encoder,
@@ -22,7 +24,9 @@ from goracs_jax.models import (
     load_encoder,
     read_lora_config,
 )
+from goracs_jax.models.sharding import spread_decoder
 from goracs_jax.prompts import Prompt, format_prompt
+from goracs_jax.settings import Dtype
 from goracs_jax.stages import UNREADABLE, Arrays, Stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens, load_tokenizer, tokenize
 
@@ -75,20 +79,34 @@ def read_pool(path: Path) -> Pool:
     return Pool(examples, hash_files(path))
 
 
-def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
-    """A decoder with its adapter, or with a fresh one drawn from the seed."""
+def open_llm(
+    model: Path,
+    adapter: Path | None,
+    seed: int,
+    dtype: Dtype = "float32",
+    model_devices: int = 1,
+) -> Llm:
+    """A decoder with its adapter, or with a fresh one drawn from the seed.
+
+    Where there are many devices, it is loaded into the host's memory and spread.
+    """
+    mesh = model_mesh(model_devices)
+    home = jax.local_devices(backend="cpu")[0] if mesh.size > 1 else None
 
     @cache
     def load() -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         lora = read_lora_config(adapter) if adapter else LoraConfig()
-        decoder = load_decoder(model, lora=lora, key=jax.random.key(seed))
-        if adapter:
-            decoder = load_adapter(decoder, adapter)
+        with jax.default_device(home):
+            key = jax.random.key(seed)
+            decoder = load_decoder(model, lora=lora, key=key, dtype=jnp.dtype(dtype))
+            if adapter:
+                decoder = load_adapter(decoder, adapter)
+        decoder = spread_decoder(decoder, mesh) if home else decoder
         return decoder, load_tokenizer(model)
 
-    identity = {"model": _hash_model(model)}
+    identity = {"model": hash_model(model), "dtype": dtype}
     if adapter:
-        identity["adapter"] = _hash_model(adapter)
+        identity["adapter"] = hash_model(adapter)
     return Llm(load, identity, None if adapter else seed)
 
 
@@ -99,15 +117,15 @@ def open_encoder(folder: Path) -> SentenceEncoder:
     def load() -> tuple[Encoder, "PreTrainedTokenizerFast"]:
         return load_encoder(folder), load_tokenizer(folder)
 
-    return SentenceEncoder(load, {"encoder": _hash_model(folder)})
+    return SentenceEncoder(load, {"encoder": hash_model(folder)})
 
 
-def bytes_to_store(n_rows: int) -> int:
-    """An upper estimate of what embeddings and norms of n examples take on disk."""
-    return 2 * 4 * WIDTH * n_rows  # as parts and as a whole, float32
+def bytes_to_store(n_rows: int, width: int = WIDTH) -> int:
+    """An upper estimate of what embeddings or gradients of n examples take on disk."""
+    return 3 * 4 * width * n_rows  # as parts, as a stage and as a file, float32
 
 
-def keep_apart(out: Path, *sources: Path | None) -> None:
+def keep_apart(out: Path, *sources: Path | None, flag: str = "--out") -> None:
     """Refuse to write over what is read, or into a folder that is hashed.
 
     Raises:
@@ -115,10 +133,17 @@ def keep_apart(out: Path, *sources: Path | None) -> None:
     """
     for source in sources:
         if source and out.resolve().is_relative_to(source.resolve()):
-            raise InputError(f"--out {out} lies in the input {source}: choose another.")
+            raise InputError(
+                f"{flag} {out} lies in the input {source}: choose another."
+            )
 
 
-def _hash_model(path: Path) -> str:
+def hash_model(path: Path) -> str:
+    """SHA-256 of a model's file or folder.
+
+    Raises:
+        InputError: There is none.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path.")
     return hash_files(path)
@@ -133,17 +158,47 @@ def tokenize_pool(
     return tokenize(texts, tokenizer, labels=labels, context=context, places=places)
 
 
-def norms_stage(pool: Pool, llm: Llm, which: Which, labels: LabelMode) -> Stage:
-    """The gradient norms of a pool."""
+class Projection(NamedTuple):
+    """How gradients are projected."""
+
+    dim: int
+    dtype: Literal["float32", "float16"]
+    seed: int
+
+
+def norms_stage(
+    pool: Pool,
+    llm: Llm,
+    which: Which,
+    labels: LabelMode,
+    projection: Projection | None = None,
+) -> Stage:
+    """Arrays `norms`, `losses` and `errors` of a pool, and `projections` if asked for.
+
+    All come from one pass; the norms are the first.
+    """
 
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
         decoder, _ = llm.load()
         return decoder, tokenize_pool(pool.prompts, pool.places, llm, labels)
 
+    def named(scores: Scores) -> Arrays:
+        return {"norms": scores.norm, "losses": scores.loss, "errors": scores.error}
+
     def compute(mapper: Mapper) -> Arrays:
-        decoder, tokens = prepare()
-        return {"norms": gradient_norms(decoder, tokens, which=which, mapper=mapper)}
+        if projection is None:
+            return named(example_scores(*prepare(), which=which, mapper=mapper))
+        scores, rows = projected_gradients(
+            *prepare(),
+            dim=projection.dim,
+            dtype=projection.dtype,
+            # Not the key of the fresh adapter.
+            key=jax.random.fold_in(jax.random.key(projection.seed), 1),
+            which=which,
+            mapper=mapper,
+        )
+        return {**named(scores), "projections": rows}
 
     inputs = {
         "data": pool.sha256,
@@ -152,6 +207,8 @@ def norms_stage(pool: Pool, llm: Llm, which: Which, labels: LabelMode) -> Stage:
         "seed": llm.seed,
         **llm.identity,
     }
+    if projection:
+        inputs["projection"] = projection._asdict()
     return Stage("gradient-norms", inputs, compute, prepare)
 
 

@@ -1,10 +1,7 @@
 """`goracs prepare`: raw interactions in; examples, items and a manifest out."""
 
-import json
 import math
-import platform
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from goracs_jax.prompts import read_template
 from goracs_jax.settings import Prepare
 from goracs_jax.stages import progress
 from goracs_jax.verbs.inputs import keep_apart
+from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.say import say, waiting
 
 HELD_OUT = 5_000  # the paper's newest interactions for test, and those before them
@@ -182,8 +180,7 @@ def _manifest(
             "first_bad": reading.first,
         }
     return {
-        "goracs_jax": version("goracs-jax"),
-        "config": json.loads(json.dumps(vars(settings), default=str)),
+        **made_by(settings),
         "format": source.name,
         "columns": source.columns._asdict(),
         "inputs": inputs,
@@ -191,8 +188,6 @@ def _manifest(
         "examples": {part: len(rows) for part, rows in split._asdict().items()},
         "items": len(log.item_ids),
         "outputs": outputs,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "polars")},
     }
 
 

@@ -1,12 +1,8 @@
 """The files that `goracs select` leaves, and the table that it prints."""
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from goracs_jax.cost import with_lambda
@@ -18,10 +14,9 @@ from goracs_jax.selection.problem import Selection, mean_distance
 from goracs_jax.settings import Select
 from goracs_jax.summary import summary_figure
 from goracs_jax.verbs.cells import Cell, Inputs
+from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.say import say
 from goracs_jax.verbs.sources import Source
-
-RECORDED = ("jax", "jaxlib", "flax", "ott-jax", "POT", "transformers", "numpy", "scipy")
 
 
 class Chosen(NamedTuple):
@@ -139,11 +134,9 @@ def _manifest(
     rows: Sequence[Row],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    plain = lambda x: str(x) if isinstance(x, Path) else x
-    device = jax.devices()[0]
-    return {
-        "goracs_jax": version("goracs-jax"),
-        "config": {k: plain(v) for k, v in vars(settings).items()}
+    made = made_by(settings)
+    return made | {
+        "config": made["config"]
         | {"budget": cell.budget, "lambda_": cell.lambda_, "out": str(cell.out)},
         "inputs": source.identity,
         "sizes": {"train": source.n_train, "valid": source.n_valid},
@@ -154,14 +147,6 @@ def _manifest(
         "trace": [step._asdict() for step in selection.trace],
         "table": _plain(rows),
         "seconds": seconds,
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "machine": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in RECORDED},
     }
 
 

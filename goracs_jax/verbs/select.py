@@ -63,6 +63,8 @@ def _compute(settings: Select, source: Source) -> Inputs:
     made = {s: run_stage(settings.out, stage) for s, stage in source.stages.items()}
     computed = {s: next(iter(result.arrays.values())) for s, result in made.items()}
     arrays = source.arrays | computed
+    if settings.method == "error" and "e" not in arrays:
+        arrays["e"] = made["g"].arrays["errors"]  # the LLM's, from the same pass
     cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), max(source.lambdas))
     seconds = {source.stages[s].name: result.seconds for s, result in made.items()}
     return Inputs(arrays, cost, np.asarray(nearest_distances(cost)), seconds)

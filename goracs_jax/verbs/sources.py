@@ -57,6 +57,8 @@ def from_arrays(settings: Select) -> Source:
         check_lambda(lambda_)
     check_inputs(arrays["x"], arrays["y"], arrays.get("g"), max(lambdas))
     n_train, n_valid = len(arrays["x"]), len(arrays["y"])
+    if settings.method == "error" and not settings.errors:
+        raise InputError("--method error ranks by errors: give --errors.")
     errors, errors_identity = _errors(settings, n_train)
     labels = read_labels(settings, (n_train, n_valid))
     pool = read_pool(settings.train) if settings.train else None
@@ -89,10 +91,11 @@ def from_texts(settings: Select) -> Source:
     n_train, n_valid = len(train.examples), len(valid.examples)
     labels = read_labels(settings, (n_train, n_valid), train, valid)
     errors, errors_identity = _errors(settings, n_train)
-    needs_norms = max(lambdas) > 0 or settings.method == "grad-norm"
+    ranks = settings.method == "error" and not errors
+    needs_norms = max(lambdas) > 0 or settings.method == "grad-norm" or ranks
     stages = {}
     if settings.model:
-        llm = open_llm(settings.model, settings.adapter, settings.seed)
+        llm = open_llm(settings.model, settings.adapter, settings.seed, settings.dtype)
         embedder = open_encoder(settings.encoder) if settings.encoder else llm
         if needs_norms:
             stages["g"] = norms_stage(train, llm, "last_v_lora_b", settings.labels)
@@ -101,7 +104,7 @@ def from_texts(settings: Select) -> Source:
     else:
         raise InputError(
             "--model is missing: it gives gradient norms (not needed with --lambda 0, "
-            "but for --method grad-norm) and, without --encoder, embeddings."
+            "but for --method grad-norm or error) and, without --encoder, embeddings."
         )
     stages |= {
         "x": embed_stage("training embeddings", train, embedder, settings.labels),
@@ -115,13 +118,12 @@ def from_texts(settings: Select) -> Source:
 def _errors(settings: Select, n_train: int) -> tuple[Arrays, dict[str, str]]:
     """The prediction errors that were given, checked, and their hash."""
     path = settings.errors
-    if (settings.method == "error") != (path is not None):
-        raise InputError(
-            "--method error ranks by --errors, and no other method reads them: give "
-            "both or neither."
-        )
     if path is None:
         return {}, {}
+    if settings.method != "error":
+        raise InputError(
+            "--errors are read by --method error and no other: leave them out."
+        )
     errors = load_array(path, "errors")
     check_row_scores(errors, n_train, f"prediction errors of {path}")
     return {"e": errors}, {"e": hash_files(path)}

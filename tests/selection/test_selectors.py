@@ -293,7 +293,9 @@ def test_unknown_names():
     arguments = {"budget": 2, "key": jax.random.key(0)}
     with pytest.raises(InputError, match=r"method must be one of goracs.*got 'best'"):
         goracs(case.x, case.y, case.g, method="best", **arguments)
-    with pytest.raises(InputError, match=r"solver must be one of auto, exact.*got 'fast'"):
+    with pytest.raises(
+        InputError, match=r"solver must be one of auto, exact.*got 'fast'"
+    ):
         goracs(case.x, case.y, case.g, solver="fast", **arguments)
 
 

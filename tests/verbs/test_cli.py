@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from commands import run
@@ -35,3 +40,23 @@ def test_help_names_every_flag(capsys):
     printed = capsys.readouterr().out
     for flag in ("--budget", "--lambda", "--train-embeddings", "--config", "--dry-run"):
         assert flag in printed
+
+
+def test_another_process_compiles_nothing(files):
+    """What the first compiled is read back; nothing new is stored."""
+    command = [sys.executable, "-m", "goracs_jax", "embed", "--data", "valid.jsonl"]
+    environment = os.environ | {
+        "GORACS_CACHE": str(files / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    programs = []
+    for out in ("one.npy", "two.npy"):
+        subprocess.run(
+            [*command, "--model", "llm", "--out", out], env=environment, check=True
+        )
+        kept = (files / "cache" / "programs").glob("*-cache")
+        programs.append({path.name for path in kept})
+    assert any("decoder_means" in name for name in programs[0])
+    assert programs[0] == programs[1]
+    assert Path("one.npy").read_bytes() == Path("two.npy").read_bytes()

@@ -204,6 +204,42 @@ def test_embed_and_grads_feed_select(files):
     assert sorted(path.name for path in files.glob("g.npy*")) == ["g.npy", "g.npy.json"]
 
 
+def test_grads_writes_what_the_pass_gives(files, capsys):
+    command = "grads --data train.jsonl --model llm --out g.npy"
+    assert run(command, None) == 0
+    norms = np.load("g.npy")
+    flags = " --losses l.npy --errors e.npy --projections p.npy --projection-dim 40"
+    assert run(command + flags + " --projection-dtype float16", None) == 0
+    arrays = [np.load(f"{name}.npy") for name in "lep"]
+    assert [a.shape for a in arrays] == [(N,), (N,), (N, 40)]
+    assert [a.dtype.name for a in arrays] == ["float32", "float32", "float16"]
+    # Another program for the same numbers.
+    np.testing.assert_allclose(np.load("g.npy"), norms, rtol=1e-4)
+    # The projected length is that of the gradient, on average: 24 of deviation
+    # sqrt(2 / 40) each, halved by the root.
+    ratio = np.linalg.norm(arrays[2].astype(np.float32), axis=1) / norms
+    assert abs(ratio.mean() - 1) < 5 * (2 / 40) ** 0.5 / 2
+    assert run(command + flags + " --projection-dtype float16", None) == 0
+    assert "g.npy, l.npy, e.npy, p.npy already done" in capsys.readouterr().out
+    # And select ranks by these errors, without a second pass.
+    assert run(TEXTS + " --method error --lambda 0") == 0
+    assert len(list((files / "out" / "stages").glob("gradient-norms-*"))) == 1
+    best = np.argsort(arrays[1])[-BUDGET:]
+    assert set(np.load("out/indices.npy")) == set(best)
+
+
+def test_bfloat16_weights_give_float32_norms(files):
+    command = "grads --data train.jsonl --model llm --out g.npy"
+    assert run(command, None) == 0
+    exact = np.load("g.npy")
+    assert run(command + " --dtype bfloat16", None) == 0
+    half = np.load("g.npy")
+    assert half.dtype == np.float32
+    assert (half != exact).any()
+    # 8 bits, through two layers.
+    np.testing.assert_allclose(half, exact, rtol=0.1)
+
+
 def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
     command = "grads --data train.jsonl --model llm --out g.npy"
     assert run(command, None) == 0

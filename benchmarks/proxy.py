@@ -1,0 +1,80 @@
+"""How alike two passes rank examples by gradient norm: may a cheap one stand in?
+
+    python benchmarks/proxy.py
+
+Spearman's rank correlation of the norms of MovieLens prompts under SmolLM2-135M between
+precisions, fresh adapters, gradients, label modes and depths: the model with its first
+layers alone, an early exit, stands for a smaller model. Writes results/proxy.json.
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from common import write
+from flax import nnx
+from gradients import prompts
+from scipy.stats import spearmanr
+
+import goracs_jax as gx
+from goracs_jax.data.demo import fetch
+from goracs_jax.gradients import gradient_norms
+from goracs_jax.models import Decoder
+
+EXAMPLES = 64
+DEPTHS = (20, 10, 5)
+
+
+def first_layers(model: Decoder, depth: int) -> Decoder:
+    """The model that ends after its first layers, with the same norm and head."""
+    config = dataclasses.replace(
+        model.config, num_layers=depth, sliding=model.config.sliding[:depth]
+    )
+    build = lambda: Decoder(config, model.lora, key=jax.random.key(0))
+    graph = nnx.graphdef(nnx.eval_shape(build))
+    state = nnx.to_flat_state(nnx.state(model))
+    cut = [
+        (path, leaf.replace(leaf[...][:depth]) if path[0] == "layers" else leaf)
+        for path, leaf in state
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(cut))
+
+
+def main() -> None:
+    """Take the norms of every variant and correlate them with the first."""
+    load = lambda seed=0, dtype=jnp.float32: gx.load_decoder(
+        fetch().model, key=jax.random.key(seed), dtype=dtype
+    )
+    tokens, model = prompts(EXAMPLES), load()
+    answers = prompts(EXAMPLES, labels="answer")
+    norms: dict[str, np.ndarray] = {}
+
+    def take(name: str, *arguments: Any, **which: Any) -> None:
+        norms[name] = gradient_norms(*arguments, **which)
+        print(name, float(norms[name].mean()), flush=True)
+
+    take("float32, last_v_lora_b", model, tokens)
+    take("bfloat16", load(dtype=jnp.bfloat16), tokens)
+    take("another adapter", load(seed=1), tokens)
+    take("all_lora", model, tokens, which="all_lora")
+    take("labels answer", model, answers)
+    take("labels answer, bfloat16", load(dtype=jnp.bfloat16), answers)
+    for depth in DEPTHS:
+        take(f"first {depth} of 30 layers", first_layers(model, depth), tokens)
+        take(f"first {depth}, labels answer", first_layers(model, depth), answers)
+    correlation = {
+        f"{one} | {other}": float(spearmanr(norms[one], norms[other]).statistic)
+        for one, other in itertools.combinations(norms, 2)
+    }
+    lengths = float(
+        spearmanr(norms["float32, last_v_lora_b"], tokens.lengths).statistic
+    )
+    record = {"examples": EXAMPLES, "spearman": correlation, "with_length": lengths}
+    print(write("proxy", record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A seeded random projection that is drawn as it is used and never stored."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+
+#: Rows of the projection that exist at one time.
+CHUNK = 1024
+BITS = 32  # of a word: signs that are drawn at once
+
+
+def project(
+    x: Float[Array, "rows params"], key: jax.Array, dim: int
+) -> Float32[Array, "rows dim"]:
+    r"""Rows f(x) = x R / sqrt(dim), with random signs R_pk = ± 1 (Achlioptas, 2003).
+
+    E <f(x), f(y)> = <x, y>, with a standard deviation of at most
+    sqrt((||x||^2 ||y||^2 + <x, y>^2) / dim) (Johnson-Lindenstrauss). R is a function of
+    the key and dim alone: rows that are projected apart fit together.
+
+    Args:
+        x: One vector a row.
+        key: Random key of R.
+        dim: Its columns.
+
+    Returns:
+        The projected rows.
+
+    >>> x = jnp.eye(2, 3000)
+    >>> y = project(x, jax.random.key(0), 512)
+    >>> y.shape, bool(jnp.allclose(jnp.sum(y * y, axis=1), 1))
+    ((2, 512), True)
+    """
+    rows, params = x.shape
+    chunks = jnp.pad(x, ((0, 0), (0, -params % CHUNK))).reshape(rows, -1, CHUNK)
+
+    def add(total, chunk):
+        index, part = chunk
+        r = signs(key, index, dim)
+        part = part.astype(jnp.float32)
+        return total + jnp.matmul(part, r, precision="float32"), None
+
+    count = chunks.shape[1]
+    start = jnp.zeros((rows, dim))
+    parts = (jnp.arange(count), jnp.swapaxes(chunks, 0, 1))
+    return jax.lax.scan(add, start, parts)[0] / dim**0.5
+
+
+@partial(jax.jit, static_argnums=2)
+def signs(
+    key: jax.Array, index: Int[Array, ""] | int, dim: int
+) -> Float32[Array, "chunk dim"]:
+    """Rows index * CHUNK and on of R, 32 signs from each random word.
+
+    >>> signs(jax.random.key(0), 0, 3).shape
+    (1024, 3)
+    """
+    words = jax.random.bits(jax.random.fold_in(key, index), (CHUNK, -(-dim // BITS)))
+    bits = (words[:, :, None] >> jnp.arange(BITS, dtype=words.dtype)) & 1
+    return (2.0 * bits - 1.0).reshape(CHUNK, -1)[:, :dim].astype(jnp.float32)
