@@ -90,7 +90,16 @@ def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_llm(folder: Path, raw: dict = LLAMA, tensors: dict | None = None) -> Path:
+# What the tokenizer has in one piece.
+WORDS = "### Instruction:\n### Input:\n### Response:\nYes No Yes No\nYes\nNo"
+
+
+def write_llm(
+    folder: Path,
+    raw: dict = LLAMA,
+    tensors: dict | None = None,
+    words: str = WORDS,
+) -> Path:
     """A Hugging Face folder: config, weights and a byte-level tokenizer."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(raw))
@@ -103,9 +112,7 @@ def write_llm(folder: Path, raw: dict = LLAMA, tensors: dict | None = None) -> P
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(
-        ["### Instruction:\n### Input:\n### Response:"], trainer
-    )
+    tokenizer.train_from_iterator([words], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
     fast.save_pretrained(folder)
     return folder
