@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Bool, Float32
 
 from goracs_jax.data.examples import Example
+from goracs_jax.embeddings import at_last_token
 from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.prompts import format_prompt
@@ -173,10 +174,9 @@ def yes_probabilities(
 def _yes_of_batch(graph, state, pair, ids, labels):
     del labels
     model = nnx.merge(graph, state)
-    last = jnp.maximum(jnp.sum(ids >= 0, axis=1) - 1, 0)
-    state_there = jnp.take_along_axis(model.hidden(ids), last[:, None, None], axis=1)
+    there = at_last_token(model.hidden(ids), ids)
     rows = model.output_head[pair]
     logits = jnp.matmul(
-        state_there[:, 0], rows.T, precision="float32", preferred_element_type="float32"
+        there, rows.T, precision="float32", preferred_element_type=jnp.float32
     )
     return jax.nn.softmax(logits)[:, 0]

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from flax import nnx
 
 from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError
@@ -21,7 +22,7 @@ def llm(tmp_path_factory):
 def examples(outputs):
     return [
         Example(
-            {"instruction": "Like?", "input": "oak " * i, "output": output},
+            {"instruction": "Like?", "input": "oakelm"[i:], "output": output},
             f"t.jsonl:{i + 1}",
         )
         for i, output in enumerate(outputs)
@@ -35,11 +36,18 @@ def test_probabilities_are_those_of_all_logits(llm):
     found = yes_probabilities(model, questions, tokens_per_batch=160)
     pair = [tokenizer.convert_tokens_to_ids(word) for word in ("Yes", "No")]
     assert [questions.yes, questions.no] == pair
-    for score, (record, _) in zip(found, records, strict=True):
-        ids = tokenizer(format_prompt(record).prompt)["input_ids"]
-        z = np.asarray(model(jnp.array(ids))[-1], np.float64)[pair]
-        # float32 through two layers.
-        assert score == pytest.approx(np.exp(z[0]) / np.exp(z).sum(), abs=1e-5)
+    logits = nnx.jit(lambda model, ids: model(ids))
+    prompts = [
+        tokenizer(format_prompt(record).prompt)["input_ids"] for record, _ in records
+    ]
+    padded = np.full((6, max(map(len, prompts))), -1)
+    for row, ids in zip(padded, prompts, strict=True):
+        row[: len(ids)] = ids
+    z = np.asarray(logits(model, jnp.asarray(padded)), np.float64)
+    z = z[np.arange(6), [len(ids) - 1 for ids in prompts]][:, pair]
+    expected = np.exp(z[:, 0]) / np.exp(z).sum(axis=1)
+    # float32 through two layers.
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(found) > 0.01
 
 

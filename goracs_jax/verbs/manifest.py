@@ -1,0 +1,45 @@
+"""What every manifest.json says: settings, versions and machine."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from goracs_jax.files import atomic
+from goracs_jax.settings import Settings
+
+RECORDED = (
+    *("jax", "jaxlib", "flax", "optax", "ott-jax", "POT"),
+    *("transformers", "numpy", "scipy"),
+)
+
+
+def made_by(settings: Settings) -> dict[str, Any]:
+    """The settings of a run, and with what and on what it ran.
+
+    >>> made_by(Settings(seed=3))["config"]["seed"]
+    3
+    """
+    plain = lambda x: str(x) if isinstance(x, Path) else x
+    device = jax.devices()[0]
+    return {
+        "goracs_jax": version("goracs-jax"),
+        "config": {k: plain(v) for k, v in vars(settings).items()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in RECORDED},
+    }
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file that is whole or absent."""
+    with atomic(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
