@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.layers import softcap
 from goracs_jax.tokens import (
     NOT_SCORED,
     Mapper,
@@ -92,14 +93,16 @@ def _last_v_norms(graph, lora, frozen, ids, labels):
     layer_graph, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
     x = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
     hidden = lambda theta, x: model.tail(nnx.merge(layer_graph, theta, rest), x)
-    return _norms(hidden, theta, x, labels, model.output_head)
+    cap = model.config.logit_softcap
+    return _norms(hidden, theta, x, labels, model.output_head, cap)
 
 
 @jax.jit
 def _all_norms(graph, lora, frozen, ids, labels):
     model = lambda lora: nnx.merge(graph, lora, frozen)
     hidden = lambda lora, ids: model(lora).hidden(ids)
-    return _norms(hidden, lora, ids, labels, model(lora).output_head)
+    head, cap = model(lora).output_head, model(lora).config.logit_softcap
+    return _norms(hidden, lora, ids, labels, head, cap)
 
 
 def _norms(
@@ -108,6 +111,7 @@ def _norms(
     inputs: Array,
     labels: Int[Array, "batch time"],
     head: Float[Array, "vocab dim"],
+    cap: float | None,
 ) -> Float32[Array, " batch"]:
     """Norms of d loss / d theta, for the function of one example `hidden`."""
     batch, time = labels.shape
@@ -117,21 +121,25 @@ def _norms(
         def loss(theta):
             # The state at t predicts the token at t + 1.
             next_token = jnp.append(labels[1:], NOT_SCORED)
-            return mean_cross_entropy(hidden(theta, inputs), head, next_token, chunk)
+            x = hidden(theta, inputs)
+            return mean_cross_entropy(x, head, next_token, chunk, cap)
 
         return optax.tree.norm(jax.grad(loss)(theta))
 
     return jax.vmap(norm)(inputs, labels)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def mean_cross_entropy(
     hidden: Float[Array, "time dim"],
     head: Float[Array, "vocab dim"],
     labels: Int[Array, " time"],
     chunk: int,
+    cap: float | None = None,
 ) -> Float32[Array, ""]:
-    """Mean over the scored tokens of log sum_v exp(h . w_v) - h . w_label.
+    """Mean over the scored tokens of log sum_v exp(z_v) - z_label.
+
+    The logits z_v = h . w_v are bent by `softcap` if the model has a cap.
 
     Logits exist for `chunk` tokens at a time. Under differentiation the gradient for
     `hidden` is formed in the same pass, so none are computed twice; the head is
@@ -142,6 +150,7 @@ def mean_cross_entropy(
         head: Output rows of the vocabulary.
         labels: The token that follows each state, or -100.
         chunk: Tokens whose logits exist at one time.
+        cap: The model's `logit_softcap`.
 
     Returns:
         The loss; 0 if no token is scored.
@@ -150,20 +159,20 @@ def mean_cross_entropy(
     >>> float(one)  # log 8
     2.079442
     """
-    step = lambda total, part: (total + jnp.sum(_chunk_loss(head, *part)[0]), None)
+    step = lambda total, part: (total + jnp.sum(_chunk_loss(head, cap, *part)[0]), None)
     total, _ = jax.lax.scan(step, 0.0, _chunks(hidden, labels, chunk))
     return total / _num_scored(labels)
 
 
-def _cross_entropy_fwd(hidden, head, labels, chunk):
+def _cross_entropy_fwd(hidden, head, labels, chunk, cap):
     num_scored = _num_scored(labels)
 
     def step(total, part):
-        loss, probability, label, scored = _chunk_loss(head, *part)
+        loss, probability, bend, label, scored = _chunk_loss(head, cap, *part)
         # d loss / d logits = probability - one_hot(label); the comparison is fused
         # into the subtraction, so no one-hot array exists.
         hit = jnp.arange(head.shape[0]) == label[:, None]
-        slope = (probability - hit) * (scored / num_scored)[:, None]
+        slope = (probability - hit) * (scored / num_scored)[:, None] * bend
         slope = _dot(slope.astype(head.dtype), head)
         return total + jnp.sum(loss), slope.astype(hidden.dtype)
 
@@ -171,7 +180,7 @@ def _cross_entropy_fwd(hidden, head, labels, chunk):
     return total / num_scored, slopes.reshape(-1, hidden.shape[1])[: len(labels)]
 
 
-def _cross_entropy_bwd(chunk, d_hidden, d_loss):
+def _cross_entropy_bwd(chunk, cap, d_hidden, d_loss):
     return (d_loss * d_hidden).astype(d_hidden.dtype), None, None
 
 
@@ -186,16 +195,17 @@ def _chunks(hidden, labels, chunk):
     return hidden.reshape(-1, chunk, hidden.shape[1]), labels.reshape(-1, chunk)
 
 
-def _chunk_loss(head, hidden, labels):
+def _chunk_loss(head, cap, hidden, labels):
     scored = labels >= 0
     label = jnp.maximum(labels, 0)
-    logits = _dot(hidden, head.T)
+    logits = softcap(_dot(hidden, head.T), cap)
+    bend = 1.0 if cap is None else 1 - (logits / cap) ** 2  # d softcap(z) / dz
     top = jnp.max(logits, axis=-1, keepdims=True)
     exp = jnp.exp(logits - top)
     total = jnp.sum(exp, axis=-1, keepdims=True)
     at_label = jnp.take_along_axis(logits, label[:, None], axis=-1)
     loss = jnp.where(scored, (jnp.log(total) + top - at_label)[:, 0], 0.0)
-    return loss, exp / total, label, scored
+    return loss, exp / total, bend, label, scored
 
 
 def _dot(x, y):

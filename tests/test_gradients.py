@@ -187,6 +187,29 @@ def test_cross_entropy_of_large_logits_and_of_nothing():
     np.testing.assert_array_equal(jax.grad(loss)(hidden), jnp.zeros((2, 1)))
 
 
+@pytest.mark.parametrize("cap", [None, 0.5])
+def test_cross_entropy_is_that_of_all_logits_at_once(cap):
+    key_h, key_w = jax.random.split(jax.random.key(0))
+    hidden = jax.random.normal(key_h, (7, 5))
+    head = jax.random.normal(key_w, (11, 5))
+    labels = jnp.array([3, NOT_SCORED, 0, 10, 3, NOT_SCORED, 7])
+
+    def plain(hidden):
+        logits = hidden @ head.T
+        logits = logits if cap is None else cap * jnp.tanh(logits / cap)
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            logits, jnp.maximum(labels, 0)
+        )
+        return jnp.mean(losses, where=labels >= 0)
+
+    ours = lambda hidden: mean_cross_entropy(hidden, head, labels, 3, cap)
+    for ours_i, plain_i in zip(
+        jax.value_and_grad(ours)(hidden), jax.value_and_grad(plain)(hidden), strict=True
+    ):
+        # Sums of eleven terms of size one in float32.
+        np.testing.assert_allclose(ours_i, plain_i, rtol=1e-5, atol=1e-6)
+
+
 def test_no_array_holds_all_logits():
     """Neither forward nor backward, vmapped: [batch, time, vocab] is what kills."""
     vocab, batch, time = 5000, 4, 32

@@ -1,4 +1,4 @@
-"""Llama-family decoders, BERT and RoBERTa encoders, LoRA and their files."""
+"""Llama-family decoders, BERT-like encoders, LoRA and their files."""
 
 from goracs_jax.models.config import DecoderConfig as DecoderConfig
 from goracs_jax.models.config import EncoderConfig as EncoderConfig
@@ -9,6 +9,7 @@ from goracs_jax.models.lora import LoraConfig as LoraConfig
 from goracs_jax.models.lora import LoRALinear as LoRALinear
 from goracs_jax.models.peft import load_adapter as load_adapter
 from goracs_jax.models.peft import read_lora_config as read_lora_config
+from goracs_jax.models.rope import RopeConfig as RopeConfig
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 from goracs_jax.models.weights import load_decoder as load_decoder
 from goracs_jax.models.weights import load_encoder as load_encoder

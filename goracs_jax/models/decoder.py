@@ -1,140 +1,52 @@
-"""Llama-family decoder: pre-norm, rotary positions, grouped-query attention, SwiGLU.
+"""Llama-family decoder: pre-norm, rotary positions, grouped-query attention, gated MLP.
 
-Written for sequences [*batch, time, dim] that are padded on the right: attention is
-causal, so what follows a token never changes it, and no padding mask is needed.
-Matrix products of float32 weights are full float32: accelerators default to less.
+What differs between families (biases, norms, caps, windows) is a field of
+`DecoderConfig`, not a class. Written for sequences [*batch, time, dim] that are padded
+on the right: attention is causal, so what follows a token never changes it, and no
+padding mask is needed. Matrix products of float32 weights are full float32:
+accelerators default to less.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from goracs_jax.models.attention import Attention, Look, visible_pairs
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig, linear
-
-Rope = tuple[Float32[Array, "time half"], Float32[Array, "time half"]]
-
-
-def rope_table(time: int, head_dim: int, theta: float) -> Rope:
-    """Cosines and sines of t * theta^(-2i / head_dim) (RoFormer, Su et al., 2021).
-
-    In float32 whatever the weights: bfloat16 cannot tell position 257 from 256.
-
-    >>> cos, sin = rope_table(3, 4, 10000.0)
-    >>> cos.shape, float(cos[0, 0])
-    ((3, 2), 1.0)
-    """
-    half = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    angle = jnp.arange(time, dtype=jnp.float32)[:, None] / theta ** half[None, :]
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(
-    x: Float[Array, "*batch time heads head_dim"], rope: Rope
-) -> Float[Array, "*batch time heads head_dim"]:
-    """Turns the pairs (x_i, x_{i + head_dim / 2}) by the angle of their position."""
-    cos, sin = (table[:, None, :] for table in rope)  # [time, 1, head_dim / 2]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = (first * cos - second * sin, second * cos + first * sin)
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-
-
-def causal_attention(
-    q: Float[Array, "*batch time heads head_dim"],
-    k: Float[Array, "*batch time kv_heads head_dim"],
-    v: Float[Array, "*batch time kv_heads head_dim"],
-) -> Float[Array, "*batch time heads head_dim"]:
-    """softmax(q k' / sqrt(head_dim), over the past) v, the softmax in float32.
-
-    The same as `jax.nn.dot_product_attention`, twice as fast on a CPU: queries that
-    share a key are rows of one larger matrix product.
-    """
-    *batch, time, heads, dim = q.shape
-    group = heads // k.shape[-2]
-    q, k, v = (jnp.swapaxes(x, -3, -2) for x in (q, k, v))  # [*batch, heads, time, dim]
-    rows = q.reshape(*batch, -1, group * time, dim) * dim**-0.5
-    scores = jnp.matmul(
-        rows, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32
-    )
-    past = jnp.tril(jnp.ones((time, time), bool))
-    scores = jnp.where(past, scores.reshape(*batch, -1, group, time, time), -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = weights.reshape(*batch, -1, group * time, time) @ v
-    return jnp.swapaxes(mixed.reshape(*batch, heads, time, dim), -3, -2)
-
-
-class RMSNorm(nnx.Module):
-    """w * x / sqrt(mean(x^2) + eps), the mean in float32."""
-
-    def __init__(self, dim: int, eps: float, *, dtype=jnp.float32):
-        self.weight = nnx.Param(jnp.ones(dim, dtype))
-        self.eps = eps
-
-    def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Normalises the last axis."""
-        y = x.astype(jnp.float32)
-        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-        return self.weight[...] * y.astype(x.dtype)
-
-
-class Attention(nnx.Module):
-    """Causal self-attention in which `num_heads / num_kv_heads` queries share a key."""
-
-    def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
-        queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-        make = partial(linear, lora=lora, rngs=rngs, dtype=dtype)
-        self.q_proj = make("q_proj", c.hidden_size, queries)
-        self.k_proj = make("k_proj", c.hidden_size, keys)
-        self.v_proj = make("v_proj", c.hidden_size, keys)
-        self.o_proj = make("o_proj", queries, c.hidden_size)
-        self.head_dim = c.head_dim
-
-    def __call__(
-        self, x: Float[Array, "*batch time dim"], rope: Rope
-    ) -> Float[Array, "*batch time dim"]:
-        """Mixes the tokens."""
-        heads = lambda y: y.reshape(*y.shape[:-1], -1, self.head_dim)
-        q = rotate(heads(self.q_proj(x)), rope)  # [*batch, time, heads, head_dim]
-        k = rotate(heads(self.k_proj(x)), rope)
-        v = heads(self.v_proj(x))
-        mixed = causal_attention(q, k, v)
-        return self.o_proj(mixed.reshape(*x.shape[:-1], -1))
-
-
-class MLP(nnx.Module):
-    """SwiGLU: (silu(x W_gate) * x W_up) W_down."""
-
-    def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
-        make = partial(linear, lora=lora, rngs=rngs, dtype=dtype)
-        self.gate_proj = make("gate_proj", c.hidden_size, c.intermediate_size)
-        self.up_proj = make("up_proj", c.hidden_size, c.intermediate_size)
-        self.down_proj = make("down_proj", c.intermediate_size, c.hidden_size)
-
-    def __call__(
-        self, x: Float[Array, "*batch time dim"]
-    ) -> Float[Array, "*batch time dim"]:
-        """Transforms each token."""
-        return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
+from goracs_jax.models.layers import MLP, RMSNorm, softcap
+from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
+from goracs_jax.models.rope import rope_table
 
 
 class DecoderLayer(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With post norms, what is added is normalised too.
+    """
 
     def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
-        self.attention_norm = RMSNorm(c.hidden_size, c.norm_eps, dtype=dtype)
+        norm = lambda: RMSNorm(
+            c.hidden_size, c.norm_eps, offset=c.norm_offset, dtype=dtype
+        )
+        self.attention_norm, self.mlp_norm = norm(), norm()
         self.attention = Attention(c, lora, rngs=rngs, dtype=dtype)
-        self.mlp_norm = RMSNorm(c.hidden_size, c.norm_eps, dtype=dtype)
         self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
+        self.post_norms = c.post_norms
+        if c.post_norms:
+            self.attention_post_norm, self.mlp_post_norm = norm(), norm()
 
     def __call__(
-        self, x: Float[Array, "*batch time dim"], rope: Rope
+        self, x: Float[Array, "*batch time dim"], look: Look
     ) -> Float[Array, "*batch time dim"]:
         """One residual block."""
-        x = x + self.attention(self.attention_norm(x), rope)
-        return x + self.mlp(self.mlp_norm(x))
+        mixed = self.attention(self.attention_norm(x), look)
+        x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
+        changed = self.mlp(self.mlp_norm(x))
+        return x + (self.mlp_post_norm(changed) if self.post_norms else changed)
 
 
 class Decoder(nnx.Module):
@@ -171,23 +83,39 @@ class Decoder(nnx.Module):
         self.layers = nnx.vmap(
             lambda key: DecoderLayer(config, lora, rngs=nnx.Rngs(key), dtype=dtype)
         )(jax.random.split(key_layers, config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps, dtype=dtype)
+        self.norm = RMSNorm(
+            config.hidden_size, config.norm_eps, offset=config.norm_offset, dtype=dtype
+        )
         if not config.tie_embeddings:
             self.head = nnx.Param(rows(key_head))
 
     @property
     def output_head(self) -> Float[Array, "vocab dim"]:
-        """The rows whose inner product with a hidden state is the token's logit."""
+        """The rows whose inner product with a hidden state is the token's logit.
+
+        Where the config has a `logit_softcap`, before the cap.
+        """
         return (self.embed if self.config.tie_embeddings else self.head)[...]
 
-    def _rope(self, time: int) -> Rope:
-        return rope_table(time, self.config.head_dim, self.config.rope_theta)
+    def _looks(self, time: int) -> Callable[[Int[Array, ""] | int], Look]:
+        """What the layer of an index sees; full and sliding layers are one program."""
+        c, position = self.config, jnp.arange(time)
+        table = lambda rope: rope_table(position, rope.frequencies(c.head_dim))
+        full = Look(table(c.rope), visible_pairs(position, position))
+        if not any(c.sliding):
+            return lambda index: full
+        window = visible_pairs(position, position, c.window)
+        sliding = Look(table(c.sliding_rope or c.rope), window)
+        is_sliding = jnp.asarray(c.sliding)
+        return lambda index: jax.tree.map(
+            partial(jnp.where, is_sliding[index]), sliding, full
+        )
 
     def _run(
         self, ids: Int[Array, "*batch time"], num_layers: int
     ) -> Float[Array, "*batch time dim"]:
         """Embeds the tokens (a negative id is padding) and runs the first layers."""
-        rope = self._rope(ids.shape[-1])
+        look = self._looks(ids.shape[-1])
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
         # Rematerialised: a backward pass keeps one activation per layer.
@@ -195,13 +123,14 @@ class Decoder(nnx.Module):
         def step(x, layer):
             index, lora_i = layer
             frozen_i = _take(frozen, index)
-            return nnx.merge(graph, lora_i, frozen_i)(x, rope), None
+            return nnx.merge(graph, lora_i, frozen_i)(x, look(index)), None
 
         # The frozen weights are indexed inside the loop: slicing off the layers that
         # are not run would copy the model. The adapters are small, and as scanned
         # inputs their gradients come out stacked.
         first = jax.tree.map(lambda w: w[:num_layers], lora)
         x = self.embed[...][jnp.maximum(ids, 0)]
+        x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
         return jax.lax.scan(step, x, (jnp.arange(num_layers), first))[0]
 
     def prefix(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
@@ -218,8 +147,9 @@ class Decoder(nnx.Module):
         self, layer: DecoderLayer, x: Float[Array, "*batch time dim"]
     ) -> Float[Array, "*batch time dim"]:
         """Goes on where `prefix` stopped: the last layer and the final norm."""
+        look = self._looks(x.shape[-2])(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
-            return self.norm(layer(x, self._rope(x.shape[-2])))
+            return self.norm(layer(x, look))
 
     def hidden(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
         """Hidden states after the final norm.
@@ -238,7 +168,8 @@ class Decoder(nnx.Module):
     ) -> Float[Array, "*batch time vocab"]:
         """Logits of the next token after each token."""
         with jax.default_matmul_precision("float32"):
-            return self.hidden(ids) @ self.output_head.T
+            logits = self.hidden(ids) @ self.output_head.T
+        return softcap(logits, self.config.logit_softcap)
 
 
 def _take(state: PyTree, index) -> PyTree:

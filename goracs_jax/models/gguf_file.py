@@ -85,15 +85,15 @@ def unpermute(rows: np.ndarray, num_heads: int) -> np.ndarray:
     (x_0, x_{h/2}), so its converter interleaves the two halves of every head.
 
     Args:
-        rows: Matrix [heads * head_dim, in] as it stands in a GGUF file.
+        rows: Matrix [heads * head_dim, in] or bias as it stands in a GGUF file.
         num_heads: Query heads, or key heads for a key matrix.
 
     Returns:
-        The matrix in Hugging Face's order.
+        The rows in Hugging Face's order.
 
     >>> unpermute(np.array([[0], [2], [1], [3]]), num_heads=1).ravel()
     array([0, 1, 2, 3])
     """
-    out, d_in = rows.shape
-    pairs = rows.reshape(num_heads, out // num_heads // 2, 2, d_in)
-    return pairs.swapaxes(1, 2).reshape(out, d_in)
+    out, *rest = rows.shape
+    pairs = rows.reshape(num_heads, out // num_heads // 2, 2, *rest)
+    return pairs.swapaxes(1, 2).reshape(rows.shape)

@@ -1,6 +1,7 @@
 """Low-rank adapters (LoRA, Hu et al., ICLR 2022) on linear layers."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import jax
@@ -64,19 +65,29 @@ DEFAULT_LORA = LoraConfig()
 
 
 class Linear(nnx.Module):
-    """x W, with the kernel W stored as [in, out]."""
+    """x W + b, with the kernel W stored as [in, out] and b only if asked for."""
 
-    def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+    ):
         kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
         self.kernel = nnx.Param(kernel.astype(dtype))
+        self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Applies the layer."""
-        return x @ self.kernel[...]
+        y = x @ self.kernel[...]
+        return y if self.bias is None else y + self.bias[...]
 
 
 class LoRALinear(nnx.Module):
-    r"""x W + (alpha / r) (x A) B, with W frozen and A, B in float32.
+    r"""x W + b + (alpha / r) (x A) B, with W and b frozen and A, B in float32.
 
     A starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B
     at zero: a fresh adapter changes nothing, its dL/dA is zero and its dL/dB is not.
@@ -92,11 +103,13 @@ class LoRALinear(nnx.Module):
         d_out: int,
         lora: LoraConfig,
         *,
+        bias: bool = False,
         rngs: nnx.Rngs,
         dtype=jnp.float32,
     ):
         kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
         self.kernel = nnx.Param(kernel.astype(dtype))
+        self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
         bound = 1 / math.sqrt(d_in)
         self.lora_a = nnx.LoRAParam(
             jax.random.uniform(rngs(), (d_in, lora.r), minval=-bound, maxval=bound)
@@ -107,6 +120,7 @@ class LoRALinear(nnx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Applies the layer and its adapter."""
         y = x @ self.kernel[...]
+        y = y if self.bias is None else y + self.bias[...]
         # The adapter stays in float32 under bfloat16 weights: its entries are small.
         update = (x.astype(jnp.float32) @ self.lora_a[...]) @ self.lora_b[...]
         return y + (self.scale * update).astype(y.dtype)
@@ -118,14 +132,18 @@ def linear(
     d_out: int,
     lora: LoraConfig,
     *,
+    biases: Collection[str] = (),
     rngs: nnx.Rngs,
     dtype=jnp.float32,
 ) -> Linear | LoRALinear:
     """The layer called `name`: with an adapter if `lora` targets it.
 
+    `biases` names the layers that have a bias.
+
     >>> type(linear("k_proj", 6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))).__name__
     'Linear'
     """
+    bias = name in biases
     if name in lora.targets:
-        return LoRALinear(d_in, d_out, lora, rngs=rngs, dtype=dtype)
-    return Linear(d_in, d_out, rngs=rngs, dtype=dtype)
+        return LoRALinear(d_in, d_out, lora, bias=bias, rngs=rngs, dtype=dtype)
+    return Linear(d_in, d_out, bias=bias, rngs=rngs, dtype=dtype)

@@ -9,10 +9,12 @@ import numpy as np
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.config import DecoderConfig, EncoderConfig
+from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.gguf_config import LINEAR, read_gguf_config
 from goracs_jax.models.gguf_file import open_gguf, unpermute
+from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
 from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
 from goracs_jax.models.sentence import sentence_options
 from goracs_jax.models.tensors import (
@@ -24,23 +26,54 @@ from goracs_jax.models.tensors import (
 )
 
 # Path in our module -> name in a Hugging Face file, name in a GGUF file. "{}" is the
-# layer. Kernels are stored there as [out, in] and here as [in, out].
-LLAMA = {
-    "embed": ("model.embed_tokens.weight", "token_embd.weight"),
-    "head": ("lm_head.weight", "output.weight"),
-    "norm.weight": ("model.norm.weight", "output_norm.weight"),
-} | {
-    f"layers.{ours}": (f"model.layers.{{}}.{hf}.weight", f"blk.{{}}.{gguf}.weight")
+# layer. Kernels are stored there as [out, in] and here as [in, out]. What a model does
+# not have (biases, some norms) is not asked for.
+LLAMA = (
+    {
+        "embed": ("model.embed_tokens.weight", "token_embd.weight"),
+        "head": ("lm_head.weight", "output.weight"),
+        "norm.weight": ("model.norm.weight", "output_norm.weight"),
+    }
+    | {
+        f"layers.{ours}": (f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}")
+        for block, hf_block, names in [
+            ("attention", "self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
+            ("mlp", "mlp", ("gate_proj", "up_proj", "down_proj")),
+        ]
+        for name in names
+        for ours, hf, gguf in [
+            (
+                f"{block}.{name}.kernel",
+                f"{hf_block}.{name}.weight",
+                f"{LINEAR[name]}.weight",
+            ),
+            (f"{block}.{name}.bias", f"{hf_block}.{name}.bias", f"{LINEAR[name]}.bias"),
+        ]
+    }
+    | {
+        f"layers.{ours}.weight": (
+            f"model.layers.{{}}.{hf}.weight",
+            f"blk.{{}}.{gguf}.weight",
+        )
+        for ours, hf, gguf in [
+            ("attention_norm", "input_layernorm", "attn_norm"),
+            ("mlp_norm", "post_attention_layernorm", "ffn_norm"),
+            ("attention.q_norm", "self_attn.q_norm", "attn_q_norm"),
+            ("attention.k_norm", "self_attn.k_norm", "attn_k_norm"),
+        ]
+    }
+)
+# With post norms, the name of what was the norm before the MLP is that of the norm
+# behind the attention.
+POST_NORMS = {
+    f"layers.{ours}.weight": (
+        f"model.layers.{{}}.{hf}.weight",
+        f"blk.{{}}.{gguf}.weight",
+    )
     for ours, hf, gguf in [
-        ("attention_norm.weight", "input_layernorm", "attn_norm"),
-        ("attention.q_proj.kernel", "self_attn.q_proj", "attn_q"),
-        ("attention.k_proj.kernel", "self_attn.k_proj", "attn_k"),
-        ("attention.v_proj.kernel", "self_attn.v_proj", "attn_v"),
-        ("attention.o_proj.kernel", "self_attn.o_proj", "attn_output"),
-        ("mlp_norm.weight", "post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj.kernel", "mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj.kernel", "mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj.kernel", "mlp.down_proj", "ffn_down"),
+        ("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
+        ("mlp_norm", "pre_feedforward_layernorm", "ffn_norm"),
+        ("mlp_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
     ]
 }
 BERT = {
@@ -92,12 +125,13 @@ def load_decoder(
             any tensor is missing, unexpected or of the wrong shape.
     """
     path = existing_model(path)
-    names = {ours: stored[path.suffix == ".gguf"] for ours, stored in LLAMA.items()}
     if path.suffix == ".gguf":
-        config, tensors = _open_gguf_llama(path)
+        config, tensors = _open_gguf_decoder(path)
     else:
-        config = DecoderConfig.from_hf(*read_json(path / "config.json"))
+        config = read_decoder_config(*read_json(path / "config.json"))
         tensors = open_safetensors(path)
+    table = LLAMA | (POST_NORMS if config.post_norms else {})
+    names = {ours: stored[path.suffix == ".gguf"] for ours, stored in table.items()}
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
     build = lambda key: Decoder(config, lora, key=key, dtype=dtype)
@@ -125,7 +159,7 @@ def load_encoder(path: str | Path) -> Encoder:
     """
     path = existing_model(path)
     raw, where = read_json(path / "config.json")
-    config = EncoderConfig.from_hf(raw, where, **sentence_options(path))
+    config = read_encoder_config(raw, where, **sentence_options(path))
     tensors = open_safetensors(path)
     stored = {_bert_name(name): name for name in tensors.shapes}
     shapes = {name: tensors.shapes[stored[name]] for name in stored}
@@ -145,27 +179,28 @@ def _bert_name(name: str) -> str:
     )
 
 
-def _open_gguf_llama(path: Path) -> tuple[DecoderConfig, Tensors]:
+def _open_gguf_decoder(path: Path) -> tuple[DecoderConfig, Tensors]:
     file = open_gguf(path)
-    if "token_embd.weight" not in file.tensors:
+    shapes = {name: file.shape(name) for name in file.tensors}
+    if "token_embd.weight" not in shapes:
         raise InputError(
             f"{path}: tensor token_embd.weight is missing: use the GGUF file of a "
             "language model."
         )
-    config = DecoderConfig.from_gguf(
-        file.metadata,
-        str(path),
-        vocab_size=file.shape("token_embd.weight")[0],
-        tied="output.weight" not in file.tensors,
-    )
+    divisors = None
+    if shapes.pop("rope_freqs.weight", None):
+        divisors = tuple(file.read("rope_freqs.weight").tolist())
+    config = read_gguf_config(file.metadata, str(path), shapes, divisors)
+    permuted = file.metadata["general.architecture"] == "llama"
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
 
     def read(name: str) -> np.ndarray:
         tensor = file.read(name)
         kind = name.split(".")[-2]
-        return unpermute(tensor, heads[kind]) if kind in heads else tensor
+        if kind.endswith("_norm"):
+            return tensor - config.norm_offset
+        return unpermute(tensor, heads[kind]) if permuted and kind in heads else tensor
 
-    shapes = {name: file.shape(name) for name in file.tensors}
     return config, Tensors(str(path), shapes, read)
 
 

@@ -6,17 +6,35 @@ from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig, LoRALinear
-from goracs_jax.models.decoder import causal_attention, rope_table, rotate
+from goracs_jax.models.attention import attend, visible_pairs
+from goracs_jax.models.lora import LINEAR_NAMES
+from goracs_jax.models.rope import RopeConfig, rope_table, rotate
 
 TINY = DecoderConfig.tiny()
+# Every field that a family may set, all at once.
+ALL = DecoderConfig.tiny(
+    num_layers=3,
+    activation="gelu_tanh",
+    biases=LINEAR_NAMES,
+    qk_norm=True,
+    norm_offset=1.0,
+    post_norms=True,
+    embed_scale=3.0,
+    attention_scale=0.5,
+    attention_softcap=2.0,
+    logit_softcap=3.0,
+    sliding=(True, False, True),
+    window=4,
+    sliding_rope=RopeConfig(theta=30.0),
+)
 # Rounding of float32 sums over some hundred terms of size one.
 F32 = {"rtol": 1e-5, "atol": 1e-5}
 run = nnx.jit(lambda model, ids: model(ids))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return Decoder(TINY, key=jax.random.key(0))
+@pytest.fixture(scope="module", params=[TINY, ALL], ids=["llama", "all"])
+def model(request):
+    return Decoder(request.param, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +42,29 @@ def ids():
     return jax.random.randint(jax.random.key(1), (3, 9), 0, TINY.vocab_size)
 
 
-def test_attention_is_jaxs_own():
+@pytest.mark.parametrize("window", [None, 1, 3])
+def test_attention_is_jaxs_own(window):
     keys = jax.random.split(jax.random.key(0), 3)
     q = jax.random.normal(keys[0], (2, 7, 6, 8))
     k, v = (jax.random.normal(key, (2, 7, 2, 8)) for key in keys[1:])
-    ours = causal_attention(q, k, v)
-    theirs = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    visible = visible_pairs(jnp.arange(7), jnp.arange(7), window)
+    ours = attend(q, k, v, visible, scale=0.3)
+    # JAX counts the tokens on either side of a token, without it.
+    sides = None if window is None else (window - 1, 0)
+    theirs = jax.nn.dot_product_attention(
+        q, k, v, is_causal=True, scale=0.3, local_window_size=sides
+    )
     np.testing.assert_allclose(ours, theirs, **F32)
+
+
+def test_the_last_queries_alone_are_those_of_the_whole():
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (7, 6, 8))
+    k, v = (jax.random.normal(key, (7, 2, 8)) for key in keys[1:])
+    time = jnp.arange(7)
+    whole = attend(q, k, v, visible_pairs(time, time, 4), scale=1.0, cap=2.0)
+    last = attend(q[5:], k, v, visible_pairs(time[5:], time, 4), scale=1.0, cap=2.0)
+    np.testing.assert_allclose(last, whole[5:], **F32)
 
 
 def test_rotation_is_a_complex_product():
@@ -40,7 +74,8 @@ def test_rotation_is_a_complex_product():
     turn = np.exp(1j * np.arange(300)[:, None, None] * frequency)
     expected = np.concatenate([(half * turn).real, (half * turn).imag], axis=-1)
     # An angle of 300 is known to 300 * 2^-24 = 2e-5 in float32.
-    out = rotate(x, rope_table(300, 6, 500.0))
+    speed = RopeConfig(theta=500.0).frequencies(6)
+    out = rotate(x, rope_table(jnp.arange(300), speed))
     np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
@@ -73,9 +108,22 @@ def test_a_single_layer_has_an_empty_prefix(ids):
     np.testing.assert_allclose(nnx.jit(parts)(model, ids), hidden, **F32)
 
 
-def test_the_program_does_not_grow_with_depth():
+def test_a_stack_of_sliding_layers_sees_a_window_per_layer():
+    sizes = {"num_layers": 2, "sliding": (True, True), "window": 3}
+    model = Decoder(DecoderConfig.tiny(**sizes), key=jax.random.key(0))
+    ids = jnp.arange(12)
+    before, after = run(model, ids), run(model, ids.at[0].set(50))
+    # Two layers of three tokens reach back over 2 * (3 - 1) tokens.
+    np.testing.assert_array_equal(before[5:], after[5:])
+    assert not np.allclose(before[4], after[4])
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_the_program_does_not_grow_with_depth(alternating):
     def program(num_layers):
-        config = DecoderConfig.tiny(num_layers=num_layers)
+        sliding = tuple(i % 2 == 0 for i in range(num_layers)) if alternating else ()
+        sizes = {"num_layers": num_layers, "sliding": sliding, "window": 4}
+        config = DecoderConfig.tiny(**sizes)
         shapes = nnx.eval_shape(lambda: Decoder(config, key=jax.random.key(0)))
         graph, state = nnx.split(shapes)
         loss = lambda state, ids: nnx.merge(graph, state)(ids).sum()

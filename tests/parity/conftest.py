@@ -4,14 +4,14 @@ Real weights are the demo's, from its cache or the package index; two environmen
 variables name others.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from families import FAMILIES, PLAIN
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from goracs_jax.data.demo import fetch
 
@@ -29,11 +29,10 @@ def minilm() -> Path:
 
 
 @pytest.fixture
-def save_llama(tmp_path) -> Callable[..., tuple[LlamaForCausalLM, Path]]:
-    """A random Llama as torch module and as the folder that transformers writes."""
+def save_decoder(tmp_path) -> Callable[..., tuple[PreTrainedModel, Path]]:
+    """A random model as torch module and as the folder that transformers writes."""
 
-    def save(*, old_rope: bool = False, **changes) -> tuple[LlamaForCausalLM, Path]:
-        torch.manual_seed(0)
+    def save(family: str = "llama", **changes) -> tuple[PreTrainedModel, Path]:
         sizes = {
             "vocab_size": 96,
             "hidden_size": 32,
@@ -45,17 +44,18 @@ def save_llama(tmp_path) -> Callable[..., tuple[LlamaForCausalLM, Path]]:
             "tie_word_embeddings": False,
             # Weights of size one: a wrong angle or head must show in the logits.
             "initializer_range": 0.2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 300.0},
+            "pad_token_id": None,
+            "rope_parameters": PLAIN,
         }
-        model = LlamaForCausalLM(LlamaConfig(**(sizes | changes))).eval()
-        folder = tmp_path / "llama"
+        config = AutoConfig.for_model(**(sizes | FAMILIES[family] | changes))
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).float().eval()
+        with torch.no_grad():  # biases are made zero, norms one: neither would show
+            for weight in model.parameters():
+                if weight.ndim == 1:
+                    weight += 0.3 * torch.randn_like(weight)
+        folder = tmp_path / family
         model.save_pretrained(folder)
-        config = folder / "config.json"
-        raw = json.loads(config.read_text())
-        assert "rope_theta" not in raw  # transformers 5 writes the new spelling
-        if old_rope:  # that of transformers 4
-            raw["rope_theta"] = raw.pop("rope_parameters")["rope_theta"]
-            config.write_text(json.dumps(raw))
         return model, folder
 
     return save

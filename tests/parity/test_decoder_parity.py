@@ -1,14 +1,20 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, old_spelling
 from flax import nnx
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from goracs_jax.models import load_decoder
 from goracs_jax.tokens import load_tokenizer
 
+KEY = jax.random.key(0)
+# Through many layers of float32; a relative error is one of the largest logit.
+F32 = 1e-4
 run = nnx.jit(lambda model, ids: model(ids))
+IDS = np.random.default_rng(0).integers(0, 96, (2, 40))
 TEXTS = [
     "The capital of France is 12345",
     'Below is an instruction that describes a task.\n\n### Input:\n  "Toy Story"\n',
@@ -16,28 +22,51 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def logits(model, ids=IDS):
+    with torch.no_grad():
+        return model(torch.tensor(ids)).logits.float().numpy()
+
+
+def assert_close(ours, theirs, tolerance):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * abs(theirs).max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits(save_decoder, family):
+    theirs, folder = save_decoder(family)
+    expected = logits(theirs)
+    assert_close(run(load_decoder(folder, key=KEY), IDS), expected, F32)
+    old_spelling(folder)
+    assert_close(run(load_decoder(folder, key=KEY), IDS), expected, F32)
+
+
+@pytest.mark.parametrize("num_kv_heads", [1, 4])
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("old_rope", [True, False])
-def test_logits(save_llama, num_kv_heads, tied, old_rope):
-    theirs, folder = save_llama(
-        old_rope=old_rope, num_key_value_heads=num_kv_heads, tie_word_embeddings=tied
-    )
-    ids = np.random.default_rng(0).integers(0, 96, (2, 40))
-    with torch.no_grad():
-        expected = theirs(torch.tensor(ids)).logits.numpy()
-    ours = run(load_decoder(folder, key=jax.random.key(0)), ids)
-    # float32 through three layers, logits of size ten.
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+def test_logits_of_other_shapes(save_decoder, num_kv_heads, tied):
+    shape = {"num_key_value_heads": num_kv_heads, "head_dim": 12}
+    theirs, folder = save_decoder(tie_word_embeddings=tied, **shape)
+    assert_close(run(load_decoder(folder, key=KEY), IDS), logits(theirs), F32)
 
 
-def test_logits_with_wide_heads(save_llama):
-    theirs, folder = save_llama(head_dim=12)
-    ids = np.random.default_rng(0).integers(0, 96, (2, 40))
-    with torch.no_grad():
-        expected = theirs(torch.tensor(ids)).logits.numpy()
-    ours = run(load_decoder(folder, key=jax.random.key(0)), ids)
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize(
+    "family", ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3"]
+)
+def test_bfloat16_logits(save_decoder, family):
+    """bfloat16 rounds by up to 2^-9, at the same places here as in torch.
+
+    (Here less often: norms and angles stay in float32 until their end.) So the distance
+    to the exact logits has the same size in the mean.
+    """
+    theirs, folder = save_decoder(family)
+    exact = logits(theirs)
+    error = lambda x: np.sqrt(np.mean((np.asarray(x, np.float32) - exact) ** 2))
+    expected = error(logits(theirs.bfloat16()))
+    ours = run(load_decoder(folder, key=KEY, dtype=jnp.bfloat16), IDS)
+    assert ours.dtype == jnp.bfloat16
+    # A quarter for chance: the mean is over 7,680 logits, but they share roundings.
+    assert error(ours) <= 1.25 * expected
+    # Some sixty roundings on a token's way through three layers, each of half 2^-8.
+    assert error(ours) <= np.sqrt(60) * 2**-9 * np.std(exact)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +82,10 @@ def both(smollm2):
 
 def test_smollm2_logits(smollm2, both):
     theirs, tokenizer = both
-    model = load_decoder(smollm2, key=jax.random.key(0))
+    model = load_decoder(smollm2, key=KEY)
     for text in TEXTS:
         ids = np.array([tokenizer(text)["input_ids"]])
-        with torch.no_grad():
-            expected = theirs(torch.tensor(ids)).logits.numpy()
-        # Thirty layers of float32, logits of size thirty.
-        np.testing.assert_allclose(run(model, ids), expected, rtol=1e-3, atol=1e-3)
+        assert_close(run(model, ids), logits(theirs, ids), F32)
 
 
 def test_smollm2_tokens(smollm2, both):

@@ -3,6 +3,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from families import FAMILIES
 from flax import nnx
 
 from goracs_jax.gradients import gradient_norms
@@ -39,8 +40,8 @@ def load(base_path, adapter):
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], EVERYWHERE])
-def test_adapter_logits(save_llama, tmp_path, targets):
-    base, folder = save_llama()
+def test_adapter_logits(save_decoder, tmp_path, targets):
+    base, folder = save_decoder()
     theirs, adapter = with_adapter(base, tmp_path, targets)
     ids = np.random.default_rng(0).integers(0, 96, (2, 30))
     with torch.no_grad():
@@ -83,17 +84,17 @@ def torch_norms(model, ids, labels, which):
     return norms
 
 
-@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
-@pytest.mark.parametrize("answer_only", [False, True])
-def test_gradient_norms(save_llama, tmp_path, which, answer_only):
-    base, folder = save_llama()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_norms(save_decoder, tmp_path, family):
+    base, folder = save_decoder(family)
     theirs, adapter = with_adapter(base, tmp_path, ["q_proj", "v_proj"])
-    ids, labels = examples(96, (5, 40, 17, 40, 2, 33), answer_only)
-    expected = torch_norms(theirs, ids, labels, which)
-    ours = gradient_norms(
-        load(folder, adapter), ragged(ids, labels), which=which, tokens_per_batch=96
-    )
-    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    model = load(folder, adapter)
+    ids, labels = examples(96, (5, 40, 17, 40, 2, 33), answer_only=family != "llama")
+    tokens = ragged(ids, labels)
+    for which in ("last_v_lora_b", "all_lora"):
+        expected = torch_norms(theirs, ids, labels, which)
+        ours = gradient_norms(model, tokens, which=which, tokens_per_batch=240)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])

@@ -1,0 +1,102 @@
+"""Typed reads of raw metadata, in which no field is left unread without a word."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from goracs_jax.errors import InputError
+
+
+class Fields:
+    """Reads the fields of a dictionary; messages name file and field.
+
+    Args:
+        raw: The dictionary.
+        where: Path of its file.
+        prefix: Put before every name that is read and shown.
+
+    >>> fields = Fields({"llama.block_count": 3}, "model.gguf", prefix="llama.")
+    >>> fields("block_count", int)
+    3
+    """
+
+    def __init__(self, raw: Mapping[str, Any], where: str, *, prefix: str = ""):
+        self.raw, self.where, self.prefix = raw, where, prefix
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The raw value; a null counts as absent."""
+        self.read.add(self.prefix + name)
+        value = self.raw.get(self.prefix + name)
+        return default if value is None else value
+
+    def __call__(
+        self, name: str, kind: type, default: Any = None, *, positive: bool = True
+    ) -> Any:
+        """The value, if it is of its kind; a field without a default must be there."""
+        value = self.get(name, default)
+        shown = f"{self.where}: field {self.prefix + name!r}"
+        if value is None:
+            raise InputError(
+                f"{shown} is missing: take the file that was published with the "
+                "weights."
+            )
+        # JSON writes 10000.0 as 10000; True is an int for Python, not for us.
+        numeric = isinstance(value, int) and not isinstance(value, bool)
+        if kind is float and numeric:
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and not numeric):
+            raise InputError(f"{shown} must be {kind.__name__}, got {value!r}.")
+        if kind in (int, float) and (value < 0 or (value == 0 and positive)):
+            raise InputError(f"{shown} must be positive, got {value!r}.")
+        return value
+
+    def nullable(self, name: str, kind: type) -> Any:
+        """The value of a field that must be there and may be null."""
+        if self.prefix + name in self.raw and self.get(name) is None:
+            return None
+        return self(name, kind)
+
+    def ignore(self, *names: str):
+        """Counts fields as read that have no effect where the caller stands."""
+        self.read.update(self.prefix + name for name in names)
+
+    def only(self, name: str, supported: Collection, default: Any = None) -> Any:
+        """The value, if it is among those supported."""
+        value = self.get(name, default)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, list | dict) or value not in supported:
+            names = ", ".join(sorted(map(str, supported)))
+            raise InputError(
+                f"{self.where}: {self.prefix}{name} {value!r} is not supported: use a "
+                f"model with {self.prefix}{name} {names}."
+            )
+        return value
+
+    def divides(self, name: str, part: int, whole: int):
+        """Refuses a number of key heads that does not divide the heads."""
+        if whole % part:
+            raise InputError(
+                f"{self.where}: {self.prefix}{name} {part} must divide the {whole} "
+                "attention heads: take the file that was published with the weights."
+            )
+
+    def nothing_else(self, harmless: Collection[str] = ()):
+        """Refuses fields under the prefix that were not read: they may change results.
+
+        Args:
+            harmless: Names that change nothing that is computed here. A null changes
+                nothing either.
+        """
+        for name, value in self.raw.items():
+            known = name in self.read or name.removeprefix(self.prefix) in harmless
+            if not known and name.startswith(self.prefix) and value is not None:
+                raise InputError(
+                    f"{self.where}: field {name!r} ({_short(value)}) is not known and "
+                    "may change what the model computes: remove it if it does not."
+                )
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,122 @@
+"""Configurations from the metadata of a GGUF file, as llama.cpp writes and reads it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.fields import Fields
+from goracs_jax.models.rope import RopeConfig
+
+# Names of the linear layers, ours -> GGUF's.
+LINEAR = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+}
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
+HARMLESS = ("vocab_size", "rope.scaling.original_context_length")
+HARMLESS += ("rope.scaling.finetuned", "tensor_data_layout")
+
+
+def read_gguf_config(
+    raw: Mapping[str, Any],
+    where: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    rope_divisors: tuple[float, ...] | None = None,
+) -> DecoderConfig:
+    """Reads the metadata of a language model.
+
+    Args:
+        raw: Metadata, key to value.
+        where: Path of the file, for messages.
+        shapes: Tensors of the file: they tell the size of the vocabulary, which layers
+            have a bias, and whether the head is the embedding.
+        rope_divisors: The tensor "rope_freqs.weight", in which Llama 3 scaling stands.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: If the architecture or rope type is not supported, or a key is
+            missing or not known.
+    """
+    arch = Fields(raw, where).only("general.architecture", ARCHITECTURES)
+    field = Fields(raw, where, prefix=f"{arch}.")
+    for name in ("expert_count", "expert_used_count"):
+        field.only(name, {0}, default=0)
+    num_heads = field("attention.head_count", int)
+    num_kv_heads = field("attention.head_count_kv", int, default=num_heads)
+    field.divides("attention.head_count_kv", num_kv_heads, num_heads)
+    hidden_size = field("embedding_length", int)
+    head_dim = field("attention.key_length", int, default=hidden_size // num_heads)
+    for name in ("attention.value_length", "rope.dimension_count"):
+        field.only(name, {head_dim}, default=head_dim)
+    sizes = {
+        "vocab_size": shapes["token_embd.weight"][0],
+        "hidden_size": hidden_size,
+        "intermediate_size": field("feed_forward_length", int),
+        "num_layers": field("block_count", int),
+        "num_heads": num_heads,
+        "num_kv_heads": num_kv_heads,
+        "head_dim": head_dim,
+        "max_positions": field("context_length", int),
+        "norm_eps": field("attention.layer_norm_rms_epsilon", float),
+    }
+    has_bias = lambda name: f"blk.0.{LINEAR[name]}.bias" in shapes
+    traits = {
+        "tie_embeddings": "output.weight" not in shapes,
+        "rope": RopeConfig(
+            theta=field("rope.freq_base", float, default=10000.0),
+            divisors=_divisors(field, head_dim, rope_divisors),
+        ),
+        "biases": tuple(filter(has_bias, LINEAR)),
+        "qk_norm": arch in ("qwen3", "gemma3"),
+    }
+    if arch in ("gemma2", "gemma3"):
+        traits |= _gemma(field, arch, sizes)
+    field.nothing_else(HARMLESS)
+    return DecoderConfig(**sizes, **traits)
+
+
+def _divisors(
+    field: Fields, head_dim: int, stored: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Of the rotation's speeds: stored as a tensor, or one factor for all."""
+    kind = field.only("rope.scaling.type", {"none", "linear"}, default="none")
+    if kind == "none":
+        return stored
+    if stored:
+        raise InputError(
+            f"{field.where}: rope is scaled twice, by {field.prefix}rope.scaling.type "
+            "linear and by rope_freqs.weight: use the model's Hugging Face folder."
+        )
+    return (field("rope.scaling.factor", float),) * (head_dim // 2)
+
+
+def _gemma(field: Fields, arch: str, sizes: dict[str, Any]) -> dict[str, Any]:
+    """What llama.cpp fixes in its code for Gemma, and what it reads."""
+    num_layers, hidden_size = sizes["num_layers"], sizes["hidden_size"]
+    # The largest model of each generation, told by its depth, has its own scale.
+    largest = num_layers == {"gemma2": 46, "gemma3": 62}[arch]
+    divisor = hidden_size // sizes["num_heads"] if largest else sizes["head_dim"]
+    period = {"gemma2": 2, "gemma3": 6}[arch]
+    period = field("attention.sliding_window_pattern", int, default=period)
+    cap = lambda name: field(name, float) if field.get(name) else None
+    local = RopeConfig(theta=field("rope.freq_base_swa", float, default=10000.0))
+    return {
+        "activation": "gelu_tanh",
+        "norm_offset": 1.0,
+        "post_norms": True,
+        "embed_scale": hidden_size**0.5,
+        "attention_scale": divisor**-0.5,
+        "attention_softcap": cap("attn_logit_softcapping"),
+        "logit_softcap": cap("final_logit_softcapping"),
+        "sliding": tuple(i % period < period - 1 for i in range(num_layers)),
+        "window": field("attention.sliding_window", int),
+        "sliding_rope": local if arch == "gemma3" else None,
+    }
