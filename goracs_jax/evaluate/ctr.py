@@ -174,9 +174,5 @@ def yes_probabilities(
 def _yes_of_batch(graph, state, pair, ids, labels):
     del labels
     model = nnx.merge(graph, state)
-    there = at_last_token(model.hidden(ids), ids)
-    rows = model.output_head[pair]
-    logits = jnp.matmul(
-        there, rows.T, precision="float32", preferred_element_type=jnp.float32
-    )
+    logits = model.logits(at_last_token(model.hidden(ids), ids), pair)
     return jax.nn.softmax(logits)[:, 0]

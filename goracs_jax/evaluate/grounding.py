@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def title_in(text: str, quotes: int) -> str:
-    """The title in what was generated: up to the closing quote, without quotes.
+    r"""The title in what was generated: up to the closing quote, without quotes.
 
     Args:
         text: What was generated.
         quotes: Quotation marks that an answer has around its title.
 
-    >>> title_in('"Heat" or so', 2), title_in("Heat\\n", 2), title_in("Heat", 0)
+    >>> title_in('"Heat" or so', 2), title_in("Heat\n", 2), title_in("Heat", 0)
     ('Heat', 'Heat', 'Heat')
     """
     parts = text.split('"')
@@ -66,9 +66,7 @@ def embed_texts(
     # Computed in another batch, an equal text would have another last bit, and what
     # was generated to the letter a distance above zero.
     unique, place = np.unique(list(texts), return_inverse=True)
-    tokens = text_tokens(
-        unique.tolist(), tokenizer, context=model.config.max_positions
-    )
+    tokens = text_tokens(unique.tolist(), tokenizer, context=model.config.max_positions)
     return embed_with_decoder(model, tokens, pooling="last", mapper=mapper)[place]
 
 

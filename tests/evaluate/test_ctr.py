@@ -48,7 +48,7 @@ def test_probabilities_are_those_of_all_logits(llm):
     expected = np.exp(z[:, 0]) / np.exp(z).sum(axis=1)
     # float32 through two layers.
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(found) > 0.01
+    assert np.ptp(found) > 1e-3  # the prompts matter
 
 
 def test_space_before_the_answer_chooses_the_token(llm):
