@@ -15,9 +15,11 @@ import tyro
 import yaml
 
 from goracs_jax.errors import InputError
-from goracs_jax.settings import Demo, Embed, Grads, Select, Settings
+from goracs_jax.settings import Demo, Embed, Finetune, Grads, Merge, Select, Settings
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.finetune import finetune
+from goracs_jax.verbs.merge import merge
 from goracs_jax.verbs.select import select
 
 VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -25,6 +27,8 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "embed": (Embed, embed),
     "grads": (Grads, grads),
     "select": (Select, select),
+    "finetune": (Finetune, finetune),
+    "merge": (Merge, merge),
 }
 
 

@@ -13,10 +13,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from goracs_jax.gradients import Which
 from goracs_jax.tokens import LabelMode
+from goracs_jax.training import Task
 
 
-def _listed(kind: Callable[[str], float], name: str) -> PrimitiveConstructorSpec:
-    """Numbers with commas between them, each once."""
+def _listed(kind: Callable[[str], float | str], name: str) -> PrimitiveConstructorSpec:
+    """Numbers or names with commas between them, each once."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=f"{name}[,{name}...]",
@@ -34,6 +35,8 @@ Budgets = Annotated[tuple[int, ...], _listed(int, "INT")]
 Lambdas = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(name="lambda"), _listed(float, "FLOAT")
 ]
+Names = Annotated[tuple[str, ...], _listed(str, "NAME")]
+Weights = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,77 @@ class Select(Settings):
     """Label-aware: classes of the training rows, .npy of integers or strings [N]."""
     valid_labels: Path | None = None
     """The classes of the validation rows, likewise [M]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Settings):
+    """Train a LoRA adapter: AdamW, warm-up, early stopping; the best one is kept.
+
+    The loss of a step is the mean over all scored tokens of its batch. --out becomes a
+    PEFT folder. The defaults are those of the paper for both tasks.
+    """
+
+    data: Path
+    """Training examples (a coreset): Alpaca records, JSON or JSONL."""
+    valid: Path
+    """Validation examples, whose loss stops training: likewise."""
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    out: Path
+    """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
+    manifest.json."""
+    task: Task = "seqrec"
+    """seqrec: 50 epochs, learning rate 1e-4, loss of prompt and answer. ctr: 200
+    epochs, 1e-5, loss of the answer. The three flags below replace these."""
+    epochs: int | None = None
+    """Most passes over the training examples."""
+    learning_rate: float | None = None
+    """The largest, after the warm-up; from there it falls to 0 on a line."""
+    labels: LabelMode | None = None
+    """Tokens in the loss: all of prompt and answer, or the answer alone."""
+    adapter: Path | None = None
+    """PEFT folder to start from, with its rank, alpha and targets; fresh otherwise."""
+    r: int = 8
+    """Rank of a fresh adapter."""
+    alpha: float = 16.0
+    """A fresh adapter's update is scaled by alpha / r."""
+    targets: Names = ("q_proj", "v_proj")
+    """Linear layers that get a fresh adapter: q_proj, k_proj, v_proj, o_proj,
+    gate_proj, up_proj, down_proj."""
+    dropout: float = 0.05
+    """Share of an adapter's inputs that are zero in training."""
+    batch_size: int = 128
+    """Examples of one step."""
+    warmup_steps: int = 20
+    """Steps until the largest learning rate; the first has learning rate 0."""
+    patience: int = 5
+    """Validations without a new least loss after which training stops."""
+    valid_every: int = 1
+    """Epochs from one validation to the next."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    max_grad_norm: float = 1.0
+    """Longer gradients are scaled to this norm."""
+    dtype: Weights = "float32"
+    """Of the frozen weights and activations; the adapter is float32."""
+    micro_batch_tokens: int = 2048
+    """Padded tokens at one time: memory and speed, not the result."""
+    tensorboard: bool = False
+    """Write event files to --out/tensorboard too: needs goracs_jax[tensorboard]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Settings):
+    """Merge an adapter into its model: a plain Hugging Face folder."""
+
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    adapter: Path
+    """PEFT folder of a LoRA adapter of this model."""
+    out: Path
+    """Folder for config.json, safetensors and the tokenizer."""
+    dtype: Weights = "float32"
+    """Of the weights that are written; bfloat16 halves the files and rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,7 +182,52 @@ def bucket_length(length: int) -> int:
     return max(16, -(-length // step) * step)
 
 
-def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]:
+def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:
+    """Some of the examples, in the order of `rows`.
+
+    >>> take(ragged([[1], [2, 3], [4]]), [1, 0]).ids
+    array([2, 3, 1], dtype=int32)
+    """
+    spans = [slice(*tokens.offsets[row : row + 2]) for row in rows]
+    ids = np.concatenate([tokens.ids[span] for span in spans])
+    labels = np.concatenate([tokens.labels[span] for span in spans])
+    return Tokens(ids, labels, np.cumsum([0, *tokens.lengths[np.asarray(rows)]]))
+
+
+def static_lengths(
+    lengths: Int64[np.ndarray, " examples"], most: int = 8
+) -> tuple[int, ...]:
+    """The padded lengths, at most so many, that pad the fewest tokens in all.
+
+    For programs that are slow to compile. Every length is one of `bucket_length`, and
+    each example is padded to the next.
+
+    >>> static_lengths(np.array([9, 10, 61, 62, 64, 150]), most=2)
+    (64, 160)
+    """
+    buckets = [bucket_length(int(n)) for n in lengths]
+    sizes, counts = np.unique(buckets, return_counts=True)
+    below = np.cumsum([0, *counts])  # examples shorter than each size
+    # best[j]: least padded tokens of the examples up to size j, and how to have them.
+    best: list[tuple[int, tuple[int, ...]]]
+    best = [(int(size * below[j + 1]), (int(size),)) for j, size in enumerate(sizes)]
+    for _ in range(most - 1):
+        for j in reversed(range(len(sizes))):
+            added = lambda i, j=j: int(sizes[j] * (below[j + 1] - below[i + 1]))
+            longer = [
+                (best[i][0] + added(i), (*best[i][1], int(sizes[j]))) for i in range(j)
+            ]
+            best[j] = min([best[j], *longer])
+    return best[-1][1]
+
+
+def make_batches(
+    tokens: Tokens,
+    *,
+    tokens_per_batch: int = 2048,
+    padded: Callable[[int], int] = bucket_length,
+    most_rows: int | None = None,
+) -> list[Batch]:
     """Sorts examples by length and packs them into batches of few static shapes.
 
     A batch is as long as the bucket of its longest example and has
@@ -192,6 +237,8 @@ def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]
     Args:
         tokens: The examples.
         tokens_per_batch: Most padded tokens of a batch, if one example has not more.
+        padded: The padded length of a batch, for the length of its longest example.
+        most_rows: Most rows of a batch.
 
     Returns:
         The batches, longest first, so that lack of memory shows at once.
@@ -203,8 +250,8 @@ def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]
     order = np.argsort(-tokens.lengths, kind="stable")
     batches = []
     while len(order):
-        time = bucket_length(int(tokens.lengths[order[0]]))
-        size = max(1, tokens_per_batch // time)
+        time = padded(int(tokens.lengths[order[0]]))
+        size = batch_rows(time, tokens_per_batch, most_rows)
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
         ids = np.full((size, time), PADDING, np.int32)
@@ -216,6 +263,16 @@ def make_batches(tokens: Tokens, *, tokens_per_batch: int = 2048) -> list[Batch]
         batches.append(Batch(rows, ids, labels))
         order = order[size:]
     return batches
+
+
+def batch_rows(time: int, tokens_per_batch: int, most_rows: int | None = None) -> int:
+    """Rows of a batch of a padded length.
+
+    >>> batch_rows(100, 2048), batch_rows(100, 2048, most_rows=4), batch_rows(100, 50)
+    (20, 4, 1)
+    """
+    rows = max(1, tokens_per_batch // time)
+    return rows if most_rows is None else min(rows, most_rows)
 
 
 def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> np.ndarray:

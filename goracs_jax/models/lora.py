@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,11 @@ class LoraConfig:
         r: Rank of the update.
         alpha: The update is scaled by alpha / r.
         targets: Names of the linear layers that carry an adapter.
+        dropout: Share of the inputs of A that are zero in training.
 
     Raises:
-        InputError: If the rank is not positive or a target is unknown.
+        InputError: If the rank is not positive, a target is unknown or the dropout is
+            no share.
 
     >>> LoraConfig(r=4).scale
     4.0
@@ -42,6 +45,7 @@ class LoraConfig:
     r: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    dropout: float = 0.05
 
     def __post_init__(self):
         if self.r < 1:
@@ -52,6 +56,8 @@ class LoraConfig:
                 f"LoRA target modules must be among {', '.join(LINEAR_NAMES)}, got "
                 f"{', '.join(unknown) or 'none'}."
             )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"LoRA dropout must be in [0, 1), got {self.dropout}.")
         # One spelling per set, so that equal configurations compare equal.
         object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
 
@@ -86,16 +92,23 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...]
 
 
-class LoRALinear(nnx.Module):
-    r"""x W + b + (alpha / r) (x A) B, with W and b frozen and A, B in float32.
+class DropoutKey(nnx.Variable):
+    """Random key of a layer's dropout: there in training alone, see `with_dropout`."""
 
-    A starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B
-    at zero: a fresh adapter changes nothing, its dL/dA is zero and its dL/dB is not.
+
+class LoRALinear(nnx.Module):
+    r"""x W + b + (alpha / r) (d(x) A) B, with W and b frozen and A, B in float32.
+
+    d is dropout in a model made by `with_dropout`, and the identity in any other. A
+    starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B at
+    zero: a fresh adapter changes nothing, its dL/dA is zero and its dL/dB is not.
 
     >>> layer = LoRALinear(6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))
     >>> layer.lora_a.shape, layer.lora_b.shape
     ((6, 8), (8, 4))
     """
+
+    dropout_key: DropoutKey  # absent outside training
 
     def __init__(
         self,
@@ -115,15 +128,54 @@ class LoRALinear(nnx.Module):
             jax.random.uniform(rngs(), (d_in, lora.r), minval=-bound, maxval=bound)
         )
         self.lora_b = nnx.LoRAParam(jnp.zeros((lora.r, d_out)))
-        self.scale = lora.scale
+        self.scale, self.dropout = lora.scale, lora.dropout
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Applies the layer and its adapter."""
         y = x @ self.kernel[...]
         y = y if self.bias is None else y + self.bias[...]
         # The adapter stays in float32 under bfloat16 weights: its entries are small.
-        update = (x.astype(jnp.float32) @ self.lora_a[...]) @ self.lora_b[...]
+        x = x.astype(jnp.float32)
+        if hasattr(self, "dropout_key"):
+            stay = jax.random.bernoulli(
+                self.dropout_key[...], 1 - self.dropout, x.shape
+            )
+            x = jnp.where(stay, x / (1 - self.dropout), 0)
+        update = (x @ self.lora_a[...]) @ self.lora_b[...]
         return y + (self.scale * update).astype(y.dtype)
+
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def with_dropout(model: M, key: jax.Array) -> M:
+    """The model as it is trained: inputs of every A are dropped at random.
+
+    Each layer and each token has draws of its own, which do not depend on how far a
+    sequence is padded. For one example: under vmap give each its own key.
+
+    Args:
+        model: Its adapters have a leading layer axis.
+        key: Random key of all draws.
+
+    Returns:
+        A model that shares all weights of `model`, which is unchanged.
+
+    >>> from goracs_jax.models import Decoder, DecoderConfig
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> train_mode = with_dropout(model, jax.random.key(1))
+    >>> train_mode(jnp.zeros(5, jnp.int32)).shape
+    (5, 96)
+    """
+    model = nnx.merge(*nnx.split(model))
+    adapted = [m for _, m in nnx.iter_modules(model) if isinstance(m, LoRALinear)]
+    for layer, key_layer in zip(
+        adapted, jax.random.split(key, len(adapted)), strict=True
+    ):
+        if layer.dropout > 0:
+            keys = jax.random.split(key_layer, layer.lora_a.shape[0])
+            layer.dropout_key = DropoutKey(keys)
+    return model
 
 
 def linear(

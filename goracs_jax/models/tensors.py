@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,6 +172,31 @@ def fill(
             for path, leaf in nnx.to_flat_state(skeleton)
         ]
     )
+
+
+def spread(state: PyTree, names: Mapping[str, str]) -> dict[str, Callable[[], Any]]:
+    """The inverse of `fill`: tensors of a checkpoint, made when they are asked for.
+
+    Args:
+        state: State of a module; weights under "layers" have a leading layer axis.
+        names: Path in the module to name in the checkpoint, "{}" for the layer.
+
+    Returns:
+        Name in the checkpoint to a function that gives the array in its layout there.
+    """
+
+    def tensor(path: str, leaf: Any, layer: int | None) -> np.ndarray:
+        value = np.asarray(leaf[...] if layer is None else leaf[layer])
+        return np.ascontiguousarray(value.T if _transposed(path) else value)
+
+    made = {}
+    for keys, leaf in nnx.to_flat_state(state):
+        path = ".".join(map(str, keys))
+        layers = range(leaf.shape[0]) if path.startswith("layers.") else [None]
+        for layer in layers:
+            name = names[path].format(layer)
+            made[name] = partial(tensor, path, leaf, layer)
+    return made
 
 
 def _transposed(path: str) -> bool:

@@ -86,9 +86,9 @@ def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
             decoder = load_adapter(decoder, adapter)
         return decoder, load_tokenizer(model)
 
-    identity = {"model": _hash_model(model)}
+    identity = {"model": hash_model(model)}
     if adapter:
-        identity["adapter"] = _hash_model(adapter)
+        identity["adapter"] = hash_model(adapter)
     return Llm(load, identity, None if adapter else seed)
 
 
@@ -99,7 +99,7 @@ def open_encoder(folder: Path) -> SentenceEncoder:
     def load() -> tuple[Encoder, "PreTrainedTokenizerFast"]:
         return load_encoder(folder), load_tokenizer(folder)
 
-    return SentenceEncoder(load, {"encoder": _hash_model(folder)})
+    return SentenceEncoder(load, {"encoder": hash_model(folder)})
 
 
 def bytes_to_store(n_rows: int) -> int:
@@ -118,7 +118,12 @@ def keep_apart(out: Path, *sources: Path | None) -> None:
             raise InputError(f"--out {out} lies in the input {source}: choose another.")
 
 
-def _hash_model(path: Path) -> str:
+def hash_model(path: Path) -> str:
+    """SHA-256 of a model's file or folder.
+
+    Raises:
+        InputError: There is none.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path.")
     return hash_files(path)

@@ -1,13 +1,8 @@
 """The files that `goracs select` leaves, and the table that it prints."""
 
-import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from goracs_jax.cost import with_lambda
@@ -19,10 +14,9 @@ from goracs_jax.selection.problem import Selection, mean_distance
 from goracs_jax.settings import Select
 from goracs_jax.summary import summary_figure
 from goracs_jax.verbs.cells import Cell, Inputs
+from goracs_jax.verbs.manifest import made_by, write_json
 from goracs_jax.verbs.say import say
 from goracs_jax.verbs.sources import Source
-
-RECORDED = ("jax", "jaxlib", "flax", "ott-jax", "POT", "transformers", "numpy", "scipy")
 
 
 class Chosen(NamedTuple):
@@ -88,7 +82,7 @@ def write_results(
         manifest["classes"] = _plain(
             class_table(cost, source.labels, selection.indices)
         )
-    _write_json(out / "manifest.json", manifest)
+    write_json(out / "manifest.json", manifest)
     coreset = ["coreset.jsonl"] if source.pool else []
     names = ["indices.npy", *coreset, "scores.npz", "manifest.json", "report.png"]
     say(f"{out}: {', '.join(names)}")
@@ -112,7 +106,7 @@ def write_summary(settings: Select, cells: Sequence[Cell], rows: Sequence[Row]) 
         {"budget": cell.budget, "lambda": cell.lambda_, "folder": cell.name, **row}
         for (cell, _), row in zip(pairs, _plain([r for _, r in pairs]), strict=True)
     ]
-    _write_json(settings.out / "summary.json", {"cells": plain})
+    write_json(settings.out / "summary.json", {"cells": plain})
     named = [r._replace(method=f"{c.budget}, {c.lambda_:g}") for c, r in pairs]
     say(table(named, f"{settings.method}: budget, lambda"))
     say(f"{settings.out}: summary.json, summary.png")
@@ -140,11 +134,9 @@ def _manifest(
     rows: Sequence[Row],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    plain = lambda x: str(x) if isinstance(x, Path) else x
-    device = jax.devices()[0]
-    return {
-        "goracs_jax": version("goracs-jax"),
-        "config": {k: plain(v) for k, v in vars(settings).items()}
+    made = made_by(settings)
+    return made | {
+        "config": made["config"]
         | {"budget": cell.budget, "lambda_": cell.lambda_, "out": str(cell.out)},
         "inputs": source.identity,
         "sizes": {"train": source.n_train, "valid": source.n_valid},
@@ -155,14 +147,6 @@ def _manifest(
         "trace": [step._asdict() for step in selection.trace],
         "table": _plain(rows),
         "seconds": seconds,
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "machine": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in RECORDED},
     }
 
 
@@ -173,8 +157,3 @@ def _finite(x: Any) -> Any:
 
 def _plain(rows: Sequence[Row | ClassRow]) -> list[dict[str, Any]]:
     return [{k: _finite(v) for k, v in row._asdict().items()} for row in rows]
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic(path) as file:
-        file.write((json.dumps(value, indent=1) + "\n").encode())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 from flax import nnx
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import (
@@ -15,10 +15,11 @@ from goracs_jax.models import (
     LoraConfig,
     load_adapter,
     read_lora_config,
+    save_adapter,
 )
 
 TINY = DecoderConfig.tiny()
-LORA = LoraConfig(r=3, alpha=6.0)
+LORA = LoraConfig(r=3, alpha=6.0, dropout=0.0)
 IDS = jnp.arange(10).reshape(2, 5)
 run = nnx.jit(lambda model, ids: model(ids))
 
@@ -80,7 +81,9 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"peft_type": "IA3"}, "peft_type 'IA3'"),
         ({"target_modules": ["c_attn"]}, "got c_attn"),
         ({"target_modules": "all-linear"}, "must be a list"),
-        ({"r": None}, "r and lora_alpha must be numbers"),
+        ({"lora_bias": True}, "lora_bias True"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"r": None}, "must be numbers, got None"),
     ],
 )
 def test_refuses_by_name(write, changes, named):
@@ -102,6 +105,32 @@ def test_refuses_an_untrained_adapter(write):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     with pytest.raises(InputError, match="every lora_B is zero"):
         load_adapter(model, write(adapter_tensors(scale=0.0)))
+
+
+def test_warns_of_an_untrained_adapter_where_it_may_be_trained(write, caplog):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    folder = write(adapter_tensors(scale=0.0))
+    loaded = load_adapter(model, folder, untrained="warn")
+    assert "every lora_B is zero" in caplog.text
+    a = loaded.layers.attention.q_proj.lora_a[...]
+    assert float(jnp.max(jnp.abs(a))) > 0.9  # the file's, not the fresh +- 1 / sqrt(32)
+
+
+def test_round_trip(write, tmp_path):
+    tensors = adapter_tensors()
+    model = load_adapter(Decoder(TINY, LORA, key=jax.random.key(0)), write(tensors))
+    again = tmp_path / "again"
+    save_adapter(model, again, "base")
+    assert read_lora_config(again) == LORA
+    stored = load_file(again / "adapter_model.safetensors")
+    assert stored.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(stored[name], tensor)
+
+
+def test_says_that_what_it_writes_is_untrained(tmp_path, caplog):
+    save_adapter(Decoder(TINY, LORA, key=jax.random.key(0)), tmp_path)
+    assert "every lora_B is zero" in caplog.text
 
 
 def test_refuses_another_rank_than_the_models(write):

@@ -5,9 +5,18 @@ import pytest
 import torch
 from families import FAMILIES
 from flax import nnx
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from goracs_jax.gradients import gradient_norms
-from goracs_jax.models import load_adapter, load_decoder, read_lora_config
+from goracs_jax.models import (
+    LoraConfig,
+    LoRALinear,
+    load_adapter,
+    load_decoder,
+    read_lora_config,
+    save_adapter,
+)
 from goracs_jax.tokens import NOT_SCORED, ragged
 
 # PEFT and transformers warn each other of names that will change.
@@ -99,8 +108,6 @@ def test_gradient_norms(save_decoder, tmp_path, family):
 
 @pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
 def test_smollm2_gradient_norms(smollm2, tmp_path, which):
-    from transformers import AutoModelForCausalLM
-
     base = AutoModelForCausalLM.from_pretrained(
         smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32
     )
@@ -111,3 +118,32 @@ def test_smollm2_gradient_norms(smollm2, tmp_path, which):
         load(smollm2, adapter), ragged(ids, labels), which=which, tokens_per_batch=192
     )
     np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], EVERYWHERE])
+def test_peft_loads_what_is_written_here(save_llama, tmp_path, targets):
+    _, folder = save_llama()
+    lora = LoraConfig(r=5, alpha=12.5, targets=tuple(targets), dropout=0.1)
+    model = load_decoder(folder, lora=lora, key=jax.random.key(0))
+    for block in (model.layers.attention, model.layers.mlp):
+        for _, layer in nnx.iter_modules(block):
+            if isinstance(layer, LoRALinear):
+                key = jax.random.key(layer.lora_b.shape[-1])
+                layer.lora_b[...] = 0.1 * jax.random.normal(key, layer.lora_b.shape)
+    save_adapter(model, tmp_path / "ours", str(folder))
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "ours").eval()
+    result = peft.set_peft_model_state_dict(
+        theirs, load_file(tmp_path / "ours" / "adapter_model.safetensors")
+    )
+    assert not result.unexpected_keys
+    assert not [name for name in result.missing_keys if "lora" in name]
+    config = theirs.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (5, 12.5, 0.1)
+    ids = np.random.default_rng(0).integers(0, 96, (2, 30))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits.numpy()
+        with theirs.disable_adapter():
+            plain = theirs(torch.tensor(ids)).logits.numpy()
+    assert np.abs(expected - plain).max() > 0.1
+    np.testing.assert_allclose(run(model, ids), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,157 @@
+"""Tokens per second of LoRA fine-tuning beside torch + PEFT: same weights, same data.
+
+    python benchmarks/finetune.py
+
+SmolLM2-135M in float32 on real MovieLens prompts, LoRA r 8, dropout 0.05 on q_proj and
+v_proj, AdamW, one thread pool at a time. Both train on the same examples in the same
+batches; torch goes through a batch in micro-batches of 8 in their random order, as a
+data loader gives them, each padded to its longest. Rounds alternate; the first of each
+is warm-up. Writes results/finetune.json and results/finetune.png.
+"""
+
+import resource
+import time
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import peft
+import torch
+from common import RESULTS, write
+from transformers import AutoModelForCausalLM
+
+from goracs_jax.data.demo import fetch
+from goracs_jax.data.interactions import read_recbole
+from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.models import LoraConfig, load_decoder, load_tokenizer
+from goracs_jax.prompts import format_prompt
+from goracs_jax.tokens import NOT_SCORED, Tokens, take, tokenize
+from goracs_jax.training import FinetuneConfig
+from goracs_jax.training.batches import epoch_order
+from goracs_jax.training.run import Run
+
+EXAMPLES, BATCH, MICRO, ROUNDS = 32, 16, 8, 4
+LORA = LoraConfig()
+CONFIG = FinetuneConfig(epochs=20, learning_rate=1e-4, batch_size=BATCH)
+
+
+def data(model_path, files) -> Tokens:
+    """Prompts of users drawn at random, tokenised."""
+    interactions = read_recbole(files.interactions, files.items)
+    records = seqrec_splits(interactions, n_valid=5000, n_test=5000).train
+    rows = np.random.default_rng(0).choice(len(records), EXAMPLES, replace=False)
+    texts = [format_prompt(records[i]) for i in rows]
+    return tokenize(texts, load_tokenizer(model_path), context=2048)
+
+
+class Torch:
+    """A step as Hugging Face's Trainer takes it, with gradients accumulated."""
+
+    def __init__(self, path, tokens: Tokens):
+        base = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        )
+        config = peft.LoraConfig(
+            r=LORA.r,
+            lora_alpha=int(LORA.alpha),
+            lora_dropout=LORA.dropout,
+            target_modules=list(LORA.targets),
+            task_type="CAUSAL_LM",
+        )
+        self.model = peft.get_peft_model(base, config).train()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0)
+        self.trained, self.tokens = trained, tokens
+
+    def step(self, number: int) -> int:
+        """One step; returns its tokens without padding."""
+        rows = step_rows(number)
+        whole = take(self.tokens, rows)
+        count = whole.lengths.sum() - len(rows)  # the first of each is not predicted
+        for micro in rows.reshape(-1, MICRO):
+            some = [take(self.tokens, [row]) for row in micro]
+            time = max(len(one.ids) for one in some)
+            pad = lambda x, value, time=time: torch.tensor(
+                np.pad(x, (0, time - len(x)), constant_values=value)
+            ).long()
+            loss = self.model(
+                input_ids=torch.stack([pad(one.ids, 0) for one in some]),
+                attention_mask=torch.stack(
+                    [pad(np.ones(len(one.ids), np.int32), 0) for one in some]
+                ),
+                labels=torch.stack([pad(one.labels, NOT_SCORED) for one in some]),
+                num_items_in_batch=int(count),
+            ).loss
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return int(whole.lengths.sum())
+
+
+class Ours:
+    """The steps of `goracs finetune`."""
+
+    def __init__(self, path, tokens: Tokens):
+        model = load_decoder(path, lora=LORA, key=jax.random.key(0))
+        started = time.perf_counter()
+        self.run = Run.prepare(model, tokens, tokens, CONFIG, seed=0)
+        self.compile_seconds = time.perf_counter() - started
+        self.state = self.run.fresh
+
+    def step(self, number: int) -> int:
+        """One step; returns its tokens without padding."""
+        self.state, record = self.run.step(self.state)
+        return record["tokens"]
+
+
+def step_rows(number: int) -> np.ndarray:
+    """The examples of a step: the same for both."""
+    epoch, place = divmod(number, EXAMPLES // BATCH)
+    return epoch_order(EXAMPLES, 0, epoch)[place * BATCH : (place + 1) * BATCH]
+
+
+def main() -> None:
+    """Measure, write JSON, draw."""
+    files = fetch()
+    tokens = data(files.model, files)
+    found: dict[str, list[float]] = {"goracs_jax": [], "torch + PEFT": []}
+    ours, theirs = Ours(files.model, tokens), Torch(files.model, tokens)
+    peaks = []
+    for number in range(ROUNDS):
+        for name, side in zip(found, (ours, theirs), strict=True):
+            started = time.perf_counter()
+            count = side.step(number)
+            found[name].append(count / (time.perf_counter() - started))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    measured = {name: rates[1:] for name, rates in found.items()}
+    median = {name: float(np.median(rates)) for name, rates in measured.items()}
+    shapes = ours.run.shapes
+    figures = {
+        "tokens_per_second": measured,
+        "median": median,
+        "ratio": median["goracs_jax"] / median["torch + PEFT"],
+        "examples": EXAMPLES,
+        "batch": BATCH,
+        "torch_micro_batch": MICRO,
+        "torch_threads": torch.get_num_threads(),
+        "torch_version": torch.__version__,
+        "mean_tokens": float(tokens.lengths.mean()),
+        "padded_lengths": shapes.lengths,
+        "compile_seconds": ours.compile_seconds,
+        "peak_memory_mib_after_round": peaks,
+    }
+    print(write("finetune", figures))
+    print({k: figures[k] for k in ("median", "ratio", "compile_seconds")})
+    picture, axis = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
+    for place, (name, rates) in enumerate(measured.items()):
+        axis.bar(place, median[name], width=0.6, color=f"C{place}", alpha=0.6)
+        axis.plot([place] * len(rates), rates, "o", color=f"C{place}")
+    axis.set_xticks(range(len(measured)), list(measured))
+    axis.set_ylabel("tokens per second")
+    axis.set_title(f"LoRA step, SmolLM2-135M: {figures['ratio']:.2f} x")
+    picture.savefig(RESULTS / "finetune.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A decoder and its adapters as one plain Hugging Face folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+
+from goracs_jax.files import atomic
+from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.lora import LoRALinear
+from goracs_jax.models.tensors import read_json, spread
+from goracs_jax.models.tokenizer import load_tokenizer
+from goracs_jax.models.weights import LLAMA
+
+# As transformers: files of at most 5 GB each.
+SHARD_BYTES = 5 * 10**9
+
+# Roles of tokens that config.json names.
+SPECIAL = ("bos", "eos", "pad")
+
+# What a folder needs beside weights and config.json to be used.
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def merge_adapters(model: Decoder) -> Decoder:
+    """The same function without adapters: W + (alpha / r) A B in every layer.
+
+    The sum is formed in float32 and rounded to the type of the weights.
+
+    Args:
+        model: A decoder with adapters.
+
+    Returns:
+        A model whose adapters are zero; `model` is unchanged.
+
+    >>> import jax
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> merged = merge_adapters(model)
+    >>> float(jnp.abs(merged.layers.attention.q_proj.lora_b[...]).max())
+    0.0
+    """
+    model = nnx.merge(*nnx.split(model))
+    for _, layer in nnx.iter_modules(model):
+        if isinstance(layer, LoRALinear):
+            a, b = layer.lora_a[...], layer.lora_b[...]
+            update = layer.scale * jnp.matmul(a, b, precision="float32")
+            kernel = layer.kernel[...]
+            layer.kernel = nnx.Param((kernel + update).astype(kernel.dtype))
+            layer.lora_b = nnx.LoRAParam(jnp.zeros_like(b))
+    return model
+
+
+def save_merged(
+    model: Decoder, base: str | Path, folder: str | Path, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Writes a model with its adapters merged, as transformers loads it.
+
+    Args:
+        model: A decoder with adapters.
+        base: Where it came from: a Hugging Face folder, whose config.json and tokenizer
+            are taken over, or a GGUF file, from which both are made.
+        folder: Where config.json, safetensors and tokenizer go.
+        shard_bytes: Weights that are larger in all are split into files of this size.
+    """
+    base, folder = Path(base), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if base.suffix == ".gguf":
+        tokenizer = load_tokenizer(base)
+        tokenizer.save_pretrained(folder)
+        ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
+        raw = _llama_config(model.config) | ids
+    else:
+        raw, _ = read_json(base / "config.json")
+        raw.pop("torch_dtype", None)  # the old name of dtype
+        for name in COPIED:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, folder / name)
+    raw["dtype"] = str(model.embed.dtype)
+    with atomic(folder / "config.json") as file:
+        file.write((json.dumps(raw, indent=2) + "\n").encode())
+    _save_weights(merge_adapters(model), folder, shard_bytes)
+
+
+def _llama_config(config: DecoderConfig) -> dict[str, Any]:
+    """The config.json of a model that had none; the inverse of `from_hf`."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.max_positions,
+        # In either spelling: transformers 5 reads the second.
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
+    """Writes one file, or files of at most `shard_bytes` and their index."""
+    _, _, state = nnx.split(model, nnx.LoRAParam, ...)
+    names = {ours: hf for ours, (hf, _) in LLAMA.items()}
+    parts: list[Path] = []
+    home: dict[str, int] = {}  # tensor to its file
+    total = 0
+    for shard in _shards(spread(state, names), shard_bytes):
+        parts.append(folder / f"model-{len(parts) + 1:05d}.safetensors.part")
+        save_file(shard, parts[-1], metadata={"format": "pt"})
+        home |= dict.fromkeys(shard, len(parts))
+        total += sum(tensor.nbytes for tensor in shard.values())
+    if len(parts) == 1:
+        os.replace(parts[0], folder / "model.safetensors")
+        return
+    final = [
+        f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors" for i in range(len(parts))
+    ]
+    for part, name in zip(parts, final, strict=True):
+        os.replace(part, folder / name)
+    index = {
+        "metadata": {"total_size": total},
+        "weight_map": {tensor: final[i - 1] for tensor, i in home.items()},
+    }
+    with atomic(folder / "model.safetensors.index.json") as file:
+        file.write((json.dumps(index, indent=2) + "\n").encode())
+
+
+def _shards(
+    tensors: Mapping[str, Callable[[], np.ndarray]], shard_bytes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Tensors in their order, as many together as fit; one at least."""
+    shard: dict[str, np.ndarray] = {}
+    for name, make in tensors.items():
+        tensor = make()
+        if (
+            shard
+            and sum(t.nbytes for t in shard.values()) + tensor.nbytes > shard_bytes
+        ):
+            yield shard
+            shard = {}
+        shard[name] = tensor
+    yield shard

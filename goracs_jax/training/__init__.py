@@ -1,0 +1,7 @@
+"""LoRA fine-tuning of a decoder: settings, data order, one step, resume, the loop."""
+
+from goracs_jax.training.config import TASKS as TASKS
+from goracs_jax.training.config import FinetuneConfig as FinetuneConfig
+from goracs_jax.training.config import Task as Task
+from goracs_jax.training.loop import Finetuned as Finetuned
+from goracs_jax.training.loop import finetune as finetune

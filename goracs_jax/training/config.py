@@ -1,0 +1,119 @@
+"""How a fine-tuning runs; the defaults are those of GORACS (Mei et al., KDD 2025)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import optax
+
+from goracs_jax.errors import InputError
+from goracs_jax.tokens import LabelMode
+
+Task = Literal["seqrec", "ctr"]
+
+
+class TaskDefaults(NamedTuple):
+    """What the two tasks of the paper do not share."""
+
+    epochs: int
+    learning_rate: float
+    labels: LabelMode
+
+
+TASKS: Mapping[Task, TaskDefaults] = {
+    "seqrec": TaskDefaults(50, 1e-4, "all"),
+    "ctr": TaskDefaults(200, 1e-5, "answer"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """AdamW with warm-up and linear decay, as in Hugging Face's Trainer.
+
+    Where the paper is silent the Trainer's defaults hold, since the authors trained
+    with it: no weight decay, betas 0.9 and 0.999, epsilon 1e-8, gradients clipped to
+    norm 1, a linear schedule whose first step has learning rate 0.
+
+    Args:
+        epochs: Most passes over the training examples.
+        learning_rate: The largest, reached after the warm-up.
+        batch_size: Examples of one step.
+        warmup_steps: Steps until the largest learning rate.
+        patience: Validations without a new least loss after which training stops.
+        valid_every: Epochs from one validation to the next; the last has one too.
+        weight_decay: Of AdamW, decoupled.
+        max_grad_norm: Longer gradients are scaled to this norm.
+        tokens_per_batch: Padded tokens of a micro-batch: memory and speed, never the
+            gradient of a step.
+
+    Raises:
+        InputError: A value is out of range.
+
+    >>> FinetuneConfig(epochs=2, learning_rate=1e-4).batch_size
+    128
+    """
+
+    epochs: int
+    learning_rate: float
+    batch_size: int = 128
+    warmup_steps: int = 20
+    patience: int = 5
+    valid_every: int = 1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    tokens_per_batch: int = 2048
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "patience", "valid_every"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} must be at least 1, got {getattr(self, name)}."
+                )
+        for name in ("learning_rate", "max_grad_norm", "tokens_per_batch"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}.")
+        for name in ("warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(
+                    f"{name} must not be negative, got {getattr(self, name)}."
+                )
+
+    def steps_per_epoch(self, n_train: int) -> int:
+        """Steps of one pass; the last may have fewer examples."""
+        return -(-n_train // self.batch_size)
+
+    def total_steps(self, n_train: int) -> int:
+        """Steps of all epochs."""
+        return self.epochs * self.steps_per_epoch(n_train)
+
+    def schedule(self, total_steps: int) -> optax.Schedule:
+        """Learning rate of a step, counted from 0: up to the largest, then down to 0.
+
+        Raises:
+            InputError: It is 0 at every step, so that nothing would train.
+
+        >>> config = FinetuneConfig(epochs=9, learning_rate=1.0, warmup_steps=2)
+        >>> rate = config.schedule(6)
+        >>> [float(rate(step)) for step in range(7)]
+        [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+        """
+        if self.warmup_steps and total_steps < 2:
+            raise InputError(
+                "the only step has learning rate 0, the first of the warm-up, so "
+                "nothing would train: give more epochs or --warmup-steps 0."
+            )
+        down = max(1, total_steps - self.warmup_steps)
+        return optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps),
+                optax.linear_schedule(self.learning_rate, 0.0, down),
+            ],
+            [self.warmup_steps],
+        )
+
+    def optimizer(self, total_steps: int) -> optax.GradientTransformation:
+        """AdamW behind the clipping of gradients."""
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_grad_norm),
+            optax.adamw(self.schedule(total_steps), weight_decay=self.weight_decay),
+        )

@@ -1,0 +1,144 @@
+"""A run of training: what stays the same from step to step, a step, a validation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from goracs_jax.errors import InputError
+from goracs_jax.models import Decoder
+from goracs_jax.tokens import Batch, Tokens
+from goracs_jax.training.batches import Shapes, step_batches, step_key
+from goracs_jax.training.checkpoint import State
+from goracs_jax.training.config import FinetuneConfig
+from goracs_jax.training.step import (
+    Parts,
+    Sums,
+    accumulate,
+    loss_sum,
+    num_scored,
+    split,
+    update,
+    zero_sums,
+)
+
+Record = dict[str, Any]
+
+
+class Run(NamedTuple):
+    """A model, its data and its compiled programs."""
+
+    parts: Parts
+    train: Tokens
+    valid: list[Batch]
+    config: FinetuneConfig
+    seed: int
+    shapes: Shapes
+    optimizer: optax.GradientTransformation
+    programs: dict[int, Callable[..., Sums]]  # `accumulate`, by padded length
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Decoder,
+        train: Tokens,
+        valid: Tokens,
+        config: FinetuneConfig,
+        seed: int,
+    ) -> "Run":
+        """Splits the model and compiles a program for every shape that can come up.
+
+        Which shapes a step has depends on the order of the data: compiled on demand,
+        one might come up for the first time in any epoch.
+        """
+        optimizer = config.optimizer(config.total_steps(train.num_examples))
+        parts, shapes = split(model), Shapes.of(train, config)
+        sums, key = zero_sums(parts.lora), step_key(seed, 0)
+        programs = {
+            time: accumulate.lower(parts, sums, shapes.blank(time), key).compile()
+            for time in shapes.lengths
+        }
+        batches = Shapes.of(valid, config).split(valid)
+        return cls(parts, train, batches, config, seed, shapes, optimizer, programs)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps if nothing stops the run early."""
+        return self.config.total_steps(self.train.num_examples)
+
+    @property
+    def fresh(self) -> State:
+        """Where training starts."""
+        lora = self.parts.lora
+        return State(lora, self.optimizer.init(lora), lora)
+
+    def step(self, state: State) -> tuple[State, Record]:
+        """Moves the adapters along the gradient of the next batch.
+
+        Raises:
+            InputError: The loss is not finite, or the first gradient is exactly zero.
+        """
+        number, config, key = state.step, self.config, step_key(self.seed, state.step)
+        batches = step_batches(
+            self.train, self.shapes, config.batch_size, self.seed, number
+        )
+        parts, sums = self.parts._replace(lora=state.lora), zero_sums(state.lora)
+        for batch in batches:
+            sums = self.programs[batch.ids.shape[1]](parts, sums, batch, key)
+        count = np.float32(num_scored(batches))
+        done = update(self.optimizer, state.lora, state.opt_state, sums, count)
+        loss, grad_norm = done.loss.item(), done.grad_norm.item()
+        _check_finite(f"step {number + 1}", loss, grad_norm)
+        if number == 0 and grad_norm == 0:
+            raise InputError(
+                "the gradient of every adapter is exactly zero, so nothing would "
+                "train: check the adapter that training starts from."
+            )
+        rate = config.schedule(self.total_steps)(number)
+        record = {
+            "step": number + 1,
+            "epoch": self._epoch(number + 1),
+            "loss": loss,
+            "learning_rate": np.asarray(rate).item(),
+            "grad_norm": grad_norm,
+            "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
+        }
+        changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number + 1}
+        return state._replace(**changed), record
+
+    def validate(self, state: State) -> tuple[State, Record]:
+        """The mean loss over the scored tokens of validation; the best is kept.
+
+        Raises:
+            InputError: It is not finite.
+        """
+        parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
+        sums = [loss_sum(parts, batch) for batch in self.valid]
+        loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
+        loss /= num_scored(self.valid)
+        _check_finite(f"validation after epoch {epoch}", loss)
+        record = {"step": state.step, "epoch": epoch, "valid_loss": loss}
+        if loss < state.best_loss:
+            found = {"best": state.lora, "best_loss": loss, "best_epoch": epoch}
+            return state._replace(**found, waited=0), record
+        return state._replace(waited=state.waited + 1), record
+
+    def validates_after(self, step: int) -> bool:
+        """Whether validation follows a step, counted from 1."""
+        per_epoch = self.config.steps_per_epoch(self.train.num_examples)
+        every = self.config.valid_every * per_epoch
+        return step % every == 0 or step == self.total_steps
+
+    def _epoch(self, step: int) -> int:
+        """The epoch, from 1, of a step, counted from 1."""
+        return -(-step // self.config.steps_per_epoch(self.train.num_examples))
+
+
+def _check_finite(where: str, loss: float, grad_norm: float = 0.0) -> None:
+    if not (np.isfinite(loss) and np.isfinite(grad_norm)):
+        raise InputError(
+            f"{where}: the loss is {loss}, the gradient norm {grad_norm}: lower the "
+            "learning rate, check the model's weights, or use float32."
+        )

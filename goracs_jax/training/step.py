@@ -1,0 +1,122 @@
+"""One step of training: the exact gradient of a batch, from micro-batches of any size.
+
+The loss of a batch is the mean over all its scored tokens. Micro-batches add up the
+sums of loss and gradient, and the step divides by the number of scored tokens at its
+end; draws of dropout belong to an example of a step. So the split changes rounding
+alone.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Int, PyTree
+
+from goracs_jax.gradients import LOGIT_TOKENS, mean_cross_entropy
+from goracs_jax.models import Decoder, with_dropout
+from goracs_jax.tokens import NOT_SCORED, Batch
+
+
+class Parts(NamedTuple):
+    """A model split once: what is trained and what is not."""
+
+    graph: nnx.GraphDef
+    lora: PyTree
+    frozen: PyTree
+
+
+class Sums(NamedTuple):
+    """Loss and gradient, summed over scored tokens."""
+
+    loss: Float32[Array, ""]
+    gradient: PyTree
+
+
+class Update(NamedTuple):
+    """What a step made, and its loss and gradient norm before clipping."""
+
+    lora: PyTree
+    opt_state: PyTree
+    loss: Float32[Array, ""]
+    grad_norm: Float32[Array, ""]
+
+
+def split(model: Decoder) -> Parts:
+    """Adapters apart from the rest."""
+    return Parts(*nnx.split(model, nnx.LoRAParam, ...))
+
+
+def num_scored(batches: list[Batch]) -> int:
+    """Tokens that are predicted: the first of a sequence never is.
+
+    >>> import numpy as np
+    >>> row = np.array([[3, 4, NOT_SCORED]], np.int32)
+    >>> num_scored([Batch(np.array([0]), row, row)])
+    1
+    """
+    return sum(int((batch.labels[:, 1:] >= 0).sum()) for batch in batches)
+
+
+@jax.jit
+def zero_sums(lora: PyTree) -> Sums:
+    """Where a step starts."""
+    return Sums(jnp.zeros(()), jax.tree.map(jnp.zeros_like, lora))
+
+
+@partial(jax.jit, donate_argnames="sums")
+def accumulate(parts: Parts, sums: Sums, batch: Batch, key: jax.Array) -> Sums:
+    """Adds a micro-batch; `key` belongs to the step, `batch.rows` are places in it."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(batch.rows)
+
+    def total(lora: PyTree) -> Float32[Array, ""]:
+        model = nnx.merge(parts.graph, lora, parts.frozen)
+        one = lambda ids, key: with_dropout(model, key).hidden(ids)
+        return _loss_sum(model, jax.vmap(one)(batch.ids, keys), batch.labels)
+
+    loss, gradient = jax.value_and_grad(total)(parts.lora)
+    return jax.tree.map(jnp.add, sums, Sums(loss, gradient))
+
+
+@jax.jit
+def loss_sum(parts: Parts, batch: Batch) -> Float32[Array, ""]:
+    """The sum over the scored tokens of a batch, without dropout."""
+    model = nnx.merge(*parts)
+    return _loss_sum(model, model.hidden(batch.ids), batch.labels)
+
+
+@partial(jax.jit, static_argnums=0)
+def update(
+    optimizer: optax.GradientTransformation,
+    lora: PyTree,
+    opt_state: PyTree,
+    sums: Sums,
+    count: Float32[Array, ""],
+) -> Update:
+    """The step, from the sums over `count` scored tokens."""
+    gradient = jax.tree.map(lambda g: g / count, sums.gradient)
+    changes, opt_state = optimizer.update(gradient, opt_state, lora)
+    norm = optax.tree.norm(gradient)
+    return Update(
+        optax.apply_updates(lora, changes), opt_state, sums.loss / count, norm
+    )
+
+
+def _loss_sum(
+    model: Decoder,
+    hidden: Float[Array, "batch time dim"],
+    labels: Int[ArrayLike, "batch time"],
+) -> Float32[Array, ""]:
+    batch, time = labels.shape
+    chunk = max(1, min(time, LOGIT_TOKENS // batch))
+
+    def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
+        # The state at t predicts the token at t + 1.
+        following = jnp.append(labels[1:], NOT_SCORED)
+        mean = mean_cross_entropy(hidden, model.output_head, following, chunk)
+        return jnp.asarray(mean) * jnp.sum(following >= 0)
+
+    return jnp.sum(jax.vmap(one)(hidden, labels))

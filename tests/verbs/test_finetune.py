@@ -1,0 +1,168 @@
+"""`goracs finetune` and `goracs merge`: files, resume, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from commands import assert_refused, run
+from safetensors.numpy import load_file
+
+from goracs_jax.models import load_adapter, load_decoder, read_lora_config
+
+FINETUNE = (
+    "finetune --data train.jsonl --valid valid.jsonl --model llm --out tuned "
+    "--epochs 3 --batch-size 8 --warmup-steps 2 --learning-rate 0.01"
+)
+MERGE = "merge --model llm --adapter tuned --out merged"
+
+
+def records(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def load(folder):
+    lora = read_lora_config(folder)
+    return load_adapter(load_decoder("llm", lora=lora, key=jax.random.key(0)), folder)
+
+
+def test_finetune_then_merge(files, capsys):
+    assert run(FINETUNE + " --tensorboard", None) == 0
+    out = files / "tuned"
+    lora = read_lora_config(out)
+    assert (lora.r, lora.alpha, lora.dropout) == (8, 16, 0.05)
+    model = load(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    steps = [r for r in records(out / "metrics.jsonl") if "loss" in r]
+    assert manifest["steps"] == len(steps) == 9  # 24 examples, three times
+    assert manifest["best_valid_loss"] == min(manifest["valid_losses"])
+    assert manifest["valid_losses"][-1] < manifest["valid_losses"][0]
+    assert manifest["inputs"]["labels"] == "all"
+    assert list((out / "tensorboard").glob("events.*"))
+    printed = capsys.readouterr().out
+    # 8 (32 + 32) for q_proj and 8 (32 + 16) for v_proj, in two layers.
+    assert "1,792 of " in printed
+
+    assert run(MERGE, None) == 0
+    merged = load_decoder("merged", key=jax.random.key(1))
+    ids = np.arange(20)
+    # float32, logits of size one.
+    np.testing.assert_allclose(merged(ids), model(ids), rtol=1e-4, atol=1e-4)
+    stored = load_file(files / "merged" / "model.safetensors")
+    assert len(stored) == 3 + 2 * 9
+
+
+def test_second_run_computes_nothing_and_changed_settings_are_noticed(
+    files, monkeypatch
+):
+    assert run(FINETUNE, None) == 0
+    path = files / "tuned" / "adapter_model.safetensors"
+    first = path.read_bytes()
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("goracs_jax.verbs.finetune.load_decoder", None)
+        assert run(FINETUNE, None) == 0
+    assert path.read_bytes() == first
+    assert run(FINETUNE + " --labels answer", None) == 0
+    assert path.read_bytes() != first
+    # From an adapter: its rank holds, and its weights are where training starts.
+    more = FINETUNE.replace("--out tuned", "--out more --r 2 --adapter tuned")
+    assert run(more, None) == 0
+    assert read_lora_config(files / "more").r == 8
+    losses = [
+        json.loads((files / name / "manifest.json").read_text())["valid_losses"]
+        for name in ("tuned", "more")
+    ]
+    assert losses[1][0] < losses[0][0]
+
+
+def test_task_sets_what_is_not_given(files, capsys):
+    command = FINETUNE.replace("--epochs 3", "").replace("--learning-rate 0.01", "")
+    assert run(command + " --dry-run --task ctr", None) == 0
+    assert "at most 200 epochs" in capsys.readouterr().out
+    assert run(command + " --dry-run", None) == 0
+    assert "at most 50 epochs" in capsys.readouterr().out
+    assert not (files / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (" --epochs 1 --batch-size 64", "nothing would train"),
+        (" --patience 0", "patience must be at least 1, got 0"),
+        (" --targets q_proj,c_attn", "got c_attn"),
+        (" --dropout 1", "dropout must be in"),
+        (" --valid none.jsonl", "none.jsonl does not exist"),
+        (" --model none", "none does not exist"),
+        (" --adapter none", "adapter_config.json: no such file"),
+        (" --out llm/tuned", "lies in the input"),
+    ],
+)
+def test_refusals(files, capsys, change, message):
+    assert_refused(FINETUNE + change, None, capsys, message)
+    assert not (files / "tuned").exists()
+
+
+def test_an_untrained_adapter_is_a_start_and_no_result(files, capsys, caplog):
+    tiny.write_adapter(files / "zero", scale=0.0)
+    assert run(FINETUNE + " --epochs 1 --adapter zero", None) == 0
+    assert "every lora_B is zero" in caplog.text
+    assert_refused(
+        "merge --model llm --adapter zero --out merged", None, capsys, "lora_B is zero"
+    )
+
+
+SLOW_STEPS = """
+import sys, time
+from goracs_jax.cli import main
+from goracs_jax.training import loop, run
+loop.CHECKPOINT_SECONDS = 0.0
+step = run.Run.step
+def slow(self, state):
+    time.sleep(0.1)
+    return step(self, state)
+run.Run.step = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_run_again(files):
+    """SIGKILL while steps and checkpoints are written; a step more each time."""
+    command = FINETUNE.replace("tuned", "killed").split()
+    start = lambda: subprocess.Popen(
+        [sys.executable, "-c", SLOW_STEPS, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+    )
+    rng = np.random.default_rng(0)
+    kills = 0
+    for wanted in (1, 3, 6, 8):
+        process = start()
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            found = list((files / "killed").glob("stages/finetune-*/metrics.jsonl"))
+            if found and found[0].read_text().count('"loss"') >= wanted:
+                time.sleep(rng.uniform(0, 0.15))  # in a step, or in a checkpoint
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 4
+    process = start()
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    process.stderr.close()
+    assert run(FINETUNE, None) == 0
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        killed = (files / "killed" / name).read_bytes()
+        assert killed == (files / "tuned" / name).read_bytes()
+    killed, whole = (records(files / d / "metrics.jsonl") for d in ("killed", "tuned"))
+    assert killed == whole
