@@ -15,9 +15,19 @@ import tyro
 import yaml
 
 from goracs_jax.errors import InputError
-from goracs_jax.settings import Demo, Embed, Finetune, Grads, Merge, Select, Settings
+from goracs_jax.settings import (
+    Demo,
+    Embed,
+    Evaluate,
+    Finetune,
+    Grads,
+    Merge,
+    Select,
+    Settings,
+)
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.evaluate import evaluate
 from goracs_jax.verbs.finetune import finetune
 from goracs_jax.verbs.merge import merge
 from goracs_jax.verbs.select import select
@@ -29,6 +39,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "select": (Select, select),
     "finetune": (Finetune, finetune),
     "merge": (Merge, merge),
+    "evaluate": (Evaluate, evaluate),
 }
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.metrics import roc_auc_score
 
 from goracs_jax.errors import InputError
 
@@ -122,6 +121,8 @@ def auc(
     >>> auc(np.array([True, False]), np.array([0.9, 0.1]), bootstrap)
     Estimate(value=1.0, low=1.0, high=1.0)
     """
+    from sklearn.metrics import roc_auc_score  # takes seconds: only where it is needed
+
     check_classes(positive)
     drawn = _draw(
         lambda weights: weighted_auc(positive, scores, weights)[:, None], bootstrap

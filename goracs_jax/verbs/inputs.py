@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from goracs_jax.data.examples import Example, read_examples
@@ -23,6 +24,7 @@ from goracs_jax.models import (
     read_lora_config,
 )
 from goracs_jax.prompts import Prompt, format_prompt
+from goracs_jax.settings import Weights
 from goracs_jax.stages import UNREADABLE, Arrays, Stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens, load_tokenizer, tokenize
 
@@ -75,18 +77,23 @@ def read_pool(path: Path) -> Pool:
     return Pool(examples, hash_files(path))
 
 
-def open_llm(model: Path, adapter: Path | None, seed: int) -> Llm:
+def open_llm(
+    model: Path, adapter: Path | None, seed: int, dtype: Weights = "float32"
+) -> Llm:
     """A decoder with its adapter, or with a fresh one drawn from the seed."""
 
     @cache
     def load() -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         lora = read_lora_config(adapter) if adapter else LoraConfig()
-        decoder = load_decoder(model, lora=lora, key=jax.random.key(seed))
+        key = jax.random.key(seed)
+        decoder = load_decoder(model, lora=lora, key=key, dtype=jnp.dtype(dtype))
         if adapter:
             decoder = load_adapter(decoder, adapter)
         return decoder, load_tokenizer(model)
 
     identity = {"model": hash_model(model)}
+    if dtype != "float32":
+        identity["dtype"] = dtype
     if adapter:
         identity["adapter"] = hash_model(adapter)
     return Llm(load, identity, None if adapter else seed)
