@@ -22,7 +22,6 @@ from goracs_jax.tokens import (
     check_ids,
     make_batches,
     map_batches,
-    ragged,
     tokenize,
 )
 
@@ -78,7 +77,9 @@ def pack(
         numbers = np.arange(1, len(rows) + 1)
         ids.append(np.concatenate([rows[0][:shared], *rests]))
         branches.append(np.repeat([0, *numbers], [shared, *map(len, rests)]))
-    return ragged(ids, branches)
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    flat = lambda parts: np.concatenate(parts).astype(np.int32)
+    return Tokens(flat(ids), flat(branches), offsets)
 
 
 def log_likelihoods(
@@ -101,6 +102,7 @@ def log_likelihoods(
         zeros behind them.
 
     >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> packed = ragged([[5, 6, 7, 8, 9]], [[0, 0, 1, 1, 2]])  # 5 6, then 7 8 or 9
     >>> log_likelihoods(model, packed)[0, :, 1].tolist()

@@ -49,9 +49,9 @@ def test_sums_are_those_of_each_text_alone(llm):
 def test_padding_changes_nothing(llm):
     """A hundred answers and more: what is read as an index must not come round."""
     model, _ = llm
-    ids = np.random.default_rng(0).integers(0, 300, 145)
-    branches = [*[0] * 5, *np.repeat(np.arange(1, 129), 1), *[128] * 12]
-    one = ragged([ids[:144], ids[:133]], [branches[:144], branches[:133]])
+    ids = np.random.default_rng(0).integers(0, 300, 144).tolist()
+    branches = [0] * 5 + list(range(1, 129)) + [128] * 11
+    one = ragged([ids, ids[:133]], [branches, branches[:133]])
     found = log_likelihoods(model, one, tokens_per_batch=288)
     np.testing.assert_allclose(found[0, :127], found[1, :127], rtol=1e-5)
     assert (found[1, :, 1] == 1).all()

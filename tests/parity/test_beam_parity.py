@@ -10,7 +10,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from goracs_jax.evaluate.beam import Ending, beam_search
 from goracs_jax.models import load_decoder
 
-EOS, QUOTES = 0, list(range(1, 25))
+EOS, QUOTES = 0, list(range(1, 49))
 
 
 class ClosingQuote(StoppingCriteria):
