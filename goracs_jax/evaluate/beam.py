@@ -89,6 +89,7 @@ def beam_search(
 def _beam_search(graph, state, ids, ending, beams, new) -> Found:
     model = nnx.merge(graph, state)
     batch, time = ids.shape
+    real = jnp.any(ids >= 0, axis=1)  # others fill up a batch: nothing waits for them
     lengths = jnp.maximum(jnp.sum(ids >= 0, axis=1), 1)
     # Slots: the prompt, then `beams` for every generated token.
     slot = jnp.arange(new * beams)
@@ -108,7 +109,7 @@ def _beam_search(graph, state, ids, ending, beams, new) -> Found:
     prompt = Layout(positions[:, :time], everything)
     hidden, cached = model.extend(ids, prompt, model.empty_cache(batch, 0))
     first = _log_probs(model, at_last_token(hidden, ids))[:, None, :]
-    search = follow(_start(batch, beams, new), jnp.repeat(first, beams, axis=1), 0)
+    search = follow(_start(real, beams, new), jnp.repeat(first, beams, axis=1), 0)
     room = model.empty_cache(batch, new * beams)
     cache = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), cached, room)
 
@@ -149,8 +150,9 @@ def _log_probs(model: Decoder, hidden: Array) -> Array:
     return jax.nn.log_softmax(model.logits(hidden), axis=-1)
 
 
-def _start(batch: int, beams: int, new: int) -> Search:
+def _start(real: Bool[Array, " batch"], beams: int, new: int) -> Search:
     """Nothing generated: all beams are alike, so all but the first are dead."""
+    batch = len(real)
     ids = jnp.full((batch, beams, new), PADDING, jnp.int32)
     dead = jnp.full((batch, beams), DEAD)
     return Search(
@@ -160,7 +162,7 @@ def _start(batch: int, beams: int, new: int) -> Search:
         ancestors=jnp.zeros((batch, beams, new * beams), bool),
         finished=Found(ids, dead),
         is_finished=jnp.zeros((batch, beams), bool),
-        can_improve=jnp.ones(batch, bool),
+        can_improve=real,
         is_stuck=jnp.zeros(batch, bool),
     )
 

@@ -14,8 +14,10 @@ from goracs_jax.tokens import (
     Mapper,
     Tokens,
     check_ids,
+    end_of_text,
     make_batches,
     map_batches,
+    open_ended,
     ragged,
 )
 
@@ -46,9 +48,7 @@ def prompt_tokens(
     Raises:
         InputError: If one leaves no room.
     """
-    encoded = tokenizer(list(prompts), return_attention_mask=False, verbose=False)
-    eos = tokenizer.eos_token_id
-    ids = [row[:-1] if row[-1:] == [eos] else row for row in encoded["input_ids"]]
+    ids = open_ended(prompts, tokenizer)
     for row, place in zip(ids, places, strict=True):
         if len(row) + new > context:
             raise InputError(
@@ -77,7 +77,7 @@ def ending(
         counts = [(name or "").count('"') for name in names][:vocab_size]
         weights[: len(counts)] = counts
     limit = max(quotes, 1)
-    weights[tokenizer.eos_token_id] = limit
+    weights[end_of_text(tokenizer)] = limit
     return Ending(jnp.asarray(weights), jnp.int32(limit))
 
 
@@ -121,7 +121,5 @@ def texts_of(
     ids: Int32[np.ndarray, "examples new"], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[str]:
     """The generated texts, without special tokens."""
-    return [
-        tokenizer.decode(row[row >= 0].tolist(), skip_special_tokens=True)
-        for row in ids
-    ]
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return [str(tokenizer.decode(row[row >= 0].tolist(), **options)) for row in ids]

@@ -12,7 +12,14 @@ from jaxtyping import Float, Float32, Float64
 
 from goracs_jax.embeddings import embed_with_decoder
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.tokens import Mapper, Tokens, map_batches, ragged
+from goracs_jax.tokens import (
+    Mapper,
+    Tokens,
+    end_of_text,
+    map_batches,
+    open_ended,
+    ragged,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,14 +42,9 @@ def title_in(text: str, quotes: int) -> str:
 def text_tokens(
     texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", *, context: int
 ) -> Tokens:
-    """Tokens of bare texts, cut to the context; of an empty one, the end of text.
-
-    An end of text that the tokenizer adds is left out: all texts would end alike.
-    """
-    eos = tokenizer.eos_token_id
-    encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)
-    cut = [ids[:-1] if ids[-1:] == [eos] else ids for ids in encoded["input_ids"]]
-    return ragged([ids[:context] or [eos] for ids in cut])
+    """Tokens of bare texts, cut to the context; of an empty one, the end of text."""
+    rows = open_ended(texts, tokenizer)
+    return ragged([row[:context] or [end_of_text(tokenizer)] for row in rows])
 
 
 def embed_texts(

@@ -74,9 +74,9 @@ def pack(
         while any((row[:shared] != rows[0][:shared]).any() for row in rows):
             shared -= 1
         rests = [row[shared:] for row in rows]
-        numbers = np.arange(1, len(rows) + 1)
         ids.append(np.concatenate([rows[0][:shared], *rests]))
-        branches.append(np.repeat([0, *numbers], [shared, *map(len, rests)]))
+        lengths = np.array([shared, *map(len, rests)])
+        branches.append(np.repeat(np.arange(len(lengths)), lengths))
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     flat = lambda parts: np.concatenate(parts).astype(np.int32)
     return Tokens(flat(ids), flat(branches), offsets)

@@ -108,5 +108,6 @@ class Attention(nnx.Module):
         new = seen = KeysValues(k, v)
         if past is not None:
             seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), past, new)
-        mixed = attend(q, *seen, look.visible, scale=self.scale, cap=self.cap)
+        see = partial(attend, scale=self.scale, cap=self.cap)
+        mixed = see(q, seen.k, seen.v, look.visible)
         return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), new

@@ -226,6 +226,7 @@ class Decoder(nnx.Module):
         """
         with jax.default_matmul_precision("float32"):
             x, new = self._run(ids, self.config.num_layers, layout, past)
+            assert new is not None  # there is a past
             return self.norm(x), new
 
     def logits(
