@@ -20,6 +20,7 @@ from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Demo,
     Embed,
+    Evaluate,
     Finetune,
     Grads,
     Merge,
@@ -29,6 +30,7 @@ from goracs_jax.settings import (
 )
 from goracs_jax.verbs.arrays import embed, grads
 from goracs_jax.verbs.demo import demo
+from goracs_jax.verbs.evaluate import evaluate
 from goracs_jax.verbs.finetune import finetune
 from goracs_jax.verbs.merge import merge
 from goracs_jax.verbs.prepare import prepare
@@ -42,6 +44,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "select": (Select, select),
     "finetune": (Finetune, finetune),
     "merge": (Merge, merge),
+    "evaluate": (Evaluate, evaluate),
 }
 
 

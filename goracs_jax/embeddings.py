@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +36,19 @@ def embed_with_decoder(
     model: Decoder,
     tokens: Tokens,
     *,
+    pooling: Literal["mean", "last"] = "mean",
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Mean over an example's tokens of the hidden states after the final norm.
 
-    x_i = (1 / T_i) sum_t h_it, in float32; padding does not count.
+    x_i = (1 / T_i) sum_t h_it, in float32; padding does not count. With
+    pooling="last" the state of the last token, x_i = h_i,T_i.
 
     Args:
         model: The decoder.
         tokens: The examples; labels are not used.
+        pooling: What becomes of the states of an example's tokens.
         tokens_per_batch: Padded tokens in one batch.
         mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
 
@@ -64,7 +67,8 @@ def embed_with_decoder(
     batches = make_batches(
         tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
     )
-    run = by_batch(partial(_decoder_means, *nnx.split(model)), mesh_of(model))
+    vectors = {"mean": _decoder_means, "last": _decoder_lasts}[pooling]
+    run = by_batch(partial(vectors, *nnx.split(model)), mesh_of(model))
     return _finite(mapper(run, batches))
 
 
@@ -145,6 +149,12 @@ def _decoder_means(graph, state, ids, labels):
 
 
 @jax.jit
+def _decoder_lasts(graph, state, ids, labels):
+    del labels
+    return at_last_token(nnx.merge(graph, state).hidden(ids), ids).astype(jnp.float32)
+
+
+@jax.jit
 def _encoder_vectors(graph, state, ids, labels):
     del labels
     encoder = nnx.merge(graph, state)
@@ -159,6 +169,18 @@ def _encoder_vectors(graph, state, ids, labels):
     if encoder.config.normalize:
         x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
     return x
+
+
+def at_last_token(
+    hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
+) -> Float[Array, "batch dim"]:
+    """The state of each row's last token; of a row without any, its first.
+
+    >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
+    Array([[2.]], dtype=float32)
+    """
+    last = jnp.maximum(jnp.sum(ids >= 0, axis=1) - 1, 0)
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
 
 
 def _mean(

@@ -114,7 +114,6 @@ class Prepare(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Settings):
 class Devices(Settings):
     """What verbs share that run on many devices: all that JAX sees are used."""
 
@@ -307,6 +306,40 @@ class Merge(Settings):
     """Folder for config.json, safetensors and the tokenizer."""
     dtype: Dtype = "float32"
     """Of the weights that are written; bfloat16 halves the files and rounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Settings):
+    """How good a fine-tuned model is: AUC, or HR and NDCG, with 95 % intervals.
+
+    ctr: the probability of Yes against No. seqrec: each target is ranked among its
+    negatives, by the distance of titles to a generated one (and among all items), and
+    by the likelihood of its title, per token and in total. Of several examples of one
+    `user` the interval knows that they are not independent.
+    """
+
+    task: Task
+    """seqrec: next items. ctr: Yes or No."""
+    test: Path
+    """Test examples as goracs prepare writes them, JSON or JSONL."""
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
+    out: Path
+    """The .json file of metrics to write; predictions.jsonl goes beside it."""
+    adapter: Path | None = None
+    """PEFT folder of the LoRA adapter; the model as it is when left out."""
+    items: Path | None = None
+    """seqrec: items.jsonl (item_id, title); the one beside --test when left out."""
+    rank_by: Literal["both", "generation", "likelihood"] = "both"
+    """seqrec: which rankings; likelihood needs no generation."""
+    beams: int = 2
+    """seqrec: texts that beam search follows at one time."""
+    max_new_tokens: int = 128
+    """seqrec: most tokens of a generated title."""
+    resamples: int = 1000
+    """Bootstrap resamples of the intervals."""
+    dtype: Dtype = "float32"
+    """Of the weights and activations; scores are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,12 +115,7 @@ def tokenize(
     """
     if not texts:
         raise InputError("there are no examples to tokenise: give at least one.")
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise InputError(
-            "the tokenizer has no end-of-text token: set eos_token in its "
-            "tokenizer_config.json."
-        )
+    eos = end_of_text(tokenizer)
     encoded = tokenizer(
         [prompt + answer for prompt, answer in texts],
         return_offsets_mapping=True,
@@ -154,6 +149,34 @@ def tokenize(
         all_ids.append(ids)
         all_labels.append(scored)
     return ragged(all_ids, all_labels)
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The id of the end-of-text token.
+
+    Raises:
+        InputError: If there is none.
+    """
+    eos = tokenizer.eos_token_id
+    if not isinstance(eos, int):
+        raise InputError(
+            "the tokenizer has no end-of-text token: set eos_token in its "
+            "tokenizer_config.json."
+        )
+    return eos
+
+
+def open_ended(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
+) -> list[list[int]]:
+    """Ids of texts that something is to follow: without an end of text.
+
+    Some tokenizers add one themselves.
+    """
+    eos = end_of_text(tokenizer)
+    encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)
+    rows = map(list, encoded["input_ids"])
+    return [row[:-1] if row[-1:] == [eos] else row for row in rows]
 
 
 def check_ids(tokens: Tokens, vocab_size: int):

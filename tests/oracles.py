@@ -66,3 +66,16 @@ def relaxed_poo(cost, budget) -> float:
         A_eq=np.kron(np.ones(n_train), np.eye(n_valid)),
         b_eq=np.full(n_valid, 1 / n_valid),
     ).fun
+
+
+def rank(distances, titles, target) -> int:
+    """Candidates strictly closer than the best occurrence of a title."""
+    best = np.inf
+    for distance, title in zip(distances, titles, strict=True):
+        if title == target and distance < best:
+            best = distance
+    closer = 0
+    for distance in distances:
+        if distance < best:
+            closer += 1
+    return closer

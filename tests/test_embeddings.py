@@ -51,13 +51,18 @@ def encoder(**changes):
     return Encoder(dataclasses.replace(ENCODER, **changes), key=jax.random.key(0))
 
 
-def test_decoder_mean_is_that_of_each_example_alone():
+def test_decoder_vectors_are_those_of_each_example_alone():
     model = Decoder(TINY, key=jax.random.key(0))
     rng = np.random.default_rng(0)
     examples = [rng.integers(0, 96, n).tolist() for n in (5, 40, 1, 17)]
     found = embed_with_decoder(model, ragged(examples), tokens_per_batch=48)
     expected = [jnp.mean(hidden(model, jnp.asarray(row)), axis=0) for row in examples]
     np.testing.assert_allclose(found, np.stack(expected), **F32)
+    last = embed_with_decoder(
+        model, ragged(examples), pooling="last", tokens_per_batch=48
+    )
+    expected = [hidden(model, jnp.asarray(row))[-1] for row in examples]
+    np.testing.assert_allclose(last, np.stack(expected), **F32)
     assert found.dtype == np.float32
 
 

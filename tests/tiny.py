@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 LLAMA = {
@@ -105,22 +105,30 @@ def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_llm(folder: Path, raw: dict = LLAMA, tensors: dict | None = None) -> Path:
+# What the tokenizer has in one piece.
+WORDS = "### Instruction:\n### Input:\n### Response:\nYes No Yes No\nYes\nNo"
+
+
+def write_llm(
+    folder: Path,
+    raw: dict = LLAMA,
+    tensors: dict | None = None,
+    words: str = WORDS,
+) -> Path:
     """A Hugging Face folder: config, weights and a byte-level tokenizer."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(raw))
     save_file(tensors or random_llama(raw), folder / "model.safetensors")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300,
         special_tokens=["<eos>"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(
-        ["### Instruction:\n### Input:\n### Response:"], trainer
-    )
+    tokenizer.train_from_iterator([words], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
     fast.save_pretrained(folder)
     return folder

@@ -36,17 +36,36 @@ def read_examples(path: Path) -> list[Example]:
     Raises:
         InputError: The first thing that is wrong, with its place.
     """
+    examples = read_records(path)
+    for example in examples:
+        _check(example)
+    return examples
+
+
+def read_records(path: Path) -> list[Example]:
+    """Read a file of any JSON objects: an array, or JSONL.
+
+    Args:
+        path: UTF-8 file.
+
+    Returns:
+        The objects in the order of the file, at least one.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or holds something else.
+    """
     path = Path(path)
     text = _read_text(path)
     if not text.strip():
         raise InputError(f"{path} is empty: give a file with at least one record.")
     parse = _array if text.lstrip().startswith("[") else _lines
-    examples = [Example(record, place) for record, place in parse(text, path)]
-    if not examples:
+    records = [Example(record, place) for record, place in parse(text, path)]
+    if not records:
         raise InputError(f"{path} holds no record: give at least one.")
-    for example in examples:
-        _check(example)
-    return examples
+    for record, place in records:
+        if not isinstance(record, dict):
+            raise InputError(f"{place}: not an object but {type(record).__name__}.")
+    return records
 
 
 def check_duplicates(examples: Sequence[Example]) -> None:
@@ -138,8 +157,6 @@ def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
 
 def _check(example: Example) -> None:
     record, place = example
-    if not isinstance(record, dict):
-        raise InputError(f"{place}: not an object but {type(record).__name__}.")
     for key in ("instruction", "output"):
         if key not in record:
             raise InputError(

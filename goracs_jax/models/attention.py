@@ -18,20 +18,27 @@ class Look(NamedTuple):
     """How one layer looks at the sequence: its rotation and what each token sees."""
 
     rope: Rope
-    visible: Bool[Array, "queries keys"]
+    visible: Bool[Array, "*texts queries keys"]
+
+
+class KeysValues(NamedTuple):
+    """What attention keeps of tokens for those that follow: a cache."""
+
+    k: Float[Array, "*batch keys kv_heads head_dim"]
+    v: Float[Array, "*batch keys kv_heads head_dim"]
 
 
 def visible_pairs(
-    queries: Int[Array, " queries"],
-    keys: Int[Array, " keys"],
+    queries: Int[Array, "*texts queries"],
+    keys: Int[Array, "*texts keys"],
     window: int | None = None,
-) -> Bool[Array, "queries keys"]:
+) -> Bool[Array, "*texts queries keys"]:
     """Which position sees which: the past and itself, at most `window` tokens of it.
 
     >>> visible_pairs(jnp.arange(3), jnp.arange(3), window=2).astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-    behind = queries[:, None] - keys[None, :]
+    behind = queries[..., :, None] - keys[..., None, :]
     past = behind >= 0
     return past if window is None else past & (behind < window)
 
@@ -40,7 +47,7 @@ def attend(
     q: Float[Array, "*batch queries heads head_dim"],
     k: Float[Array, "*batch keys kv_heads head_dim"],
     v: Float[Array, "*batch keys kv_heads head_dim"],
-    visible: Bool[Array, "queries keys"],
+    visible: Bool[Array, "*texts queries keys"],
     *,
     scale: float,
     cap: float | None = None,
@@ -58,6 +65,7 @@ def attend(
         rows, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32
     )
     scores = softcap(scores, cap).reshape(*batch, -1, group, queries, keys)
+    visible = visible[..., None, None, :, :]  # for all heads
     weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
     weights = weights.astype(v.dtype).reshape(*batch, -1, group * queries, keys)
     mixed = (weights @ v).reshape(*batch, heads, queries, dim)
@@ -81,14 +89,25 @@ class Attention(nnx.Module):
         self.scale, self.cap = c.query_scale, c.attention_softcap
 
     def __call__(
-        self, x: Float[Array, "*batch time dim"], look: Look
-    ) -> Float[Array, "*batch time dim"]:
-        """Mixes the tokens."""
+        self,
+        x: Float[Array, "*batch time dim"],
+        look: Look,
+        past: KeysValues | None = None,
+    ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
+        """Mixes the tokens, and those before them whose keys and values are given.
+
+        Returns:
+            The mixed tokens, and their own keys and values.
+        """
         heads = lambda y: y.reshape(*y.shape[:-1], -1, self.head_dim)
         q, k = heads(self.q_proj(x)), heads(self.k_proj(x))
         v = heads(self.v_proj(x))  # [*batch, time, heads, head_dim]
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, look.rope), rotate(k, look.rope)
-        mixed = attend(q, k, v, look.visible, scale=self.scale, cap=self.cap)
-        return self.o_proj(mixed.reshape(*x.shape[:-1], -1))
+        new = seen = KeysValues(k, v)
+        if past is not None:
+            seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), past, new)
+        see = partial(attend, scale=self.scale, cap=self.cap)
+        mixed = see(q, seen.k, seen.v, look.visible)
+        return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), new

@@ -9,13 +9,14 @@ accelerators default to less.
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
-from goracs_jax.models.attention import Attention, Look, visible_pairs
+from goracs_jax.models.attention import Attention, KeysValues, Look, visible_pairs
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
@@ -42,13 +43,29 @@ class DecoderLayer(nnx.Module):
             self.attention_post_norm, self.mlp_post_norm = norm(), norm()
 
     def __call__(
-        self, x: Float[Array, "*batch time dim"], look: Look
-    ) -> Float[Array, "*batch time dim"]:
-        """One residual block."""
-        mixed = self.attention(self.attention_norm(x), look)
+        self,
+        x: Float[Array, "*batch time dim"],
+        look: Look,
+        past: KeysValues | None = None,
+    ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
+        """One residual block, and the tokens' keys and values; see `Attention`."""
+        mixed, new = self.attention(self.attention_norm(x), look, past)
         x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
         changed = self.mlp(self.mlp_norm(x))
-        return x + (self.mlp_post_norm(changed) if self.post_norms else changed)
+        x = x + (self.mlp_post_norm(changed) if self.post_norms else changed)
+        return x, new
+
+
+class Layout(NamedTuple):
+    """Where tokens stand, for sequences that are more than one text from left to right.
+
+    A token sees the tokens that it is related to and that stand no later. It must be
+    related to itself. With a cache, `positions` and the columns of `related` are those
+    of the cached tokens, then of the new ones.
+    """
+
+    positions: Int[Array, "*batch keys"]
+    related: Bool[Array, "*batch time keys"]
 
 
 class Decoder(nnx.Module):
@@ -99,34 +116,50 @@ class Decoder(nnx.Module):
         """
         return (self.embed if self.config.tie_embeddings else self.head)[...]
 
-    def _looks(self, time: int) -> Callable[[Int[Array, ""] | int], Look]:
+    def _looks(
+        self, time: int, layout: Layout | None = None
+    ) -> Callable[[Int[Array, ""] | int], Look]:
         """What the layer of an index sees; full and sliding layers are one program."""
-        c, position = self.config, jnp.arange(time)
-        table = lambda rope: rope_table(position, rope.frequencies(c.head_dim))
-        full = Look(table(c.rope), visible_pairs(position, position))
+        c = self.config
+        keys = jnp.arange(time) if layout is None else layout.positions
+        queries = keys[..., keys.shape[-1] - time :]
+        table = lambda rope: rope_table(queries, rope.frequencies(c.head_dim))
+
+        def visible(window: int | None) -> Bool[Array, "*batch queries keys"]:
+            pairs = visible_pairs(queries, keys, window)
+            return pairs if layout is None else pairs & layout.related
+
+        full = Look(table(c.rope), visible(None))
         if not any(c.sliding):
             return lambda index: full
-        window = visible_pairs(position, position, c.window)
-        sliding = Look(table(c.sliding_rope or c.rope), window)
+        sliding = Look(table(c.sliding_rope or c.rope), visible(c.window))
         is_sliding = jnp.asarray(c.sliding)
         return lambda index: jax.tree.map(
             partial(jnp.where, is_sliding[index]), sliding, full
         )
 
     def _run(
-        self, ids: Int[Array, "*batch time"], num_layers: int
-    ) -> Float[Array, "*batch time dim"]:
-        """Embeds the tokens (a negative id is padding) and runs the first layers."""
-        look = self._looks(ids.shape[-1])
+        self,
+        ids: Int[Array, "*batch time"],
+        num_layers: int,
+        layout: Layout | None = None,
+        past: KeysValues | None = None,
+    ) -> tuple[Float[Array, "*batch time dim"], KeysValues | None]:
+        """Embeds the tokens (a negative id is padding) and runs the first layers.
+
+        Keys and values of the tokens, [layers, ...], come out where a past goes in.
+        """
+        look = self._looks(ids.shape[-1], layout)
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
         # A backward pass keeps the products with weights, which cost, and computes
         # norms, attention and activations again, which do not.
         @partial(jax.checkpoint, policy=KEPT)
         def step(x, layer):
-            index, lora_i = layer
+            index, lora_i, past_i = layer
             frozen_i = _take(frozen, index)
-            return nnx.merge(graph, lora_i, frozen_i)(x, look(index)), None
+            x, new = nnx.merge(graph, lora_i, frozen_i)(x, look(index), past_i)
+            return x, None if past is None else new
 
         # The frozen weights are indexed inside the loop: slicing off the layers that
         # are not run would copy the model. The adapters are small, and as scanned
@@ -134,12 +167,12 @@ class Decoder(nnx.Module):
         first = jax.tree.map(lambda w: w[:num_layers], lora)
         x = self.embed[...][jnp.maximum(ids, 0)]
         x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
-        return jax.lax.scan(step, x, (jnp.arange(num_layers), first))[0]
+        return jax.lax.scan(step, x, (jnp.arange(num_layers), first, past))
 
     def prefix(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
         """Runs all layers but the last."""
         with jax.default_matmul_precision("float32"):
-            return self._run(ids, self.config.num_layers - 1)
+            return self._run(ids, self.config.num_layers - 1)[0]
 
     def last_layer(self) -> DecoderLayer:
         """The last layer as a module of its own, without the layer axis."""
@@ -152,27 +185,70 @@ class Decoder(nnx.Module):
         """Goes on where `prefix` stopped: the last layer and the final norm."""
         look = self._looks(x.shape[-2])(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
-            return self.norm(layer(x, look))
+            return self.norm(layer(x, look)[0])
 
-    def hidden(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
+    def hidden(
+        self, ids: Int[Array, "*batch time"], layout: Layout | None = None
+    ) -> Float[Array, "*batch time dim"]:
         """Hidden states after the final norm.
 
         Args:
             ids: Token ids, padded on the right with negative ones.
+            layout: Where the tokens stand; one text from left to right by default.
 
         Returns:
             One state per token; those of padding mean nothing.
         """
         with jax.default_matmul_precision("float32"):
-            return self.norm(self._run(ids, self.config.num_layers))
+            return self.norm(self._run(ids, self.config.num_layers, layout)[0])
+
+    def empty_cache(self, batch: int, slots: int) -> KeysValues:
+        """Room for the keys and values of `slots` tokens: [layers, batch, slots, ...].
+
+        >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+        >>> model.empty_cache(batch=3, slots=10).k.shape
+        (2, 3, 10, 2, 8)
+        """
+        c = self.config
+        shape = (c.num_layers, batch, slots, c.num_kv_heads, c.head_dim)
+        return KeysValues(*(jnp.zeros(shape, self.embed.dtype) for _ in "kv"))
+
+    def extend(
+        self, ids: Int[Array, "batch time"], layout: Layout, past: KeysValues
+    ) -> tuple[Float[Array, "batch time dim"], KeysValues]:
+        """Hidden states of tokens that follow cached ones.
+
+        Args:
+            ids: The new tokens.
+            layout: Where the cached and the new tokens stand.
+            past: Keys and values of the cached tokens, from `empty_cache` or from
+                earlier calls.
+
+        Returns:
+            One state per new token, and their keys and values, to put into the cache.
+        """
+        with jax.default_matmul_precision("float32"):
+            x, new = self._run(ids, self.config.num_layers, layout, past)
+            assert new is not None  # there is a past
+            return self.norm(x), new
+
+    def logits(
+        self,
+        hidden: Float[Array, "*batch dim"],
+        tokens: Int[Array, " tokens"] | None = None,
+    ) -> Float32[Array, "*batch tokens"]:
+        """Logits of all tokens, or of some, in float32 whatever the weights."""
+        rows = self.output_head if tokens is None else self.output_head[tokens]
+        dot = partial(jnp.matmul, precision="float32")
+        logits = dot(hidden, rows.T, preferred_element_type=jnp.float32)
+        return softcap(logits, self.config.logit_softcap)
 
     def __call__(
         self, ids: Int[Array, "*batch time"]
     ) -> Float[Array, "*batch time vocab"]:
-        """Logits of the next token after each token."""
-        with jax.default_matmul_precision("float32"):
-            logits = self.hidden(ids) @ self.output_head.T
-        return softcap(logits, self.config.logit_softcap)
+        """Logits of the next token after each token, in the type of the weights."""
+        hidden = self.hidden(ids)
+        return self.logits(hidden).astype(hidden.dtype)
 
 
 def _take(state: PyTree, index) -> PyTree:

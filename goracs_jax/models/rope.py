@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
-Rope = tuple[Float32[Array, "time half"], Float32[Array, "time half"]]
+Rope = tuple[Float32[Array, "*places half"], Float32[Array, "*places half"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ def llama3_divisors(
     return tuple(map(divisor, RopeConfig(theta=theta).frequencies(head_dim)))
 
 
-def rope_table(positions: Int[Array, " time"], frequencies: tuple[float, ...]) -> Rope:
+def rope_table(
+    positions: Int[Array, "*places"], frequencies: tuple[float, ...]
+) -> Rope:
     """Cosines and sines of position times frequency.
 
     In float32 whatever the weights: bfloat16 cannot tell position 257 from 256.
@@ -87,7 +89,7 @@ def rope_table(positions: Int[Array, " time"], frequencies: tuple[float, ...]) -
     ((3, 2), 1.0)
     """
     speed = jnp.asarray(frequencies, jnp.float32)
-    angle = positions.astype(jnp.float32)[:, None] * speed[None, :]
+    angle = positions.astype(jnp.float32)[..., None] * speed
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -95,7 +97,7 @@ def rotate(
     x: Float[Array, "*batch time heads head_dim"], rope: Rope
 ) -> Float[Array, "*batch time heads head_dim"]:
     """Turns the pairs (x_i, x_{i + head_dim / 2}) by the angle of their position."""
-    cos, sin = (table[:, None, :] for table in rope)  # [time, 1, head_dim / 2]
+    cos, sin = (table[..., None, :] for table in rope)  # [*places, 1, head_dim / 2]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = (first * cos - second * sin, second * cos + first * sin)
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)

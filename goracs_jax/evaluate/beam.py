@@ -1,0 +1,208 @@
+"""Beam search, as `transformers.generate` does it by default, in one program.
+
+The beams of a prompt share its cache and one row of the batch: every generated token
+keeps its own slot, and a beam sees the slots of its ancestors. So no cache is copied
+when beams change places; only the masks of who sees whom are.
+
+The rules are those of transformers 5 with num_beams=2 and otherwise its defaults. From
+the beams the 2 * beams best continuations are taken; of these the best `beams` that do
+not end go on, and those that end and are among the first `beams` are finished, with
+score log p / length (length_penalty 1). The search is over when no running beam,
+divided by its present length, scores above the worst finished one (early_stopping
+False), or at the last token, where whatever runs is finished.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float32, Int, Int32
+
+from goracs_jax.embeddings import at_last_token
+from goracs_jax.models.attention import KeysValues
+from goracs_jax.models.decoder import Decoder, Layout
+from goracs_jax.tokens import PADDING
+
+# What transformers adds to the score of a beam that must not be chosen.
+DEAD = -1e9
+
+
+class Ending(NamedTuple):
+    """When a text is over: as soon as its tokens' weights add up to `limit`."""
+
+    weights: Int32[Array, " vocab"]
+    limit: Int32[Array, ""]
+
+
+class Found(NamedTuple):
+    """The beams of each prompt, best first."""
+
+    ids: Int32[Array, "batch beams new"]  # PADDING behind the end
+    scores: Float32[Array, "batch beams"]  # log p / length
+
+
+class Search(NamedTuple):
+    """Running and finished beams of every prompt (without the axis `batch`: of one)."""
+
+    ids: Int32[Array, "batch beams new"]
+    scores: Float32[Array, "batch beams"]  # log p
+    weights: Int32[Array, "batch beams"]  # what counts towards the ending
+    ancestors: Bool[Array, "batch beams slots"]  # cached tokens that a beam came from
+    finished: Found
+    is_finished: Bool[Array, "batch beams"]
+    can_improve: Bool[Array, " batch"]
+    is_stuck: Bool[Array, " batch"]  # no continuation goes on
+
+
+def beam_search(
+    model: Decoder,
+    ids: Int[Array, "batch time"],
+    ending: Ending,
+    *,
+    beams: int = 2,
+    new: int = 128,
+) -> Found:
+    """Continues prompts with the texts of highest mean log-probability a token.
+
+    Args:
+        model: The decoder.
+        ids: Prompts, padded on the right with negative ids.
+        ending: When a text is over.
+        beams: Texts that are followed at one time.
+        new: Most tokens to generate.
+
+    Returns:
+        The beams of each prompt.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> ends = Ending(jnp.zeros(96, jnp.int32).at[0].set(1), jnp.int32(1))
+    >>> beam_search(model, jnp.array([[1, 2, -1]]), ends, new=3).ids.shape
+    (1, 2, 3)
+    """
+    return _beam_search(*nnx.split(model), ids, ending, beams, new)
+
+
+@partial(jax.jit, static_argnames=("beams", "new"))
+def _beam_search(graph, state, ids, ending, beams, new) -> Found:
+    model = nnx.merge(graph, state)
+    batch, time = ids.shape
+    real = jnp.any(ids >= 0, axis=1)  # others fill up a batch: nothing waits for them
+    lengths = jnp.maximum(jnp.sum(ids >= 0, axis=1), 1)
+    # Slots: the prompt, then `beams` for every generated token.
+    slot = jnp.arange(new * beams)
+    positions = jnp.concatenate(
+        [
+            jnp.broadcast_to(jnp.arange(time), (batch, time)),
+            lengths[:, None] + slot // beams,
+        ],
+        axis=1,
+    )
+    in_prompt = jnp.broadcast_to(
+        (jnp.arange(time) < lengths[:, None])[:, None, :], (batch, beams, time)
+    )
+    follow = jax.vmap(partial(_follow, ending), in_axes=(0, 0, None))
+
+    everything = jnp.ones((batch, time, time), bool)
+    prompt = Layout(positions[:, :time], everything)
+    hidden, cached = model.extend(ids, prompt, model.empty_cache(batch, 0))
+    first = _log_probs(model, at_last_token(hidden, ids))[:, None, :]
+    search = follow(_start(real, beams, new), jnp.repeat(first, beams, axis=1), 0)
+    room = model.empty_cache(batch, new * beams)
+    cache = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), cached, room)
+
+    def goes_on(carry: tuple[Array, Search, KeysValues]) -> Array:
+        _, search, _ = carry
+        return jnp.any(search.can_improve) & ~jnp.all(search.is_stuck)
+
+    def step(carry: tuple[Array, Search, KeysValues]) -> tuple:
+        done, search, cache = carry  # `done` tokens are generated, the last not run
+        tokens = search.ids[:, :, done - 1]
+        own = slot == (done - 1) * beams + jnp.arange(beams)[:, None]
+        related = jnp.concatenate(
+            [
+                in_prompt,
+                search.ancestors,
+                jnp.broadcast_to(jnp.eye(beams, dtype=bool), (batch, beams, beams)),
+            ],
+            axis=2,
+        )
+        here = jnp.broadcast_to(lengths[:, None] + done - 1, (batch, beams))
+        layout = Layout(jnp.concatenate([positions, here], axis=1), related)
+        hidden, added = model.extend(tokens, layout, cache)
+        cache = jax.tree.map(
+            lambda old, x: jax.lax.dynamic_update_slice_in_dim(
+                old, x, time + (done - 1) * beams, axis=2
+            ),
+            cache,
+            added,
+        )
+        search = search._replace(ancestors=search.ancestors | own)
+        return done + 1, follow(search, _log_probs(model, hidden), done), cache
+
+    _, search, _ = jax.lax.while_loop(goes_on, step, (jnp.int32(1), search, cache))
+    return search.finished
+
+
+def _log_probs(model: Decoder, hidden: Array) -> Array:
+    return jax.nn.log_softmax(model.logits(hidden), axis=-1)
+
+
+def _start(real: Bool[Array, " batch"], beams: int, new: int) -> Search:
+    """Nothing generated: all beams are alike, so all but the first are dead."""
+    batch = len(real)
+    ids = jnp.full((batch, beams, new), PADDING, jnp.int32)
+    dead = jnp.full((batch, beams), DEAD)
+    return Search(
+        ids=ids,
+        scores=dead.at[:, 0].set(0.0),
+        weights=jnp.zeros((batch, beams), jnp.int32),
+        ancestors=jnp.zeros((batch, beams, new * beams), bool),
+        finished=Found(ids, dead),
+        is_finished=jnp.zeros((batch, beams), bool),
+        can_improve=real,
+        is_stuck=jnp.zeros(batch, bool),
+    )
+
+
+def _follow(
+    ending: Ending,
+    search: Search,
+    log_probs: Float32[Array, "beams vocab"],
+    step: Int[Array, ""] | int,
+) -> Search:
+    """Gives the beams of one prompt their token number `step`."""
+    beams, vocab = log_probs.shape
+    totals = (search.scores[:, None] + log_probs).reshape(-1)
+    scores, chosen = jax.lax.top_k(totals, 2 * beams)
+    parent, token = chosen // vocab, chosen % vocab
+    ids = search.ids[parent].at[:, step].set(token)
+    weights = search.weights[parent] + ending.weights[token]
+    ends = (weights >= ending.limit) | (step + 1 == ids.shape[1])
+
+    running, kept = jax.lax.top_k(scores + ends * DEAD, beams)
+
+    finishes = ends & (jnp.arange(2 * beams) < beams)
+    counts = finishes & search.can_improve
+    final = scores / (step + 1) + ~counts * DEAD
+    merged = jax.tree.map(
+        lambda old, x: jnp.concatenate([old, x]),
+        (search.finished, search.is_finished),
+        (Found(ids, final), finishes),
+    )
+    _, best = jax.lax.top_k(merged[0].scores, beams)
+    finished, is_finished = jax.tree.map(lambda x: x[best], merged)
+
+    worst = jnp.where(is_finished, jnp.min(finished.scores), DEAD)
+    return Search(
+        ids=ids[kept],
+        scores=running,
+        weights=weights[kept],
+        ancestors=search.ancestors[parent[kept]],
+        finished=finished,
+        is_finished=is_finished,
+        can_improve=search.can_improve & jnp.any(running[0] / (step + 1) > worst),
+        is_stuck=jnp.all(ends),
+    )

@@ -1,0 +1,178 @@
+"""Click prediction: how much more the model believes in Yes than in No."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Bool, Float32
+
+from goracs_jax.data.examples import Example
+from goracs_jax.embeddings import at_last_token
+from goracs_jax.errors import InputError
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.prompts import format_prompt
+from goracs_jax.tokens import (
+    Mapper,
+    Tokens,
+    check_ids,
+    make_batches,
+    map_batches,
+    tokenize,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+WORDS = ("Yes", "No")
+
+
+class Questions(NamedTuple):
+    """Prompts up to the place of the answer, and the tokens that answer there."""
+
+    tokens: Tokens
+    yes: int
+    no: int
+
+
+def read_answers(examples: Sequence[Example]) -> Bool[np.ndarray, " examples"]:
+    """Which examples say Yes.
+
+    Raises:
+        InputError: An output is neither Yes nor No; spaces around it and a full stop
+            do not count.
+
+    >>> record = {"instruction": "Will the user like it?", "output": " Yes."}
+    >>> read_answers([Example(record, "test.jsonl:1")])
+    array([ True])
+    """
+    found = []
+    for record, place in examples:
+        word = record["output"].strip().removesuffix(".")
+        if word not in WORDS:
+            raise InputError(
+                f"{place}: output must be Yes or No, got {record['output']!r:.40}: "
+                "prepare the file for ctr, or evaluate with --task seqrec."
+            )
+        found.append(word == "Yes")
+    return np.array(found)
+
+
+def ask(
+    examples: Sequence[Example],
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    context: int,
+) -> Questions:
+    """Tokenises each prompt with Yes and with No behind it, and takes them apart.
+
+    An answer is written as the output is, with the same white space before it, so that
+    the tokens are those that were trained on.
+
+    Args:
+        examples: Records whose outputs `read_answers` accepts.
+        tokenizer: Of the model.
+        context: Most tokens that the model can take.
+
+    Returns:
+        The prompts and the two tokens.
+
+    Raises:
+        InputError: Behind some prompt Yes or No is not a single token, or another than
+            elsewhere, or changes the tokens before it; or as `tokenize`.
+    """
+    places = [example.place for example in examples]
+
+    def with_answer(word: str) -> tuple[Tokens, int]:
+        texts = []
+        for record, _ in examples:
+            prompt, answer = format_prompt(record)
+            space = answer[: len(answer) - len(answer.lstrip())]
+            texts.append((prompt, space + word))
+        tokens = tokenize(
+            texts, tokenizer, labels="answer", context=context, places=places
+        )
+        return _split(tokens, word, places)
+
+    (prompts, yes_id), (others, no_id) = map(with_answer, WORDS)
+    if not (
+        np.array_equal(prompts.offsets, others.offsets)
+        and np.array_equal(prompts.ids, others.ids)
+        and yes_id != no_id
+    ):
+        raise InputError(
+            "the tokens of the prompt depend on whether Yes or No follows: end the "
+            "prompt with a line break."
+        )
+    return Questions(prompts, yes_id, no_id)
+
+
+def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, int]:
+    """Prompts alone and the token of the word: what stands before the end of text."""
+    scored = np.add.reduceat(tokens.labels >= 0, tokens.offsets[:-1])
+    answers = tokens.ids[tokens.offsets[1:] - 2]
+    bad = np.flatnonzero((scored != 2) | (answers != answers[0]))
+    if len(bad):
+        raise InputError(
+            f"{places[bad[0]]}: {word} is not one token behind the prompt, the same "
+            "one everywhere: end every prompt alike, or use a model whose tokenizer "
+            "knows the word."
+        )
+    kept = np.ones(len(tokens.ids), bool)
+    kept[tokens.offsets[1:] - 1] = kept[tokens.offsets[1:] - 2] = False
+    offsets = tokens.offsets - 2 * np.arange(len(tokens.offsets))
+    return Tokens(tokens.ids[kept], tokens.labels[kept], offsets), int(answers[0])
+
+
+def yes_probabilities(
+    model: Decoder,
+    questions: Questions,
+    *,
+    tokens_per_batch: int = 2048,
+    mapper: Mapper = map_batches,
+) -> Float32[np.ndarray, " examples"]:
+    """exp(z_yes) / (exp(z_yes) + exp(z_no)), of the logits at the answer's place.
+
+    One pass over the prompt; only these two rows of the head are multiplied.
+
+    Args:
+        model: The decoder.
+        questions: The prompts and the two tokens.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
+
+    Returns:
+        One probability per example, in input order.
+
+    Raises:
+        InputError: If an id is outside the vocabulary or a score is not finite.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.tokens import ragged
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> yes_probabilities(model, Questions(ragged([[1, 2], [3]]), yes=4, no=5)).shape
+    (2,)
+    """
+    tokens, yes, no = questions
+    check_ids(tokens, model.config.vocab_size)
+    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
+    pair = jnp.array([yes, no])
+    scores = mapper(partial(_yes_of_batch, *nnx.split(model), pair), batches)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise InputError(
+            f"the score of example {bad[0] + 1} is not finite ({len(bad)} of "
+            f"{len(scores)}): check the weights of the model and the adapter."
+        )
+    return scores
+
+
+@jax.jit
+def _yes_of_batch(graph, state, pair, ids, labels):
+    del labels
+    model = nnx.merge(graph, state)
+    logits = model.logits(at_last_token(model.hidden(ids), ids), pair)
+    return jax.nn.softmax(logits)[:, 0]
