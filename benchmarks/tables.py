@@ -1,6 +1,6 @@
-"""Every figure of the README, out of the JSON files in results/.
+"""Every figure of the READMEs, out of the JSON files in results/.
 
-python benchmarks/tables.py    # rewrites the marked parts of README.md
+python benchmarks/tables.py    # rewrites their marked parts
 """
 
 import json
@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+READMES = [HERE.parent / "README.md", HERE / "README.md"]
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -200,4 +200,5 @@ def fill(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text()))
+    for readme in READMES:
+        readme.write_text(fill(readme.read_text()))
