@@ -43,6 +43,7 @@ FEWEST_EPOCHS = 5
 HEAT = 0.27  # the first T, in units of the gap
 COLD = 0.06  # T before the last epoch, at T = 0
 DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
+POOL_SIZES = 16  # to which the number of candidates is rounded up
 UNEVEN = 0.05  # share of the validation mass that units may misplace
 
 
@@ -130,6 +131,10 @@ def candidate_field(
     n_train, n_valid = cost.shape
     near = np.asarray(nearest_rows(cost, min(LISTED, n_train)))
     pool = np.union1d(near, rows)
+    # Rows that no list has fill it up to one of few sizes, for few programs.
+    step = -(-n_train // POOL_SIZES)
+    others = np.setdiff1d(np.arange(n_train), pool)
+    pool = np.union1d(pool, others[: -len(pool) % step])
     field = Field(
         points=centred_rows(cost, pool) / cost.distance_max,
         valid=jnp.asarray(cost.valid) / cost.distance_max,
