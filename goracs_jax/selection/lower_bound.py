@@ -27,9 +27,9 @@ from goracs_jax.transport import exact
 MAX_ROUNDS = 20
 # What a user may lose of the bound, in the units of C, for fewer rounds.
 TOLERANCE = 5e-4
-# The programme over few rows takes at most this many entries (512 MiB in float64, and
+# The programme over few rows takes at most this many entries (256 MiB in float64, and
 # the transport a few times that).
-POOL_ENTRIES = 1 << 26
+POOL_ENTRIES = 1 << 25
 
 
 def dual_bound(
