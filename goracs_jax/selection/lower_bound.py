@@ -133,7 +133,8 @@ def lower_bound(
     """
     n_train, n_valid = cost.shape
     budget = len(rows)
-    spread = np.linspace(0, n_train - 1, min(n_train, 2 * budget), dtype=np.int64)
+    fits = lambda size: max(64, min(2 * budget, POOL_ENTRIES // n_valid - size))
+    spread = np.linspace(0, n_train - 1, min(n_train, fits(budget)), dtype=np.int64)
     pool, g = np.union1d(rows, spread), None
     best = (-np.inf, np.zeros(n_train))
     for _ in range(max_rounds):
@@ -154,7 +155,6 @@ def lower_bound(
             break
         # Without the rows that it leaves unused the programme keeps its value.
         pool = pool[solved.plan[:, :-1].any(1)]
-        room = max(64, min(2 * budget, POOL_ENTRIES // n_valid - len(pool)))
-        most = np.argsort(f[missing], kind="stable")[:room]
+        most = np.argsort(f[missing], kind="stable")[: fits(len(pool))]
         pool = np.union1d(pool, missing[most])
     return best
