@@ -33,7 +33,7 @@ from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.shapes import AnyArray
 
 SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
-# The best rows kept for each slot at first; doubled while they may not be enough.
+# The best rows kept for each slot at first; more while they may not be enough.
 CANDIDATES = 16
 # A round must lower POO by more than the rounding of float32 distances can feign.
 TOLERANCE = 1e-7
@@ -225,7 +225,7 @@ def best_assignment(
     Only k candidates a slot are looked at. They are enough when every slot has one that
     no slot took: its Q bounds the slot's dual potential from above, every row that was
     left out costs the slot at least as much, and prices of rows are never positive, so
-    the duals of the small assignment are feasible for the whole one. Else k is doubled.
+    the duals of the small assignment are feasible for the whole one. Else k grows.
 
     Args:
         cost: C as factors.
@@ -249,7 +249,7 @@ def best_assignment(
         assigned = assign(value, known.rows, current_value, rows)
         if k == most or not np.isin(known.rows, assigned).all(1).any():
             return assigned, known
-        k *= 2
+        k *= 4  # a pass costs more than a few candidates
 
 
 def group_exchange(
