@@ -29,8 +29,8 @@ from goracs_jax.shapes import AnyArray, GradNorms, Train, Valid
 
 Carry = TypeVar("Carry")
 
-# A block of C takes at most this many entries: 8 MiB in float32, which stay in the cache
-# of a CPU between the product and what is made of it (half the time of 64 MiB there).
+# A block of C takes at most this many entries: 8 MiB in float32, which stay in the
+# cache of a CPU between the product and what is made of it (half the time of 64 MiB).
 BLOCK_ENTRIES = 1 << 21
 
 
