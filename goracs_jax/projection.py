@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
+from goracs_jax.shapes import AnyArray
+
 #: Rows of the projection that exist at one time.
 CHUNK = 1024
 BITS = 32  # of a word: signs that are drawn at once
 
 
 def project(
-    x: Float[Array, "rows params"], key: jax.Array, dim: int
+    x: Float[AnyArray, "rows params"], key: jax.Array, dim: int
 ) -> Float32[Array, "rows dim"]:
     r"""Rows f(x) = x R / sqrt(dim), with random signs R_pk = ± 1 (Achlioptas, 2003).
 
