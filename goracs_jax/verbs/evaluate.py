@@ -12,7 +12,13 @@ from rich.table import Table
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import Bootstrap, Estimate
-from goracs_jax.files import digest, hash_files, locked, prepare_folder
+from goracs_jax.files import (
+    digest,
+    hash_files,
+    locked,
+    prepare_folder,
+    write_json,
+)
 from goracs_jax.settings import Evaluate
 from goracs_jax.stages import UNREADABLE, run_stage
 from goracs_jax.verbs.inputs import (
@@ -22,7 +28,7 @@ from goracs_jax.verbs.inputs import (
     open_llm,
     read_pool,
 )
-from goracs_jax.verbs.manifest import made_by, write_json
+from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.rankings import Plan, plan_ctr, plan_seqrec
 from goracs_jax.verbs.say import say
 
