@@ -20,9 +20,7 @@ import torch
 from common import RESULTS, write
 from transformers import AutoModelForCausalLM
 
-from goracs_jax.data.demo import fetch
-from goracs_jax.data.interactions import read_recbole
-from goracs_jax.data.splits import seqrec_splits
+from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.models import LoraConfig, load_decoder, load_tokenizer
 from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import NOT_SCORED, Tokens, take, tokenize
@@ -37,10 +35,9 @@ CONFIG = FinetuneConfig(epochs=20, learning_rate=1e-4, batch_size=BATCH)
 
 def data(model_path, files) -> Tokens:
     """Prompts of users drawn at random, tokenised."""
-    interactions = read_recbole(files.interactions, files.items)
-    records = seqrec_splits(interactions, n_valid=5000, n_test=5000).train
-    rows = np.random.default_rng(0).choice(len(records), EXAMPLES, replace=False)
-    texts = [format_prompt(records[i]) for i in rows]
+    log, split = movielens(files)
+    drawn = draw_records(log, split.train, EXAMPLES, np.random.default_rng(0))
+    texts = [format_prompt(record) for record in drawn]
     return tokenize(texts, load_tokenizer(model_path), context=2048)
 
 

@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,8 @@ from common import RESULTS, write
 from flax import nnx
 
 import goracs_jax as gx
-from goracs_jax.data.demo import fetch
-from goracs_jax.data.interactions import read_recbole
-from goracs_jax.data.splits import seqrec_splits
-from goracs_jax.gradients import gradient_norms
+from goracs_jax.data.demo import draw_records, fetch, movielens
+from goracs_jax.gradients import Which, gradient_norms
 from goracs_jax.loss import mean_cross_entropy
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.prompts import format_prompt
@@ -41,10 +39,9 @@ TORCH_EXAMPLES, TORCH_BATCH = 16, 8
 def prompts(size: int, labels: LabelMode = "all") -> Tokens:
     """Tokens of MovieLens prompts, drawn with a seed."""
     files = fetch()
-    table = read_recbole(files.interactions, files.items)
-    train = seqrec_splits(table, n_valid=5_000, n_test=5_000).train
-    rows = np.random.default_rng(0).choice(len(train), size, replace=False)
-    texts = [format_prompt(train[i]) for i in rows]
+    log, split = movielens(files)
+    drawn = draw_records(log, split.train, size, np.random.default_rng(0))
+    texts = [format_prompt(record) for record in drawn]
     tokenizer = gx.load_tokenizer(files.model)
     return gx.tokenize(texts, tokenizer, labels=labels, context=8192)
 
@@ -141,7 +138,7 @@ def compile_seconds() -> dict[str, Any]:
     """Seconds of the first call less those of the second, by number of layers."""
     tokens = ragged([[1] * 32], [[1] * 32])
     figures = {}
-    for which in ("last_v_lora_b", "all_lora"):
+    for which in get_args(Which):
         for layers in (30, 60):
             config = DecoderConfig.tiny(num_layers=layers)
             model = Decoder(config, key=jax.random.key(0))
@@ -176,7 +173,9 @@ def torch_model(model: Decoder) -> Any:
         )
     ).eval()
     lora = peft.LoraConfig(
-        r=model.lora.r, lora_alpha=model.lora.alpha, target_modules=["q_proj", "v_proj"]
+        r=model.lora.r,
+        lora_alpha=int(model.lora.alpha),
+        target_modules=["q_proj", "v_proj"],
     )
     theirs = peft.get_peft_model(theirs, lora).eval()
     state = nnx.to_pure_dict(nnx.state(model))

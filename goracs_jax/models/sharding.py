@@ -47,7 +47,8 @@ def spread_decoder(model: Decoder, mesh: Mesh) -> Decoder:
 def mesh_of(model: Decoder) -> Mesh | None:
     """The grid that a model is spread over, if it is."""
     sharding = jax.tree.leaves(nnx.state(model.norm))[0].sharding
-    return sharding.mesh if isinstance(sharding, NamedSharding) else None
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    return mesh if isinstance(mesh, Mesh) else None
 
 
 def data_devices(model: Decoder) -> int:

@@ -117,4 +117,4 @@ def _loss_sum(
         found: Loss = mean_cross_entropy(hidden, model.output_head, following, cap)
         return found.loss * jnp.sum(following >= 0)
 
-    return jnp.sum(jax.vmap(one)(hidden, labels))
+    return jnp.sum(jax.vmap(one)(hidden, jnp.asarray(labels)))

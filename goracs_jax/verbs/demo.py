@@ -5,20 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from goracs_jax.checks import check_lambda
-from goracs_jax.data.demo import WHEELS, fetch
+from goracs_jax.data.demo import WHEELS, draw_records, fetch, movielens
 from goracs_jax.data.examples import write_jsonl
-from goracs_jax.data.interactions import read_raw, tidy
-from goracs_jax.data.records import Wording, records
-from goracs_jax.data.sources import find_source
-from goracs_jax.data.splits import Log, Rows, make_log, split_by_time
+from goracs_jax.data.splits import Log, Rows
 from goracs_jax.errors import InputError
 from goracs_jax.files import prepare_folder
 from goracs_jax.selection.problem import check_budget
 from goracs_jax.settings import Demo, Select
 from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.select import select
-
-HELD_OUT = 5_000  # newest interactions for test, and as many before for validation
 
 
 def demo(settings: Demo) -> None:
@@ -35,9 +30,7 @@ def demo(settings: Demo) -> None:
     prepare_folder(settings.out, 64 << 20)
     with waiting("data and weights"):
         files = fetch()
-    raw = read_raw(find_source("recbole", files.interactions, files.items))
-    log = make_log(tidy(raw.ratings.rows, raw.titles.rows).table)
-    split = split_by_time(log, valid=HELD_OUT, test=HELD_OUT)
+    log, split = movielens(files)
     sizes = f"{len(split.train):,} training, {len(split.valid):,} validation examples"
     say(f"MovieLens-100K: {len(log.user):,} ratings, {sizes}")
     rng = np.random.default_rng(settings.seed)
@@ -66,5 +59,4 @@ def _sample(
 ) -> None:
     if not 1 <= size <= len(rows):
         raise InputError(f"--{path.stem} must be in [1, {len(rows)}], got {size}.")
-    drawn = rows[np.sort(rng.choice(len(rows), size, replace=False))]
-    write_jsonl(path, records(log, drawn, Wording()))
+    write_jsonl(path, draw_records(log, rows, size, rng))
