@@ -20,7 +20,8 @@ def test_figures_are_those_of_the_json_files(monkeypatch):
     texts = [path.read_text() for path in tables.READMES]
     assert [tables.fill(text) for text in texts] == texts
     marked = [name for text in texts for _, name, _ in tables.MARKED.findall(text)]
-    assert sorted(marked) == sorted(tables.RENDER)
+    assert len(marked) == len(set(marked))
+    assert {"demo", "games", "optimal"} <= set(marked) <= set(tables.RENDER)
     sys.modules.pop("tables")
 
 
