@@ -29,6 +29,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from goracs_jax.files import atomic, digest
@@ -227,7 +228,15 @@ def _part_mapper(home: Path, label: str) -> Mapper:
     return mapper
 
 
-class RateColumn(ProgressColumn):
+class CountColumn(ProgressColumn):
+    """Numbers on one line: where there is no room, the bar is what gets shorter."""
+
+    def get_table_column(self) -> Column:
+        """A column that does not wrap."""
+        return Column(no_wrap=True)
+
+
+class RateColumn(CountColumn):
     """Finished items a second."""
 
     def render(self, task: Task) -> Text:
@@ -235,7 +244,7 @@ class RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-class ExamplesColumn(ProgressColumn):
+class ExamplesColumn(CountColumn):
     """Examples, of a bar that is as long as their tokens: all take their own time."""
 
     def render(self, task: Task) -> Text:
@@ -246,7 +255,7 @@ class ExamplesColumn(ProgressColumn):
         return Text(f"{done}/{of}{rate}")
 
 
-class TokensColumn(ProgressColumn):
+class TokensColumn(CountColumn):
     """Tokens a second, padding not counted."""
 
     def render(self, task: Task) -> Text:

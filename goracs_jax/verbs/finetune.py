@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import locked, prepare_folder
+from goracs_jax.files import locked, prepare_folder, write_json
 from goracs_jax.models import (
     Decoder,
     LoraConfig,

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from goracs_jax.files import locked, prepare_folder
+from goracs_jax.files import locked, prepare_folder, write_json
 from goracs_jax.models import (
     load_adapter,
     load_decoder,

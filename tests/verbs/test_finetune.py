@@ -166,6 +166,7 @@ def test_killed_anywhere_and_run_again(files):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
     assert kills == 4
     process = start()
     assert process.wait(timeout=120) == 0, process.stderr.read()
