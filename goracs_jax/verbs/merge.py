@@ -1,6 +1,7 @@
 """`goracs merge`: an adapter and its model as one Hugging Face folder."""
 
 import jax
+import numpy as np
 from flax import nnx
 
 from goracs_jax.files import locked, prepare_folder, write_json
