@@ -8,6 +8,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -62,7 +63,7 @@ def test_finetune_then_merge(files, capsys):
 
     assert run(MERGE, None) == 0
     merged = load_decoder("merged", key=jax.random.key(1))
-    ids = np.arange(20)
+    ids = jnp.arange(20)
     # float32, logits of size one.
     np.testing.assert_allclose(merged(ids), model(ids), rtol=1e-4, atol=1e-4)
     stored = load_file(files / "merged" / "model.safetensors")
