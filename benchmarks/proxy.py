@@ -66,10 +66,12 @@ def main() -> None:
         take(f"first {depth} of 30 layers", first_layers(model, depth), tokens)
         take(f"first {depth}, labels answer", first_layers(model, depth), answers)
     correlation = {
-        f"{one} | {other}": float(spearmanr(norms[one], norms[other])[0])
+        f"{one} | {other}": float(np.asarray(spearmanr(norms[one], norms[other]))[0])
         for one, other in itertools.combinations(norms, 2)
     }
-    lengths = float(spearmanr(norms["float32, last_v_lora_b"], tokens.lengths)[0])
+    lengths = float(
+        np.asarray(spearmanr(norms["float32, last_v_lora_b"], tokens.lengths))[0]
+    )
     record = {"examples": EXAMPLES, "spearman": correlation, "with_length": lengths}
     print(write("proxy", record))
 
