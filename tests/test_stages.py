@@ -157,14 +157,14 @@ def test_sigkill_leaves_what_was_finished(tmp_path):
 
 
 def test_killed_at_random_points_ends_with_the_same_bits(tmp_path, monkeypatch):
-    """Gradient norms of a tiny model, in a chain of eleven kills."""
+    """Gradient norms of a tiny model, in a chain of ten kills."""
     tests = os.path.dirname(__file__)
     paths = [tests, os.path.dirname(tests)]  # for the server of processes
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     expected = killed.scores()
     rng, marks = np.random.default_rng(0), []
     home = Stage("scores", {}, lambda mapper: {}).home(tmp_path)
-    for _ in range(11):
+    for _ in range(10):
         batches, seconds = int(rng.integers(1, 5)), rng.uniform(0, 2 * killed.SLOWLY)
         assert killed.run_until(tmp_path, batches, seconds)
         mark = home / "parts" / "mark.json"
