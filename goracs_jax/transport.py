@@ -25,7 +25,8 @@ ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
-# Up to so many entries of C the exact solver is the faster one on two CPU cores.
+# "auto" is exact up to so many entries of C. At 5 million exact is the faster one on two
+# CPU cores; where that ends is not measured (benchmarks/transport.py does).
 EXACT_ENTRIES = 1 << 25
 # Warm-started exact transport: problems with fewer arcs are solved whole; else about
 # ARCS arcs a row and column are tried first, and missing ones added so many times.
@@ -170,7 +171,7 @@ SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
 
 
 def find_solver(name: str, n: int, m: int) -> Solver:
-    """The solver of a name; "auto" is the one that is sooner done at this size.
+    """The solver of a name; "auto" is exact unless the problem is very large.
 
     Args:
         name: "auto", "exact" or "sinkhorn".
