@@ -25,8 +25,8 @@ ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
-# "auto" is exact up to so many entries of C. At 5 million exact is the faster one on two
-# CPU cores; where that ends is not measured (benchmarks/transport.py does).
+# "auto" is exact up to so many entries of C. At 5 million exact is the faster one on
+# two CPU cores; where that ends is not measured (benchmarks/transport.py does).
 EXACT_ENTRIES = 1 << 25
 # Warm-started exact transport: problems with fewer arcs are solved whole; else about
 # ARCS arcs a row and column are tried first, and missing ones added so many times.
