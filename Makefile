@@ -28,7 +28,8 @@ test: $(VENV)/installed-dev
 parity: $(VENV)/installed-parity
 	$(BIN)/pytest -q tests/parity
 
-lint: $(VENV)/installed-dev
+# pyright reads what the benchmarks import: PyTorch and PEFT too.
+lint: $(VENV)/installed-parity
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
