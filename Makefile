@@ -22,8 +22,9 @@ $(VENV)/installed-parity: $(VENV)/installed-dev
 demo: $(VENV)/installed
 	$(BIN)/goracs demo
 
+# Tests compile many programs and run each for milliseconds.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -q -n 2
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/pytest -q -n 2
 
 parity: $(VENV)/installed-parity
 	$(BIN)/pytest -q tests/parity

@@ -113,7 +113,7 @@ def stages(
     rows, annealed = anneal(problem, rows, key=key, started=started)
     s = units_a_slot(budget, n_valid)
     epochs, sweeps = plan_search(budget, n_valid)
-    moves = (1 / 4 + epochs) * sweeps * pairs_a_sweep(budget)
+    moves = (1 + epochs) * sweeps * pairs_a_sweep(budget)
     looked_at = moves * (2 + DRAWN) * 2 * s  # entries of C
     transports = (1 + epochs) * 2 * budget * n_valid * dim
     sums = looked_at * 3 * 2 * s

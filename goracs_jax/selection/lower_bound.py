@@ -14,6 +14,7 @@ programme over few rows: it is a transport problem with one more column that tak
 mass a row does not use at cost 0. Rows that B(g) shows to be missing are added until
 none is (row generation); then B(g) is the value of the whole programme. The value over
 few rows is at least that of the whole one, so it tells how much B(g) can still rise.
+The search for g runs in float32; what is returned is B(g) of the best one in float64.
 """
 
 import jax
@@ -22,9 +23,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, block_rows, exact_cost, map_rows
+from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.transport import exact
 
 MAX_ROUNDS = 20
+# Larger problems get fewer rounds: each looks at all entries of C.
+LOOKED_AT = 6_000_000_000
+FEWEST_ROUNDS = 2
 # What a user may lose of the bound, in the units of C, for fewer rounds.
 TOLERANCE = 5e-4
 # The programme over few rows takes at most this many entries (256 MiB in float64, and
@@ -133,10 +138,15 @@ def lower_bound(
     """
     n_train, n_valid = cost.shape
     budget = len(rows)
+    max_rounds = min(max_rounds, max(FEWEST_ROUNDS, LOOKED_AT // (n_train * n_valid)))
     fits = lambda size: max(64, min(2 * budget, POOL_ENTRIES // n_valid - size))
-    spread = np.linspace(0, n_train - 1, min(n_train, fits(budget)), dtype=np.int64)
-    pool, g = np.union1d(rows, spread), None
-    best = (-np.inf, np.zeros(n_train))
+    nearest = nearest_rows(cost, 1)
+    near, listed = np.unique(nearest.rows, return_counts=True)
+    wanted = near[np.argsort(-listed, kind="stable")[: fits(budget)]]
+    pool, solution = np.union1d(rows, wanted), None
+    # With g_j = min_i C_ij no f is below zero, and B(g) is the mean of g.
+    g = np.asarray(nearest.cost[:, 0], np.float64)
+    best = (g.mean(), g)
     for _ in range(max_rounds):
         # All masses times n / |pool|, so that both marginals sum to one.
         share = budget / len(pool)
@@ -145,11 +155,12 @@ def lower_bound(
             np.concatenate([exact_cost(cost, pool), unused], 1),
             np.full(len(pool), 1 / len(pool)),
             np.append(np.full(n_valid, share / n_valid), 1 - share),
-            g=g,
+            g=solution,
         )
-        g = solved.g
-        bound, f = dual_bound(cost, g[:-1] - g[-1], budget)
-        best = max(best, (bound, f), key=lambda pair: pair[0])
+        solution = solved.g
+        g = solution[:-1] - solution[-1]
+        f = np.minimum(slack(cost, jnp.asarray(g, jnp.float32)), 0)
+        best = max(best, (g.mean() + f.sum() / budget, g), key=lambda pair: pair[0])
         missing = np.setdiff1d(np.flatnonzero(f < 0), pool)
         if not len(missing) or solved.value / share - best[0] <= tolerance:
             break
@@ -157,4 +168,16 @@ def lower_bound(
         pool = pool[solved.plan[:, :-1].any(1)]
         most = np.argsort(f[missing], kind="stable")[: fits(len(pool))]
         pool = np.union1d(pool, missing[most])
-    return best
+    return dual_bound(cost, best[1], budget)
+
+
+@jax.jit
+def slack(cost: Cost, g: Float[jax.Array, " valid"]) -> Float[jax.Array, " train"]:
+    """min_j (C_ij - g_j) of every row as float32 has it.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0]], np.float32)
+    >>> slack(make_cost(x, x), jnp.array([0.5, 1.0])).tolist()
+    [-0.5, -1.0]
+    """
+    return map_rows(cost, lambda block: (block.cost - g).min(1))

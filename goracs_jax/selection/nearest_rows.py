@@ -1,19 +1,26 @@
 """What one pass over C leaves for every validation point."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import Block, Cost, fold_rows
+
+
+class Nearest(NamedTuple):
+    """The rows of least C_ij of every validation point, and these costs."""
+
+    rows: Int[jax.Array, "valid length"]
+    cost: Float[jax.Array, "valid length"]
 
 
 @partial(jax.jit, static_argnames="length")
 def nearest_rows(
     cost: Cost, length: int, closed: Bool[jax.Array, " train"] | None = None
-) -> Int[jax.Array, "valid length"]:
+) -> Nearest:
     """The rows of least C_ij of every validation point j, the lowest first if equal.
 
     Args:
@@ -25,7 +32,7 @@ def nearest_rows(
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0], [5.0]], np.float32)
-    >>> nearest_rows(make_cost(x, x[1:]), 2).tolist()
+    >>> nearest_rows(make_cost(x, x[1:]), 2).rows.tolist()
     [[1, 2], [2, 1]]
     """
     _, n_valid = cost.shape
@@ -48,4 +55,5 @@ def nearest_rows(
         jnp.full((n_valid, length), -jnp.inf),
         jnp.zeros((n_valid, length), jnp.int32),
     )
-    return fold_rows(cost, start, add, merge)[1]
+    near, rows = fold_rows(cost, start, add, merge)
+    return Nearest(rows, -near)

@@ -107,7 +107,7 @@ def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     turn = 0
     plain = without_reward(problem.cost)
     while turn < budget:
-        lists = np.asarray(nearest_rows(plain, length, jnp.asarray(taken)))
+        lists = np.asarray(nearest_rows(plain, length, jnp.asarray(taken)).rows)
         turn = _take_turns(lists, taken, turn, budget)
         length = min(longest, 2 * length)
     return selection_of(problem, np.flatnonzero(taken), started)
