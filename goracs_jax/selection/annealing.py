@@ -34,10 +34,10 @@ from goracs_jax.transport import Transport, exact
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 LISTED = 16  # rows of least cost known of every validation point
 EPOCHS = 15
-SWEEPS = 700  # an epoch, and at most 4 n
+SWEEPS = 600  # an epoch, and at most 4 n
 # Larger problems get fewer sweeps and epochs, so that the time stays near theirs: so
 # many entries of C are looked at in an epoch, and in the transports of all epochs.
-LOOKED_AT = 40_000_000
+LOOKED_AT = 32_000_000
 TRANSPORTED = 75_000_000
 FEWEST_EPOCHS = 5
 HEAT = 0.27  # the first T, in units of the gap
@@ -108,7 +108,7 @@ def plan_search(n: int, n_valid: int) -> tuple[int, int]:
     """How many epochs, and sweeps in each.
 
     >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
-    ((15, 700), (5, 179), (15, 32))
+    ((15, 600), (5, 143), (15, 32))
     """
     epochs = min(EPOCHS, max(FEWEST_EPOCHS, TRANSPORTED // (n * n_valid)))
     a_sweep = pairs_a_sweep(n) * (2 + DRAWN) * 2 * units_a_slot(n, n_valid)

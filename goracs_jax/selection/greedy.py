@@ -20,7 +20,7 @@ from goracs_jax.cost import Cost, cost_rows, map_rows
 
 # Rows whose gain is recomputed together while looking for the best one: more of them
 # fill a matrix product better, and more of them are recomputed for nothing.
-BATCH = 16
+BATCH = 64
 
 
 class GreedyState(NamedTuple):

@@ -28,7 +28,7 @@ from goracs_jax.transport import exact
 
 MAX_ROUNDS = 20
 # Larger problems get fewer rounds: each looks at all entries of C.
-LOOKED_AT = 6_000_000_000
+LOOKED_AT = 4_000_000_000
 FEWEST_ROUNDS = 2
 # What a user may lose of the bound, in the units of C, for fewer rounds.
 TOLERANCE = 5e-4
