@@ -101,7 +101,7 @@ def suite() -> str:
         [
             *markdown(head, lines),
             "\nPOO above the best known in per cent, the worst of the seeds, and "
-            "median seconds; the best known includes searches of ten times the length "
+            "median seconds; the best known includes searches of four times the length "
             "(`benchmarks/suite.py`).",
         ]
     )

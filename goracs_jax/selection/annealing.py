@@ -12,13 +12,14 @@ transport is solved exactly on the true masses, and its plan deals the units ane
 
 import math
 import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost
+from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost, map_rows
 from goracs_jax.mesh import copy_everywhere
 from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.selection.pair_exchange import (
@@ -34,7 +35,11 @@ from goracs_jax.transport import Transport, exact
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 LISTED = 16  # rows of least cost known of every validation point
 EPOCHS = 15
-SWEEPS = 600  # an epoch, and at most 4 n
+SWEEPS = 2400  # an epoch, and at most 4 n
+# Few slots freeze into different subsets: they are annealed so many times anew, and no
+# more often than makes STARTED slots.
+STARTS = 8
+STARTED = 512
 # Larger problems get fewer sweeps and epochs, so that the time stays near theirs: so
 # many entries of C are looked at in an epoch, and in the transports of all epochs.
 LOOKED_AT = 32_000_000
@@ -82,10 +87,31 @@ def anneal(
     trace = [step(held.value, 0)]
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
         return rows, tuple(trace)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool, field = candidate_field(problem.cost, rows)
-    units = deal(problem, rows, held, rng)
-    slots = Slots(*map(copy_everywhere, (np.searchsorted(pool, rows), units)))
+    for start_key in jax.random.split(key, max(1, min(STARTS, STARTED // len(rows)))):
+        cooled = _cool(problem, rows, held, pool, field, start_key, effort)
+        for value, found in cooled:
+            if value < best[0]:
+                trace.append(step(value, len(np.setdiff1d(found, best[1]))))
+                best = value, found
+    return best[1], tuple(trace)
+
+
+def _cool(
+    problem: Problem,
+    rows: Int[np.ndarray, " budget"],
+    held: Transport,
+    pool: Int[np.ndarray, " pool"],
+    field: Field,
+    key: jax.Array,
+    effort: float,
+) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
+    """POO and rows after every epoch of one cooling."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    slots = Slots(
+        copy_everywhere(np.searchsorted(pool, rows)),
+        copy_everywhere(deal(problem, rows, held, rng)),
+    )
     epochs, length = plan_search(len(rows), problem.cost.shape[1])
     length = math.ceil(effort * length)
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
@@ -96,19 +122,16 @@ def anneal(
         slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)]
         _, held = solve(problem.cost, rows, problem.solver, held.g)
-        if held.value < best[0]:
-            trace.append(step(held.value, len(np.setdiff1d(rows, best[1]))))
-            best = held.value, rows
+        yield held.value, rows
         units = copy_everywhere(deal(problem, rows, held, rng))
         slots = slots._replace(units=units)
-    return best[1], tuple(trace)
 
 
 def plan_search(n: int, n_valid: int) -> tuple[int, int]:
     """How many epochs, and sweeps in each.
 
     >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
-    ((15, 600), (5, 143), (15, 32))
+    ((15, 615), (5, 143), (15, 32))
     """
     epochs = min(EPOCHS, max(FEWEST_EPOCHS, TRANSPORTED // (n * n_valid)))
     a_sweep = pairs_a_sweep(n) * (2 + DRAWN) * 2 * units_a_slot(n, n_valid)
@@ -129,7 +152,9 @@ def candidate_field(
         at most DENSE_ENTRIES entries, else its factors.
     """
     n_train, n_valid = cost.shape
-    near = np.asarray(nearest_rows(cost, min(LISTED, n_train)).rows)
+    # Copies of a row stand beside it: lists are longer where there are many.
+    listed = LISTED * n_train // count_distinct(cost)
+    near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
     pool = np.union1d(near, rows)
     # Rows that no list has fill it up to one of few sizes, for few programs.
     step = -(-n_train // POOL_SIZES)
@@ -144,6 +169,20 @@ def candidate_field(
     if len(pool) * n_valid <= DENSE_ENTRIES:
         field = field._replace(dense=cost_rows(cost, pool))
     return pool, field
+
+
+def count_distinct(cost: Cost) -> int:
+    """How many training rows differ in place or reward, by their sums with weights.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> count_distinct(make_cost(np.array([[1.0], [0.0], [1.0]]), np.ones((1, 1))))
+    2
+    """
+    weights = jax.random.normal(jax.random.key(0), cost.centre.shape)
+    # A product of its own for each row: equal rows have equal sums.
+    total = lambda block: (block.points * weights).sum(1)
+    sums = np.asarray(jax.jit(map_rows, static_argnums=1)(cost, total))
+    return len(np.unique(sums + np.asarray(cost.reward)))
 
 
 def units_a_slot(n: int, n_valid: int) -> int:

@@ -152,7 +152,7 @@ def test_rows_far_away_change_nothing(method):
 @pytest.mark.parametrize("method", sorted(set(SELECTORS) - {"itra"}))
 def test_jit_changes_nothing(method, monkeypatch):
     # Few steps of each loop: without jit a sweep takes tenths of a second.
-    for name, few in {"EPOCHS": 2, "SWEEPS": 2}.items():
+    for name, few in {"EPOCHS": 2, "SWEEPS": 2, "STARTS": 1}.items():
         monkeypatch.setattr(annealing, name, few)
     monkeypatch.setattr(coverage, "LLOYD_ROUNDS", 2)
     jax.clear_caches()
