@@ -62,7 +62,9 @@ def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
 def flops(config: DecoderConfig, batches: Sequence[Batch]) -> dict[str, float]:
     """FLOPs by kind of pass, padding included."""
     lengths = np.concatenate([np.full(*batch.ids.shape) for batch in batches])
-    gradients = {which: gradient_flops(config, lengths, which) for which in get_args(Which)}
+    gradients = {
+        which: gradient_flops(config, lengths, which) for which in get_args(Which)
+    }
     return {"forward": forward_flops(config, lengths), **gradients}
 
 

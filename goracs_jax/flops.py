@@ -4,7 +4,7 @@ A product of [a, b] and [b, c] counts 2 a b c. For an example of T tokens and a 
 of L layers, with W weights in the linear layers of one, q = heads x head_dim, and
 H = vocab x dim in the output head,
 
-    forward  = T (2 L W + 2 H) + L A,      A = 4 T^2 q   (all pairs, as they are computed)
+    forward  = T (2 L W + 2 H) + L A,     A = 4 T^2 q  (all pairs, as computed)
     all_lora = forward + T (2 L W + 2 H) + 2 L A
 
 since a frozen weight costs one product backward (for its input) and none for itself,

@@ -27,7 +27,7 @@ IDS = np.ones((ROWS, TIME), np.int32)
 LENGTHS = np.full(ROWS, TIME)
 # What XLA counts beyond products: norms, rotations, activations, softmax, the adapters
 # of rank 1 and, backward, attention again: 1 to 8 % at these widths. What it leaves out
-# is the gradient of a first layer's inputs, 6 %, which a loop over more layers computes.
+# is the gradient of the first layer's inputs, 6 %, which a loop over layers computes.
 TOLERANCE = 0.1
 
 
