@@ -189,17 +189,14 @@ def _prepare(settings: Compare, inputs: Inputs) -> Sizes:
             for pool in pools
         )
         texts = [text for pool in pools for text in embedded_texts(pool, labels)]
-        config = None
         if settings.encoder:
             encoder, tokenizer = open_encoder(settings.encoder).load()
             joined = [text.prompt + text.answer for text in texts]
-            config, (tokens, _) = (
-                encoder.config,
-                encoder_tokens(encoder, tokenizer, joined),
-            )
+            tokens, _ = encoder_tokens(encoder, tokenizer, joined)
+            config = encoder.config
         else:
             places = [place for pool in pools for place in pool.places]
-            tokens = tokenize_pool(texts, places, llm)
+            tokens, config = tokenize_pool(texts, places, llm), None
         decoder, _ = llm.load()
         return Sizes(decoder.config, config, train, valid, tokens.lengths)
 

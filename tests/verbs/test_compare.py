@@ -15,12 +15,12 @@ from commands import assert_refused, edit, run
 
 from goracs_jax.verbs import grid
 
-
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "gum", "nut"]
 COMPARE = (
     "compare --train train.jsonl --valid valid.jsonl --test test.jsonl --model llm "
     "--methods full,random,goracs --budgets 4 --lambdas 0,0.3 --seeds 2 --epochs 2 "
-    "--batch-size 4 --warmup-steps 1 --learning-rate 0.03 --rank-by likelihood --out out"
+    "--batch-size 4 --warmup-steps 1 --learning-rate 0.03 --rank-by likelihood "
+    "--out out"
 )
 CELLS = 1 + 2 * 3  # full once; random and two lambdas for each seed
 N, USERS = 10, 4
@@ -183,7 +183,7 @@ def test_another_input_is_another_cell(files, capsys):
 def test_stopped_and_started_again(files, monkeypatch):
     """Two cells are lost, and the second of them is stopped between its steps."""
     before = results(files)
-    lost = [path.parent for path in cells(files) if of(path, "random")]
+    lost = folders(files, "random")
     for folder in lost:
         shutil.rmtree(folder)
     kept = {path: path.stat().st_mtime_ns for path in cells(files)}
@@ -205,8 +205,15 @@ def test_stopped_and_started_again(files, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in cells(files) if p in kept} == kept
 
 
-def of(path, method):
-    return json.loads(path.read_text())["cell"]["method"] == method
+def folders(files, method):
+    """Of the cells of a method, by seed."""
+    mine = [path for path in cells(files) if cell_of(path)["method"] == method]
+    mine.sort(key=lambda path: cell_of(path)["seed"])
+    return [path.parent for path in mine]
+
+
+def cell_of(path):
+    return json.loads(path.read_text())["cell"]
 
 
 SLOW_STEPS = """
@@ -227,7 +234,9 @@ sys.exit(main(sys.argv[1:]))
 def test_killed_in_a_training(files):
     """SIGKILL after the first step of the only cell that is left to do."""
     before = results(files)
-    (folder,) = [path.parent for path in cells(files) if of(path, "full")]
+    (folder,) = [
+        path.parent for path in cells(files) if cell_of(path)["method"] == "full"
+    ]
     weights = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(folder)
     process = subprocess.Popen(
