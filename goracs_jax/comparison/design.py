@@ -60,7 +60,8 @@ def design(
     Returns:
         The cells, without repetitions.
 
-    >>> cells = design(["full", "itra"], [4], [0, 1], [5, 6], full_seeds=1, n_train=9)
+    >>> sizes = {"full_seeds": 1, "n_train": 9}
+    >>> cells = design(["full", "itra"], [4], [0.0, 1.0], [5, 6], **sizes)
     >>> [str(cell) for cell in cells][1:3]
     ['itra, lambda 0, budget 4, seed 5', 'itra, lambda 1, budget 4, seed 5']
     >>> len(cells)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from goracs_jax.comparison.design import FULL
@@ -116,18 +116,21 @@ def as_markdown(records: Sequence[Record], notes: Sequence[str]) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 
 
-def notes_of(records: Sequence[Record], sizes: Mapping[str, float]) -> list[str]:
+def notes_of(records: Sequence[Record], *, users: int, epoch_flops: float) -> list[str]:
     """What the numbers of a table mean.
 
     Args:
         records: Of `records_of`.
-        sizes: Numbers of `users`, and FLOPs of an epoch over all of train,
-            `epoch_flops`.
+        users: Test users.
+        epoch_flops: FLOPs of an epoch over all training examples, and a validation.
+
+    Returns:
+        Lines to stand below the table.
     """
     counts = sorted({len(record["seeds"]) for record in records})
-    over = f"over {sizes['users']} test users and {counts[-1]} seeds"
+    over = f"over {users} test users and {counts[-1]} seeds"
     if counts == [1]:
-        over = f"over {sizes['users']} test users only: there is one seed"
+        over = f"over {users} test users only: there is one seed"
     elif counts[0] == 1:
         over += "; of a row with one seed (full) over test users only"
     notes = [
@@ -147,7 +150,7 @@ def notes_of(records: Sequence[Record], sizes: Mapping[str, float]) -> list[str]
         "examples, charged in full to each row that needs them, and the search; random "
         "needs none. Training: steps and validations, without loading and compiling.",
         "FLOPs are counted from sizes and tokens, without padding (goracs_jax.flops). "
-        f"Full data: {sizes['epoch_flops']:.2e} an epoch with its validation.",
+        f"Full data: {epoch_flops:.2e} an epoch with its validation.",
     ]
 
 

@@ -213,7 +213,7 @@ def _write(settings: Compare, places: list[Place], units: Units) -> None:
     pairs = pairs_of(entries, units)
     records = records_of(entries, pairs, units)
     sizes = {"users": int(units.max()) + 1, "epoch_flops": cells[0]["epoch_flops"]}
-    notes = notes_of(records, sizes)
+    notes = notes_of(records, **sizes)
     table = as_markdown(records, notes)
     for name, text in (("table.md", table), ("table.csv", as_csv(records))):
         with atomic(out / name) as file:

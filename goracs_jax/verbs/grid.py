@@ -149,7 +149,7 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
     seconds = shared.seconds(cell)
     if chosen:
         seconds["selection"] = _search_seconds(cell, chosen)
-    seconds["training"] = sum(trained["train_seconds"] + trained["valid_seconds"])
+    seconds["training"] = trained["train_seconds"] + trained["valid_seconds"]
     flops = charged(cell, sizes, Trained(rows, epochs, validations), passes)
     everything = np.arange(len(sizes.train))
     write_json(

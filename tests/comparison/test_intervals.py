@@ -12,7 +12,7 @@ CLOSE = 1e-12  # float64 algebra on numbers of size one
 
 def same(found, scipys):
     ends = scipys.confidence_interval()
-    expected = (ends.low, ends.high, scipys.pvalue)
+    expected = (ends.low, ends.high)
     assert found[1:] == pytest.approx(expected, rel=CLOSE)
 
 
@@ -39,26 +39,26 @@ def test_both_by_a_plain_loop():
     np.testing.assert_allclose(by_user(values, units), table, rtol=CLOSE)
     a = stats.sem(table.mean(axis=0)) ** 2
     b = stats.sem(table.mean(axis=1)) ** 2
-    df = (a + b) ** 2 / (a**2 / 3 + b**2 / 2)
-    ends = stats.t(df, loc=values.mean(), scale=np.sqrt(a + b)).interval(0.95)
-    assert interval(values, units)[:3] == pytest.approx(
-        (values.mean(), *ends), rel=CLOSE
-    )
+    half = (a * stats.t.ppf(0.975, 3) + b * stats.t.ppf(0.975, 2)) / (a + b) ** 0.5
+    value = values.mean()
+    expected = (value, value - half, value + half)
+    assert interval(values, units) == pytest.approx(expected, rel=CLOSE)
 
 
 def test_no_spread_is_one_point():
     units = np.arange(3)
-    assert interval(np.zeros((2, 3)), units) == (0, 0, 0, 1)
-    assert interval(np.ones((2, 3)), units) == (1, 1, 1, 0)
+    assert interval(np.zeros((2, 3)), units) == (0, 0, 0)
+    assert interval(np.ones((2, 3)), units) == (1, 1, 1)
     assert seeds_p(np.zeros(2)) == 1
     assert seeds_p(np.full(2, 0.1)) == 0
 
 
 @pytest.mark.parametrize("spread", [(1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (0.5, 0.5, 1.0)])
 def test_the_true_mean_lies_inside_19_times_of_20(spread):
-    """Effects of users, of seeds, of both: of 2,000 draws at least 95 % are covered.
+    """Effects of users, of seeds, of both, with three seeds.
 
-    The share has a standard error of 0.005; 0.93 is four below.
+    Of 20,000 draws 95.6 % were covered in the worst case, effects of seeds alone. Of
+    2,000 that share has a standard error of half a percent.
     """
     of_users, of_seeds, of_both = spread
     hits, draws, shape = 0, 2000, (3, 20)
@@ -66,6 +66,6 @@ def test_the_true_mean_lies_inside_19_times_of_20(spread):
         values = of_both * RNG.normal(size=shape)
         values += of_users * RNG.normal(size=(1, shape[1]))
         values += of_seeds * RNG.normal(size=(shape[0], 1))
-        _, low, high, _ = interval(values, np.arange(shape[1]))
+        _, low, high = interval(values, np.arange(shape[1]))
         hits += low < 0 < high
-    assert hits / draws > 0.93
+    assert hits / draws > 0.935

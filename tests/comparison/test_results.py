@@ -77,8 +77,8 @@ def test_a_winner_is_ahead_of_every_other_on_the_same_users_and_seeds():
     assert winners(entries, pairs) == {(8, "goracs, lambda by validation", "AUC")}
     records = records_of(entries, pairs, UNITS)
     lines = as_markdown(records, []).splitlines()
-    assert [line.count("**") for line in lines] == [0] * 6 + [2]
-    assert "goracs, lambda by validation (0.1)" in lines[-1]
+    assert [line.count("**") for line in lines] == [0] * 6 + [2, 0]
+    assert "goracs, lambda by validation (0.1)" in lines[-2]
 
 
 def test_no_winner_where_the_interval_holds_zero():
@@ -99,10 +99,10 @@ def test_no_winner_where_the_interval_holds_zero():
 def test_notes_say_what_intervals_are_over():
     records = records_of(entries_of(grid()), [], UNITS)
     sizes = {"users": USERS, "epoch_flops": 1e12}
-    both = notes_of(records, sizes)
+    both = notes_of(records, **sizes)
     assert "40 test users and 2 seeds; of a row with one seed (full)" in both[0]
     one = {cell: o for cell, o in grid().items() if cell.seed == 0}
-    notes = notes_of(records_of(entries_of(one), [], UNITS), sizes)
+    notes = notes_of(records_of(entries_of(one), [], UNITS), **sizes)
     assert "40 test users only: there is one seed" in notes[0]
 
 
