@@ -21,7 +21,7 @@ from goracs_jax.files import atomic, hash_files, locked, prepare_folder, write_j
 from goracs_jax.selection import SELECTORS
 from goracs_jax.selection.problem import check_budget, check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging
-from goracs_jax.verbs.evaluate import bootstrap_of, make_plan
+from goracs_jax.verbs.evaluate import bootstrap_of, check, make_plan
 from goracs_jax.verbs.finetune import training_config
 from goracs_jax.verbs.grid import (
     Place,
@@ -60,7 +60,7 @@ class Inputs(NamedTuple):
 
 def compare(settings: Compare) -> None:
     """Run `goracs compare`."""
-    _check(settings)
+    _check_settings(settings)
     inputs = _read(settings)
     n_train = len(inputs.train.examples)
     cells = _cells(settings, n_train)
@@ -82,7 +82,7 @@ def compare(settings: Compare) -> None:
         _write(settings, places, inputs.units)
 
 
-def _check(settings: Compare) -> None:
+def _check_settings(settings: Compare) -> None:
     """What can be refused before a file is read."""
     known = [*SELECTORS, FULL]
     for method in settings.methods:
@@ -108,6 +108,7 @@ def _check(settings: Compare) -> None:
         raise InputError(f"--out {settings.out} is a file: give a folder.")
     keep_apart(settings.out, settings.model, settings.encoder, settings.adapter)
     training_config(settings)
+    check(_judged(settings))
 
 
 def _read(settings: Compare) -> Inputs:

@@ -38,7 +38,7 @@ PREDICTIONS = "predictions.jsonl"
 
 def evaluate(settings: Evaluate) -> None:
     """Run `goracs evaluate`."""
-    _check(settings)
+    check(settings)
     pool = read_pool(settings.test)
     bootstrap = bootstrap_of(settings, pool)
     llm = open_llm(settings.model, settings.adapter, settings.seed, settings.dtype)
@@ -84,7 +84,8 @@ def evaluate(settings: Evaluate) -> None:
     say(f"{settings.out}, {settings.out.with_name(PREDICTIONS)}")
 
 
-def _check(settings: Evaluate) -> None:
+def check(settings: Evaluate) -> None:
+    """Refuse what is wrong whatever the files hold."""
     out = settings.out
     if out.suffix != ".json" or out.is_dir():
         raise InputError(f"--out must be a file that ends in .json, got {out}.")

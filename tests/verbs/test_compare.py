@@ -1,5 +1,6 @@
 """`goracs compare` on a tiny model: what it leaves, resumes, says and refuses."""
 
+import csv
 import json
 import os
 import shutil
@@ -142,9 +143,11 @@ def test_costs_are_those_of_the_parts(shared):
 def test_the_files_of_the_contract(shared):
     out = shared / "out"
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    lines = (out / "table.csv").read_text().splitlines()
-    assert len(lines) == 1 + 5
-    assert all(line.count(",") == lines[0].count(",") for line in lines)
+    with (out / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["likelihood NDCG@20 high"]) for row in rows]
+    found = [row["metrics"]["likelihood NDCG@20"] for row in comparison(shared)["rows"]]
+    assert values == [metric["high"] for metric in found]
     table = (out / "table.md").read_text()
     assert table.count("| goracs, lambda") == 3
     assert "4 test users and 2 seeds" in table
@@ -268,6 +271,8 @@ MISTAKES = {
     "file": (" --out test.jsonl", r"--out test\.jsonl is a file: give a folder"),
     "inside": (" --out llm/out", r"lies in the input llm"),
     "epochs": (" --epochs 0", r"epochs must be at least 1, got 0"),
+    "beams": (" --beams 0", r"--beams must be at least 1, got 0"),
+    "targets": (" --targets c_attn", r"got c_attn"),
     "no step": (" --epochs 1 --batch-size 64", r"nothing would train"),
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
