@@ -59,10 +59,13 @@ def records_of(
 def headline(metrics: Sequence[str]) -> list[str]:
     """The metrics of the Markdown table, the picture's first.
 
-    >>> headline(["HR@5", "NDCG@10", "HR@10"]), headline(["AUC"])
+    At 10, among sampled candidates, and of likelihoods the one per token.
+
+    >>> headline(["HR@5", "HR@10", "NDCG@10", "full NDCG@10"]), headline(["AUC"])
     (['NDCG@10', 'HR@10'], ['AUC'])
     """
-    shown = [m for m in metrics if m.endswith("@10")]
+    tens = [m for m in metrics if m.endswith("@10")]
+    shown = [m for m in tens if not m.startswith(("full ", "total "))]
     return sorted(shown, key=lambda m: "NDCG" not in m) or list(metrics)
 
 
@@ -148,7 +151,8 @@ def notes_of(records: Sequence[Record], *, users: int, epoch_flops: float) -> li
         *notes,
         "Costs are means over seeds. Selection: embeddings and gradient norms of all "
         "examples, charged in full to each row that needs them, and the search; random "
-        "needs none. Training: steps and validations, without loading and compiling.",
+        "needs none. Training: steps and validations, without loading and compiling; "
+        "the first search with a budget compiles, too.",
         "FLOPs are counted from sizes and tokens, without padding (goracs_jax.flops). "
         f"Full data: {epoch_flops:.2e} an epoch with its validation.",
     ]
