@@ -213,8 +213,8 @@ def _write(settings: Compare, places: list[Place], units: Units) -> None:
     entries = entries_of(outcomes)
     pairs = pairs_of(entries, units)
     records = records_of(entries, pairs, units)
-    sizes = {"users": int(units.max()) + 1, "epoch_flops": cells[0]["epoch_flops"]}
-    notes = notes_of(records, **sizes)
+    users, epoch_flops = int(units.max()) + 1, cells[0]["epoch_flops"]
+    notes = notes_of(records, users=users, epoch_flops=epoch_flops)
     table = as_markdown(records, notes)
     for name, text in (("table.md", table), ("table.csv", as_csv(records))):
         with atomic(out / name) as file:
@@ -226,7 +226,8 @@ def _write(settings: Compare, places: list[Place], units: Units) -> None:
     comparison = made_by(settings) | {
         "rows": records,
         "pairs": [plain(pair) for pair in pairs],
-        "sizes": sizes,
+        "users": users,
+        "epoch_flops": epoch_flops,
         "notes": notes,
         "cells": cells,
     }

@@ -91,20 +91,17 @@ class Shared:
     def compute(self, *, dry_run: bool = False) -> None:
         """Compute what the cells need and is not there, or say what that is."""
         s, (_, labels) = self.settings, training_config(self.settings)
-        common = {"dtype": s.dtype, "labels": labels, "dry_run": dry_run}
+        common: dict[str, Any] = {"dtype": s.dtype, "labels": labels}
+        common |= {"seed": s.seed, "dry_run": dry_run}
+        llm: dict[str, Any] = {"model": s.model, "adapter": s.adapter}
         if any(cell.method != FULL for cell in self.cells):
-            embedder = (
-                {"encoder": s.encoder}
-                if s.encoder
-                else {"model": s.model, "adapter": s.adapter}
-            )
+            embedder = {"encoder": s.encoder} if s.encoder else llm
             for name in ("train", "valid"):
                 out, data = self.path(name), getattr(s, name)
-                embed(Embed(data=data, out=out, seed=s.seed, **embedder, **common))
+                embed(Embed(data=data, out=out, **embedder, **common))
         if any("gradients" in cell.needs for cell in self.cells):
-            model = {"model": s.model, "adapter": s.adapter, "seed": s.seed}
             out, errors = self.path("norms"), self.path("errors")
-            grads(Grads(data=s.train, out=out, errors=errors, **model, **common))
+            grads(Grads(data=s.train, out=out, errors=errors, **llm, **common))
 
     def path(self, name: str) -> Path:
         """The file of one array."""
