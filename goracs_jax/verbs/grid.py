@@ -82,11 +82,11 @@ def place_of(settings: Compare, cell: Cell, hashes: Mapping[str, str | None]) ->
     return Place(cell, inputs, settings.out / "cells" / digest(inputs)[:16])
 
 
-class Shared:
+class Shared(NamedTuple):
     """What all cells select from: arrays in --out/shared, made by other verbs."""
 
-    def __init__(self, settings: Compare, cells: Sequence[Cell]):
-        self.settings, self.cells = settings, cells
+    settings: Compare
+    cells: Sequence[Cell]  # that are to do
 
     def compute(self, *, dry_run: bool = False) -> None:
         """Compute what the cells need and is not there, or say what that is."""
