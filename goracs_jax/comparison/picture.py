@@ -41,13 +41,14 @@ def comparison_figure(records: Sequence[Record], metric: str) -> Figure:
             mine = [r for r in drawn if r["name"] == name]
             mine.sort(key=lambda r: r["budget"])
             x = np.array([r[key] for r in mine], float)
-            if key == "budget":  # side by side, where intervals would hide each other
+            full = mine[0]["method"] == FULL
+            # Side by side, where intervals would hide each other.
+            if key == "budget" and not full:
                 x = x * 1.03 ** (i - (len(names) - 1) / 2)
             value, low, high = (
                 np.array([r["metrics"][metric][end] for r in mine])
                 for end in ("value", "low", "high")
             )
-            full = mine[0]["method"] == FULL
             style = {"color": "black", "fmt": "s"} if full else {"fmt": "o-"}
             bars = [value - low, high - value]
             panel.errorbar(x, value, bars, capsize=3, label=name, **style)
