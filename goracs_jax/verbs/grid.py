@@ -134,12 +134,20 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
         select(_select(settings, cell, shared, selection))
         data, rows = selection / "coreset.jsonl", np.load(selection / "indices.npy")
         chosen = json.loads((selection / "manifest.json").read_text())
-    common = {"model": settings.model, "seed": cell.seed, "dtype": settings.dtype}
     adapter = folder / "adapter"
-    training = shared_settings(settings, Training) | common
-    finetune(Finetune(**training | {"data": data, "out": adapter}))
-    judging = shared_settings(settings, Judging) | common | {"task": settings.task}
-    evaluate(Evaluate(**judging | {"adapter": adapter, "out": folder / "metrics.json"}))
+    training = shared_settings(settings, Training)
+    finetune(Finetune(**training, seed=cell.seed, data=data, out=adapter))
+    evaluate(
+        Evaluate(
+            **shared_settings(settings, Judging),
+            task=settings.task,
+            model=settings.model,
+            dtype=settings.dtype,
+            seed=cell.seed,
+            adapter=adapter,
+            out=folder / "metrics.json",
+        )
+    )
     trained = json.loads((adapter / "manifest.json").read_text())
     epochs, validations = trained["valid_epochs"][-1], len(trained["valid_epochs"])
     passes = 1 + len(chosen["trace"]) if chosen else 0  # the first finds max(D)
