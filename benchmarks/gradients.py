@@ -26,6 +26,7 @@ from flax import nnx
 
 import goracs_jax as gx
 from goracs_jax.data.demo import draw_records, fetch, movielens
+from goracs_jax.flops import forward_flops, gradient_flops
 from goracs_jax.gradients import Which, gradient_norms
 from goracs_jax.loss import mean_cross_entropy
 from goracs_jax.models import Decoder, DecoderConfig
@@ -59,27 +60,12 @@ def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
 
 
 def flops(config: DecoderConfig, batches: Sequence[Batch]) -> dict[str, float]:
-    """FLOPs of the matrix products, padding included, by kind of pass.
-
-    A frozen weight costs one product backward (for its input), none for itself. In the
-    last layer, the gradient of v alone needs neither q nor k. LoRA is left out: 1 %.
-    """
-    c = config
-    dim, mlp = c.hidden_size, c.intermediate_size
-    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    layer = 2 * dim * (2 * queries + 2 * keys + 3 * mlp)
-    head = 2 * dim * c.vocab_size
-    totals = {"forward": 0.0, "last_v_lora_b": 0.0, "all_lora": 0.0}
-    for batch in batches:
-        time_ = batch.ids.shape[1]
-        attention = 4 * time_ * queries  # q k' and the mixing of v, all pairs
-        forward = c.num_layers * (layer + attention) + head
-        last = head + 2 * dim * (queries + 3 * mlp) + attention / 2
-        whole = head + c.num_layers * (layer + 2 * attention)
-        totals["forward"] += batch.ids.size * forward
-        totals["last_v_lora_b"] += batch.ids.size * (forward + last)
-        totals["all_lora"] += batch.ids.size * (forward + whole)
-    return totals
+    """FLOPs by kind of pass, padding included."""
+    lengths = np.concatenate([np.full(*batch.ids.shape) for batch in batches])
+    gradients = {
+        which: gradient_flops(config, lengths, which) for which in get_args(Which)
+    }
+    return {"forward": forward_flops(config, lengths), **gradients}
 
 
 @jax.jit

@@ -18,6 +18,7 @@ from goracs_jax.data.demo import cache_folder
 from goracs_jax.errors import InputError
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
+    Compare,
     Demo,
     Embed,
     Evaluate,
@@ -29,6 +30,7 @@ from goracs_jax.settings import (
     Settings,
 )
 from goracs_jax.verbs.arrays import embed, grads
+from goracs_jax.verbs.compare import compare
 from goracs_jax.verbs.demo import demo
 from goracs_jax.verbs.evaluate import evaluate
 from goracs_jax.verbs.finetune import finetune
@@ -45,6 +47,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "finetune": (Finetune, finetune),
     "merge": (Merge, merge),
     "evaluate": (Evaluate, evaluate),
+    "compare": (Compare, compare),
 }
 
 

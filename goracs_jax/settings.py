@@ -239,22 +239,13 @@ class Select(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Settings):
-    """Train a LoRA adapter: AdamW, warm-up, early stopping; the best one is kept.
+class Training(Settings):
+    """How an adapter is trained; the defaults are those of the paper for both tasks."""
 
-    The loss of a step is the mean over all scored tokens of its batch. --out becomes a
-    PEFT folder. The defaults are those of the paper for both tasks.
-    """
-
-    data: Path
-    """Training examples (a coreset): Alpaca records, JSON or JSONL."""
-    valid: Path
-    """Validation examples, whose loss stops training: likewise."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
-    out: Path
-    """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
-    manifest.json."""
+    valid: Path
+    """Validation examples, whose loss stops training: Alpaca records, JSON or JSONL."""
     task: Task = "seqrec"
     """seqrec: 50 epochs, learning rate 1e-4, loss of prompt and answer. ctr: 200
     epochs, 1e-5, loss of the answer. The three flags below replace these."""
@@ -288,9 +279,24 @@ class Finetune(Settings):
     max_grad_norm: float = 1.0
     """Longer gradients are scaled to this norm."""
     dtype: Dtype = "float32"
-    """Of the frozen weights and activations; the adapter is float32."""
+    """Of the frozen weights and activations; adapters, sums and scores are float32."""
     micro_batch_tokens: int = 2048
     """Padded tokens at one time: memory and speed, not the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Training):
+    """Train a LoRA adapter: AdamW, warm-up, early stopping; the best one is kept.
+
+    The loss of a step is the mean over all scored tokens of its batch. --out becomes a
+    PEFT folder. The defaults are those of the paper for both tasks.
+    """
+
+    data: Path
+    """Training examples (a coreset): Alpaca records, JSON or JSONL."""
+    out: Path
+    """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
+    manifest.json."""
     tensorboard: bool = False
     """Write event files to --out/tensorboard too: needs goracs_jax[tensorboard]."""
 
@@ -310,7 +316,23 @@ class Merge(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Settings):
+class Judging(Settings):
+    """How a model is judged on test examples."""
+
+    test: Path
+    """Test examples as goracs prepare writes them, JSON or JSONL."""
+    items: Path | None = None
+    """seqrec: items.jsonl (item_id, title); the one beside --test when left out."""
+    rank_by: Literal["both", "generation", "likelihood"] = "both"
+    """seqrec: which rankings; likelihood needs no generation."""
+    beams: int = 2
+    """seqrec: texts that beam search follows at one time."""
+    max_new_tokens: int = 128
+    """seqrec: most tokens of a generated title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Judging):
     """How good a fine-tuned model is: AUC, or HR and NDCG, with 95 % intervals.
 
     ctr: the probability of Yes against No. seqrec: each target is ranked among its
@@ -321,26 +343,47 @@ class Evaluate(Settings):
 
     task: Task
     """seqrec: next items. ctr: Yes or No."""
-    test: Path
-    """Test examples as goracs prepare writes them, JSON or JSONL."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     out: Path
     """The .json file of metrics to write; predictions.jsonl goes beside it."""
     adapter: Path | None = None
     """PEFT folder of the LoRA adapter; the model as it is when left out."""
-    items: Path | None = None
-    """seqrec: items.jsonl (item_id, title); the one beside --test when left out."""
-    rank_by: Literal["both", "generation", "likelihood"] = "both"
-    """seqrec: which rankings; likelihood needs no generation."""
-    beams: int = 2
-    """seqrec: texts that beam search follows at one time."""
-    max_new_tokens: int = 128
-    """seqrec: most tokens of a generated title."""
     resamples: int = 1000
     """Bootstrap resamples of the intervals."""
     dtype: Dtype = "float32"
     """Of the weights and activations; scores are float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Training, Judging):
+    """Which selection fine-tunes the best model, and at what cost.
+
+    A cell is one method, budget, lambda and seed: select, finetune, evaluate. Cells are
+    stored in --out/cells under the hash of all that they depend on: one that is done is
+    not done again, whatever else is compared later and wherever the folder is copied.
+    Embeddings and gradient norms are computed once.
+    """
+
+    methods: Names
+    """Names as in `select --method`, and full: all of --train; with commas."""
+    budgets: Budgets
+    """Values of n, with commas."""
+    train: Path
+    """Training pool: Alpaca records, JSON or JSONL."""
+    out: Path
+    """Folder for table.md, table.csv, comparison.json, comparison.png and the cells."""
+    encoder: Path | None = None
+    """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
+    lambdas: Annotated[tuple[float, ...] | None, _listed(float, "FLOAT")] = None
+    """Weights of the gradient term (0.1), for goracs, greedy and itra; with commas.
+    Of several, the least mean validation loss chooses."""
+    seeds: int = 3
+    """How many seeds, from --seed on; gradient norms are those of the first."""
+    full_seeds: int = 1
+    """How many of them for full, which costs most."""
+    duplicates: Literal["refuse", "keep"] = "refuse"
+    """What to do with training examples that repeat another's texts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,6 +133,11 @@ def _listed(outputs: dict[str, Path]) -> str:
     return ", ".join(map(str, outputs.values()))
 
 
+def seconds_of(out: Path) -> float:
+    """What an array took that `embed` or `grads` wrote."""
+    return json.loads(_record(out).read_text())["seconds"]
+
+
 def _record(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 

@@ -22,6 +22,7 @@ from goracs_jax.files import (
 from goracs_jax.settings import Evaluate
 from goracs_jax.stages import UNREADABLE, run_stage
 from goracs_jax.verbs.inputs import (
+    Llm,
     Pool,
     bytes_to_store,
     keep_apart,
@@ -37,13 +38,12 @@ PREDICTIONS = "predictions.jsonl"
 
 def evaluate(settings: Evaluate) -> None:
     """Run `goracs evaluate`."""
-    _check(settings)
+    check(settings)
     pool = read_pool(settings.test)
-    bootstrap = _bootstrap(settings, pool)
+    bootstrap = bootstrap_of(settings, pool)
     llm = open_llm(settings.model, settings.adapter, settings.seed, settings.dtype)
     work = settings.out.with_name(settings.out.name + ".work")
-    make = {"ctr": plan_ctr, "seqrec": plan_seqrec}[settings.task]
-    plan = make(settings, pool, llm, work)
+    plan = make_plan(settings, pool, llm, work)
     if settings.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")
     identity = {
@@ -84,7 +84,8 @@ def evaluate(settings: Evaluate) -> None:
     say(f"{settings.out}, {settings.out.with_name(PREDICTIONS)}")
 
 
-def _check(settings: Evaluate) -> None:
+def check(settings: Evaluate) -> None:
+    """Refuse what is wrong whatever the files hold."""
     out = settings.out
     if out.suffix != ".json" or out.is_dir():
         raise InputError(f"--out must be a file that ends in .json, got {out}.")
@@ -97,7 +98,13 @@ def _check(settings: Evaluate) -> None:
             raise InputError(f"{flag} must be at least 1, got {value}.")
 
 
-def _bootstrap(settings: Evaluate, pool: Pool) -> Bootstrap:
+def make_plan(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
+    """What the task needs; bad test examples show now."""
+    plan = {"ctr": plan_ctr, "seqrec": plan_seqrec}[settings.task]
+    return plan(settings, pool, llm, work)
+
+
+def bootstrap_of(settings: Evaluate, pool: Pool) -> Bootstrap:
     """Users are drawn where all records name theirs, examples otherwise."""
     users = [example.record.get("user") for example in pool.examples]
     known = all(user is not None for user in users)

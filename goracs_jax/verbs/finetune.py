@@ -21,7 +21,7 @@ from goracs_jax.models import (
     read_lora_config,
     save_adapter,
 )
-from goracs_jax.settings import Finetune
+from goracs_jax.settings import Finetune, Training
 from goracs_jax.stages import Arrays, Stage, progress, run_stage
 from goracs_jax.tokens import LabelMode, Mapper, Tokens
 from goracs_jax.training import TASKS, FinetuneConfig
@@ -53,8 +53,8 @@ def finetune(settings: Finetune) -> None:
     keep_apart(settings.out, settings.model, settings.adapter)
     if settings.tensorboard:
         require_tensorboard()
-    config, labels = _config(settings)
-    lora = _lora(settings)
+    config, labels = training_config(settings)
+    lora = lora_config(settings)
     train, valid = read_pool(settings.data), read_pool(settings.valid)
     n_train = len(train.examples)
     per_epoch = config.steps_per_epoch(n_train)
@@ -77,7 +77,7 @@ def finetune(settings: Finetune) -> None:
         _write(settings, stage, result.arrays, (train, valid))
 
 
-def _config(settings: Finetune) -> tuple[FinetuneConfig, LabelMode]:
+def training_config(settings: Training) -> tuple[FinetuneConfig, LabelMode]:
     """The settings, with the defaults of the task where they say nothing."""
     task = TASKS[settings.task]
     config = FinetuneConfig(
@@ -98,7 +98,8 @@ def _config(settings: Finetune) -> tuple[FinetuneConfig, LabelMode]:
     return config, settings.labels or task.labels
 
 
-def _lora(settings: Finetune) -> LoraConfig:
+def lora_config(settings: Training) -> LoraConfig:
+    """The adapter that training starts with: that of a folder, or a fresh one."""
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
     return LoraConfig(

@@ -212,11 +212,16 @@ def norms_stage(
     return Stage("gradient-norms", inputs, compute, prepare)
 
 
+def embedded_texts(pool: Pool, labels: LabelMode) -> list[Prompt]:
+    """What is embedded of each example: prompt and answer, or the prompt alone."""
+    return [p if labels == "all" else Prompt(p.prompt, "") for p in pool.prompts]
+
+
 def embed_stage(
     name: str, pool: Pool, source: Llm | SentenceEncoder, labels: LabelMode
 ) -> Stage:
-    """The embeddings of a pool: of prompt and answer, or of the prompt alone."""
-    texts = [p if labels == "all" else Prompt(p.prompt, "") for p in pool.prompts]
+    """The embeddings of a pool, one row an example."""
+    texts = embedded_texts(pool, labels)
     inputs = {"data": pool.sha256, "labels": labels, **source.identity}
     if isinstance(source, SentenceEncoder):
 

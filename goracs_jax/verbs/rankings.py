@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.catalogue import (
@@ -25,12 +26,14 @@ from goracs_jax.evaluate.metrics import (
     Bootstrap,
     Estimate,
     auc,
+    auc_values,
     check_classes,
     means,
     ranking_values,
 )
 from goracs_jax.files import hash_files
 from goracs_jax.models import Decoder
+from goracs_jax.prompts import Task
 from goracs_jax.settings import Evaluate
 from goracs_jax.stages import Arrays, Stage, run_stage
 from goracs_jax.tokens import Mapper, Tokens
@@ -103,12 +106,7 @@ def plan_seqrec(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
             columns |= _by_distance(arrays["grounding"], catalogue, candidates)
         if "likelihood" in arrays:
             columns |= _by_likelihood(arrays["likelihood"], catalogue, candidates)
-        values = {
-            prefix + metric: value
-            for name, prefix in RANKS.items()
-            if name in columns
-            for metric, value in ranking_values(columns[name]).items()
-        }
+        values = values_of_ranks(columns)
         return means(values, bootstrap), _predictions(columns, catalogue, candidates)
 
     examples, sets = candidates.items.shape
@@ -124,6 +122,39 @@ RANKS = {
     "likelihood_rank": "likelihood ",
     "total_likelihood_rank": "total likelihood ",
 }
+
+
+def values_of_ranks(
+    columns: Mapping[str, np.ndarray],
+) -> dict[str, Float[np.ndarray, " examples"]]:
+    """HR@K and NDCG@K of each example, for the columns that hold ranks."""
+    return {
+        prefix + metric: value
+        for name, prefix in RANKS.items()
+        if name in columns
+        for metric, value in ranking_values(columns[name]).items()
+    }
+
+
+def values_of(
+    task: Task, predictions: Sequence[Mapping[str, Any]]
+) -> dict[str, Float[np.ndarray, " examples"]]:
+    """What each test example adds to the metrics, which are the means of these.
+
+    Args:
+        task: Of the predictions.
+        predictions: Records of predictions.jsonl.
+
+    Returns:
+        One array for each metric.
+
+    >>> values_of("seqrec", [{"example": 0, "rank": 2}])["NDCG@5"]
+    array([0.5])
+    """
+    column = lambda name: np.array([record[name] for record in predictions])
+    if task == "ctr":
+        return {"AUC": auc_values(column("label") == "Yes", column("score"))}
+    return values_of_ranks({n: column(n) for n in RANKS if n in predictions[0]})
 
 
 def _inputs(pool: Pool, llm: Llm) -> dict[str, str]:

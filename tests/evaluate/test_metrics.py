@@ -99,3 +99,17 @@ def test_blocks_of_resamples_change_nothing(rng, monkeypatch):
     whole = metrics.means(values, bootstrap)
     monkeypatch.setattr(metrics, "CHUNK", 7 * 2000)
     np.testing.assert_allclose(metrics.means(values, bootstrap)["m"], whole["m"])
+
+
+def test_what_each_example_adds_to_the_area(rng):
+    """The mean is the area; the variance is DeLong's, by its definition."""
+    positive = np.arange(40) % 3 == 0
+    scores = rng.integers(0, 9, 40) + 2.0 * positive  # with ties
+    values = metrics.auc_values(positive, scores)
+    assert values.mean() == pytest.approx(roc_auc_score(positive, scores), rel=1e-12)
+    yes, no = scores[positive], scores[~positive]
+    won = lambda p, n: 1.0 if p > n else 0.5 if p == n else 0.0
+    rows = [sum(won(p, n) for n in no) / len(no) for p in yes]
+    columns = [sum(won(p, n) for p in yes) / len(yes) for n in no]
+    variance = np.var(rows) / len(yes) + np.var(columns) / len(no)
+    assert values.var() / len(values) == pytest.approx(variance, rel=1e-12)

@@ -1,0 +1,1 @@
+"""Methods, budgets, lambdas and seeds side by side: what came out, and what it cost."""

@@ -1,0 +1,72 @@
+"""FLOPs that a cell is charged, stage by stage."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from goracs_jax.comparison.design import Cell
+from goracs_jax.flops import Lengths, encoder_flops, forward_flops, gradient_flops
+from goracs_jax.models import DecoderConfig, EncoderConfig
+
+
+class Sizes(NamedTuple):
+    """Sizes of the models, and tokens of every example."""
+
+    llm: DecoderConfig
+    encoder: EncoderConfig | None  # None where the LLM embeds
+    train: Lengths
+    valid: Lengths
+    embedded: Lengths  # of both files, as what embeds them reads them
+
+
+class Trained(NamedTuple):
+    """How long a training went."""
+
+    rows: Int[np.ndarray, " budget"]
+    epochs: int
+    validations: int
+
+
+def training_flops(sizes: Sizes, trained: Trained) -> float:
+    """Steps over the rows, and passes over the validation examples.
+
+    >>> config, some = DecoderConfig.tiny(), np.array([3, 5])
+    >>> sizes = Sizes(config, None, some, some, some)
+    >>> once = training_flops(sizes, Trained(np.array([1]), 1, 1))
+    >>> training_flops(sizes, Trained(np.array([1]), 4, 4)) == 4 * once
+    True
+    """
+    step = gradient_flops(sizes.llm, sizes.train[trained.rows], "all_lora")
+    validation = forward_flops(sizes.llm, sizes.valid)
+    return trained.epochs * step + trained.validations * validation
+
+
+def charged(
+    cell: Cell, sizes: Sizes, trained: Trained, passes: int
+) -> dict[str, float]:
+    """FLOPs of each stage that the cell needs.
+
+    Args:
+        cell: What is charged.
+        sizes: Of models and examples.
+        trained: Its training.
+        passes: Passes of the search over C, of 2 N M dim FLOPs each.
+
+    Returns:
+        FLOPs by stage; embeddings and gradients of all examples, in full.
+    """
+    stages: dict[str, Callable[[], float]] = {
+        "embeddings": lambda: (
+            encoder_flops(sizes.encoder, sizes.embedded)
+            if sizes.encoder
+            else forward_flops(sizes.llm, sizes.embedded, head=False)
+        ),
+        "gradients": lambda: gradient_flops(sizes.llm, sizes.train, "last_v_lora_b"),
+    }
+    found = {name: stages[name]() for name in cell.needs}
+    if "embeddings" in cell.needs:
+        dim = (sizes.encoder or sizes.llm).hidden_size
+        found["selection"] = 2.0 * passes * len(sizes.train) * len(sizes.valid) * dim
+    return found | {"training": training_flops(sizes, trained)}

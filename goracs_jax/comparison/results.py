@@ -1,0 +1,184 @@
+"""From cells to the entries of a table: over seeds, by lambda, and pair by pair."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from goracs_jax.comparison.design import FULL, Cell
+from goracs_jax.comparison.intervals import Interval, interval, seeds_p
+
+Units = Int[np.ndarray, " examples"]
+
+#: Costs that several cells share: of several lambdas they are paid once.
+SHARED = ("embeddings", "gradients")
+
+
+class Outcome(NamedTuple):
+    """What one cell came to, and what it cost, by stage."""
+
+    values: Mapping[str, Float[np.ndarray, " examples"]]  # means are the metrics
+    valid_loss: float  # the least, of the model that is kept
+    seconds: Mapping[str, float]
+    flops: Mapping[str, float]
+
+
+class Entry(NamedTuple):
+    """A method with a budget and, where it has one, a lambda; outcomes by seed."""
+
+    method: str
+    lambda_: float | None
+    budget: int
+    outcomes: Mapping[int, Outcome]
+    #: One of several lambdas: "fixed", or "by validation", which is what competes.
+    choice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Method and lambda.
+
+        >>> Entry("goracs", 0.1, 8, {}, "by validation").name
+        'goracs, lambda by validation'
+        """
+        if self.lambda_ is None:
+            return self.method
+        by = self.choice == "by validation"
+        return f"{self.method}, lambda {self.choice if by else f'{self.lambda_:g}'}"
+
+    def values(self, metric: str) -> Float[np.ndarray, "seeds examples"]:
+        """v_se, seeds in their order."""
+        return np.stack(
+            [self.outcomes[s].values[metric] for s in sorted(self.outcomes)]
+        )
+
+    def mean_cost(self, kind: str) -> dict[str, float]:
+        """Mean over the seeds of each stage's seconds or flops."""
+        costs = [getattr(outcome, kind) for outcome in self.outcomes.values()]
+        return {stage: float(np.mean([c[stage] for c in costs])) for stage in costs[0]}
+
+    @property
+    def valid_loss(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean([o.valid_loss for o in self.outcomes.values()]))
+
+
+class Pair(NamedTuple):
+    """Two entries of a budget on a metric: the first minus the second."""
+
+    budget: int
+    first: str
+    second: str
+    metric: str
+    seeds: tuple[int, ...]  # that both have
+    difference: Interval
+    seeds_p: float | None  # of the paired t test across seeds alone
+
+
+def entries_of(outcomes: Mapping[Cell, Outcome]) -> list[Entry]:
+    """Cells by method, lambda and budget, and the lambda that validation chooses.
+
+    Of several lambdas of a method and budget, the one whose models have the least mean
+    validation loss stands in an entry of its own. That entry costs what all of them
+    cost: they were all trained to find it.
+
+    >>> some = lambda loss: Outcome({}, loss, {"training": 1.0}, {"training": 2.0})
+    >>> losses = {0.0: 3.0, 0.1: 2.0}
+    >>> cells = {Cell("goracs", w, 8, 0): some(loss) for w, loss in losses.items()}
+    >>> _, fixed, chosen = entries_of(cells)
+    >>> fixed.name, fixed.mean_cost("flops")
+    ('goracs, lambda 0.1', {'training': 2.0})
+    >>> chosen.name, chosen.mean_cost("flops")
+    ('goracs, lambda by validation', {'training': 4.0})
+    """
+    table: dict[tuple[int, str], dict[float | None, dict[int, Outcome]]] = {}
+    for cell, outcome in outcomes.items():
+        by_lambda = table.setdefault((cell.budget, cell.method), {})
+        by_lambda.setdefault(cell.lambda_, {})[cell.seed] = outcome
+    entries = []
+    for (budget, method), by_lambda in table.items():
+        several = "fixed" if len(by_lambda) > 1 else None
+        mine = [Entry(method, w, budget, o, several) for w, o in by_lambda.items()]
+        entries += [*mine, _by_validation(mine)] if several else mine
+    first_full = lambda entry: (entry.method != FULL, entry.budget)
+    return sorted(entries, key=first_full)
+
+
+def _by_validation(entries: Sequence[Entry]) -> Entry:
+    best = min(entries, key=lambda entry: entry.valid_loss)
+
+    def total(seed: int, kind: str) -> dict[str, float]:
+        costs = [getattr(entry.outcomes[seed], kind) for entry in entries]
+        stages = dict.fromkeys(stage for cost in costs for stage in cost)
+        return {
+            s: (max if s in SHARED else sum)(cost.get(s, 0.0) for cost in costs)
+            for s in stages
+        }
+
+    paid = {
+        seed: outcome._replace(
+            seconds=total(seed, "seconds"), flops=total(seed, "flops")
+        )
+        for seed, outcome in best.outcomes.items()
+    }
+    return best._replace(outcomes=paid, choice="by validation")
+
+
+def contenders(entries: Sequence[Entry]) -> list[Entry]:
+    """One entry a method and budget: a lambda that was not chosen does not compete."""
+    return [entry for entry in entries if entry.choice != "fixed"]
+
+
+def pairs_of(entries: Sequence[Entry], units: Units) -> list[Pair]:
+    """Every two contenders of a budget, and every one beside `full`, on all metrics.
+
+    Args:
+        entries: Of `entries_of`.
+        units: The user of each test example.
+
+    Returns:
+        Paired differences over the seeds that both have.
+    """
+    pairs = []
+    for one, two in combinations(contenders(entries), 2):
+        seeds = tuple(sorted(one.outcomes.keys() & two.outcomes.keys()))
+        alike = one.budget == two.budget or FULL in (one.method, two.method)
+        if not alike or not seeds:
+            continue
+        mine, theirs = (
+            e._replace(outcomes={s: e.outcomes[s] for s in seeds}) for e in (one, two)
+        )
+        for metric in one.outcomes[seeds[0]].values:
+            apart = mine.values(metric) - theirs.values(metric)
+            found, p = interval(apart, units), seeds_p(apart.mean(axis=1))
+            budget = min(one.budget, two.budget)
+            pairs.append(Pair(budget, one.name, two.name, metric, seeds, found, p))
+    return pairs
+
+
+def winners(entries: Sequence[Entry], pairs: Sequence[Pair]) -> set[tuple]:
+    """(budget, name, metric) where every other contender of the budget is behind.
+
+    Behind: the interval of the paired difference lies above zero. A test of several
+    conditions that must all hold needs no correction for their number. `full` does not
+    compete: it has no budget.
+    """
+    found = set()
+    for entry in contenders(entries):
+        rivals = {
+            other.name
+            for other in contenders(entries)
+            if other.budget == entry.budget and FULL not in (other.method, entry.method)
+        } - {entry.name}
+        for metric in next(iter(entry.outcomes.values())).values:
+            beaten = set()
+            for pair in pairs:
+                if (pair.budget, pair.metric) == (entry.budget, metric):
+                    if pair.first == entry.name and pair.difference.low > 0:
+                        beaten.add(pair.second)
+                    if pair.second == entry.name and pair.difference.high < 0:
+                        beaten.add(pair.first)
+            if rivals and rivals <= beaten:
+                found.add((entry.budget, entry.name, metric))
+    return found

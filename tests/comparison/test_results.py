@@ -1,0 +1,124 @@
+"""What wins, which lambda is chosen, and what choosing costs."""
+
+import numpy as np
+import pytest
+
+from goracs_jax.comparison.charges import Sizes, Trained, charged
+from goracs_jax.comparison.design import Cell, design
+from goracs_jax.comparison.results import (
+    Outcome,
+    contenders,
+    entries_of,
+    pairs_of,
+    winners,
+)
+from goracs_jax.comparison.table import as_markdown, notes_of, records_of
+from goracs_jax.flops import forward_flops, gradient_flops
+from goracs_jax.models import DecoderConfig
+
+USERS = 40
+UNITS = np.arange(USERS)
+NOISE = np.random.default_rng(0).normal(size=(2, USERS))
+
+
+def outcome(values, loss=1.0, **costs):
+    costs = {"training": 2.0} | costs
+    return Outcome({"AUC": values}, loss, costs, costs)
+
+
+def grid(goracs=0.1, losses=(3.0, 2.0)):
+    """full, random and goracs with two lambdas; goracs is better by a constant."""
+    lambdas = (0.0, 0.1)
+    cells = design(
+        ["full", "random", "goracs"], [8], lambdas, [0, 1], full_seeds=1, n_train=50
+    )
+    shared = {"embeddings": 10.0, "gradients": 20.0, "selection": 1.0}
+    found = {}
+    for cell in cells:
+        values = 0.5 + NOISE[cell.seed]
+        if cell.method == "goracs":
+            loss = losses[lambdas.index(cell.lambda_)]
+            mine = {n: c for n, c in shared.items() if n in (*cell.needs, "selection")}
+            found[cell] = outcome(values + goracs + cell.lambda_, loss, **mine)
+        else:
+            found[cell] = outcome(values)
+    return found
+
+
+def test_validation_chooses_lambda_and_pays_for_all():
+    entries = entries_of(grid())
+    assert [entry.name for entry in entries] == [
+        *("full", "random", "goracs, lambda 0", "goracs, lambda 0.1"),
+        "goracs, lambda by validation",
+    ]
+    fixed, chosen = entries[-2:]
+    assert chosen.lambda_ == 0.1
+    np.testing.assert_array_equal(chosen.values("AUC"), fixed.values("AUC"))
+    # Embeddings and gradients once, two searches, two trainings.
+    expected = {"embeddings": 10, "gradients": 20, "selection": 2, "training": 4}
+    assert chosen.mean_cost("seconds") == expected
+    # Whatever the test examples say.
+    assert entries_of(grid(losses=(1.0, 2.0)))[-1].lambda_ == 0
+    assert [e.name for e in contenders(entries)][1:] == [
+        *("random", "goracs, lambda by validation")
+    ]
+
+
+def test_a_winner_is_ahead_of_every_other_on_the_same_users_and_seeds():
+    # All vary far more than they differ; paired, they differ by a constant.
+    entries = entries_of(grid())
+    pairs = pairs_of(entries, UNITS)
+    assert [(pair.first, pair.second, pair.seeds) for pair in pairs] == [
+        ("full", "random", (0,)),
+        ("full", "goracs, lambda by validation", (0,)),
+        ("random", "goracs, lambda by validation", (0, 1)),
+    ]
+    assert pairs[-1].difference.value == pytest.approx(-0.2)
+    assert winners(entries, pairs) == {(8, "goracs, lambda by validation", "AUC")}
+    records = records_of(entries, pairs, UNITS)
+    lines = as_markdown(records, []).splitlines()
+    assert [line.count("**") for line in lines] == [0] * 6 + [2, 0]
+    assert "goracs, lambda by validation (0.1)" in lines[-2]
+
+
+def test_no_winner_where_the_interval_holds_zero():
+    found = grid()
+    rng = np.random.default_rng(1)
+    for cell in found:
+        if cell.method == "goracs":
+            found[cell] = outcome(0.6 + rng.normal(size=USERS))
+    entries = entries_of(found)
+    pairs = pairs_of(entries, UNITS)
+    assert pairs[-1].difference.low < 0 < pairs[-1].difference.high
+    assert winners(entries, pairs) == set()
+    # A method alone in its budget has beaten nobody.
+    alone = entries_of({c: o for c, o in grid().items() if c.method != "random"})
+    assert winners(alone, pairs_of(alone, UNITS)) == set()
+
+
+def test_notes_say_what_intervals_are_over():
+    records = records_of(entries_of(grid()), [], UNITS)
+    sizes = {"users": USERS, "epoch_flops": 1e12}
+    both = notes_of(records, **sizes)
+    assert "40 test users and 2 seeds; of a row with one seed (full)" in both[0]
+    one = {cell: o for cell, o in grid().items() if cell.seed == 0}
+    notes = notes_of(records_of(entries_of(one), [], UNITS), **sizes)
+    assert "40 test users only: there is one seed" in notes[0]
+
+
+def test_a_cell_is_charged_for_what_it_needs():
+    config, lengths = DecoderConfig.tiny(), np.array([3, 5, 8])
+    sizes = Sizes(config, None, lengths, lengths[:2], np.append(lengths, lengths[:2]))
+    trained = Trained(np.array([0, 2]), 4, 2)
+    training = 4 * gradient_flops(config, np.array([3, 8]), "all_lora")
+    training += 2 * forward_flops(config, np.array([3, 5]))
+    gradients = gradient_flops(config, lengths, "last_v_lora_b")
+    embeddings = forward_flops(config, np.array([3, 5, 8, 3, 5]), head=False)
+    search = 7 * 2 * 3 * 2 * config.hidden_size
+    needed = lambda *cell: charged(Cell(*cell, 2, 0), sizes, trained, 7)
+    assert needed("random", None) == {"training": training}
+    assert needed("error", None) == {"gradients": gradients, "training": training}
+    assert needed("goracs", 0.0) == {
+        "embeddings": embeddings, "selection": search, "training": training
+    }  # fmt: skip
+    assert set(needed("goracs", 0.1)) == {*needed("goracs", 0.0), "gradients"}

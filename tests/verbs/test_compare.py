@@ -1,0 +1,315 @@
+"""`goracs compare` on a tiny model: what it leaves, resumes, says and refuses."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from commands import assert_refused, edit, run
+
+from goracs_jax.verbs import grid
+
+TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "gum", "nut"]
+COMPARE = (
+    "compare --train train.jsonl --valid valid.jsonl --test test.jsonl --model llm "
+    "--methods full,random,goracs --budgets 4 --lambdas 0,0.3 --seeds 2 --epochs 2 "
+    "--batch-size 4 --warmup-steps 1 --learning-rate 0.03 --rank-by likelihood "
+    "--out out"
+)
+CELLS = 1 + 2 * 3  # full once; random and two lambdas for each seed
+N, USERS = 10, 4
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def example(i, title):
+    return {"instruction": "Next?", "input": f"tree {i:02}", "output": f'"{title}"'}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A model, four files of examples of one length, and what the verb makes of it."""
+    folder = tmp_path_factory.mktemp("compare")
+    tiny.write_llm(folder / "llm")
+    rng = np.random.default_rng(0)
+    for name, size, first in (("train", N, 0), ("valid", 4, N)):
+        titles = rng.choice(TREES, size)
+        records = [example(first + i, title) for i, title in enumerate(titles)]
+        write(folder / f"{name}.jsonl", records)
+    write(
+        folder / "items.jsonl",
+        [{"item_id": i, "title": title} for i, title in enumerate(TREES)],
+    )
+    tests = []
+    for i in range(6):  # two users have two examples
+        target, *others = rng.permutation(len(TREES)).tolist()
+        ids = {"user": i % USERS, "target": target, "negatives": others}
+        tests.append(example(50 + i, TREES[target]) | ids)
+    write(folder / "test.jsonl", tests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(COMPARE, None) == 0
+    return folder
+
+
+@pytest.fixture
+def files(shared, tmp_path, monkeypatch):
+    shutil.copytree(shared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def comparison(folder):
+    return json.loads((folder / "out" / "comparison.json").read_text())
+
+
+def results(folder):
+    """All that a comparison found; seconds are never the same."""
+    found = comparison(folder)
+    timed = ("seconds", "total_seconds")
+    rows = [{k: v for k, v in r.items() if k not in timed} for r in found["rows"]]
+    return rows, found["pairs"]
+
+
+def cells(folder):
+    return sorted((folder / "out" / "cells").glob("*/cell.json"))
+
+
+def test_numbers_are_those_of_the_predictions(shared):
+    found = comparison(shared)
+    assert len(found["cells"]) == len(cells(shared)) == CELLS
+    by_name = {}
+    for cell in found["cells"]:
+        folder = shared / "out" / cell["folder"]
+        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        ranks = [json.loads(line)["likelihood_rank"] for line in lines]
+        # Ten candidates: a hit among the first five, everywhere one among ten.
+        by_name.setdefault(tuple(cell["cell"].values())[:2], []).append(
+            np.mean([rank < 5 for rank in ranks])
+        )
+        again = json.loads((folder / "metrics.json").read_text())["metrics"]
+        assert again["likelihood HR@5"]["value"] == by_name[
+            tuple(cell["cell"].values())[:2]
+        ][-1]  # fmt: skip
+    rows = {(r["method"], r["lambda"]): r for r in found["rows"] if not chosen(r)}
+    assert rows.keys() == by_name.keys()
+    for name, row in rows.items():
+        metric = row["metrics"]["likelihood HR@5"]
+        assert metric["value"] == pytest.approx(np.mean(by_name[name]))
+        assert metric["low"] <= metric["value"] <= metric["high"]
+        assert row["metrics"]["likelihood HR@10"]["value"] == 1
+    # Two lambdas and the one that validation chooses among them.
+    (by_validation,) = [row for row in found["rows"] if chosen(row)]
+    losses = {
+        name[1]: r["valid_loss"] for name, r in rows.items() if name[1] is not None
+    }
+    assert by_validation["lambda"] == min(losses, key=losses.__getitem__)
+
+
+def chosen(row):
+    return row["lambda_choice"] == "by validation"
+
+
+def test_costs_are_those_of_the_parts(shared):
+    rows = {row["name"]: row for row in comparison(shared)["rows"]}
+    assert set(rows["random"]["flops"]) == {"training"}
+    assert set(rows["random"]["seconds"]) == {"selection", "training"}
+    assert set(rows["goracs, lambda 0"]["flops"]) == {
+        "embeddings", "selection", "training"
+    }  # fmt: skip
+    stages = {"embeddings", "gradients", "selection", "training"}
+    assert set(rows["goracs, lambda 0.3"]["seconds"]) == stages
+    # The same epochs over examples of one length: 10 against 4, and 4 of validation.
+    training = [rows[n]["flops"]["training"] for n in ("full", "random")]
+    assert 10 / 4 > training[0] / training[1] > 1
+    assert rows["full"]["flops_of_full"] == 1
+    record = json.loads((shared / "out" / "shared" / "norms.npy.json").read_text())
+    seconds = rows["goracs, lambda by validation"]["seconds"]
+    assert seconds["gradients"] == pytest.approx(record["seconds"])
+    for cell in comparison(shared)["cells"]:
+        manifest = shared / "out" / cell["folder"] / "adapter" / "manifest.json"
+        trained = json.loads(manifest.read_text())
+        both = trained["train_seconds"] + trained["valid_seconds"]
+        assert cell["seconds"]["training"] == both
+
+
+def test_the_files_of_the_contract(shared):
+    out = shared / "out"
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["likelihood NDCG@20 high"]) for row in rows]
+    found = [row["metrics"]["likelihood NDCG@20"] for row in comparison(shared)["rows"]]
+    assert values == [metric["high"] for metric in found]
+    table = (out / "table.md").read_text()
+    assert table.count("| goracs, lambda") == 3
+    assert "4 test users and 2 seeds" in table
+
+
+def test_a_copy_elsewhere_is_done_and_more_seeds_add_cells(files, monkeypatch, capsys):
+    before = results(files)
+    (files / "elsewhere").mkdir()
+    for item in ("out", "llm", "train.jsonl", "valid.jsonl"):
+        shutil.move(files / item, files / "elsewhere" / item)
+    moved = COMPARE
+    for item in ("out", "llm", "train.jsonl", "valid.jsonl"):
+        moved = moved.replace(f" {item} ", f" elsewhere/{item} ")
+    moved = moved.replace("--out out", "--out elsewhere/out")
+    with monkeypatch.context() as patch:
+        patch.setattr("goracs_jax.verbs.compare.run_cell", None)
+        patch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+        assert run(moved, None) == 0
+    assert results(files / "elsewhere") == before
+    capsys.readouterr()
+    more = moved.replace("--seeds 2", "--seeds 3 --micro-batch-tokens 512 --dry-run")
+    assert run(more.replace("--budgets 4", "--budgets 4,6"), None) == 0
+    printed = capsys.readouterr().out
+    assert f"{CELLS + 3 + 9} cells: {CELLS} done, {3 + 9} to do" in printed
+    assert "norms.npy, " in printed
+    assert "random, budget 4, seed 0: done, elsewhere/out/cells/" in printed
+    assert "random, budget 6, seed 0: to do" in printed
+
+
+def test_another_input_is_another_cell(files, capsys):
+    edit(files / "test.jsonl", lambda text: text.replace("tree 50", "tree 70"))
+    assert run(COMPARE + " --dry-run", None) == 0
+    assert f"{CELLS} to do" in capsys.readouterr().out
+
+
+def test_stopped_and_started_again(files, monkeypatch):
+    """Two cells are lost, and the second of them is stopped between its steps."""
+    before = results(files)
+    lost = folders(files, "random")
+    for folder in lost:
+        shutil.rmtree(folder)
+    kept = {path: path.stat().st_mtime_ns for path in cells(files)}
+    evaluate = grid.evaluate
+
+    def stop(settings):
+        if settings.out.parent.name == lost[1].name:
+            raise KeyboardInterrupt
+        evaluate(settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "evaluate", stop)
+        assert run(COMPARE, None) == 130
+    assert not (files / "out" / "comparison.json").exists()
+    # Its training is done, and that of no other cell is looked at.
+    monkeypatch.setattr("goracs_jax.verbs.finetune.train_adapter", None)
+    assert run(COMPARE, None) == 0
+    assert results(files) == before
+    assert {p: p.stat().st_mtime_ns for p in cells(files) if p in kept} == kept
+
+
+def folders(files, method):
+    """Of the cells of a method, by seed."""
+    mine = [path for path in cells(files) if cell_of(path)["method"] == method]
+    mine.sort(key=lambda path: cell_of(path)["seed"])
+    return [path.parent for path in mine]
+
+
+def cell_of(path):
+    return json.loads(path.read_text())["cell"]
+
+
+SLOW_STEPS = """
+import sys, time
+from goracs_jax.cli import main
+from goracs_jax.training import loop, run
+loop.CHECKPOINT_SECONDS = 0.0
+step = run.Run.step
+def slow(self, state):
+    time.sleep(1.0)
+    return step(self, state)
+run.Run.step = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_a_training(files):
+    """SIGKILL after the first step of the only cell that is left to do."""
+    before = results(files)
+    (folder,) = [
+        path.parent for path in cells(files) if cell_of(path)["method"] == "full"
+    ]
+    weights = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_STEPS, *COMPARE.split()],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
+    )
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(folder.glob("adapter/stages/finetune-*/checkpoints/1")):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "cell.json").exists()
+    assert run(COMPARE, None) == 0
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == weights
+    assert results(files) == before
+
+
+MISTAKES = {
+    "unknown method": (" --methods random,best", r"--methods must be among .*'best'"),
+    "budget": (" --budgets 4,99", r"budget must be in \[1, 10\], got 99"),
+    "no weight": (" --methods random", r"--lambdas are for goracs, greedy, itra"),
+    "lambda": (" --lambdas 0,-1", r"lambda must be in \[0, 1000\], got -1"),
+    "seeds": (" --seeds 0", r"--seeds must be at least 1, got 0"),
+    "full seeds": (" --full-seeds 3", r"--full-seeds must be in \[1, 2\]"),
+    "file": (" --out test.jsonl", r"--out test\.jsonl is a file: give a folder"),
+    "inside": (" --out llm/out", r"lies in the input llm"),
+    "epochs": (" --epochs 0", r"epochs must be at least 1, got 0"),
+    "beams": (" --beams 0", r"--beams must be at least 1, got 0"),
+    "targets": (" --targets c_attn", r"got c_attn"),
+    "no step": (" --epochs 1 --batch-size 64", r"nothing would train"),
+    "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
+    "no model": (" --model none", r"none does not exist"),
+    "task": (" --task ctr", r"test\.jsonl:1: .*Yes or No"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_before_any_work(files, capsys, monkeypatch, name):
+    monkeypatch.setattr("goracs_jax.verbs.compare.run_cell", None)
+    monkeypatch.setattr(grid, "embed", None)
+    flags, message = MISTAKES[name]
+    assert_refused(COMPARE + flags, None, capsys, message)
+
+
+def test_one_user_leaves_no_interval(files, capsys):
+    edit(files / "test.jsonl", lambda text: text.splitlines()[0] + "\n")
+    assert_refused(COMPARE, None, capsys, r"test\.jsonl has one user")
+
+
+def test_clicks_ranked_by_what_gradients_say(files):
+    for name in ("train", "valid", "test"):
+        size = {"train": N, "valid": 4, "test": 6}[name]
+        answers = ["Yes", "No"] * (size // 2)
+        records = [example(i, "") | {"output": a} for i, a in enumerate(answers)]
+        write(files / f"{name}.jsonl", records)
+    command = COMPARE.replace("full,random,goracs", "error")
+    command = command.replace("--lambdas 0,0.3 --seeds 2", "--seeds 1")
+    assert run(command + " --task ctr --out clicks", None) == 0
+    found = json.loads((files / "clicks" / "comparison.json").read_text())
+    (row,) = found["rows"]
+    assert set(row["metrics"]) == {"AUC"}
+    assert set(row["flops"]) == {"gradients", "training"}
+    assert "test users only: there is one seed" in found["notes"][0]
+    (cell,) = found["cells"]
+    errors = np.load(files / "clicks" / "shared" / "errors.npy")
+    rows = np.load(files / "clicks" / cell["folder"] / "selection" / "indices.npy")
+    assert set(rows) == set(np.argsort(-errors)[:4])
