@@ -201,8 +201,8 @@ class Select(Settings):
     """goracs; to compare with: greedy, itra (the paper's single swaps), random,
     stratified, k-center, k-means, herding, nearest, grad-norm or error."""
     solver: Literal["auto", "exact", "sinkhorn"] = "auto"
-    """Transport inside the search; auto: exact unless very large. What is reported is
-    exact."""
+    """Transport inside the search; auto: exact on CPUs and unless very large. What is
+    reported is exact."""
     train: Path | None = None
     """Training pool: Alpaca records, JSON or JSONL."""
     valid: Path | None = None

@@ -25,8 +25,9 @@ ColumnMass = Float[AnyArray, " m"]
 
 # Entropic regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
-# "auto" is exact up to so many entries of C. At 5 million exact is the faster one on
-# two CPU cores; where that ends is not measured (benchmarks/transport.py does).
+# "auto" is exact on CPUs: the faster one at every size that benchmarks/transport.py
+# measures, by a factor that grows. On accelerators, where nothing is measured, up to so
+# many entries of C.
 EXACT_ENTRIES = 1 << 25
 # Warm-started exact transport: problems with fewer arcs are solved whole; else about
 # ARCS arcs a row and column are tried first, and missing ones added so many times.
@@ -126,7 +127,7 @@ def sinkhorn(
         a: Mass of each row, shape [n]; uniform when left out.
         b: Mass of each column, shape [m]; uniform when left out.
         g: Column potentials of a similar problem; annealing starts from them, a
-            hundred times nearer to epsilon.
+            hundred times nearer to epsilon, and anew where that does not converge.
         epsilon: Regularisation in the units of C; RELATIVE_EPSILON times the range of C
             when left out.
         max_iterations: Where to give up.
@@ -154,7 +155,8 @@ def sinkhorn(
         )
     centred = jnp.asarray(cost - shift, jnp.float32)
     marginals = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-    annealing = COLD if g is None else WARM
+    warm = g is not None
+    annealing = WARM if warm else COLD
     # The first half-step computes g from f: the c-transform of the g that was given.
     f = jnp.zeros(len(a)) if g is None else (centred - jnp.float32(g)).min(1)
     out = _sinkhorn(
@@ -164,6 +166,16 @@ def sinkhorn(
     plan = _round(plan, a, b)
     value = float((plan * cost).sum())
     converged = bool(error <= threshold)
+    if not converged and warm:
+        # Potentials of another problem can be a slow place to start from.
+        return sinkhorn(
+            cost,
+            a,
+            b,
+            epsilon=epsilon,
+            max_iterations=max_iterations,
+            threshold=threshold,
+        )
     return Transport(value, f + shift, g, plan, converged, float(error))
 
 
@@ -171,7 +183,7 @@ SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
 
 
 def find_solver(name: str, n: int, m: int) -> Solver:
-    """The solver of a name; "auto" is exact unless the problem is very large.
+    """The solver of a name; "auto" is exact on CPUs and unless C is very large.
 
     Args:
         name: "auto", "exact" or "sinkhorn".
@@ -185,7 +197,8 @@ def find_solver(name: str, n: int, m: int) -> Solver:
     True
     """
     if name == "auto":
-        return exact if n * m <= EXACT_ENTRIES else sinkhorn
+        on_cpu = jax.default_backend() == "cpu"
+        return exact if on_cpu or n * m <= EXACT_ENTRIES else sinkhorn
     if name not in SOLVERS:
         names = ", ".join(("auto", *SOLVERS))
         raise InputError(f"solver must be one of {names}, got {name!r}.")

@@ -112,9 +112,9 @@ def goracs(
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: One of `SELECTORS`.
-        solver: Transport inside the search, "exact", "sinkhorn" or "auto", exact
-            unless the problem is very large; the objective that is returned is exact
-            either way.
+        solver: Transport inside the search, "exact", "sinkhorn" or "auto", exact on
+            CPUs and unless the problem is very large; the objective that is returned
+            is exact either way.
         errors: Error of the model's prediction for each training example, shape [N];
             read by the method "error" alone.
         train_labels: The class of every training row, integers or strings, shape [N].
