@@ -87,5 +87,5 @@ def seeds_p(differences: Float[np.ndarray, " seeds"]) -> float | None:
     # Rounding of equal numbers is no spread.
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return float(not differences.any())
-    _, p = stats.ttest_1samp(differences, 0.0)
-    return float(p)
+    test = stats.ttest_1samp(differences, 0.0)
+    return float(np.asarray(test)[1])
