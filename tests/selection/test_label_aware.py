@@ -11,6 +11,7 @@ from goracs_jax.cost import exact_cost
 from goracs_jax.selection import SELECTORS, Problem
 from goracs_jax.selection.classes import class_budgets, make_labels
 from goracs_jax.selection.label_aware import by_class, class_table
+from goracs_jax.selection.lower_bound import TOLERANCE
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(5)
@@ -60,7 +61,8 @@ def test_every_class_gets_its_budget_and_values_are_exact(method):
 
 def test_the_bound_is_that_of_the_whole():
     found = goracs(*CASE[:3], budget=8, lambda_=0.3, key=KEY, **BOTH)
-    assert found.lower_bound == pytest.approx(oracles.relaxed_poo(COST, 8), abs=1e-7)
+    relaxed = oracles.relaxed_poo(COST, 8)
+    assert relaxed - TOLERANCE <= found.lower_bound <= relaxed + 1e-7  # of HiGHS
 
 
 def test_greedy_is_the_double_loop_in_every_class():
