@@ -61,13 +61,6 @@ def shared(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def files(shared, tmp_path, monkeypatch):
-    shutil.copytree(shared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def comparison(folder):
     return json.loads((folder / "out" / "comparison.json").read_text())
 

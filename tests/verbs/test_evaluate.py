@@ -52,13 +52,6 @@ def shared(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def files(shared, tmp_path, monkeypatch):
-    shutil.copytree(shared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
