@@ -1,9 +1,10 @@
-"""The cost matrix of POO, computed in blocks of training rows and never held whole.
+"""The cost matrix of POO, computed in blocks of training rows.
 
 C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
 
-Floor of one pass over the matrix: 2 N M dim FLOPs; the inputs are read once. Every
-device passes over its own rows and communicates only what a step carries at the end.
+Floor of one pass over the matrix: 2 N M dim FLOPs; the inputs are read once. A small
+matrix may be held, and a pass then reads its 4 N M bytes. Every device passes over its
+own rows and communicates only what a step carries at the end.
 """
 
 from collections.abc import Callable
@@ -32,10 +33,12 @@ Carry = TypeVar("Carry")
 # A block of C takes at most this many entries: 8 MiB in float32, which stay in the
 # cache of a CPU between the product and what is made of it (half the time of 64 MiB).
 BLOCK_ENTRIES = 1 << 21
+# C is held where it has at most this many entries: 512 MiB in float32.
+HELD_ENTRIES = 1 << 27
 
 
 class Cost(NamedTuple):
-    """C, held as its factors: N x dim + M x dim numbers instead of N x M."""
+    """C as its factors: N x dim + M x dim numbers instead of N x M."""
 
     # As given, spread over the devices; its last row is repeated until it is even.
     train: Train
@@ -43,6 +46,8 @@ class Cost(NamedTuple):
     centre: Float[AnyArray, " dim"]
     reward: GradNorms  # lambda * g_i / max(g)
     distance_max: Float[AnyArray, ""]
+    # D / max(D), spread like the training rows, where `hold` has put it.
+    held: Float[AnyArray, "held valid"] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -87,15 +92,7 @@ def train_rows(
     >>> train_rows(cost, jnp.array([1])).tolist()
     [[0.0, 1.0]]
     """
-
-    def here(cost: Cost) -> jax.Array:
-        held, _ = cost.train.shape
-        place = rows - jax.lax.axis_index(AXIS) * held
-        mine = (place >= 0) & (place < held)
-        found = jnp.asarray(cost.train)[jnp.clip(place, 0, held - 1)]
-        return jax.lax.psum(jnp.where(mine[:, None], found, 0), AXIS)
-
-    return _on_every_device(cost, here, EVERYWHERE)
+    return _collect(cost, rows, lambda cost, take: take(cost.train))
 
 
 def centred_rows(
@@ -130,7 +127,9 @@ def cost_rows(
     >>> cost_rows(cost, jnp.array([1])).round(3).tolist()
     [[1.0, 0.0, 1.0]]
     """
-    return _cost_of(cost, centred_rows(cost, rows), rows)
+    if cost.held is None:
+        return _cost_of(cost, centred_rows(cost, rows), rows)
+    return map_some(cost, rows, lambda block: block.cost)
 
 
 def exact_cost(
@@ -204,15 +203,63 @@ def map_rows(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
     >>> map_rows(cost, lambda block: block.cost.sum(1)).tolist()
     [2.0, 2.0, 2.0]
     """
-
-    def here(cost: Cost) -> jax.Array:
-        _, values = _scan_blocks(cost, None, lambda _, block: (None, of(block)), 1)
-        # The last block begins with rows of the one before.
-        repeated = values.size - len(cost.train)
-        return jnp.concatenate([values[:-1].ravel(), values[-1, repeated:]])
-
     n_train, _ = cost.shape
-    return _on_every_device(cost, here, BY_ROWS)[:n_train]
+    return _map(cost, of)[:n_train]
+
+
+def map_some(
+    cost: Cost, rows: Int[AnyArray, " rows"], of: Callable[[Block], jax.Array]
+) -> jax.Array:
+    """What `map_rows` gives for some rows, made where they lie, on every device.
+
+    Args:
+        cost: C as factors.
+        rows: Row numbers.
+        of: From a `Block` to a value, of any shape, for each of its rows.
+
+    >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    >>> map_some(cost, jnp.array([1]), lambda block: block.cost.sum(1)).tolist()
+    [2.0]
+    """
+    return _collect(
+        cost, rows, lambda cost, take: of(_block(cost, rows, jnp.array(True), take))
+    )
+
+
+def hold(cost: Cost) -> Cost:
+    """The same cost with its matrix in memory, where that is small.
+
+    It pays from the second pass on: one reads 4 N M bytes instead of 2 N M dim FLOPs.
+
+    Args:
+        cost: C as factors.
+
+    Returns:
+        The cost, as it was where C has more than `HELD_ENTRIES` entries.
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> hold(make_cost(x, x)).held.tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    n_train, n_valid = cost.shape
+    if cost.held is not None or n_train * n_valid > HELD_ENTRIES:
+        return cost
+    return cost._replace(held=_matrix(without_reward(cost)))
+
+
+def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
+    """The cost of the same rows to other points, in the same units.
+
+    Args:
+        cost: C as factors.
+        points: Less the centre, as the validation points are.
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> cost = make_cost(x, x)  # the centre is 2
+    >>> cost_rows(to_points(cost, np.zeros((1, 1))), jnp.arange(2)).tolist()
+    [[0.5], [0.5]]
+    """
+    return cost._replace(valid=points, held=None)
 
 
 @jax.jit
@@ -326,6 +373,11 @@ def _reward(
 
 
 @jax.jit
+def _matrix(cost: Cost) -> Float[jax.Array, "train valid"]:
+    return _map(cost, lambda block: block.cost)
+
+
+@jax.jit
 def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
     # C of a cost with no reward and unit scale is D itself.
     return map_rows(cost, lambda block: block.cost.max(1)).max()
@@ -345,6 +397,52 @@ def _cost_of(
     return scaled - jnp.asarray(cost.reward)[rows][:, None]
 
 
+def _map(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
+    """What `of` makes of every row, the repeated ones of the last device included."""
+
+    def here(cost: Cost) -> jax.Array:
+        _, values = _scan_blocks(cost, None, lambda _, block: (None, of(block)), 1)
+        blocks, size, *shape = values.shape
+        # The last block begins with rows of the one before.
+        repeated = blocks * size - len(cost.train)
+        whole = values[:-1].reshape(-1, *shape)
+        return jnp.concatenate([whole, values[-1, repeated:]])
+
+    return _on_every_device(cost, here, BY_ROWS)
+
+
+def _collect(
+    cost: Cost,
+    rows: Int[AnyArray, " rows"],
+    of: Callable[[Cost, Callable[[AnyArray], jax.Array]], jax.Array],
+) -> jax.Array:
+    """Something of some rows, from the devices that hold them, on every device."""
+
+    def here(cost: Cost) -> jax.Array:
+        held = len(cost.train)
+        place = rows - jax.lax.axis_index(AXIS) * held
+        mine = (place >= 0) & (place < held)
+        found = of(cost, lambda x: jnp.asarray(x)[jnp.clip(place, 0, held - 1)])
+        mine = mine.reshape(-1, *[1] * (found.ndim - 1))
+        return jax.lax.psum(jnp.where(mine, found, 0), AXIS)
+
+    return _on_every_device(cost, here, EVERYWHERE)
+
+
+def _block(
+    cost: Cost,
+    rows: Int[AnyArray, " block"],
+    fresh: Bool[jax.Array, "..."],
+    take: Callable[[AnyArray], jax.Array],
+) -> Block:
+    """A block of the rows that `take` takes from what this device holds."""
+    points = _centred(cost, take(cost.train))
+    if cost.held is None:
+        return Block(rows, fresh, points, _cost_of(cost, points, rows))
+    reward = jnp.asarray(cost.reward)[rows]
+    return Block(rows, fresh, points, take(cost.held) - reward[:, None])
+
+
 def _scan_blocks(
     cost: Cost, init: Any, step: Callable[[Any, Block], tuple[Any, Any]], width: int
 ) -> tuple[Any, Any]:
@@ -359,10 +457,8 @@ def _scan_blocks(
         place = start + jnp.arange(size)
         rows = jnp.minimum(offset + place, n_train - 1)
         fresh = (place >= first) & (offset + place < n_train)
-        x = jax.lax.dynamic_slice_in_dim(jnp.asarray(cost.train), start, size)
-        points = _centred(cost, x)
-        block = Block(rows, fresh, points, _cost_of(cost, points, rows))
-        return step(carry, block)
+        take = lambda x: jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, size)
+        return step(carry, _block(cost, rows, fresh, take))
 
     return jax.lax.scan(body, init, jnp.arange(0, held, size))
 
@@ -371,7 +467,8 @@ def _on_every_device(
     cost: Cost, here: Callable[[Cost], Any], out: PartitionSpec
 ) -> Any:
     """Run `here` on each device with its own training rows and all else entire."""
-    parts = Cost._make([BY_ROWS, *[EVERYWHERE] * (len(Cost._fields) - 1)])
+    by_rows = [BY_ROWS, *[EVERYWHERE] * 4, None if cost.held is None else BY_ROWS]
+    parts = Cost._make(by_rows)
     # Replicated results follow collectives, which the checker cannot see through.
     spread = jax.shard_map(
         here, mesh=train_mesh(), in_specs=(parts,), out_specs=out, check_vma=False

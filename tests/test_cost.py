@@ -10,7 +10,9 @@ from goracs_jax.cost import (
     cost_rows,
     exact_cost,
     fold_rows,
+    hold,
     make_cost,
+    map_some,
     nearest_distances,
     with_lambda,
 )
@@ -38,9 +40,11 @@ def test_exact_cost_has_no_cancellation():
     )
 
 
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("block", [1, 3, 7, 30, 100])
-def test_blocks_see_every_row_once(monkeypatch, block):
-    case = instance(30, 20, seed=1)
+def test_blocks_see_every_row_once(monkeypatch, block, held):
+    case = instance(30, 20, seed=1, lambda_=0.5)
+    cost = hold(case.cost) if held else case.cost
     monkeypatch.setattr(cost_module, "BLOCK_ENTRIES", block * 20)
 
     def step(carry, seen):
@@ -49,10 +53,23 @@ def test_blocks_see_every_row_once(monkeypatch, block):
 
     init = (jnp.zeros(30, int), jnp.zeros((30, 20)))
     merge = lambda parts: tuple(part.sum(0) for part in parts)
-    count, matrix = fold_rows(case.cost, init, step, merge)
+    count, matrix = fold_rows(cost, init, step, merge)
     assert (count == 1).all()
     # The same float32 operations, in matrix products of other shapes.
     np.testing.assert_allclose(matrix, cost_rows(case.cost, np.arange(30)), atol=1e-6)
+    some = np.array([4, 0, 29])
+    least = map_some(cost, some, lambda block: block.cost.min(1))
+    np.testing.assert_allclose(least, matrix[some].min(1), atol=1e-6)
+    np.testing.assert_allclose(cost_rows(cost, some), matrix[some], atol=1e-6)
+
+
+def test_a_small_matrix_is_held(monkeypatch):
+    cost = instance(30, 20, seed=1, lambda_=0.5).cost
+    held = hold(cost)
+    assert held.held.shape == (30, 20)
+    assert hold(held) is held
+    monkeypatch.setattr(cost_module, "HELD_ENTRIES", 599)
+    assert hold(cost) is cost
 
 
 def test_nearest_distances():
@@ -155,7 +172,7 @@ def test_another_lambda_is_another_cost(lambda_):
     case = instance(30, 20, seed=6)
     found = with_lambda(case.cost, case.g, lambda_)
     expected = make_cost(case.x, case.y, case.g, lambda_)
-    for one, two in zip(found, expected, strict=True):
+    for one, two in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_array_equal(one, two)
     with pytest.raises(InputError, match=r"lambda must be in .* got -1"):
         with_lambda(case.cost, case.g, -1.0)

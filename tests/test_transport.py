@@ -77,6 +77,15 @@ def test_sinkhorn_says_when_it_has_not_converged():
     assert solved.marginal_error > 1e-9
 
 
+def test_sinkhorn_starts_anew_where_a_warm_start_leads_nowhere():
+    cost = random_cost(30, 40)
+    # Potentials a hundred times the costs: float32 has no digits left for these.
+    misleading = 100 * np.random.default_rng(0).normal(size=40)
+    warm, cold = sinkhorn(cost, g=misleading), sinkhorn(cost)
+    assert warm.converged
+    np.testing.assert_array_equal(warm.plan, cold.plan)
+
+
 def test_sinkhorn_refuses_an_epsilon_below_float32():
     with pytest.raises(InputError, match=r"epsilon 1\.0e-09 is too small for float32"):
         sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]]), epsilon=1e-9)

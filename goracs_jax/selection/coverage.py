@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, centred_train, fold_rows
+from goracs_jax.cost import (
+    Block,
+    Cost,
+    centred_train,
+    fold_rows,
+    to_points,
+    without_reward,
+)
 from goracs_jax.selection.baselines import selection_of
 from goracs_jax.selection.problem import Problem, Selection, check_budget
 from goracs_jax.shapes import Train
@@ -142,9 +149,7 @@ def _lloyd(
             return sums + added, counts + owner.sum(0)
 
         # The cost with the centres as its columns is their distance matrix.
-        apart = cost._replace(
-            valid=centres, reward=jnp.zeros(cost.shape[0]), distance_max=jnp.float32(1)
-        )
+        apart = without_reward(to_points(cost, centres))
         start = (jnp.zeros_like(centres), jnp.zeros(budget))
         sums, counts = fold_rows(
             apart, start, add, lambda parts: (parts[0].sum(0), parts[1].sum(0)), dim

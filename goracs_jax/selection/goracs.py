@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from goracs_jax.checks import check_row_scores
-from goracs_jax.cost import Cost, make_cost
+from goracs_jax.cost import Cost, hold, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random
@@ -49,9 +49,10 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     >>> three_stages(problem, 2, key=jax.random.key(0)).indices.tolist()
     [1, 4]
     """
-    cost = problem.cost
-    check_budget(cost.shape[0], budget)
+    check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
+    cost = hold(problem.cost)
+    problem = problem._replace(cost=cost)
     start = np.asarray(problem.start(cost, budget))
     rows, annealed = anneal(problem, start, key=key, started=started)
     rows, descent, converged = group_exchange(problem, rows, started=started)
@@ -171,7 +172,7 @@ def select(
     goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
     """
     selector = find_selector(method, labels)
-    if not all(bool(jnp.isfinite(part).all()) for part in cost):
+    if not all(bool(jnp.isfinite(part).all()) for part in jax.tree.leaves(cost)):
         raise InputError("the cost holds NaN or infinity: make it with `make_cost`.")
     n_train, n_valid = cost.shape
     check_budget(n_train, budget)

@@ -9,6 +9,7 @@ is monotone and supermodular: add, n times, the row with the largest decrease
 sum_j max(m_j - C_ej, 0), m_j = min_{i in S} C_ij.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -16,11 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Cost, cost_rows, map_rows
+from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
 
 # Rows whose gain is recomputed together while looking for the best one: more of them
 # fill a matrix product better, and more of them are recomputed for nothing.
 BATCH = 64
+# A pick that has looked into a quarter of that takes as many rows at a time as make so
+# many entries of C (64 MiB): the first few picks move the gain of nearly every row.
+WIDE_ENTRIES = 1 << 24
 
 
 class GreedyState(NamedTuple):
@@ -29,6 +33,7 @@ class GreedyState(NamedTuple):
     nearest: Float[jax.Array, " valid"]  # m_j
     gain: Float[jax.Array, " train"]  # upper bound; minus infinity once selected
     fresh: Bool[jax.Array, " train"]  # the bound is the gain for the present m
+    looked_into: Int[jax.Array, ""]  # bounds recomputed since the last pick
 
 
 @partial(jax.jit, static_argnames="budget")
@@ -55,9 +60,10 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     """
     n_train, n_valid = cost.shape
     batch = min(BATCH, n_train)
+    wide = min(max(batch, WIDE_ENTRIES // n_valid), n_train)
 
-    def gains(block_cost: jax.Array, nearest: jax.Array) -> jax.Array:
-        return jnp.maximum(nearest - block_cost, 0).sum(1)
+    def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
+        return lambda block: jnp.maximum(nearest - block.cost, 0).sum(1)
 
     def stale(state: GreedyState) -> jax.Array:
         return jnp.where(state.fresh, -jnp.inf, state.gain)
@@ -68,14 +74,18 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
         return stale(state).max() >= jnp.maximum(best, 0)
 
     def refresh(state: GreedyState) -> GreedyState:
-        bound, rows = jax.lax.top_k(stale(state), batch)
-        new = gains(cost_rows(cost, rows), state.nearest)
+        few, many = partial(refresh_top, batch), partial(refresh_top, wide)
+        return jax.lax.cond(4 * state.looked_into < wide, few, many, state)
+
+    def refresh_top(size: int, state: GreedyState) -> GreedyState:
+        bound, rows = jax.lax.top_k(stale(state), size)
+        new = map_some(cost, rows, gains(state.nearest))
         # top_k may reach rows that are fresh or selected: those keep what they have.
         gain = state.gain.at[rows].set(
             jnp.where(bound > -jnp.inf, new, state.gain[rows])
         )
         fresh = state.fresh.at[rows].set((bound > -jnp.inf) | state.fresh[rows])
-        return state._replace(gain=gain, fresh=fresh)
+        return GreedyState(state.nearest, gain, fresh, state.looked_into + size)
 
     def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
         state = jax.lax.while_loop(undecided, refresh, state)
@@ -83,15 +93,12 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
         gain = state.gain.at[row].set(-jnp.inf)
         # A gain of zero stays zero, so it needs no second look.
-        return GreedyState(nearest, gain, gain == 0), row
-
-    def all_gains(nearest: jax.Array) -> jax.Array:
-        return map_rows(cost, lambda block: gains(block.cost, nearest))
+        return GreedyState(nearest, gain, gain == 0, jnp.int32(0)), row
 
     # C <= 1, so the first pick for m = 1 is the row with the least total cost.
-    first = jnp.argmax(all_gains(jnp.ones(n_valid)))
+    first = jnp.argmax(map_rows(cost, gains(jnp.ones(n_valid))))
     nearest = cost_rows(cost, first[None])[0]
-    gain = all_gains(nearest).at[first].set(-jnp.inf)
-    start = GreedyState(nearest, gain, jnp.ones(n_train, bool))
+    gain = map_rows(cost, gains(nearest)).at[first].set(-jnp.inf)
+    start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
     _, rows = jax.lax.scan(pick, start, length=budget - 1)
     return jnp.append(first, rows)

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Block, Cost, fold_rows
+from goracs_jax.cost import Block, Cost, fold_rows, to_points
 from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.shapes import AnyArray
 
@@ -141,7 +141,7 @@ def _least(
         return -negative, jnp.take_along_axis(rows, place, 1)
 
     none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
-    carried = cost._replace(valid=jnp.asarray(cost.valid)[columns])
+    carried = to_points(cost, jnp.asarray(cost.valid)[columns])
     return fold_rows(carried, none, step, merge, width=slots + k)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import Cost, train_rows
+from goracs_jax.cost import Cost, to_points, train_rows
 from goracs_jax.mesh import shard_rows
 from goracs_jax.selection.classes import Labels, class_budgets
 from goracs_jax.selection.greedy import greedy
@@ -130,9 +130,8 @@ def _of_class(cost: Cost, labels: Labels, c: int) -> Cost:
     """The rows and columns of C that belong to class c."""
     mine = np.flatnonzero(labels.train == c)
     theirs = np.flatnonzero(labels.valid == c)
-    return cost._replace(
+    return to_points(cost, jnp.asarray(cost.valid)[theirs])._replace(
         train=shard_rows(np.asarray(train_rows(cost, mine))),
-        valid=jnp.asarray(cost.valid)[theirs],
         reward=jnp.asarray(cost.reward)[mine],
     )
 
