@@ -23,7 +23,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, write
 
-from goracs_jax.cost import Cost, block_rows, exact_cost, hold, make_cost
+from goracs_jax.blocks import Cost, block_rows, hold
+from goracs_jax.cost import exact_cost, make_cost
 from goracs_jax.selection import SELECTORS, Problem
 from goracs_jax.selection.annealing import anneal, plan_search, units_a_slot
 from goracs_jax.selection.group_exchange import group_exchange

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import BLOCK_ENTRIES
+from goracs_jax.blocks import BLOCK_ENTRIES
 from goracs_jax.shapes import AnyArray
 
 # Where a swap moves mass between far clusters, not even 200 bring the value near; for

@@ -62,3 +62,19 @@ def assert_refused(command, budget, capsys, message):
     assert lines[0].startswith("goracs: ")
     with pytest.raises(InputError, match=message):
         raise InputError(lines[0])
+
+
+def slow_steps(seconds):
+    """A program that is `goracs` with slow steps and a checkpoint after each."""
+    return f"""
+import sys, time
+from goracs_jax.cli import main
+from goracs_jax.training import loop, run
+loop.CHECKPOINT_SECONDS = 0.0
+step = run.Run.step
+def slow(self, state):
+    time.sleep({seconds})
+    return step(self, state)
+run.Run.step = slow
+sys.exit(main(sys.argv[1:]))
+"""

@@ -5,17 +5,9 @@ import oracles
 import pytest
 from instances import instance
 
-from goracs_jax import cost as cost_module
-from goracs_jax.cost import (
-    cost_rows,
-    exact_cost,
-    fold_rows,
-    hold,
-    make_cost,
-    map_some,
-    nearest_distances,
-    with_lambda,
-)
+from goracs_jax import blocks
+from goracs_jax.blocks import cost_rows, fold_rows, hold, map_some
+from goracs_jax.cost import exact_cost, make_cost, nearest_distances, with_lambda
 from goracs_jax.errors import InputError
 
 
@@ -45,7 +37,7 @@ def test_exact_cost_has_no_cancellation():
 def test_blocks_see_every_row_once(monkeypatch, block, held):
     case = instance(30, 20, seed=1, lambda_=0.5)
     cost = hold(case.cost) if held else case.cost
-    monkeypatch.setattr(cost_module, "BLOCK_ENTRIES", block * 20)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", block * 20)
 
     def step(carry, seen):
         count, matrix = carry
@@ -68,7 +60,7 @@ def test_a_small_matrix_is_held(monkeypatch):
     held = hold(cost)
     assert held.held.shape == (30, 20)
     assert hold(held) is held
-    monkeypatch.setattr(cost_module, "HELD_ENTRIES", 599)
+    monkeypatch.setattr(blocks, "HELD_ENTRIES", 599)
     assert hold(cost) is cost
 
 
@@ -160,7 +152,7 @@ def test_mapped_rows_are_used_where_they_lie(tmp_path, dtype):
 
 def test_a_pass_holds_blocks_and_no_matrix(monkeypatch):
     case = instance(2000, 500, seed=6)
-    monkeypatch.setattr(cost_module, "BLOCK_ENTRIES", 20 * 500)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 20 * 500)
     jax.clear_caches()
     memory = nearest_distances.lower(case.cost).compile().memory_analysis()
     # Products, squares and roots of a block of 20 rows, at most; C has 2000.

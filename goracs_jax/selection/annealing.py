@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import Cost, centred_rows, cost_rows, exact_cost, map_rows
+from goracs_jax.blocks import Cost, centred_rows, cost_rows, map_rows
+from goracs_jax.cost import exact_cost
 from goracs_jax.mesh import copy_everywhere
 from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.selection.pair_exchange import (

@@ -5,7 +5,7 @@ import time
 import jax
 import numpy as np
 
-from goracs_jax.cost import hold
+from goracs_jax.blocks import hold
 from goracs_jax.selection.problem import (
     Problem,
     Selection,

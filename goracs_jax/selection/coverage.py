@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import (
+from goracs_jax.blocks import (
     Block,
     Cost,
     centred_train,

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from goracs_jax.blocks import Cost, hold
 from goracs_jax.checks import check_row_scores
-from goracs_jax.cost import Cost, hold, make_cost
+from goracs_jax.cost import make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.annealing import anneal
 from goracs_jax.selection.baselines import greedy_only, random

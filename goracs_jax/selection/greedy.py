@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
+from goracs_jax.blocks import Block, Cost, cost_rows, map_rows, map_some
 
 # Rows whose gain is recomputed together while looking for the best one: more of them
 # fill a matrix product better, and more of them are recomputed for nothing.

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Block, Cost, fold_rows, to_points
+from goracs_jax.blocks import Block, Cost, fold_rows, to_points
 from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.shapes import AnyArray
 

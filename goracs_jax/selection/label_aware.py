@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import Cost, to_points, train_rows
+from goracs_jax.blocks import Cost, to_points, train_rows
 from goracs_jax.mesh import shard_rows
 from goracs_jax.selection.classes import Labels, class_budgets
 from goracs_jax.selection.greedy import greedy

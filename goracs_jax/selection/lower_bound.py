@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, block_rows, exact_cost, map_rows
+from goracs_jax.blocks import Block, Cost, block_rows, map_rows
+from goracs_jax.cost import exact_cost
 from goracs_jax.selection.nearest_rows import nearest_rows
 from goracs_jax.transport import exact
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, fold_rows
+from goracs_jax.blocks import Block, Cost, fold_rows
 
 
 class Nearest(NamedTuple):

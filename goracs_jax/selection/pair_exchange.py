@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import distances
+from goracs_jax.blocks import distances
 
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 DRAWN = 24  # candidates drawn from the lists of a pair's units

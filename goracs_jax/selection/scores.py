@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
-from goracs_jax.cost import (
+from goracs_jax.blocks import (
     BLOCK_ENTRIES,
     Cost,
     centred_train,
     cost_rows,
     map_rows,
-    nearest_distances,
     without_reward,
 )
+from goracs_jax.cost import nearest_distances
 from goracs_jax.errors import InputError
 from goracs_jax.selection.baselines import selection_of
 from goracs_jax.selection.nearest_rows import nearest_rows

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, hold, map_rows
+from goracs_jax.blocks import Block, Cost, cost_rows, hold, map_rows
+from goracs_jax.cost import exact_cost
 from goracs_jax.pair_values import pair_values
 from goracs_jax.selection.problem import Problem, Selection, Step, check_budget, solve
 from goracs_jax.shapes import AnyArray, Rows

@@ -6,8 +6,9 @@ from functools import lru_cache
 import jax
 import numpy as np
 
+from goracs_jax.blocks import Cost
 from goracs_jax.checks import check_lambda, check_row_scores
-from goracs_jax.cost import Cost, make_cost, with_lambda
+from goracs_jax.cost import make_cost, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Labels, given_labels
 from goracs_jax.selection.goracs import find_selector

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.cost import Cost
+from goracs_jax.blocks import Cost
 from goracs_jax.selection.problem import Selection, Step
 from goracs_jax.selection.sweep import chooser, ordered
 from goracs_jax.settings import Select

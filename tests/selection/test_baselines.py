@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from instances import instance
 
-from goracs_jax import cost as cost_module
-from goracs_jax.cost import centred_train, make_cost
+from goracs_jax import blocks
+from goracs_jax.blocks import centred_train
+from goracs_jax.cost import make_cost
 from goracs_jax.selection import Problem, coverage, nearest_rows, scores
 
 METHODS = {
@@ -27,7 +28,7 @@ KEY = jax.random.key(0)
 def small_blocks(request, monkeypatch):
     """Whether blocks have a few rows only, of which the last repeats some."""
     if request.param:
-        for module in (cost_module, scores):
+        for module in (blocks, scores):
             monkeypatch.setattr(module, "BLOCK_ENTRIES", 60)
         monkeypatch.setattr(scores, "MEDIAN_ENTRIES", 60)
     streamed: tuple[Any, ...] = (

@@ -3,7 +3,8 @@ import oracles
 import pytest
 from instances import instance
 
-from goracs_jax.cost import exact_cost, hold
+from goracs_jax.blocks import hold
+from goracs_jax.cost import exact_cost
 from goracs_jax.selection.greedy import greedy
 
 

@@ -66,7 +66,7 @@ def test_sinkhorn_plans_lead_close_to_exact_ones():
 
 def test_candidates_are_the_cheapest_rows(monkeypatch):
     case = instance(50, 20, seed=5)
-    monkeypatch.setattr("goracs_jax.cost.BLOCK_ENTRIES", 7 * 20)
+    monkeypatch.setattr("goracs_jax.blocks.BLOCK_ENTRIES", 7 * 20)
     plan = exact(exact_cost(case.cost, np.arange(6))).plan
     q = plan @ exact_cost(case.cost, np.arange(50)).T
     value, rows = slot_candidates(case.cost, plan, 9)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tiny
-from commands import assert_refused, edit, run
+from commands import assert_refused, edit, run, slow_steps
 
 from goracs_jax.verbs import grid
 
@@ -214,20 +214,6 @@ def cell_of(path):
     return json.loads(path.read_text())["cell"]
 
 
-SLOW_STEPS = """
-import sys, time
-from goracs_jax.cli import main
-from goracs_jax.training import loop, run
-loop.CHECKPOINT_SECONDS = 0.0
-step = run.Run.step
-def slow(self, state):
-    time.sleep(1.0)
-    return step(self, state)
-run.Run.step = slow
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.slow
 def test_killed_in_a_training(files):
     """SIGKILL after the first step of the only cell that is left to do."""
@@ -238,7 +224,7 @@ def test_killed_in_a_training(files):
     weights = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(folder)
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_STEPS, *COMPARE.split()],
+        [sys.executable, "-c", slow_steps(1.0), *COMPARE.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ,

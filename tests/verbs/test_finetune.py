@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from commands import assert_refused, run
+from commands import assert_refused, run, slow_steps
 from safetensors.numpy import load_file
 
 from goracs_jax.models import load_adapter, load_decoder, read_lora_config
@@ -130,26 +130,12 @@ def test_an_untrained_adapter_is_a_start_and_no_result(files, capsys, caplog):
     )
 
 
-SLOW_STEPS = """
-import sys, time
-from goracs_jax.cli import main
-from goracs_jax.training import loop, run
-loop.CHECKPOINT_SECONDS = 0.0
-step = run.Run.step
-def slow(self, state):
-    time.sleep(0.1)
-    return step(self, state)
-run.Run.step = slow
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.slow
 def test_killed_anywhere_and_run_again(files):
     """SIGKILL while steps and checkpoints are written; a step more each time."""
     command = FINETUNE.replace("tuned", "killed").split()
     start = lambda: subprocess.Popen(
-        [sys.executable, "-c", SLOW_STEPS, *command],
+        [sys.executable, "-c", slow_steps(0.1), *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ,

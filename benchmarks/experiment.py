@@ -1,0 +1,97 @@
+"""Does a coreset fine-tune a better recommender? `goracs compare` on MovieLens-100K.
+
+    python benchmarks/experiment.py [--out DIR] [--seeds S]
+
+SmolLM2-135M is asked whether a user will like one more movie (CTR; histories of five,
+so that two cores get through). The newest interactions test, those before validate;
+a pool, validation and test examples are drawn from these with a seed. Methods choose
+from the pool, LoRA is trained on each choice for the same epochs, and AUC is taken on
+the test examples: of the model as it is, too. Gradient norms, embeddings and finished
+cells are kept in DIR; what a cell says is kept in results/experiment_ctr/ as well, so
+that the next run, with more seeds or methods, goes on from there. Writes
+results/experiment_ctr.json and results/experiment_ctr.png.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from common import RESULTS, write
+
+from goracs_jax.data.demo import fetch
+
+METHODS = "full,random,goracs,grad-norm,error,nearest,k-center"
+LAMBDAS = "0,0.1,0.5"
+DRAWN = {"train": 400, "valid": 60, "test": 250}
+TRAINING = {
+    "--epochs": "2",
+    "--batch-size": "8",
+    "--learning-rate": "5e-4",
+    "--warmup-steps": "2",
+}
+CELLS = RESULTS / "experiment_ctr"
+KEPT = ("cell.json", "predictions.jsonl")
+
+
+def goracs(*arguments: object) -> None:
+    """A verb in a process of its own, as a user runs it."""
+    command = [sys.executable, "-m", "goracs_jax", *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+def draw(folder: Path, out: Path) -> None:
+    """Some lines of each file, in their order."""
+    rng = np.random.default_rng(0)
+    for name, size in DRAWN.items():
+        lines = (folder / f"{name}.jsonl").read_text().splitlines(keepends=True)
+        rows = np.sort(rng.choice(len(lines), size, replace=False))
+        (out / f"{name}.jsonl").write_text("".join(lines[row] for row in rows))
+
+
+def copy_cells(source: Path, target: Path) -> None:
+    """What `compare` needs to know a cell again."""
+    for record in sorted(source.glob("*/cell.json")):
+        folder = target / record.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            shutil.copy(record.parent / name, folder / name)
+
+
+def main() -> None:
+    """Prepare, compare, keep the figures."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("--out", type=Path, default=Path("experiment"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budgets", default="64")
+    options = parser.parse_args()
+    out, files = options.out, fetch()
+    compared = out / "compare"
+    prepared = ["prepare", "--task", "ctr", "--history", 5]
+    goracs(*prepared, "--input", files.interactions.parent, "--out", out / "data")
+    draw(out / "data", out)
+    copy_cells(CELLS, compared / "cells")
+    training = [word for pair in TRAINING.items() for word in pair]
+    goracs(
+        *["compare", "--task", "ctr", "--methods", METHODS, "--lambdas", LAMBDAS],
+        *["--budgets", options.budgets, "--seeds", options.seeds, *training],
+        *["--model", files.model, "--encoder", files.encoder, "--out", compared],
+        *(word for name in DRAWN for word in (f"--{name}", out / f"{name}.jsonl")),
+    )
+    copy_cells(compared / "cells", CELLS)
+    untrained = out / "untrained.json"
+    judged = ["evaluate", "--task", "ctr", "--test", out / "test.jsonl"]
+    goracs(*judged, "--model", files.model, "--out", untrained)
+    record = json.loads((compared / "comparison.json").read_text())
+    figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
+    metrics = json.loads(untrained.read_text())["metrics"]
+    sizes = {"drawn": DRAWN, "training": TRAINING, "untrained": metrics}
+    print(write("experiment_ctr", sizes | figures))
+    shutil.copy(compared / "comparison.png", RESULTS / "experiment_ctr.png")
+
+
+if __name__ == "__main__":
+    main()
