@@ -33,7 +33,7 @@ from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 
-EXAMPLES, ROUNDS = 32, 2
+EXAMPLES, ROUNDS = 64, 2
 TORCH_EXAMPLES, TORCH_BATCH = 64, 8
 
 

@@ -190,6 +190,110 @@ def gradients() -> str:
     )
 
 
+def compiled() -> str:
+    """Seconds to compile models of two depths."""
+    found = load("gradients_compile")["seconds"]
+    cells = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in found.items())
+    return f"Compilation: {cells} (`benchmarks/gradients.py compile`)."
+
+
+def proxy() -> str:
+    """How alike passes rank examples."""
+    record = load("proxy")
+    first, *others = dict.fromkeys(
+        name for pair in record["spearman"] for name in pair.split(" | ")
+    )
+    answer = "labels answer"
+    cell = lambda one, other: (
+        f"{record['spearman'][f'{one} | {other}']:.3f}"
+        if f"{one} | {other}" in record["spearman"]
+        else ""
+    )
+    rows = [[name, cell(first, name), cell(answer, name)] for name in others]
+    head = ["pass", f"with {first}", f"with {answer}"]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            f"\nSpearman's correlation of the norms of {record['examples']} MovieLens "
+            f"prompts; with their lengths the first has {record['with_length']:.3f} "
+            "(`benchmarks/proxy.py`).",
+        ]
+    )
+
+
+def finetune() -> str:
+    """A step of LoRA fine-tuning against PyTorch and PEFT."""
+    record = load("finetune")
+    speeds = " and ".join(f"{name} {v:.0f}" for name, v in record["median"].items())
+    return (
+        f"Tokens a second of LoRA steps of {record['batch']} MovieLens prompts on "
+        f"SmolLM2-135M: {speeds}, a ratio of {record['ratio']:.2f} "
+        "(`benchmarks/finetune.py`)."
+    )
+
+
+def evaluation() -> str:
+    """The scorers of `goracs evaluate` against bare forward passes."""
+    record = load("evaluate")
+    rows = [
+        [
+            name,
+            f"{part['examples_per_second']:.2f}",
+            f"{part['floor_examples_per_second']:.2f}",
+            f"{100 * part['share_of_floor']:.0f}",
+        ]
+        for name, part in record["parts"].items()
+    ]
+    head = ["part", "examples/s", "bare forward passes, examples/s", "share, %"]
+    return "\n".join([*markdown(head, rows), "\n(`benchmarks/evaluate.py`)"])
+
+
+def prepare() -> str:
+    """A million lines of Amazon reviews."""
+    record = load("prepare")
+    runs = "; ".join(
+        f"{name}: {run['seconds']:.0f} s, {run['peak_memory_mib'] / 1024:.2f} GiB"
+        for name, run in record["runs"].items()
+    )
+    return (
+        f"{record['lines']:,} lines of made-up reviews in the format of Amazon 2023, "
+        f"{record['reviews_mib']:.0f} MiB gzipped: {runs} (`benchmarks/prepare.py`)."
+    )
+
+
+def experiment() -> str:
+    """What fine-tuning on each choice came to."""
+    record = load("experiment_ctr")
+    shown = lambda m: f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+    rows = [["none", "", "", shown(record["untrained"]["AUC"]), "", "", ""]]
+    for row in record["rows"]:
+        share = row["flops_of_full"]
+        auc = shown(row["metrics"]["AUC"])
+        rows.append(
+            [
+                row["name"],
+                str(row["budget"]),
+                str(len(row["seeds"])),
+                f"**{auc}**" if "AUC" in row["best"] else auc,
+                f"{row['valid_loss']:.4f}",
+                f"{row['total_seconds']:.0f}",
+                "" if share is None else f"{100 * share:.0f}",
+            ]
+        )
+    head = ["chosen by", "n", "seeds", "AUC", "valid. loss", "s", "FLOPs, % of full"]
+    drawn = record["drawn"]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            f"\nMovieLens-100K, CTR, SmolLM2-135M: n of {drawn['train']} examples, "
+            f"{drawn['valid']} for validation, {drawn['test']} of {record['users']} "
+            f"users for the test; {record['training']['--epochs']} epochs. Intervals "
+            "of 95 % over users and seeds; bold where the paired difference to every "
+            "other method lies above zero (`benchmarks/experiment.py`).",
+        ]
+    )
+
+
 def optimal() -> str:
     """How often small instances are solved to the optimum."""
     figures = load("brute_force")
@@ -217,6 +321,12 @@ RENDER = {
     "transport": transport,
     "sweep": sweep,
     "gradients": gradients,
+    "compiled": compiled,
+    "proxy": proxy,
+    "finetune": finetune,
+    "evaluation": evaluation,
+    "prepare": prepare,
+    "experiment": experiment,
 }
 
 

@@ -1,0 +1,18 @@
+"""The settings of every verb: each field is a flag of the command line.
+
+The same names, with dashes, are the keys of a `--config` file.
+"""
+
+from goracs_jax.settings.common import Dtype as Dtype
+from goracs_jax.settings.common import Settings as Settings
+from goracs_jax.settings.data import Demo as Demo
+from goracs_jax.settings.data import Prepare as Prepare
+from goracs_jax.settings.selection import Embed as Embed
+from goracs_jax.settings.selection import Grads as Grads
+from goracs_jax.settings.selection import Select as Select
+from goracs_jax.settings.training import Compare as Compare
+from goracs_jax.settings.training import Evaluate as Evaluate
+from goracs_jax.settings.training import Finetune as Finetune
+from goracs_jax.settings.training import Judging as Judging
+from goracs_jax.settings.training import Merge as Merge
+from goracs_jax.settings.training import Training as Training
