@@ -39,11 +39,12 @@ EPOCHS = 15
 SWEEPS = 2400  # an epoch, and at most 4 n
 # Few slots freeze into different subsets: they are annealed so many times anew, and no
 # more often than makes STARTED slots.
-STARTS = 8
+STARTS = 16
 STARTED = 512
+HOTTER = 16.0  # how much hotter every second start is: a gap may be a low step
 # Larger problems get fewer sweeps and epochs, so that the time stays near theirs: so
 # many entries of C are looked at in an epoch, and in the transports of all epochs.
-LOOKED_AT = 32_000_000
+LOOKED_AT = 40_000_000
 TRANSPORTED = 75_000_000
 FEWEST_EPOCHS = 5
 HEAT = 0.27  # the first T, in units of the gap
@@ -89,8 +90,10 @@ def anneal(
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
         return rows, tuple(trace)
     pool, field = candidate_field(problem.cost, rows)
-    for start_key in jax.random.split(key, max(1, min(STARTS, STARTED // len(rows)))):
-        cooled = _cool(problem, rows, held, pool, field, start_key, effort)
+    starts = max(1, min(STARTS, STARTED // len(rows)))
+    heats = HEAT * np.where(np.arange(starts) % 2, HOTTER, 1)
+    for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
+        cooled = _cool(problem, rows, held, pool, field, heat, start_key, effort)
         for value, found in cooled:
             if value < best[0]:
                 trace.append(step(value, len(np.setdiff1d(found, best[1]))))
@@ -104,6 +107,7 @@ def _cool(
     held: Transport,
     pool: Int[np.ndarray, " pool"],
     field: Field,
+    hottest: float,
     key: jax.Array,
     effort: float,
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
@@ -117,7 +121,8 @@ def _cool(
     length = math.ceil(effort * length)
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key)
-    heat = np.nan_to_num(float(gap)) * np.linspace(HEAT, COLD, (epochs - 1) * length)
+    falling = np.linspace(hottest, COLD, (epochs - 1) * length)
+    heat = np.nan_to_num(float(gap)) * falling
     schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(epochs, length))
     for temperatures, epoch_key in zip(schedule, epoch_keys, strict=True):
         slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
@@ -132,7 +137,7 @@ def plan_search(n: int, n_valid: int) -> tuple[int, int]:
     """How many epochs, and sweeps in each.
 
     >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
-    ((15, 615), (5, 143), (15, 32))
+    ((15, 769), (5, 179), (15, 32))
     """
     epochs = min(EPOCHS, max(FEWEST_EPOCHS, TRANSPORTED // (n * n_valid)))
     a_sweep = pairs_a_sweep(n) * (2 + DRAWN) * 2 * units_a_slot(n, n_valid)

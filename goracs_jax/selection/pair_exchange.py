@@ -27,6 +27,7 @@ from goracs_jax.blocks import distances
 # Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
 DRAWN = 24  # candidates drawn from the lists of a pair's units
 KEPT = 6  # of these, the ones whose s cheapest units cost least
+SAME = 1e-6  # by which the costs of a unit may differ in float32
 FEW = 64  # numbers that are compared all with all, not sorted
 NEIGHBOURS = 5  # slots that a slot may be paired with
 
@@ -178,8 +179,10 @@ def _move(
     heat = temperature * jax.random.gumbel(heat_key, value.shape)
     best = jnp.argmin(value - heat)
     order = jnp.argsort(difference[:, best])
-    others = jnp.where(jnp.isinf(value[1:]), jnp.nan, value[1:])
-    gap = jnp.nanmin(others) - value[0] if len(i) > 1 else jnp.nan
+    # A copy of a present row costs the same: that is no other choice.
+    more = value[1:] - value[0]
+    more = jnp.where(jnp.isinf(more) | (jnp.abs(more) <= s * SAME), jnp.nan, more)
+    gap = jnp.nanmin(more) if len(i) > 1 else jnp.nan
     rows = jnp.stack(
         [candidates[jnp.asarray(i)[best]], candidates[jnp.asarray(k)[best]]]
     )
