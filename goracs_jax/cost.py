@@ -105,9 +105,14 @@ def exact_cost(
     """
     x = np.asarray(train_rows(cost, rows), np.float64) - np.asarray(cost.centre)
     y = np.asarray(cost.valid, np.float64)
-    squared = (x * x).sum(1)[:, None] + (y * y).sum(1)[None, :] - 2 * (x @ y.T)
-    scaled = np.sqrt(np.maximum(squared, 0)) / float(cost.distance_max)
-    return scaled - np.asarray(cost.reward, np.float64)[rows][:, None]
+    # In place: of large sets a matrix this size is what a selection holds most of.
+    entries = -2 * x @ y.T
+    entries += (x * x).sum(1)[:, None]
+    entries += (y * y).sum(1)
+    np.sqrt(np.maximum(entries, 0, out=entries), out=entries)
+    entries /= float(cost.distance_max)
+    entries -= np.asarray(cost.reward, np.float64)[rows][:, None]
+    return entries
 
 
 @jax.jit

@@ -94,15 +94,15 @@ def exact(
     cost = np.asarray(cost, np.float64)
     a, b = _marginals(cost, a, b)
     # POT takes strongly negative costs for infeasible; a shift changes no plan.
-    shift = cost.min()
-    shifted = cost - shift
+    shift = min(cost.min(), -1.0) + 1.0
+    shifted = cost - shift if shift else cost
     plan, log = (None if g is None else _few_arcs(shifted, a, b, g)) or _simplex(
         shifted, a, b
     )
     if log["result_code"] != 1:
         raise InputError(f"exact transport found no optimum: {log['warning']}")
     error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
-    value = float((plan * cost).sum())
+    value = float(np.vdot(plan, cost))
     return Transport(value, log["u"] + shift, log["v"], plan, True, float(error))
 
 

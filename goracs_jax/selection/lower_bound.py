@@ -33,9 +33,9 @@ LOOKED_AT = 4_000_000_000
 FEWEST_ROUNDS = 2
 # What a user may lose of the bound, in the units of C, for fewer rounds.
 TOLERANCE = 5e-4
-# The programme over few rows takes at most this many entries (256 MiB in float64, and
-# the transport a few times that).
-POOL_ENTRIES = 1 << 25
+# The programme over few rows takes at most this many entries: 224 MiB in float64, and
+# the transport about five times that.
+POOL_ENTRIES = 28_000_000
 
 
 def dual_bound(
