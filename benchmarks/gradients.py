@@ -307,9 +307,10 @@ def draw() -> None:
             axis.bar(names, [record["ratio"][n] for n in names], label="measured")
             for i, name in enumerate(names):
                 floor = record["floor"][name]
-                axis.hlines(floor, i - 0.4, i + 0.4, "k", "dotted", label="FLOP floor")
+                label = None if i else "FLOP floor"
+                axis.hlines(floor, i - 0.4, i + 0.4, "k", "dotted", label=label)
             axis.set_ylabel("time / bare forward pass")
-            axis.legend(*[part[:2] for part in axis.get_legend_handles_labels()])
+            axis.legend()
         else:
             names = list(record["seconds"])
             axis.barh(names, [min(record["seconds"][n]) for n in names])
