@@ -9,6 +9,8 @@ FULL = "full"
 WEIGHED = ("goracs", "greedy", "itra")
 #: Methods that rank by what the gradient pass says and look at no embedding.
 RANKED = ("grad-norm", "error")
+#: Behind the name of a method that is to run inside every class.
+BY_LABEL = ":by-label"
 
 
 class Cell(NamedTuple):
@@ -20,15 +22,29 @@ class Cell(NamedTuple):
     seed: int
 
     @property
+    def selector(self) -> str:
+        """The method that chooses; label-aware or not is another question.
+
+        >>> Cell("random:by-label", None, 8, 0).selector
+        'random'
+        """
+        return self.method.removesuffix(BY_LABEL)
+
+    @property
+    def by_label(self) -> bool:
+        """Whether it runs inside every class, with budgets by the classes' shares."""
+        return self.method.endswith(BY_LABEL)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """What is computed of all examples before the choice.
 
         >>> Cell("goracs", 0.0, 8, 0).needs, Cell("random", None, 8, 0).needs
         (('embeddings',), ())
         """
-        if self.method in (FULL, "random"):
+        if self.selector in (FULL, "random"):
             return ()
-        if self.method in RANKED:
+        if self.selector in RANKED:
             return ("gradients",)
         return ("embeddings", "gradients") if self.lambda_ else ("embeddings",)
 
@@ -50,7 +66,7 @@ def design(
     """All cells: every method for the first seed, then for the next.
 
     Args:
-        methods: Names of selectors, and `full`.
+        methods: Names of selectors, each alone or with BY_LABEL behind it, and `full`.
         budgets: Values of n.
         lambdas: For the methods that have one.
         seeds: Of selection and training.
@@ -74,6 +90,7 @@ def design(
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weights = sorted(lambdas) if method in WEIGHED else [None]
+                    weighed = method.removesuffix(BY_LABEL) in WEIGHED
+                    weights = sorted(lambdas) if weighed else [None]
                     cells += [Cell(method, w, budget, seed) for w in weights]
     return cells

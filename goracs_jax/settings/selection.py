@@ -113,7 +113,8 @@ class Select(Settings):
     error ranks by; from texts, by default the LLM's (EL2N)."""
     by_label: bool = False
     """Label-aware: every output is a class (Yes, No), the method runs inside each, and
-    budgets follow the classes' shares of validation."""
+    budgets follow the classes' shares of validation. Beside embeddings, the outputs of
+    --train and --valid."""
     train_labels: Path | None = None
     """Label-aware: classes of the training rows, .npy of integers or strings [N]."""
     valid_labels: Path | None = None

@@ -137,7 +137,8 @@ class Compare(Training, Judging):
     """
 
     methods: Names
-    """Names as in `select --method`, and full: all of --train; with commas."""
+    """Names as in `select --method`, and full: all of --train; with commas. As in
+    goracs:by-label, any but full inside every class: see `select --by-label`."""
     budgets: Budgets
     """Values of n, with commas."""
     train: Path

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from goracs_jax.checks import check_lambda
 from goracs_jax.comparison.charges import Sizes
-from goracs_jax.comparison.design import FULL, WEIGHED, Cell, design
+from goracs_jax.comparison.design import BY_LABEL, FULL, WEIGHED, Cell, design
 from goracs_jax.comparison.picture import comparison_figure
 from goracs_jax.comparison.results import Units, entries_of, pairs_of
 from goracs_jax.comparison.table import (
@@ -19,6 +19,7 @@ from goracs_jax.embeddings import encoder_tokens
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, hash_files, locked, prepare_folder, write_json
 from goracs_jax.selection import SELECTORS
+from goracs_jax.selection.classes import class_budgets
 from goracs_jax.selection.problem import check_budget, check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging
 from goracs_jax.verbs.evaluate import bootstrap_of, check, make_plan
@@ -42,6 +43,7 @@ from goracs_jax.verbs.inputs import (
     read_pool,
     tokenize_pool,
 )
+from goracs_jax.verbs.labels import labels_of
 from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.say import say, waiting
 
@@ -85,12 +87,14 @@ def compare(settings: Compare) -> None:
 def _check_settings(settings: Compare) -> None:
     """What can be refused before a file is read."""
     known = [*SELECTORS, FULL]
+    selectors = {method.removesuffix(BY_LABEL) for method in settings.methods}
     for method in settings.methods:
-        if method not in known:
+        if method.removesuffix(BY_LABEL) not in known or method == FULL + BY_LABEL:
             raise InputError(
-                f"--methods must be among {', '.join(known)}, got {method!r}."
+                f"--methods must be among {', '.join(known)}, all but {FULL} with or "
+                f"without {BY_LABEL}, got {method!r}."
             )
-    if settings.lambdas and not set(settings.methods) & set(WEIGHED):
+    if settings.lambdas and not selectors & set(WEIGHED):
         raise InputError(
             f"--lambdas are for {', '.join(WEIGHED)}, and none of them is in --methods:"
             " leave them out."
@@ -122,6 +126,10 @@ def _read(settings: Compare) -> Inputs:
         config.schedule(config.total_steps(size))
     if set(settings.methods) != {FULL}:
         check_memory(max(settings.budgets), len(valid.examples))
+    if any(method.endswith(BY_LABEL) for method in settings.methods):
+        labels = labels_of(train, valid)
+        for budget in settings.budgets:
+            class_budgets(labels, budget)
     if settings.duplicates == "refuse":
         check_duplicates(train.examples)
     units = bootstrap_of(_judged(settings), test).units

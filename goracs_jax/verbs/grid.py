@@ -186,11 +186,13 @@ def _select(settings: Compare, cell: Cell, shared: Shared, out: Path) -> Select:
     by_gradients = "gradients" in cell.needs
     return Select(
         train=settings.train,
+        valid=settings.valid if cell.by_label else None,
+        by_label=cell.by_label,
         train_embeddings=shared.path("train"),
         valid_embeddings=shared.path("valid"),
         grad_norms=shared.path("norms") if by_gradients else None,
-        errors=shared.path("errors") if cell.method == "error" else None,
-        method=cell.method,
+        errors=shared.path("errors") if cell.selector == "error" else None,
+        method=cell.selector,
         budget=(cell.budget,),
         lambda_=(cell.lambda_ or 0.0,),
         seed=cell.seed,
@@ -200,9 +202,9 @@ def _select(settings: Compare, cell: Cell, shared: Shared, out: Path) -> Select:
 
 def _search_seconds(cell: Cell, manifest: dict[str, Any]) -> float:
     # The draw alone: what else is computed of a random subset is for its report.
-    if cell.method == "random":
+    if cell.selector == "random":
         return manifest["trace"][-1]["seconds"]
-    return manifest["seconds"][f"selection {cell.method}"]
+    return manifest["seconds"][f"selection {cell.selector}"]
 
 
 def shared_settings(settings: Compare, kind: type) -> dict[str, Any]:

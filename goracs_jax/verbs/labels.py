@@ -1,5 +1,7 @@
 """The classes of a label-aware run, checked against its budgets."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from goracs_jax.errors import InputError
@@ -32,6 +34,15 @@ def read_labels(
     return labels
 
 
+def labels_of(train: Pool, valid: Pool) -> Labels:
+    """Every output is a class."""
+    one, two = (
+        np.array([example.record["output"] for example in pool.examples])
+        for pool in (train, valid)
+    )
+    return make_labels(one, two, (len(one), len(two)))
+
+
 def identity_of(labels: Labels | None) -> dict[str, str]:
     """What names the stages that depend on labels: nothing without them."""
     if not labels:
@@ -47,22 +58,18 @@ def say_classes(labels: Labels, budget: int) -> None:
 
 
 def _labels(
-    settings: Select, shape: tuple[int, int], pools: tuple[Pool, ...]
+    settings: Select, shape: tuple[int, int], pools: Sequence[Pool]
 ) -> Labels | None:
     train, valid = settings.train_labels, settings.valid_labels
     if settings.by_label:
         if train or valid:
             raise InputError("give --by-label or files of labels, not both.")
-        if not pools:
+        if len(pools) < 2:
             raise InputError(
-                "--by-label takes the outputs of texts: beside embeddings give "
+                "--by-label takes the outputs of texts: give --train and --valid, or "
                 "--train-labels and --valid-labels."
             )
-        one, two = (
-            np.array([example.record["output"] for example in pool.examples])
-            for pool in pools
-        )
-        return make_labels(one, two, shape)
+        return labels_of(*pools)
     if not train and not valid:
         return None
     if not train or not valid:

@@ -1,6 +1,7 @@
 """What `goracs select` selects from: stages that make x, y, g, or given arrays."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.checks import check_inputs, check_lambda, check_row_scores
@@ -42,7 +43,8 @@ def from_arrays(settings: Select) -> Source:
     if settings.train_embeddings is None or settings.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
     for flag in ("valid", "model", "encoder", "adapter"):
-        if getattr(settings, flag) is not None:
+        for_labels = flag == "valid" and settings.by_label
+        if getattr(settings, flag) is not None and not for_labels:
             raise InputError(f"--{flag} is for texts: leave it out beside embeddings.")
     paths = {"x": settings.train_embeddings, "y": settings.valid_embeddings}
     if settings.grad_norms:
@@ -60,17 +62,24 @@ def from_arrays(settings: Select) -> Source:
     if settings.method == "error" and not settings.errors:
         raise InputError("--method error ranks by errors: give --errors.")
     errors, errors_identity = _errors(settings, n_train)
-    labels = read_labels(settings, (n_train, n_valid))
-    pool = read_pool(settings.train) if settings.train else None
-    if pool and len(pool.examples) != n_train:
-        raise InputError(
-            f"{settings.train} has {len(pool.examples)} examples, "
-            f"{settings.train_embeddings} {n_train} rows: they must match."
-        )
+    texts = {"x": settings.train, "y": settings.valid}
+    pools = {
+        symbol: _read_beside(path, paths[symbol], len(arrays[symbol]))
+        for symbol, path in texts.items()
+        if path
+    }
+    labels = read_labels(settings, (n_train, n_valid), *pools.values())
     identity = {symbol: hash_files(path) for symbol, path in paths.items()}
     identity |= errors_identity | identity_of(labels)
     return Source(
-        {}, arrays | errors, identity, n_train, n_valid, lambdas, pool, labels
+        {},
+        arrays | errors,
+        identity,
+        n_train,
+        n_valid,
+        lambdas,
+        pools.get("x"),
+        labels,
     )
 
 
@@ -113,6 +122,17 @@ def from_texts(settings: Select) -> Source:
     identity = {symbol: stage.inputs for symbol, stage in stages.items()}
     identity |= errors_identity | identity_of(labels)
     return Source(stages, errors, identity, n_train, n_valid, lambdas, train, labels)
+
+
+def _read_beside(texts: Path, embeddings: Path, rows: int) -> Pool:
+    """The examples that embeddings were given of."""
+    pool = read_pool(texts)
+    if len(pool.examples) != rows:
+        raise InputError(
+            f"{texts} has {len(pool.examples)} examples, {embeddings} {rows} rows: "
+            "they must match."
+        )
+    return pool
 
 
 def _errors(settings: Select, n_train: int) -> tuple[Arrays, dict[str, str]]:

@@ -244,6 +244,9 @@ def test_killed_in_a_training(files):
 
 MISTAKES = {
     "unknown method": (" --methods random,best", r"--methods must be among .*'best'"),
+    "all by label": (" --methods full:by-label", r"--methods must .*'full:by-label'"),
+    # Every title is a class of its own, and those of validation are few.
+    "classes": (" --methods itra:by-label --budgets 10", r"validation lacks classes"),
     "budget": (" --budgets 4,99", r"budget must be in \[1, 10\], got 99"),
     "no weight": (" --methods random", r"--lambdas are for goracs, greedy, itra"),
     "lambda": (" --lambdas 0,-1", r"lambda must be in \[0, 1000\], got -1"),
@@ -274,21 +277,30 @@ def test_one_user_leaves_no_interval(files, capsys):
     assert_refused(COMPARE, None, capsys, r"test\.jsonl has one user")
 
 
-def test_clicks_ranked_by_what_gradients_say(files):
+def test_clicks_by_what_gradients_say_and_by_label(files):
     for name in ("train", "valid", "test"):
         size = {"train": N, "valid": 4, "test": 6}[name]
         answers = ["Yes", "No"] * (size // 2)
+        if name == "valid":
+            answers = ["Yes", "Yes", "Yes", "No"]
         records = [example(i, "") | {"output": a} for i, a in enumerate(answers)]
         write(files / f"{name}.jsonl", records)
-    command = COMPARE.replace("full,random,goracs", "error")
+    command = COMPARE.replace("full,random,goracs", "error,random:by-label")
     command = command.replace("--lambdas 0,0.3 --seeds 2", "--seeds 1")
     assert run(command + " --task ctr --out clicks", None) == 0
     found = json.loads((files / "clicks" / "comparison.json").read_text())
-    (row,) = found["rows"]
-    assert set(row["metrics"]) == {"AUC"}
-    assert set(row["flops"]) == {"gradients", "training"}
+    flops = {row["method"]: set(row["flops"]) for row in found["rows"]}
+    assert flops["error"] == {"gradients", "training"}
+    assert flops["random:by-label"] == {"training"}
+    assert all(set(row["metrics"]) == {"AUC"} for row in found["rows"])
     assert "test users only: there is one seed" in found["notes"][0]
-    (cell,) = found["cells"]
+    rows = {
+        cell["cell"]["method"]: np.load(
+            files / "clicks" / cell["folder"] / "selection" / "indices.npy"
+        )
+        for cell in found["cells"]
+    }
     errors = np.load(files / "clicks" / "shared" / "errors.npy")
-    rows = np.load(files / "clicks" / cell["folder"] / "selection" / "indices.npy")
-    assert set(rows) == set(np.argsort(-errors)[:4])
+    assert set(rows["error"]) == set(np.argsort(-errors)[:4])
+    # Even rows of training are Yes, as three in four of validation.
+    assert (rows["random:by-label"] % 2 == 0).sum() == 3

@@ -85,6 +85,21 @@ def test_outputs_of_texts_are_classes(files):
     assert (files / "two" / "indices.npy").read_bytes() == one
 
 
+def test_outputs_of_texts_beside_embeddings(files):
+    train, valid = (yes_no(files / f"{name}.jsonl") for name in ("train", "valid"))
+    rng = np.random.default_rng(0)
+    for name, size in (("x", N), ("y", M)):
+        np.save(f"{name}.npy", rng.normal(size=(size, 3)))
+    texts = " --train train.jsonl --valid valid.jsonl --by-label --method greedy"
+    assert run(ARRAYS + texts) == 0
+    one = (files / "out" / "indices.npy").read_bytes()
+    np.save("l.npy", train)
+    np.save("m.npy", valid)
+    two = ARRAYS.replace("--out out", "--out two") + LABELS + " --method greedy"
+    assert run(two) == 0
+    assert (files / "two" / "indices.npy").read_bytes() == one
+
+
 def test_classes_that_fall_short_are_said(labelled, capsys):
     np.save("m.npy", np.array(["Yes"] * 4 + ["Maybe"] * (M - 4)))
     flags = ARRAYS + LABELS + " --method random"
@@ -119,7 +134,10 @@ def test_bad_label_files(labelled, capsys, labels, message):
     [
         (ARRAYS + " --train-labels l.npy", r"--train-labels and --valid-labels togeth"),
         (ARRAYS + " --valid-labels m.npy", r"--train-labels and --valid-labels togeth"),
-        (ARRAYS + " --by-label", r"--by-label takes the outputs of texts: beside embe"),
+        (
+            ARRAYS + " --by-label",
+            r"--by-label takes the outputs of texts: give --train and",
+        ),
         (ARRAYS + LABELS + " --by-label", r"--by-label or files of labels, not both"),
         (ARRAYS + LABELS.replace("l.npy", "none.npy"), r"none\.npy does not exist"),
     ],
