@@ -138,6 +138,7 @@ def train_rows(
     return _collect(cost, rows, lambda cost, take: take(cost.train))
 
 
+@jax.jit
 def centred_rows(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows dim"]:
@@ -165,6 +166,7 @@ def centred_train(cost: Cost) -> Float[jax.Array, "train dim"]:
     return _centred(cost, jnp.asarray(cost.train)[:n_train])
 
 
+@jax.jit
 def cost_rows(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows valid"]:
