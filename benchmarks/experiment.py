@@ -24,14 +24,18 @@ from common import RESULTS, write
 
 from goracs_jax.data.demo import fetch
 
-METHODS = "full,random,goracs,grad-norm,error,nearest,k-center"
+METHODS = (
+    "full,random,random:by-label,goracs,goracs:by-label,grad-norm,error,nearest,"
+    "k-center"
+)
 LAMBDAS = "0,0.1,0.5"
 DRAWN = {"train": 400, "valid": 60, "test": 250}
 TRAINING = {
-    "--epochs": "2",
+    "--epochs": "3",
+    "--valid-every": "3",
     "--batch-size": "8",
-    "--learning-rate": "5e-4",
-    "--warmup-steps": "2",
+    "--learning-rate": "1e-3",
+    "--warmup-steps": "5",
 }
 CELLS = RESULTS / "experiment_ctr"
 KEPT = ("cell.json", "predictions.jsonl")
