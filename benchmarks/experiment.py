@@ -18,9 +18,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import RESULTS, write
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 from goracs_jax.data.demo import fetch
 
@@ -38,7 +41,7 @@ TRAINING = {
     "--warmup-steps": "5",
 }
 CELLS = RESULTS / "experiment_ctr"
-KEPT = ("cell.json", "predictions.jsonl")
+KEPT = ("cell.json", "predictions.jsonl", "selection/indices.npy")
 
 
 def goracs(*arguments: object) -> None:
@@ -57,12 +60,52 @@ def draw(folder: Path, out: Path) -> None:
 
 
 def copy_cells(source: Path, target: Path) -> None:
-    """What `compare` needs to know a cell again."""
+    """What `compare` needs to know a cell again, and what it had selected."""
     for record in sorted(source.glob("*/cell.json")):
-        folder = target / record.parent.name
-        folder.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
-            shutil.copy(record.parent / name, folder / name)
+            if (record.parent / name).exists():  # full selects nothing
+                copy = target / record.parent.name / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(record.parent / name, copy)
+
+
+def outputs(path: Path) -> np.ndarray:
+    """Yes or No, for every example of a file."""
+    lines = path.read_text().splitlines()
+    return np.array([json.loads(line)["output"] for line in lines])
+
+
+def cells_of(compared: Path, record: dict[str, Any], train: Path) -> list[dict]:
+    """Every cell: POO of its choice, the share of Yes in it, and what came of it."""
+    found = []
+    for cell in record["cells"]:
+        folder = compared / cell["folder"]
+        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        predictions = list(map(json.loads, lines))
+        said = [p["label"] == "Yes" for p in predictions]
+        chosen = folder / "selection" / "indices.npy"
+        rows = np.load(chosen) if chosen.exists() else slice(None)
+        figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
+        found.append(
+            cell["cell"]
+            | figures
+            | {
+                "yes": float(np.mean(outputs(train)[rows] == "Yes")),
+                "auc": roc_auc_score(said, [p["score"] for p in predictions]),
+            }
+        )
+    return found
+
+
+def ranks(cells: list[dict]) -> dict[str, Any]:
+    """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
+    plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
+    column = lambda name: [c[name] for c in plain]
+    found: dict[str, Any] = {"cells": len(plain)}
+    for name in ("valid_loss", "auc"):
+        rho, p = spearmanr(column("poo"), column(name))
+        found[name] = {"rho": rho, "p": p}
+    return found
 
 
 def main() -> None:
@@ -93,6 +136,8 @@ def main() -> None:
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
     sizes = {"drawn": DRAWN, "training": TRAINING, "untrained": metrics}
+    cells = cells_of(compared, record, out / "train.jsonl")
+    figures |= {"cells": cells, "poo_against": ranks(cells)}
     print(write("experiment_ctr", sizes | figures))
     shutil.copy(compared / "comparison.png", RESULTS / "experiment_ctr.png")
 
