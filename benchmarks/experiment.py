@@ -41,7 +41,7 @@ TRAINING = {
     "--warmup-steps": "5",
 }
 CELLS = RESULTS / "experiment_ctr"
-KEPT = ("cell.json", "predictions.jsonl", "selection/indices.npy")
+KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
 
 def goracs(*arguments: object) -> None:
@@ -80,7 +80,7 @@ def cells_of(compared: Path, record: dict[str, Any], train: Path) -> list[dict]:
     found = []
     for cell in record["cells"]:
         folder = compared / cell["folder"]
-        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        lines = (folder / "metrics.predictions.jsonl").read_text().splitlines()
         predictions = list(map(json.loads, lines))
         said = [p["label"] == "Yes" for p in predictions]
         chosen = folder / "selection" / "indices.npy"

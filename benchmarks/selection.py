@@ -164,7 +164,7 @@ def measure(
         print({k: v for k, v in rows[-1].items() if k not in ("trace", "stages")})
 
     for method in methods:
-        random = method in ("random", "stratified", "goracs")
+        random = method in ("random", "stratified", "goracs", "k-center", "k-means")
         for seed in range(seeds if random else 1):
             key = jax.random.key(seed)
             started = time.perf_counter()

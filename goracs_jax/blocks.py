@@ -60,7 +60,7 @@ def distances(
 
     The product runs at HIGHEST precision: TPU and GPU would otherwise round its
     inputs to bfloat16 or TF32. The cancellation in |x|^2 + |y|^2 - 2 x.y leaves an
-    error of about 4e-4 |x| where x_i = y_j; `exact_cost` has none.
+    error of about 4e-4 |x| where x_i = y_j; that of `exact_cost` is about 1e-8 |x|.
 
     >>> distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])).tolist()
     [[5.0]]

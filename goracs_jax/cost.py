@@ -103,7 +103,10 @@ def exact_cost(
     >>> exact_cost(cost, np.array([2])).tolist()
     [[1.0, 1.0, 0.0]]
     """
-    x = np.asarray(train_rows(cost, rows), np.float64) - np.asarray(cost.centre)
+    # Lists of few lengths, for few programs.
+    padded = np.resize(rows, 1 << (len(rows) - 1).bit_length())
+    x = np.asarray(train_rows(cost, padded), np.float64)[: len(rows)]
+    x -= np.asarray(cost.centre)
     y = np.asarray(cost.valid, np.float64)
     # In place: of large sets a matrix this size is what a selection holds most of.
     entries = -2 * x @ y.T

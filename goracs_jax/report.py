@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.table import Table
-from scipy.sparse.linalg import svds
+from sklearn.decomposition import PCA
 
 from goracs_jax.selection.problem import Selection
 
@@ -62,15 +62,12 @@ def principal_plane(
     >>> principal_plane(np.eye(3), np.eye(3))[0].shape
     (3, 2)
     """
-    thin = np.concatenate([_thin(train), _thin(valid)]).astype(np.float64)
-    centre = thin.mean(0)
-    centred = thin - centre
-    # svds finds fewer axes than there are rows or columns: zeros add none.
-    padded = np.pad(centred, [(0, max(0, 3 - n)) for n in centred.shape])
-    start = np.ones(min(padded.shape))  # the same picture every time
-    _, _, vt = svds(padded, k=2, v0=start)
-    axes = np.asarray(vt)[::-1, : len(centre)].T
-    return (train - centre) @ axes, (valid - centre) @ axes
+    # A column of zeros is a second axis where there is only one.
+    wide = lambda x: np.pad(x.astype(np.float64), [(0, 0), (0, x.shape[1] == 1)])
+    thin = np.concatenate([wide(_thin(train)), wide(_thin(valid))])
+    with np.errstate(invalid="ignore"):  # shares of a variance of zero, not used
+        pca = PCA(n_components=2, random_state=0).fit(thin)
+    return pca.transform(wide(train)), pca.transform(wide(valid))
 
 
 def _thin(points: np.ndarray) -> np.ndarray:

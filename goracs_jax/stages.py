@@ -58,10 +58,14 @@ class Stage(NamedTuple):
     compute: Callable[[Mapper], Arrays]
     prepare: Callable[[], object] = lambda: None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that its results depend on: the inputs and our version."""
+        return {"goracs_jax": version("goracs-jax"), **self.inputs}
+
     def home(self, folder: Path) -> Path:
-        """Where the stage is kept: its name depends on the inputs and our version."""
-        made_by = {"goracs_jax": version("goracs-jax"), **self.inputs}
-        return folder / "stages" / f"{self.name}-{digest(made_by)[:16]}"
+        """Where the stage is kept: its name depends on the identity."""
+        return folder / "stages" / f"{self.name}-{digest(self.identity)[:16]}"
 
     def is_done(self, folder: Path) -> bool:
         """Whether a finished result lies in `folder`."""
@@ -161,6 +165,8 @@ def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
 def _new_tables(
     home: Path, leaves: Sequence[np.ndarray], n_rows: int
 ) -> list[np.ndarray]:
+    # A mark that outlived its tables would take empty rows for finished ones.
+    (home / "parts" / "mark.json").unlink(missing_ok=True)
     return [
         _open_table(home, j, "w+", dtype=leaf.dtype, shape=(n_rows, *leaf.shape[1:]))
         for j, leaf in enumerate(leaves)

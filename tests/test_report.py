@@ -20,6 +20,16 @@ def test_one_dimension_is_drawn_on_a_line():
     assert (on_train[:, 1] == 0).all()
 
 
+@pytest.mark.parametrize("cloud", [np.ones((3, 4)), np.eye(4), np.eye(2, 64)])
+def test_clouds_that_a_centre_leaves_few_axes(cloud):
+    on_train, on_valid = principal_plane(cloud, cloud[:1])
+    np.testing.assert_allclose(on_train[0], on_valid[0])
+    # Two rows, or four at the corners of a simplex: no axis holds more than another.
+    spread = np.linalg.norm(on_train - on_train.mean(0))
+    assert spread <= np.linalg.norm(cloud - cloud.mean(0)) + 1e-9
+    assert (spread > 0) == (np.ptp(cloud) > 0 and not (cloud == 1).all())
+
+
 def test_table_shows_dashes_for_what_is_unknown():
     row = Row("random", 0.5, -np.inf, 1.0, float("nan"), 2.0)
     cells = [next(iter(column.cells)) for column in table([row]).columns]

@@ -120,6 +120,32 @@ def test_goes_on_after_the_last_part(tmp_path, monkeypatch, fails_at):
     np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
 
 
+def test_a_mark_of_other_batches_does_not_outlive_its_tables(tmp_path, monkeypatch):
+    """Stopped with one plan of batches, then with another before its first mark."""
+
+    def stopped_after(count, batches):
+        def compute(mapper):
+            left = [None] * count
+
+            def fn(ids, labels):
+                if not left:
+                    raise KeyboardInterrupt
+                left.pop()
+                return sums(ids, labels), 2 * sums(ids, labels)
+
+            return {"sums": mapper(fn, batches)[0]}
+
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(tmp_path, stage([])._replace(compute=compute))
+
+    monkeypatch.setattr(stages, "PART_SECONDS", 0.0)
+    stopped_after(len(BATCHES) - 1, BATCHES)
+    monkeypatch.setattr(stages, "PART_SECONDS", float("inf"))
+    stopped_after(1, make_batches(TOKENS, tokens_per_batch=128))
+    result = run_stage(tmp_path, stage([]))
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})

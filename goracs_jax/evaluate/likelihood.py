@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32, Int
 
+from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder, Layout
 from goracs_jax.tokens import (
     Mapper,
@@ -101,6 +102,9 @@ def log_likelihoods(
         Sum and number for each answer; an example with fewer answers than others has
         zeros behind them.
 
+    Raises:
+        InputError: An id is outside the vocabulary, or a sum is not finite.
+
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -111,7 +115,14 @@ def log_likelihoods(
     check_ids(packed, model.config.vocab_size)
     batches = make_batches(packed, tokens_per_batch=tokens_per_batch)
     score = partial(_of_batch, *nnx.split(model), int(packed.labels.max()))
-    return mapper(score, batches)
+    found = mapper(score, batches)
+    bad = np.flatnonzero(~np.isfinite(found).all((1, 2)))
+    if len(bad):
+        raise InputError(
+            f"the likelihoods of example {bad[0] + 1} are not finite ({len(bad)} of "
+            f"{len(found)} examples): check the model's weights, or use float32."
+        )
+    return found
 
 
 @partial(jax.jit, static_argnums=2)

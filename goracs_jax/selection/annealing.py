@@ -6,8 +6,8 @@ falls (simulated annealing: Kirkpatrick et al., 1983). T is in units of the leas
 another choice of rows costs a pair after a quench at T = 0: so one schedule serves
 every lambda and every scale of the embeddings.
 
-The pairs see the validation mass in equal units. Whenever they promise a lower POO, the
-transport is solved exactly on the true masses, and its plan deals the units anew.
+The pairs see the validation mass in equal units. After every epoch the transport is
+solved on the true masses, and its plan deals the units anew.
 """
 
 import math
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from goracs_jax.blocks import Cost, centred_rows, cost_rows, map_rows
 from goracs_jax.cost import exact_cost
@@ -113,10 +113,8 @@ def _cool(
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
     """POO and rows after every epoch of one cooling."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    slots = Slots(
-        copy_everywhere(np.searchsorted(pool, rows)),
-        copy_everywhere(deal(problem, rows, held, rng)),
-    )
+    dealt = lambda: copy_everywhere(deal(problem, rows, held, rng))
+    slots = Slots(copy_everywhere(np.searchsorted(pool, rows)), dealt())
     epochs, length = plan_search(len(rows), problem.cost.shape[1])
     length = math.ceil(effort * length)
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
@@ -124,13 +122,14 @@ def _cool(
     falling = np.linspace(hottest, COLD, (epochs - 1) * length)
     heat = np.nan_to_num(float(gap)) * falling
     schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(epochs, length))
-    for temperatures, epoch_key in zip(schedule, epoch_keys, strict=True):
+    for epoch, (temperatures, epoch_key) in enumerate(
+        zip(schedule, epoch_keys, strict=True)
+    ):
+        slots = slots._replace(units=dealt()) if epoch else slots
         slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)]
         _, held = solve(problem.cost, rows, problem.solver, held.g)
         yield held.value, rows
-        units = copy_everywhere(deal(problem, rows, held, rng))
-        slots = slots._replace(units=units)
 
 
 def plan_search(n: int, n_valid: int) -> tuple[int, int]:
@@ -184,11 +183,14 @@ def count_distinct(cost: Cost) -> int:
     >>> count_distinct(make_cost(np.array([[1.0], [0.0], [1.0]]), np.ones((1, 1))))
     2
     """
+    return len(np.unique(np.asarray(_sums(cost)) + np.asarray(cost.reward)))
+
+
+@jax.jit
+def _sums(cost: Cost) -> Float[jax.Array, " train"]:
     weights = jax.random.normal(jax.random.key(0), cost.centre.shape)
     # A product of its own for each row: equal rows have equal sums.
-    total = lambda block: (block.points * weights).sum(1)
-    sums = np.asarray(jax.jit(map_rows, static_argnums=1)(cost, total))
-    return len(np.unique(sums + np.asarray(cost.reward)))
+    return map_rows(cost, lambda block: (block.points * weights).sum(1))
 
 
 def units_a_slot(n: int, n_valid: int) -> int:

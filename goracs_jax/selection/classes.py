@@ -184,6 +184,7 @@ def given_labels(
         raise InputError("give train_labels and valid_labels together.")
     labels = make_labels(train, valid, shape)
     for budget in budgets:
+        check_budget(shape[0], budget)
         for note in class_notes(labels, budget):
             warnings.warn(f"budget {budget}: {note}", stacklevel=3)
     return labels

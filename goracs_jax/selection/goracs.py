@@ -86,6 +86,9 @@ SELECTORS: dict[str, Selector] = {
     "error": prediction_error,
 }
 
+#: Methods that read C again and again, and so `hold` it.
+HOLDERS = (three_stages, greedy_only, itra)
+
 
 def goracs(
     train_embeddings: AnyArray,

@@ -87,8 +87,9 @@ def by_class(selector: Selector, labels: Labels) -> Selector:
             parts.append(selector(part, int(budgets[c]), key=keys[c]))
             rows.append(mine[parts[-1].indices])
         indices = np.sort(np.concatenate(rows)).astype(np.int64)
+        chosen = time.perf_counter() - started
         value = objective(problem.cost, indices)
-        trace = (Step(value, time.perf_counter() - started, 0),)
+        trace = (Step(value, chosen, 0),)
         bounded = any(np.isfinite(part.lower_bound) for part in parts)
         bound = lower_bound(problem.cost, indices)[0] if bounded else -np.inf
         converged = all(part.converged for part in parts)

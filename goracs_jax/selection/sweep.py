@@ -1,17 +1,17 @@
 """Several budgets and lambdas at once: what the runs have in common is done once."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import jax
 import numpy as np
 
-from goracs_jax.blocks import Cost
+from goracs_jax.blocks import Cost, hold
 from goracs_jax.checks import check_lambda, check_row_scores
 from goracs_jax.cost import make_cost, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Labels, given_labels
-from goracs_jax.selection.goracs import find_selector
+from goracs_jax.selection.goracs import HOLDERS, find_selector
 from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import Problem, Selection, check_budget, check_memory
 from goracs_jax.shapes import AnyArray, Rows
@@ -130,10 +130,12 @@ def chooser(
     [1, 4]
     """
     selector = find_selector(method, labels)
+    # Those that read C again and again would each keep one of their own.
+    keeps = cache(lambda: hold(cost) if selector in HOLDERS else cost)
 
     @lru_cache(maxsize=1)  # cells of one lambda follow one another
     def problem(lambda_: float) -> Problem:
-        weighed = with_lambda(cost, grad_norms, lambda_)
+        weighed = with_lambda(keeps(), grad_norms, lambda_)
         start = nested_greedy()
         return Problem(weighed, grad_norms=grad_norms, errors=errors, start=start)
 

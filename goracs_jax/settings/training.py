@@ -117,7 +117,7 @@ class Evaluate(Judging):
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     out: Path
-    """The .json file of metrics to write; predictions.jsonl goes beside it."""
+    """The .json file of metrics to write; beside m.json goes m.predictions.jsonl."""
     adapter: Path | None = None
     """PEFT folder of the LoRA adapter; the model as it is when left out."""
     resamples: int = 1000

@@ -16,6 +16,7 @@ from goracs_jax.training.config import FinetuneConfig
 from goracs_jax.training.step import (
     Parts,
     Sums,
+    Update,
     accumulate,
     loss_sum,
     num_scored,
@@ -37,7 +38,9 @@ class Run(NamedTuple):
     seed: int
     shapes: Shapes
     optimizer: optax.GradientTransformation
-    programs: dict[int, Callable[..., Sums]]  # `accumulate`, by padded length
+    accumulates: dict[int, Callable[..., Sums]]  # `accumulate`, by padded length
+    losses: dict[tuple[int, ...], Callable[..., jax.Array]]  # `loss_sum`, by shape
+    update: Callable[..., Update]
 
     @classmethod
     def prepare(
@@ -51,17 +54,26 @@ class Run(NamedTuple):
         """Splits the model and compiles a program for every shape that can come up.
 
         Which shapes a step has depends on the order of the data: compiled on demand,
-        one might come up for the first time in any epoch.
+        one might come up for the first time in any epoch. And seconds of steps and of
+        validations are those of work alone.
         """
         optimizer = config.optimizer(config.total_steps(train.num_examples))
         parts, shapes = split(model), Shapes.of(train, config)
         sums, key = zero_sums(parts.lora), step_key(seed, 0)
-        programs = {
+        accumulates = {
             time: accumulate.lower(parts, sums, shapes.blank(time), key).compile()
             for time in shapes.lengths
         }
         batches = Shapes.of(valid, config).split(valid)
-        return cls(parts, train, batches, config, seed, shapes, optimizer, programs)
+        by_shape = {batch.ids.shape: batch for batch in batches}
+        losses = {
+            shape: loss_sum.lower(parts, batch).compile()
+            for shape, batch in by_shape.items()
+        }
+        state = parts.lora, optimizer.init(parts.lora)
+        updates = update.lower(optimizer, *state, sums, np.float32(1)).compile()
+        programs = accumulates, losses, updates
+        return cls(parts, train, batches, config, seed, shapes, optimizer, *programs)
 
     @property
     def total_steps(self) -> int:
@@ -86,9 +98,9 @@ class Run(NamedTuple):
         )
         parts, sums = self.parts._replace(lora=state.lora), zero_sums(state.lora)
         for batch in batches:
-            sums = self.programs[batch.ids.shape[1]](parts, sums, batch, key)
+            sums = self.accumulates[batch.ids.shape[1]](parts, sums, batch, key)
         count = np.float32(num_scored(batches))
-        done = update(self.optimizer, state.lora, state.opt_state, sums, count)
+        done = self.update(state.lora, state.opt_state, sums, count)
         loss, grad_norm = done.loss.item(), done.grad_norm.item()
         _check_finite(f"step {number + 1}", loss, grad_norm)
         if number == 0 and grad_norm == 0:
@@ -115,7 +127,7 @@ class Run(NamedTuple):
             InputError: It is not finite.
         """
         parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
-        sums = [loss_sum(parts, batch) for batch in self.valid]
+        sums = [self.losses[batch.ids.shape](parts, batch) for batch in self.valid]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid)
         _check_finite(f"validation after epoch {epoch}", loss)

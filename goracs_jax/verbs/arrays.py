@@ -120,7 +120,7 @@ def _write(
             rows = result.arrays[name]
             with atomic(out) as file:
                 np.save(file, rows)
-            sums = {"inputs": digest(stage.inputs), "sha256": hash_files(out)}
+            sums = {"inputs": digest(stage.identity), "sha256": hash_files(out)}
             with atomic(_record(out)) as file:
                 file.write(
                     json.dumps(sums | {"seconds": result.seconds}, indent=1).encode()
@@ -145,7 +145,7 @@ def _record(out: Path) -> Path:
 def _is_current(out: Path, stage: Stage) -> bool:
     try:
         record = json.loads(_record(out).read_text())
-        same = record["inputs"] == digest(stage.inputs)
+        same = record["inputs"] == digest(stage.identity)
         return same and record["sha256"] == hash_files(out)
     except UNREADABLE:
         return False

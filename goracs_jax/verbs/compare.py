@@ -1,5 +1,6 @@
 """`goracs compare`: methods, budgets, lambdas and seeds; a table and a picture out."""
 
+import json
 from typing import NamedTuple
 
 from goracs_jax.checks import check_lambda
@@ -133,10 +134,6 @@ def _read(settings: Compare) -> Inputs:
     if settings.duplicates == "refuse":
         check_duplicates(train.examples)
     units = bootstrap_of(_judged(settings), test).units
-    if units.max() < 1:
-        raise InputError(
-            f"{settings.test} has one user, which leaves no interval: give more."
-        )
     return Inputs(train, valid, test, units, _hashes(settings, train, valid, test))
 
 
@@ -211,8 +208,9 @@ def _prepare(settings: Compare, inputs: Inputs) -> Sizes:
 
 
 def _write(settings: Compare, places: list[Place], units: Units) -> None:
-    """The files of the contract; comparison.json comes last."""
+    """The files of the contract; comparison.json goes first and comes last."""
     out, cells, outcomes = settings.out, [], {}
+    (out / "comparison.json").unlink(missing_ok=True)
     for place in places:
         record = place.record()
         assert record is not None  # all are done
@@ -223,6 +221,8 @@ def _write(settings: Compare, places: list[Place], units: Units) -> None:
     records = records_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, cells[0]["epoch_flops"]
     notes = notes_of(records, users=users, epoch_flops=epoch_flops)
+    if len({json.dumps(cell["device"]) for cell in cells}) > 1:
+        notes.append("Seconds are those of several machines: compare FLOPs instead.")
     table = as_markdown(records, notes)
     for name, text in (("table.md", table), ("table.csv", as_csv(records))):
         with atomic(out / name) as file:

@@ -33,8 +33,6 @@ from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.rankings import Plan, plan_ctr, plan_seqrec
 from goracs_jax.verbs.say import say
 
-PREDICTIONS = "predictions.jsonl"
-
 
 def evaluate(settings: Evaluate) -> None:
     """Run `goracs evaluate`."""
@@ -47,7 +45,7 @@ def evaluate(settings: Evaluate) -> None:
     if settings.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")
     identity = {
-        "stages": {stage.name: stage.inputs for stage in plan.stages},
+        "stages": {stage.name: stage.identity for stage in plan.stages},
         "resamples": settings.resamples,
         "seed": settings.seed,
     }
@@ -67,7 +65,7 @@ def evaluate(settings: Evaluate) -> None:
         metrics, predictions = plan.judge(arrays, bootstrap)
         # The metrics of an earlier run go first: they mean that the rest is theirs.
         settings.out.unlink(missing_ok=True)
-        write_jsonl(settings.out.with_name(PREDICTIONS), predictions)
+        write_jsonl(predictions_of(settings.out), predictions)
         users = int(bootstrap.units.max()) + 1
         record = made_by(settings) | {
             "task": settings.task,
@@ -76,12 +74,21 @@ def evaluate(settings: Evaluate) -> None:
             "inputs": identity,
             "sizes": {"examples": len(pool.examples), "users": users, **plan.sizes},
             "seconds": {name: result.seconds for name, result in results.items()},
-            "predictions": hash_files(settings.out.with_name(PREDICTIONS)),
+            "predictions": hash_files(predictions_of(settings.out)),
         }
         write_json(settings.out, record)
         shutil.rmtree(work)
     say(_table(metrics))
-    say(f"{settings.out}, {settings.out.with_name(PREDICTIONS)}")
+    say(f"{settings.out}, {predictions_of(settings.out)}")
+
+
+def predictions_of(metrics: Path) -> Path:
+    """The file of predictions beside one of metrics.
+
+    >>> predictions_of(Path("test/before.json")).name
+    'before.predictions.jsonl'
+    """
+    return metrics.with_suffix(".predictions.jsonl")
 
 
 def check(settings: Evaluate) -> None:
@@ -90,7 +97,7 @@ def check(settings: Evaluate) -> None:
     if out.suffix != ".json" or out.is_dir():
         raise InputError(f"--out must be a file that ends in .json, got {out}.")
     sources = (settings.test, settings.items, settings.model, settings.adapter)
-    for path in (out, out.with_name(PREDICTIONS)):
+    for path in (out, predictions_of(out)):
         keep_apart(path, *sources)
     for name in ("beams", "max_new_tokens", "resamples"):
         if (value := getattr(settings, name)) < 1:
@@ -112,6 +119,10 @@ def bootstrap_of(settings: Evaluate, pool: Pool) -> Bootstrap:
         [str(user) for user in users] if known else list(map(str, range(len(users))))
     )
     _, units = np.unique(names, return_inverse=True)
+    if units.max() < 1:
+        raise InputError(
+            f"{settings.test} has one user, which leaves no interval: give more."
+        )
     return Bootstrap(units, settings.resamples, settings.seed)
 
 
@@ -119,7 +130,7 @@ def _is_current(out: Path, identity: Mapping[str, Any]) -> bool:
     try:
         record = json.loads(out.read_text())
         same = digest(record["inputs"]) == digest(identity)
-        return same and record["predictions"] == hash_files(out.with_name(PREDICTIONS))
+        return same and record["predictions"] == hash_files(predictions_of(out))
     except UNREADABLE:
         return False
 

@@ -26,11 +26,13 @@ from goracs_jax.settings import (
 )
 from goracs_jax.stages import UNREADABLE
 from goracs_jax.verbs.arrays import embed, grads, seconds_of
-from goracs_jax.verbs.evaluate import PREDICTIONS, evaluate
+from goracs_jax.verbs.evaluate import evaluate, predictions_of
 from goracs_jax.verbs.finetune import finetune, lora_config, training_config
 from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.rankings import values_of
 from goracs_jax.verbs.select import select
+
+METRICS = "metrics.json"
 
 
 class Place(NamedTuple):
@@ -40,12 +42,17 @@ class Place(NamedTuple):
     inputs: dict[str, Any]
     folder: Path
 
+    @property
+    def predictions(self) -> Path:
+        """What its model says of the test examples."""
+        return predictions_of(self.folder / METRICS)
+
     def record(self) -> dict[str, Any] | None:
         """What the finished cell left; nothing where a file is lost or another's."""
         try:
             found = json.loads((self.folder / "cell.json").read_text())
             same = digest(found["inputs"]) == digest(self.inputs)
-            whole = found["predictions"] == hash_files(self.folder / PREDICTIONS)
+            whole = found["predictions"] == hash_files(self.predictions)
             return found if same and whole else None
         except UNREADABLE:
             return None
@@ -57,7 +64,8 @@ def place_of(settings: Compare, cell: Cell, hashes: Mapping[str, str | None]) ->
     Args:
         settings: Of the verb.
         cell: The cell.
-        hashes: SHA-256 of the inputs; that of the encoder counts where it is used.
+        hashes: SHA-256 of the inputs; that of the encoder counts where rows are chosen,
+            because POO is reported of every choice.
     """
     config, labels = training_config(settings)
     trained = asdict(config)
@@ -75,7 +83,7 @@ def place_of(settings: Compare, cell: Cell, hashes: Mapping[str, str | None]) ->
     if settings.task == "seqrec":
         judged = ("rank_by", "beams", "max_new_tokens")
         inputs |= {name: getattr(settings, name) for name in judged}
-    if "embeddings" in cell.needs:
+    if cell.method != FULL:
         inputs["encoder"] = hashes["encoder"]
     if "gradients" in cell.needs:
         inputs["gradients_seed"] = settings.seed
@@ -145,7 +153,7 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
             dtype=settings.dtype,
             seed=cell.seed,
             adapter=adapter,
-            out=folder / "metrics.json",
+            out=folder / METRICS,
         )
     )
     trained = json.loads((adapter / "manifest.json").read_text())
@@ -169,14 +177,14 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
             "seconds": seconds,
             "flops": flops,
             "epoch_flops": training_flops(sizes, Trained(everything, 1, 1)),
-            "predictions": hash_files(folder / PREDICTIONS),
+            "predictions": hash_files(place.predictions),
         },
     )
 
 
 def outcome_of(settings: Compare, place: Place, record: dict[str, Any]) -> Outcome:
     """A finished cell, its predictions read."""
-    records = [e.record for e in read_records(place.folder / PREDICTIONS)]
+    records = [e.record for e in read_records(place.predictions)]
     values = values_of(settings.task, records)
     costs = (record["seconds"], record["flops"])
     return Outcome(values, record["valid_loss"], *costs)

@@ -18,6 +18,8 @@ from goracs_jax.verbs.manifest import made_by
 from goracs_jax.verbs.say import say
 from goracs_jax.verbs.sources import Source
 
+FILES = ("indices.npy", "coreset.jsonl", "scores.npz", "manifest.json", "report.png")
+
 
 class Chosen(NamedTuple):
     """The subset of one method and the seconds that choosing it took."""
@@ -83,9 +85,7 @@ def write_results(
             class_table(cost, source.labels, selection.indices)
         )
     write_json(out / "manifest.json", manifest)
-    coreset = ["coreset.jsonl"] if source.pool else []
-    names = ["indices.npy", *coreset, "scores.npz", "manifest.json", "report.png"]
-    say(f"{out}: {', '.join(names)}")
+    say(f"{out}: {', '.join(n for n in FILES if (out / n).exists())}")
     return rows
 
 

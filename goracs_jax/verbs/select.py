@@ -15,9 +15,15 @@ from goracs_jax.stages import run_stage
 from goracs_jax.verbs.cells import Cell, Inputs, make_cells, stored_selection
 from goracs_jax.verbs.inputs import bytes_to_store, keep_apart
 from goracs_jax.verbs.labels import say_classes
-from goracs_jax.verbs.results import Chosen, write_results, write_summary
+from goracs_jax.verbs.results import FILES, Chosen, write_results, write_summary
 from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.sources import Source, from_arrays, from_texts
+
+# Settings that name a file.
+READ = (
+    *("train", "train_embeddings", "train_labels", "grad_norms", "errors"),
+    *("valid", "valid_embeddings", "valid_labels"),
+)
 
 
 def select(settings: Select) -> None:
@@ -36,13 +42,15 @@ def select(settings: Select) -> None:
         return _compute(settings, source)
 
     cells = make_cells(settings, source, inputs)
+    _keep_inputs(settings, cells)
     if source.labels:
         for budget in settings.budget:
             say_classes(source.labels, budget)
     if settings.dry_run:
         _say_plan(settings, source, cells)
         return
-    rows = source.n_train + source.n_valid if source.stages else 0
+    missing = any(not s.is_done(settings.out) for s in source.stages.values())
+    rows = source.n_train + source.n_valid if missing else 0
     prepare_folder(settings.out, bytes_to_store(rows))
     with locked(settings.out / "stages"):
         inputs()  # with all progress bars, before the spinners
@@ -53,6 +61,18 @@ def select(settings: Select) -> None:
             say(table(made[0]))
         else:
             write_summary(settings, cells, [rows[0] for rows in made])
+
+
+def _keep_inputs(settings: Select, cells: list[Cell]) -> None:
+    """Refuse to write over what is read: a coreset that is chosen from anew."""
+    written = {(cell.out / name).resolve() for cell in cells for name in FILES}
+    for name in READ:
+        path = getattr(settings, name)
+        if path and path.resolve() in written:
+            raise InputError(
+                f"--out {settings.out} would write over the input {path}: choose "
+                "another."
+            )
 
 
 def _compute(settings: Select, source: Source) -> Inputs:

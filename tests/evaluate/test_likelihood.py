@@ -67,6 +67,14 @@ def test_the_prompt_stands_once_and_answers_end_with_the_text(llm):
     ]
 
 
+def test_likelihoods_that_are_not_finite_are_refused(llm):
+    graph, state = nnx.split(llm[0])
+    spoilt = nnx.merge(graph, jax.tree.map(lambda x: x * jnp.nan, state))
+    packed = pack(PROMPTS[:2], ANSWERS[:2], llm[1], context=256, places=PLACES[:2])
+    with pytest.raises(InputError, match=r"of example 1 are not finite \(2 of 2"):
+        log_likelihoods(spoilt, packed)
+
+
 def test_what_is_too_long_is_named(llm):
     _, tokenizer = llm
     with pytest.raises(InputError, match=r"t\.jsonl:2 has \d+ tokens, more than"):

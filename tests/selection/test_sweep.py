@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from instances import instance
 
+from goracs_jax import blocks, goracs, sweep
 from goracs_jax import cost as cost_module
-from goracs_jax import goracs, sweep
 from goracs_jax.errors import InputError
 from goracs_jax.selection import SELECTORS
 
@@ -52,8 +52,9 @@ def test_what_is_common_is_done_once(monkeypatch):
     monkeypatch.setattr(
         sys.modules["goracs_jax.selection.sweep"], "greedy", counted("greedy", greedy)
     )
+    monkeypatch.setattr(blocks, "_matrix", counted("matrix", blocks._matrix))
     sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, key=KEY, method="greedy")
-    assert calls == [("max",), ("greedy", 8), ("greedy", 8)]
+    assert calls == [("max",), ("matrix",), ("greedy", 8), ("greedy", 8)]
 
 
 @pytest.mark.parametrize(

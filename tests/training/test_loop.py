@@ -14,6 +14,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.tokens import ragged
 from goracs_jax.training import FinetuneConfig, finetune
+from goracs_jax.training.run import Run
 
 CONFIG = FinetuneConfig(
     epochs=3, learning_rate=1e-2, batch_size=4, warmup_steps=2, tokens_per_batch=100
@@ -135,20 +136,18 @@ def test_checkpoints_hold_adapters_alone(model, train, valid, tmp_path):
     assert on_disk < 4 * lora + 30_000 < whole_model + 30_000
 
 
-def test_only_the_first_epoch_compiles(model, train, valid, caplog):
-    compiled = []
-
-    def watch(record):
-        found = [r for r in caplog.records if "ompil" in r.getMessage()]
-        compiled.append((record["epoch"], len(found)))
-        caplog.clear()
-
+def test_steps_and_validations_compile_nothing(model, train, valid, caplog):
     config = replace(CONFIG, tokens_per_batch=90)  # shapes of no other test
+    compiled = lambda: [m for m in caplog.messages if m.startswith("Compiling")]
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        finetune(model, train, valid, config, seed=7, watch=watch)
-    by_epoch = {e: sum(n for epoch, n in compiled if epoch == e) for e in (1, 2, 3)}
-    assert by_epoch[1] > 0  # the check can fail
-    assert by_epoch[2] == by_epoch[3] == 0
+        run = Run.prepare(model, train, valid, config, seed=7)
+        assert compiled()  # the check can fail
+        state = run.fresh
+        caplog.clear()
+        for _ in range(STEPS):
+            state, _ = run.step(state)
+            state, _ = run.validate(state)
+        assert not compiled()
 
 
 def test_bfloat16_weights(train, valid):

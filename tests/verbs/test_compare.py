@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from commands import assert_refused, edit, run, slow_steps
 
+from goracs_jax.comparison import design
+from goracs_jax.settings import Compare
 from goracs_jax.verbs import grid
 
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "gum", "nut"]
@@ -83,7 +86,7 @@ def test_numbers_are_those_of_the_predictions(shared):
     by_name = {}
     for cell in found["cells"]:
         folder = shared / "out" / cell["folder"]
-        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        lines = (folder / "metrics.predictions.jsonl").read_text().splitlines()
         ranks = [json.loads(line)["likelihood_rank"] for line in lines]
         # Ten candidates: a hit among the first five, everywhere one among ten.
         by_name.setdefault(tuple(cell["cell"].values())[:2], []).append(
@@ -176,6 +179,21 @@ def test_another_input_is_another_cell(files, capsys):
     edit(files / "test.jsonl", lambda text: text.replace("tree 50", "tree 70"))
     assert run(COMPARE + " --dry-run", None) == 0
     assert f"{CELLS} to do" in capsys.readouterr().out
+
+
+def test_an_encoder_names_all_cells_that_choose():
+    """POO is in the embeddings' units, whatever the method looks at."""
+    settings = Compare(
+        methods=(), budgets=(4,), model=Path("llm"), out=Path("out"),
+        **{name: Path(name) for name in ("train", "valid", "test")},
+    )  # fmt: skip
+    for method in ("random", "error", "goracs:by-label", "full"):
+        cell = design.Cell(method, None, 4, 0)
+        one, two = (
+            grid.place_of(settings, cell, {"encoder": encoder}).folder
+            for encoder in ("mpnet", "bert")
+        )
+        assert (one == two) == (method == "full")
 
 
 def test_stopped_and_started_again(files, monkeypatch):

@@ -47,7 +47,7 @@ def shared(tmp_path_factory):
         patch.chdir(folder)
         assert run(SEQREC, None) == 0
         (folder / "first").mkdir()
-        for name in ("metrics.json", "predictions.jsonl"):
+        for name in ("metrics.json", "metrics.predictions.jsonl"):
             shutil.copy(folder / name, folder / "first")
     return folder
 
@@ -58,7 +58,7 @@ def lines(path):
 
 def test_metrics_are_those_of_the_predictions(shared):
     found = json.loads((shared / "metrics.json").read_text())
-    predictions = lines(shared / "predictions.jsonl")
+    predictions = lines(shared / "metrics.predictions.jsonl")
     title_of = {str(i + 10): title for i, title in enumerate(TREES)}
     assert found["sizes"] == {
         "examples": SIZE, "users": 3, "items": 10, "titles": 9, "candidates": 6
@@ -91,13 +91,13 @@ def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
     assert run(SEQREC, None) == 0
     assert "already done" in capsys.readouterr().out
     assert run(SEQREC + " --dry-run", None) == 0
-    (files / "predictions.jsonl").unlink()
+    (files / "metrics.predictions.jsonl").unlink()
     assert run(SEQREC + " --dry-run", None) == 0
     assert "likelihood: to do" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_where_it_was_stopped(files, monkeypatch):
-    for name in ("metrics.json", "predictions.jsonl"):
+    for name in ("metrics.json", "metrics.predictions.jsonl"):
         (files / name).unlink()
     with monkeypatch.context() as patch:
 
@@ -109,7 +109,7 @@ def test_a_run_goes_on_where_it_was_stopped(files, monkeypatch):
     assert not (files / "metrics.json").exists()
     monkeypatch.setattr("goracs_jax.verbs.rankings.generate", None)  # it is kept
     assert run(SEQREC, None) == 0
-    name = "predictions.jsonl"
+    name = "metrics.predictions.jsonl"
     assert (files / name).read_bytes() == (files / "first" / name).read_bytes()
     metrics = [
         json.loads((folder / "metrics.json").read_text())["metrics"]
@@ -123,7 +123,7 @@ def test_clicks_of_the_model_itself(files, capsys):
     printed = capsys.readouterr().out
     assert "without fine-tuning" in printed
     found = json.loads((files / "ctr.json").read_text())
-    predictions = lines(files / "predictions.jsonl")
+    predictions = lines(files / "ctr.predictions.jsonl")
     labels = [record["label"] == "Yes" for record in predictions]
     assert labels == [True, False, False] * 2
     expected = roc_auc_score(labels, [record["score"] for record in predictions])

@@ -250,6 +250,26 @@ def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
     assert (np.load("g.npy") > last).all()  # more parameters
 
 
+def test_arrays_of_another_version_are_made_anew(files, monkeypatch, capsys):
+    command = "embed --data train.jsonl --model llm --out x.npy"
+    assert run(command, None) == 0
+    monkeypatch.setattr("goracs_jax.stages.version", lambda name: "0.0.0")
+    capsys.readouterr()
+    assert run(command + " --dry-run", None) == 0
+    assert "to do" in capsys.readouterr().out
+
+
+def test_a_coreset_is_not_chosen_from_over_itself(files, capsys):
+    np.save("x.npy", np.eye(N))
+    command = ARRAYS.replace("y.npy", "x.npy") + " --method random"
+    assert run(command + " --train train.jsonl") == 0
+    before = (files / "out" / "coreset.jsonl").read_bytes()
+    np.save("x.npy", np.eye(BUDGET))
+    message = r"--out out would write over the input out/coreset\.jsonl"
+    assert_refused(command + " --train out/coreset.jsonl", 2, capsys, message)
+    assert (files / "out" / "coreset.jsonl").read_bytes() == before
+
+
 def test_an_adapter_counts(files):
     adapter = tiny.write_adapter(files / "adapter")
     assert run(TEXTS) == 0
