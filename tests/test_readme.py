@@ -29,6 +29,9 @@ def test_length():
     assert len(README.splitlines()) < 170
 
 
-def test_named_files_exist():
-    for path in re.findall(r"\]\((?!http)([\w./-]+)\)", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
+def test_named_files_exist(readme):
+    paths = re.findall(r"\]\((?!http)([\w./-]+)\)", (ROOT / readme).read_text())
+    assert paths
+    for path in paths:
+        assert ((ROOT / readme).parent / path).exists(), path

@@ -23,7 +23,7 @@ from goracs_jax.data.splits import (
 )
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files, locked, prepare_folder, write_json
-from goracs_jax.prompts import read_template
+from goracs_jax.prompts import TEMPLATES, read_template
 from goracs_jax.settings import Prepare
 from goracs_jax.stages import progress
 from goracs_jax.verbs.inputs import keep_apart
@@ -62,7 +62,7 @@ def prepare(settings: Prepare) -> None:
             repeats=settings.repeats == "keep",
             core=settings.core,
         )
-        log = make_log(tidied.table)
+        log = _unquote(make_log(tidied.table), wording)
         split = _split(settings, log)
         say(_table(tidied.steps))
         # The manifest of an earlier run goes first: it means that the rest is its own.
@@ -121,6 +121,17 @@ def _read(settings: Prepare, source: Source) -> Raw:
                 f"{'; '.join(reading.first)}"
             )
     return raw
+
+
+def _unquote(log: Log, wording: Wording) -> Log:
+    """Titles without the character that ends a title in an answer."""
+    quote = (wording.template or TEMPLATES[wording.task]).quote
+    other = "\u2019" if quote == "'" else "'"
+    count = sum(quote in title for title in log.titles) if quote else 0
+    if not count:
+        return log
+    say(f"{quote} ends a title: inside {count:,} of them it is written {other}")
+    return log._replace(titles=[title.replace(quote, other) for title in log.titles])
 
 
 def _split(settings: Prepare, log: Log) -> Split:

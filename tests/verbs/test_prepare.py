@@ -59,6 +59,19 @@ def test_seqrec(raw, capsys):
     assert "items.jsonl (30)" in printed
 
 
+def test_quotes_inside_titles(raw, capsys):
+    """Generation ends at the closing quote, so a title must not hold one."""
+    movies = raw / "raw/movies.dat"
+    movies.write_text(movies.read_text().replace("Title 7", 'The "7" Tablet'))
+    assert run(PREPARE, None) == 0
+    assert "inside 1 of them it is written '" in capsys.readouterr().out
+    *examples, items = (read(raw / "out", name) for name in FILES)
+    assert "The '7' Tablet" in {item["title"] for item in items}
+    outputs = [record["output"] for part in examples for record in part]
+    assert "\"The '7' Tablet\"" in outputs
+    assert all(output.count('"') == 2 for output in outputs)
+
+
 def test_manifest(raw):
     with (raw / "raw/ratings.dat").open("a") as file:
         file.write("1::2\n")
