@@ -27,7 +27,7 @@ from goracs_jax.evaluate.beam import beam_search
 from goracs_jax.evaluate.catalogue import read_candidates, read_catalogue
 from goracs_jax.evaluate.ctr import ask, yes_probabilities
 from goracs_jax.evaluate.generation import ending, prompt_tokens
-from goracs_jax.evaluate.likelihood import log_likelihoods, pack
+from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.models import load_decoder, load_tokenizer
 from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import Tokens, make_batches
@@ -135,7 +135,7 @@ def main() -> None:
         places=places[:few],
     )
     packing = (time.perf_counter() - started) / few
-    score = lambda: log_likelihoods(
+    score = lambda: answer_likelihoods(
         model, packed, tokens_per_batch=tokens_in_batch(packed)
     )
     ranked = beside_floor("likelihood", score, pass_over(packed), few)

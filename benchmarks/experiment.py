@@ -5,11 +5,11 @@
 SmolLM2-135M is asked whether a user will like one more movie (CTR; histories of five,
 so that two cores get through). The newest interactions test, those before validate;
 a pool, validation and test examples are drawn from these with a seed. Methods choose
-from the pool, LoRA is trained on each choice for the same epochs, and AUC is taken on
-the test examples: of the model as it is, too. Gradient norms, embeddings and finished
-cells are kept in DIR; what a cell says is kept in results/experiment_ctr/ as well, so
-that the next run, with more seeds or methods, goes on from there. Writes
-results/experiment_ctr.json and results/experiment_ctr.png.
+from the pool, LoRA is trained on each choice for the same epochs, and AUC and log
+likelihood are taken on the test examples: of the model as it is, too. Gradient norms,
+embeddings and finished cells are kept in DIR; what a cell says is kept in
+results/experiment_ctr/ as well, so that the next run, with more seeds or methods, goes
+on from there. Writes results/experiment_ctr.json and results/experiment_ctr.png.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from common import RESULTS, write
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from goracs_jax.data.demo import fetch
 
@@ -92,6 +92,7 @@ def cells_of(compared: Path, record: dict[str, Any], train: Path) -> list[dict]:
             | {
                 "yes": float(np.mean(outputs(train)[rows] == "Yes")),
                 "auc": roc_auc_score(said, [p["score"] for p in predictions]),
+                "log_loss": log_loss(said, [p["score"] for p in predictions]),
             }
         )
     return found
@@ -102,7 +103,7 @@ def ranks(cells: list[dict]) -> dict[str, Any]:
     plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
     column = lambda name: [c[name] for c in plain]
     found: dict[str, Any] = {"cells": len(plain)}
-    for name in ("valid_loss", "auc"):
+    for name in ("valid_loss", "auc", "log_loss"):
         rho, p = spearmanr(column("poo"), column(name))
         found[name] = {"rho": rho, "p": p}
     return found

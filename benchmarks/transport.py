@@ -30,7 +30,7 @@ def measure(n: int, m: int) -> dict[str, Any]:
     rows = rng.choice(3 * n, n, replace=False)
     others = np.setdiff1d(np.arange(3 * n), rows)
     matrix = exact_cost(cost, rows)
-    starts = {"": None}
+    starts: dict[str, Any] = {"": None}
     for name, share in (("_tenth", 10), ("_hundredth", 100)):
         similar = rows.copy()
         similar[: n // share] = rng.choice(others, n // share, replace=False)

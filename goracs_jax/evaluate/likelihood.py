@@ -83,7 +83,7 @@ def pack(
     return Tokens(flat(ids), flat(branches), offsets)
 
 
-def log_likelihoods(
+def answer_likelihoods(
     model: Decoder,
     packed: Tokens,
     *,
@@ -109,7 +109,7 @@ def log_likelihoods(
     >>> from goracs_jax.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> packed = ragged([[5, 6, 7, 8, 9]], [[0, 0, 1, 1, 2]])  # 5 6, then 7 8 or 9
-    >>> log_likelihoods(model, packed)[0, :, 1].tolist()
+    >>> answer_likelihoods(model, packed)[0, :, 1].tolist()
     [2.0, 1.0]
     """
     check_ids(packed, model.config.vocab_size)

@@ -1,4 +1,4 @@
-"""Ranks, HR@K, NDCG@K and AUC, each with a bootstrap interval."""
+"""Ranks, HR@K, NDCG@K, AUC and log likelihood, each with a bootstrap interval."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -160,6 +160,26 @@ def auc_values(
     area = right[positive].mean()
     size = np.where(positive, len(yes), len(no))
     return area + len(scores) / size * (right - area)
+
+
+def log_likelihoods(
+    positive: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]
+) -> Float[np.ndarray, " examples"]:
+    """The log of the probability that each example's own class is given, in nats.
+
+    Minus their mean is the log loss. Probabilities are cut where float32 ends, as
+    scikit-learn does: one certain mistake costs 16 nats.
+
+    Args:
+        positive: The class of each example.
+        scores: Probabilities of the positive class.
+
+    >>> log_likelihoods(np.array([True, False]), np.array([0.5, 0.5])).round(3).tolist()
+    [-0.693, -0.693]
+    """
+    own = np.where(positive, scores, 1 - scores.astype(np.float64))
+    eps = np.finfo(np.float32).eps
+    return np.log(np.clip(own, eps, 1 - eps))
 
 
 def check_classes(positive: Bool[np.ndarray, " examples"]) -> None:

@@ -106,7 +106,8 @@ class Judging(Settings):
 class Evaluate(Judging):
     """How good a fine-tuned model is: AUC, or HR and NDCG, with 95 % intervals.
 
-    ctr: the probability of Yes against No. seqrec: each target is ranked among its
+    ctr: the probability of Yes against No, and the log likelihood of the right one
+    (minus it is the log loss). seqrec: each target is ranked among its
     negatives, by the distance of titles to a generated one (and among all items), and
     by the likelihood of its title, per token and in total. Of several examples of one
     `user` the interval knows that they are not independent.

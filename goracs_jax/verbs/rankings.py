@@ -21,13 +21,14 @@ from goracs_jax.evaluate.catalogue import (
 from goracs_jax.evaluate.ctr import Questions, ask, read_answers, yes_probabilities
 from goracs_jax.evaluate.generation import ending, generate, prompt_tokens, texts_of
 from goracs_jax.evaluate.grounding import embed_texts, squared_distances, title_in
-from goracs_jax.evaluate.likelihood import log_likelihoods, pack
+from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import (
     Bootstrap,
     Estimate,
     auc,
     auc_values,
     check_classes,
+    log_likelihoods,
     means,
     ranking_values,
 )
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
 
 
 def plan_ctr(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
-    """One forward pass for each prompt; AUC."""
+    """One forward pass for each prompt; AUC and log likelihood."""
     del settings, work
     positive = read_answers(pool.examples)
     check_classes(positive)
@@ -78,7 +79,9 @@ def plan_ctr(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
             {"example": i, "label": "Yes" if label else "No", "score": float(score)}
             for i, (label, score) in enumerate(zip(positive, scores, strict=True))
         )
-        return {"AUC": auc(positive, scores, bootstrap)}, predictions
+        likely = {LIKELY: log_likelihoods(positive, scores)}
+        area = {"AUC": auc(positive, scores, bootstrap)}
+        return area | means(likely, bootstrap), predictions
 
     stage = Stage("answers", _inputs(pool, llm), compute, prepare)
     sizes = {"Yes": int(positive.sum()), "No": int((~positive).sum())}
@@ -115,6 +118,8 @@ def plan_seqrec(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
     return Plan(stages, judge, sizes | {"candidates": sets}, rows)
 
 
+# Of the right answer, a mean; minus it is the log loss.
+LIKELY = "log likelihood"
 # Columns of ranks, and what the names of their metrics start with.
 RANKS = {
     "rank": "",
@@ -153,7 +158,8 @@ def values_of(
     """
     column = lambda name: np.array([record[name] for record in predictions])
     if task == "ctr":
-        return {"AUC": auc_values(column("label") == "Yes", column("score"))}
+        yes, score = column("label") == "Yes", column("score")
+        return {"AUC": auc_values(yes, score), LIKELY: log_likelihoods(yes, score)}
     return values_of_ranks({n: column(n) for n in RANKS if n in predictions[0]})
 
 
@@ -225,7 +231,7 @@ def _likelihood(
         return decoder, packed
 
     def compute(mapper: Mapper) -> Arrays:
-        return {"log_p": log_likelihoods(*prepare(), mapper=mapper)}
+        return {"log_p": answer_likelihoods(*prepare(), mapper=mapper)}
 
     return Stage("likelihood", inputs, compute, prepare)
 

@@ -6,7 +6,7 @@ import tiny
 from flax import nnx
 
 from goracs_jax.errors import InputError
-from goracs_jax.evaluate.likelihood import log_likelihoods, pack
+from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.models import load_decoder
 from goracs_jax.tokens import load_tokenizer, ragged, tokenize
 
@@ -24,7 +24,7 @@ def llm(tmp_path_factory):
 def test_sums_are_those_of_each_text_alone(llm):
     model, tokenizer = llm
     packed = pack(PROMPTS, ANSWERS, tokenizer, context=256, places=PLACES)
-    found = log_likelihoods(model, packed, tokens_per_batch=192)
+    found = answer_likelihoods(model, packed, tokens_per_batch=192)
     assert found.shape == (3, 3, 2)
     assert (found[1, 2] == 0).all()  # two answers only
     pairs = [(p, a) for p, row in zip(PROMPTS, ANSWERS, strict=True) for a in row]
@@ -52,7 +52,7 @@ def test_padding_changes_nothing(llm):
     ids = np.random.default_rng(0).integers(0, 300, 144).tolist()
     branches = [0] * 5 + list(range(1, 129)) + [128] * 11
     one = ragged([ids, ids[:133]], [branches, branches[:133]])
-    found = log_likelihoods(model, one, tokens_per_batch=288)
+    found = answer_likelihoods(model, one, tokens_per_batch=288)
     np.testing.assert_allclose(found[0, :127], found[1, :127], rtol=1e-5)
     assert (found[1, :, 1] == 1).all()
 
@@ -72,7 +72,7 @@ def test_likelihoods_that_are_not_finite_are_refused(llm):
     spoilt = nnx.merge(graph, jax.tree.map(lambda x: x * jnp.nan, state))
     packed = pack(PROMPTS[:2], ANSWERS[:2], llm[1], context=256, places=PLACES[:2])
     with pytest.raises(InputError, match=r"of example 1 are not finite \(2 of 2"):
-        log_likelihoods(spoilt, packed)
+        answer_likelihoods(spoilt, packed)
 
 
 def test_what_is_too_long_is_named(llm):

@@ -8,7 +8,7 @@ import oracles
 import pytest
 import tiny
 from commands import assert_refused, edit, run
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "elm", "gum"]
 SEQREC = (
@@ -104,7 +104,7 @@ def test_a_run_goes_on_where_it_was_stopped(files, monkeypatch):
         def stop(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("goracs_jax.verbs.rankings.log_likelihoods", stop)
+        patch.setattr("goracs_jax.verbs.rankings.answer_likelihoods", stop)
         assert run(SEQREC, None) == 130
     assert not (files / "metrics.json").exists()
     monkeypatch.setattr("goracs_jax.verbs.rankings.generate", None)  # it is kept
@@ -128,6 +128,9 @@ def test_clicks_of_the_model_itself(files, capsys):
     assert labels == [True, False, False] * 2
     expected = roc_auc_score(labels, [record["score"] for record in predictions])
     assert found["metrics"]["AUC"]["value"] == pytest.approx(expected)
+    scores = [record["score"] for record in predictions]
+    likely = found["metrics"]["log likelihood"]["value"]
+    assert likely == pytest.approx(-log_loss(labels, scores))
     assert found["sizes"] == {"examples": SIZE, "users": SIZE, "Yes": 2, "No": 4}
 
 
