@@ -28,10 +28,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from goracs_jax.data.demo import fetch
 
 METHODS = (
-    "full,random,random:by-label,goracs,goracs:by-label,grad-norm,error,nearest,"
+    "full,random,random:by-label,goracs,goracs:by-label,itra,grad-norm,error,nearest,"
     "k-center"
 )
-LAMBDAS = "0,0.1,0.5"
+LAMBDAS = "0,0.05,0.1,0.5"
 DRAWN = {"train": 400, "valid": 60, "test": 250}
 TRAINING = {
     "--epochs": "3",
