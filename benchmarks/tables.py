@@ -327,6 +327,7 @@ def helps() -> str:
     loss = lambda row: f"{-row['metrics']['log likelihood']['value']:.3f}"
     best = row("goracs:by-label, lambda by validation", "by validation")
     plain = row("goracs, lambda by validation", "by validation")
+    itra = row("itra, lambda by validation", "by validation")
     budget, seeds = best["budget"], len(best["seeds"])
     unclear = [
         pair["second"] if pair["first"] == best["name"] else pair["first"]
@@ -339,6 +340,7 @@ def helps() -> str:
         f"Fine-tuned on {budget} of {record['drawn']['train']} MovieLens examples (Yes "
         f"or No), SmolLM2-135M has a log loss on test users of {loss(best)} where "
         f"goracs chooses inside every class, {loss(plain)} where it does not, "
+        f"{loss(itra)} for itra, whose POO is larger, "
         f"{loss(row('random'))} for random, {loss(row('grad-norm'))} for the largest "
         f"gradient norms, which are all of one class, and {loss(row('full'))} for all "
         f"{record['drawn']['train']}. {seeds} seeds and {record['users']} users are "
