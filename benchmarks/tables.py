@@ -6,7 +6,7 @@ python benchmarks/tables.py    # rewrites their marked parts
 import json
 import re
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -329,6 +329,13 @@ def helps() -> str:
     plain = row("goracs, lambda by validation", "by validation")
     itra = row("itra, lambda by validation", "by validation")
     budget, seeds = best["budget"], len(best["seeds"])
+    cells = lambda method, lambda_: [
+        cell
+        for cell in record["cells"]
+        if (cell["method"], cell["lambda_"]) == (method, lambda_)
+    ]
+    yes = min(cell["yes"] for cell in cells("grad-norm", None))
+    poo = lambda method: mean(cell["poo"] for cell in cells(method, 0.0))
     unclear = [
         pair["second"] if pair["first"] == best["name"] else pair["first"]
         for pair in record["pairs"]
@@ -340,11 +347,12 @@ def helps() -> str:
         f"Fine-tuned on {budget} of {record['drawn']['train']} MovieLens examples (Yes "
         f"or No), SmolLM2-135M has a log loss on test users of {loss(best)} where "
         f"goracs chooses inside every class, {loss(plain)} where it does not, "
-        f"{loss(itra)} for itra, whose POO is larger, "
+        f"{loss(itra)} for itra (POO at lambda 0: {poo('itra'):.4f}, that of goracs "
+        f"{poo('goracs'):.4f}), "
         f"{loss(row('random'))} for random, {loss(row('grad-norm'))} for the largest "
-        f"gradient norms, which are all of one class, and {loss(row('full'))} for all "
-        f"{record['drawn']['train']}. {seeds} seeds and {record['users']} users are "
-        f"too few to tell the first from {len(unclear)} of the others: the intervals "
+        f"gradient norms ({100 * yes:.0f} % of them Yes), and {loss(row('full'))} for "
+        f"all {record['drawn']['train']}. {seeds} seeds and {record['users']} users "
+        f"are too few to tell the first from {len(unclear)} of the others: the intervals "
         "of the differences contain zero (`benchmarks/experiment.py`)."
     )
 

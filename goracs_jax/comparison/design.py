@@ -13,6 +13,15 @@ RANKED = ("grad-norm", "error")
 BY_LABEL = ":by-label"
 
 
+def selector_of(method: str) -> str:
+    """The method that chooses; label-aware or not is another question.
+
+    >>> selector_of("random:by-label"), selector_of("random")
+    ('random', 'random')
+    """
+    return method.removesuffix(BY_LABEL)
+
+
 class Cell(NamedTuple):
     """One fine-tuned model: how its examples are chosen, how many, and the seed."""
 
@@ -23,12 +32,8 @@ class Cell(NamedTuple):
 
     @property
     def selector(self) -> str:
-        """The method that chooses; label-aware or not is another question.
-
-        >>> Cell("random:by-label", None, 8, 0).selector
-        'random'
-        """
-        return self.method.removesuffix(BY_LABEL)
+        """The method, label-aware or not."""
+        return selector_of(self.method)
 
     @property
     def by_label(self) -> bool:
@@ -90,7 +95,7 @@ def design(
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weighed = method.removesuffix(BY_LABEL) in WEIGHED
+                    weighed = selector_of(method) in WEIGHED
                     weights = sorted(lambdas) if weighed else [None]
                     cells += [Cell(method, w, budget, seed) for w in weights]
     return cells

@@ -24,6 +24,11 @@ class Wording:
     template: Template | None = None
     """The wording; where left out, that of `TEMPLATES`."""
 
+    @property
+    def texts(self) -> Template:
+        """The wording, given or not."""
+        return self.template or TEMPLATES[self.task]
+
 
 def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
     """The records of some examples, in their order.
@@ -37,7 +42,7 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
         instruction, input, output; user and target (ids), timestamp (seconds), and for
         ctr the rating.
     """
-    template = wording.template or TEMPLATES[wording.task]
+    template = wording.texts
     columns = (log.user, log.item, log.rating, log.timestamp)
     # Lists of Python numbers: one at a time, those of NumPy are slow.
     for row, user, target, rating, time in zip(

@@ -5,7 +5,14 @@ from typing import NamedTuple
 
 from goracs_jax.checks import check_lambda
 from goracs_jax.comparison.charges import Sizes
-from goracs_jax.comparison.design import BY_LABEL, FULL, WEIGHED, Cell, design
+from goracs_jax.comparison.design import (
+    BY_LABEL,
+    FULL,
+    WEIGHED,
+    Cell,
+    design,
+    selector_of,
+)
 from goracs_jax.comparison.picture import comparison_figure
 from goracs_jax.comparison.results import Units, entries_of, pairs_of
 from goracs_jax.comparison.table import (
@@ -88,9 +95,9 @@ def compare(settings: Compare) -> None:
 def _check_settings(settings: Compare) -> None:
     """What can be refused before a file is read."""
     known = [*SELECTORS, FULL]
-    selectors = {method.removesuffix(BY_LABEL) for method in settings.methods}
+    selectors = {selector_of(method) for method in settings.methods}
     for method in settings.methods:
-        if method.removesuffix(BY_LABEL) not in known or method == FULL + BY_LABEL:
+        if selector_of(method) not in known or method == FULL + BY_LABEL:
             raise InputError(
                 f"--methods must be among {', '.join(known)}, all but {FULL} with or "
                 f"without {BY_LABEL}, got {method!r}."

@@ -23,7 +23,7 @@ from goracs_jax.data.splits import (
 )
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files, locked, prepare_folder, write_json
-from goracs_jax.prompts import TEMPLATES, read_template
+from goracs_jax.prompts import read_template
 from goracs_jax.settings import Prepare
 from goracs_jax.stages import progress
 from goracs_jax.verbs.inputs import keep_apart
@@ -125,7 +125,7 @@ def _read(settings: Prepare, source: Source) -> Raw:
 
 def _unquote(log: Log, wording: Wording) -> Log:
     """Titles without the character that ends a title in an answer."""
-    quote = (wording.template or TEMPLATES[wording.task]).quote
+    quote = wording.texts.quote
     other = "\u2019" if quote == "'" else "'"
     count = sum(quote in title for title in log.titles) if quote else 0
     if not count:
