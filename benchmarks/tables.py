@@ -352,8 +352,8 @@ def helps() -> str:
         f"{loss(row('random'))} for random, {loss(row('grad-norm'))} for the largest "
         f"gradient norms ({100 * yes:.0f} % of them Yes), and {loss(row('full'))} for "
         f"all {record['drawn']['train']}. {seeds} seeds and {record['users']} users "
-        f"are too few to tell the first from {len(unclear)} of the others: the intervals "
-        "of the differences contain zero (`benchmarks/experiment.py`)."
+        f"are too few to tell the first from {len(unclear)} of the others: the "
+        "intervals of the differences contain zero (`benchmarks/experiment.py`)."
     )
 
 
