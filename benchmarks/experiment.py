@@ -1,15 +1,19 @@
 """Does a coreset fine-tune a better recommender? `goracs compare` on MovieLens-100K.
 
-    python benchmarks/experiment.py [--out DIR] [--seeds S]
+    python benchmarks/experiment.py ctr          will the user like one more movie?
+    python benchmarks/experiment.py ctr_users    the same, each test example a user
+    python benchmarks/experiment.py seqrec       which movie comes next?
 
-SmolLM2-135M is asked whether a user will like one more movie (CTR; histories of five,
-so that two cores get through). The newest interactions test, those before validate;
-a pool, validation and test examples are drawn from these with a seed. Methods choose
-from the pool, LoRA is trained on each choice for the same epochs, and AUC and log
-likelihood are taken on the test examples: of the model as it is, too. Gradient norms,
-embeddings and finished cells are kept in DIR; what a cell says is kept in
-results/experiment_ctr/ as well, so that the next run, with more seeds or methods, goes
-on from there. Writes results/experiment_ctr.json and results/experiment_ctr.png.
+    [--out DIR] [--budgets N,N] [--seeds S]
+
+SmolLM2-135M and histories of five, so that two cores get through. The newest
+interactions test, those before validate; of ctr_users and seqrec these are the two
+newest of every user. A pool, validation and test examples are drawn with a seed. Methods
+choose from the pool, LoRA is trained on each choice for the same epochs, and the metrics
+are taken on the test examples: of the model as it is, too. Gradient norms, embeddings
+and finished cells are kept in DIR; what a cell says is kept in results/experiment_NAME/
+as well, so that the next run, with more seeds, budgets or methods, goes on from there.
+Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -17,22 +21,55 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from common import RESULTS, write
 from scipy.stats import spearmanr
-from sklearn.metrics import log_loss, roc_auc_score
 
 from goracs_jax.data.demo import fetch
+from goracs_jax.prompts import Task
+from goracs_jax.verbs.rankings import values_of
 
-METHODS = (
-    "full,random,random:by-label,goracs,goracs:by-label,itra,grad-norm,error,nearest,"
-    "k-center"
-)
-LAMBDAS = "0,0.05,0.1,0.5"
-DRAWN = {"train": 400, "valid": 60, "test": 250}
+
+class Study(NamedTuple):
+    """What is asked, of whom, and who chooses."""
+
+    task: Task
+    split: str
+    drawn: Mapping[str, int]
+    methods: str
+    lambdas: str
+    flags: tuple[str, ...] = ()
+
+
+STUDIES = {
+    "ctr": Study(
+        "ctr",
+        "global",
+        {"train": 400, "valid": 60, "test": 250},
+        "full,random,random:by-label,goracs,goracs:by-label,itra,grad-norm,error,"
+        "nearest,k-center",
+        "0,0.05,0.1,0.5",
+    ),
+    "ctr_users": Study(
+        "ctr",
+        "leave-one-out",
+        {"train": 1000, "valid": 150, "test": 400},
+        "full,random,random:by-label,goracs,goracs:by-label,itra,k-center",
+        "0,0.1",
+    ),
+    "seqrec": Study(
+        "seqrec",
+        "leave-one-out",
+        {"train": 600, "valid": 100, "test": 200},
+        "full,random,goracs,itra,grad-norm,error,nearest,k-center",
+        "0,0.1,0.5",
+        ("--rank-by", "generation", "--max-new-tokens", "32"),
+    ),
+}
 TRAINING = {
     "--epochs": "3",
     "--valid-every": "3",
@@ -40,7 +77,6 @@ TRAINING = {
     "--learning-rate": "1e-3",
     "--warmup-steps": "5",
 }
-CELLS = RESULTS / "experiment_ctr"
 KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
 
@@ -50,10 +86,10 @@ def goracs(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
-def draw(folder: Path, out: Path) -> None:
+def draw(drawn: Mapping[str, int], folder: Path, out: Path) -> None:
     """Some lines of each file, in their order."""
     rng = np.random.default_rng(0)
-    for name, size in DRAWN.items():
+    for name, size in drawn.items():
         lines = (folder / f"{name}.jsonl").read_text().splitlines(keepends=True)
         rows = np.sort(rng.choice(len(lines), size, replace=False))
         (out / f"{name}.jsonl").write_text("".join(lines[row] for row in rows))
@@ -69,42 +105,38 @@ def copy_cells(source: Path, target: Path) -> None:
                 shutil.copy(record.parent / name, copy)
 
 
-def outputs(path: Path) -> np.ndarray:
-    """Yes or No, for every example of a file."""
-    lines = path.read_text().splitlines()
-    return np.array([json.loads(line)["output"] for line in lines])
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file."""
+    return list(map(json.loads, path.read_text().splitlines()))
 
 
-def cells_of(compared: Path, record: dict[str, Any], train: Path) -> list[dict]:
+def cells_of(study: Study, compared: Path, cells: list[dict], train: Path) -> list:
     """Every cell: POO of its choice, the share of Yes in it, and what came of it."""
+    said_yes = np.array([record["output"] == "Yes" for record in records_of(train)])
     found = []
-    for cell in record["cells"]:
+    for cell in cells:
         folder = compared / cell["folder"]
-        lines = (folder / "metrics.predictions.jsonl").read_text().splitlines()
-        predictions = list(map(json.loads, lines))
-        said = [p["label"] == "Yes" for p in predictions]
+        predictions = records_of(folder / "metrics.predictions.jsonl")
+        values = values_of(study.task, predictions)
         chosen = folder / "selection" / "indices.npy"
         rows = np.load(chosen) if chosen.exists() else slice(None)
         figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
-        found.append(
-            cell["cell"]
-            | figures
-            | {
-                "yes": float(np.mean(outputs(train)[rows] == "Yes")),
-                "auc": roc_auc_score(said, [p["score"] for p in predictions]),
-                "log_loss": log_loss(said, [p["score"] for p in predictions]),
-            }
-        )
+        if study.task == "ctr":
+            figures["yes"] = float(np.mean(said_yes[rows]))
+        metrics = {name: float(np.mean(value)) for name, value in values.items()}
+        found.append(cell["cell"] | figures | {"metrics": metrics})
     return found
 
 
 def ranks(cells: list[dict]) -> dict[str, Any]:
     """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
     plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
-    column = lambda name: [c[name] for c in plain]
+    columns = {"valid_loss": [c["valid_loss"] for c in plain]}
+    for name in plain[0]["metrics"]:
+        columns[name] = [c["metrics"][name] for c in plain]
     found: dict[str, Any] = {"cells": len(plain)}
-    for name in ("valid_loss", "auc", "log_loss"):
-        rho, p = spearmanr(column("poo"), column(name))
+    for name, column in columns.items():
+        rho, p = spearmanr([c["poo"] for c in plain], column)
         found[name] = {"rho": rho, "p": p}
     return found
 
@@ -112,35 +144,39 @@ def ranks(cells: list[dict]) -> dict[str, Any]:
 def main() -> None:
     """Prepare, compare, keep the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
-    parser.add_argument("--out", type=Path, default=Path("experiment"))
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budgets", default="64")
     options = parser.parse_args()
-    out, files = options.out, fetch()
-    compared = out / "compare"
-    prepared = ["prepare", "--task", "ctr", "--history", 5]
+    study, name = STUDIES[options.study], f"experiment_{options.study}"
+    out, files = options.out or Path(name), fetch()
+    task, compared, kept = ("--task", study.task), out / "compare", RESULTS / name
+    prepared = ["prepare", *task, "--split", study.split, "--history", 5]
     goracs(*prepared, "--input", files.interactions.parent, "--out", out / "data")
-    draw(out / "data", out)
-    copy_cells(CELLS, compared / "cells")
+    draw(study.drawn, out / "data", out)
+    items = ["--items", out / "data" / "items.jsonl"] if study.task == "seqrec" else []
+    copy_cells(kept, compared / "cells")
     training = [word for pair in TRAINING.items() for word in pair]
     goracs(
-        *["compare", "--task", "ctr", "--methods", METHODS, "--lambdas", LAMBDAS],
+        *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
-        *(word for name in DRAWN for word in (f"--{name}", out / f"{name}.jsonl")),
+        *(word for name in study.drawn for word in (f"--{name}", out / f"{name}.jsonl")),
+        *[*items, *study.flags],
     )
-    copy_cells(compared / "cells", CELLS)
+    copy_cells(compared / "cells", kept)
     untrained = out / "untrained.json"
-    judged = ["evaluate", "--task", "ctr", "--test", out / "test.jsonl"]
+    judged = ["evaluate", *task, "--test", out / "test.jsonl", *items, *study.flags]
     goracs(*judged, "--model", files.model, "--out", untrained)
     record = json.loads((compared / "comparison.json").read_text())
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
-    sizes = {"drawn": DRAWN, "training": TRAINING, "untrained": metrics}
-    cells = cells_of(compared, record, out / "train.jsonl")
+    sizes = {"drawn": study.drawn, "training": TRAINING, "untrained": metrics}
+    cells = cells_of(study, compared, record["cells"], out / "train.jsonl")
     figures |= {"cells": cells, "poo_against": ranks(cells)}
-    print(write("experiment_ctr", sizes | figures))
-    shutil.copy(compared / "comparison.png", RESULTS / "experiment_ctr.png")
+    print(write(name, sizes | {"task": study.task} | figures))
+    shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":
