@@ -162,7 +162,11 @@ def main() -> None:
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
-        *(word for name in study.drawn for word in (f"--{name}", out / f"{name}.jsonl")),
+        *(
+            word
+            for name in study.drawn
+            for word in (f"--{name}", out / f"{name}.jsonl")
+        ),
         *[*items, *study.flags],
     )
     copy_cells(compared / "cells", kept)

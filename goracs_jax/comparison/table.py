@@ -59,14 +59,17 @@ def records_of(
 def headline(metrics: Sequence[str]) -> list[str]:
     """The metrics of the Markdown table, the picture's first.
 
-    At 10, among sampled candidates, and of likelihoods the one per token.
+    Of ranks those at 10, among sampled candidates, and of likelihoods the one a token.
 
-    >>> headline(["HR@5", "HR@10", "NDCG@10", "full NDCG@10"]), headline(["AUC"])
-    (['NDCG@10', 'HR@10'], ['AUC'])
+    >>> headline(["log likelihood", "HR@5", "HR@10", "NDCG@10", "full NDCG@10"])
+    ['NDCG@10', 'HR@10', 'log likelihood']
+    >>> headline(["AUC", "log likelihood"])
+    ['AUC', 'log likelihood']
     """
-    tens = [m for m in metrics if m.endswith("@10")]
-    shown = [m for m in tens if not m.startswith(("full ", "total "))]
-    return sorted(shown, key=lambda m: "NDCG" not in m) or list(metrics)
+    ranked = [m for m in metrics if m.endswith("@10")]
+    shown = [m for m in ranked if not m.startswith(("full ", "total "))]
+    shown += [m for m in metrics if "@" not in m]
+    return sorted(shown, key=lambda m: ("NDCG" not in m, "@" not in m))
 
 
 def as_csv(records: Sequence[Record]) -> str:

@@ -109,8 +109,9 @@ class Evaluate(Judging):
     ctr: the probability of Yes against No, and the log likelihood of the right one
     (minus it is the log loss). seqrec: each target is ranked among its
     negatives, by the distance of titles to a generated one (and among all items), and
-    by the likelihood of its title, per token and in total. Of several examples of one
-    `user` the interval knows that they are not independent.
+    by the likelihood of its title, per token and in total; and the log likelihood of
+    the right title, per token. Of several examples of one `user` the interval knows
+    that they are not independent.
     """
 
     task: Task

@@ -100,17 +100,19 @@ def plan_seqrec(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
     if settings.rank_by != "likelihood":
         written = _generation(settings, pool, llm, candidates, inputs)
         stages += [written, _grounding(llm, catalogue, candidates, written, work)]
-    if settings.rank_by != "generation":
-        stages.append(_likelihood(pool, llm, candidates, inputs))
+    # Of the right title always, of its rivals where they are ranked by it.
+    rivals = settings.rank_by != "generation"
+    answers = candidates.answers if rivals else [a[:1] for a in candidates.answers]
+    stages.append(_likelihood(pool, llm, answers, inputs | {"rivals": rivals}))
 
     def judge(arrays: Mapping[str, Arrays], bootstrap: Bootstrap) -> Judgement:
-        columns = {}
+        columns = _likelihoods(arrays["likelihood"])
         if "grounding" in arrays:
             columns |= _by_distance(arrays["grounding"], catalogue, candidates)
-        if "likelihood" in arrays:
-            columns |= _by_likelihood(arrays["likelihood"], catalogue, candidates)
-        values = values_of_ranks(columns)
-        return means(values, bootstrap), _predictions(columns, catalogue, candidates)
+        if rivals:
+            columns |= _by_likelihood(columns, catalogue, candidates)
+        predictions = list(_predictions(columns, catalogue, candidates))
+        return means(values_of("seqrec", predictions), bootstrap), predictions
 
     examples, sets = candidates.items.shape
     sizes = {"items": len(catalogue.title_of), "titles": len(catalogue.titles)}
@@ -118,7 +120,8 @@ def plan_seqrec(settings: Evaluate, pool: Pool, llm: Llm, work: Path) -> Plan:
     return Plan(stages, judge, sizes | {"candidates": sets}, rows)
 
 
-# Of the right answer, a mean; minus it is the log loss.
+# Of the right answer, the mean over examples; of a title, a token. Minus it is the log
+# loss.
 LIKELY = "log likelihood"
 # Columns of ranks, and what the names of their metrics start with.
 RANKS = {
@@ -127,18 +130,6 @@ RANKS = {
     "likelihood_rank": "likelihood ",
     "total_likelihood_rank": "total likelihood ",
 }
-
-
-def values_of_ranks(
-    columns: Mapping[str, np.ndarray],
-) -> dict[str, Float[np.ndarray, " examples"]]:
-    """HR@K and NDCG@K of each example, for the columns that hold ranks."""
-    return {
-        prefix + metric: value
-        for name, prefix in RANKS.items()
-        if name in columns
-        for metric, value in ranking_values(columns[name]).items()
-    }
 
 
 def values_of(
@@ -153,14 +144,23 @@ def values_of(
     Returns:
         One array for each metric.
 
-    >>> values_of("seqrec", [{"example": 0, "rank": 2}])["NDCG@5"]
-    array([0.5])
+    >>> prediction = {"rank": 2, "log_likelihoods": [-6.0], "tokens": [4]}
+    >>> values = values_of("seqrec", [prediction])
+    >>> values["NDCG@5"], values["log likelihood"]
+    (array([0.5]), array([-1.5]))
     """
     column = lambda name: np.array([record[name] for record in predictions])
     if task == "ctr":
         yes, score = column("label") == "Yes", column("score")
         return {"AUC": auc_values(yes, score), LIKELY: log_likelihoods(yes, score)}
-    return values_of_ranks({n: column(n) for n in RANKS if n in predictions[0]})
+    found = {
+        prefix + metric: value
+        for name, prefix in RANKS.items()
+        if name in predictions[0]
+        for metric, value in ranking_values(column(name)).items()
+    }
+    target = lambda name: np.array([record[name][0] for record in predictions])
+    return found | {LIKELY: target("log_likelihoods") / target("tokens")}
 
 
 def _inputs(pool: Pool, llm: Llm) -> dict[str, str]:
@@ -216,14 +216,17 @@ def _grounding(
 
 
 def _likelihood(
-    pool: Pool, llm: Llm, candidates: Candidates, inputs: Mapping[str, str]
+    pool: Pool,
+    llm: Llm,
+    answers: Sequence[Sequence[str]],
+    inputs: Mapping[str, str | bool],
 ) -> Stage:
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
         decoder, tokenizer = llm.load()
         packed = pack(
             [text.prompt for text in pool.prompts],
-            candidates.answers,
+            answers,
             tokenizer,
             context=decoder.config.max_positions,
             places=pool.places,
@@ -259,16 +262,19 @@ def _by_distance(
     return {"generated": arrays["generated"]} | joined
 
 
-def _by_likelihood(
-    arrays: Arrays, catalogue: Catalogue, candidates: Candidates
-) -> dict[str, np.ndarray]:
+def _likelihoods(arrays: Arrays) -> dict[str, np.ndarray]:
     total, tokens = np.moveaxis(arrays["log_p"].astype(np.float64), 2, 0)
+    return {"log_likelihoods": total, "tokens": tokens.astype(int)}
+
+
+def _by_likelihood(
+    columns: Mapping[str, np.ndarray], catalogue: Catalogue, candidates: Candidates
+) -> dict[str, np.ndarray]:
+    total, tokens = columns["log_likelihoods"], columns["tokens"]
     rank = lambda score: sampled_ranks(-score, candidates.items, catalogue)
     return {
         "likelihood_rank": rank(total / np.maximum(tokens, 1)),
         "total_likelihood_rank": rank(total),
-        "log_likelihoods": total,
-        "tokens": tokens.astype(int),
     }
 
 

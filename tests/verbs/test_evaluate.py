@@ -65,6 +65,9 @@ def test_metrics_are_those_of_the_predictions(shared):
     }  # fmt: skip
     assert not (shared / "metrics.json.work").exists()
     hits = dict.fromkeys(("", "likelihood ", "total likelihood "), 0)
+    likely = [p["log_likelihoods"][0] / p["tokens"][0] for p in predictions]
+    metric = found["metrics"]["log likelihood"]
+    assert metric["value"] == pytest.approx(sum(likely) / SIZE)
     for record, test in zip(predictions, lines(shared / "test.jsonl"), strict=True):
         assert record["candidates"] == list(
             map(str, [test["target"], *test["negatives"]])
@@ -84,6 +87,18 @@ def test_metrics_are_those_of_the_predictions(shared):
         assert metric["value"] == pytest.approx(count / SIZE)
         assert metric["low"] <= metric["value"] <= metric["high"]
     assert found["metrics"]["full HR@10"]["value"] == 1  # there are ten items
+
+
+def test_the_right_title_is_as_likely_without_its_rivals(files):
+    assert run(SEQREC + " --rank-by generation --out alone.json", None) == 0
+    alone, all_ = (
+        json.loads((files / name).read_text())["metrics"]
+        for name in ("alone.json", "metrics.json")
+    )
+    # The same sums over other shapes: float32 rounds at 6e-8 of a logit, of ten or so.
+    assert alone["log likelihood"] == pytest.approx(all_["log likelihood"], abs=1e-5)
+    assert "likelihood HR@10" in all_ and "likelihood HR@10" not in alone
+    assert alone["HR@10"] == all_["HR@10"]
 
 
 def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
