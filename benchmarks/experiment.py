@@ -8,12 +8,12 @@
 
 SmolLM2-135M and histories of five, so that two cores get through. The newest
 interactions test, those before validate; of ctr_users and seqrec these are the two
-newest of every user. A pool, validation and test examples are drawn with a seed. Methods
-choose from the pool, LoRA is trained on each choice for the same epochs, and the metrics
-are taken on the test examples: of the model as it is, too. Gradient norms, embeddings
-and finished cells are kept in DIR; what a cell says is kept in results/experiment_NAME/
-as well, so that the next run, with more seeds, budgets or methods, goes on from there.
-Writes results/experiment_NAME.json and .png.
+newest of every user. A pool, validation and test examples are drawn with a seed.
+Methods choose from the pool, LoRA is trained on each choice for the same epochs, and
+the metrics are taken on the test examples: of the model as it is, too. Gradient norms,
+embeddings and finished cells are kept in DIR; what a cell says is kept in
+results/experiment_NAME/ as well, so that the next run, with more seeds, budgets or
+methods, goes on from there. Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -157,17 +157,13 @@ def main() -> None:
     draw(study.drawn, out / "data", out)
     items = ["--items", out / "data" / "items.jsonl"] if study.task == "seqrec" else []
     copy_cells(kept, compared / "cells")
+    pools = [w for p in study.drawn for w in (f"--{p}", out / f"{p}.jsonl")]
     training = [word for pair in TRAINING.items() for word in pair]
     goracs(
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
-        *(
-            word
-            for name in study.drawn
-            for word in (f"--{name}", out / f"{name}.jsonl")
-        ),
-        *[*items, *study.flags],
+        *[*pools, *items, *study.flags],
     )
     copy_cells(compared / "cells", kept)
     untrained = out / "untrained.json"
