@@ -5,9 +5,12 @@ python benchmarks/tables.py    # rewrites their marked parts
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
+
+from goracs_jax.comparison.table import headline
 
 HERE = Path(__file__).parent
 READMES = [HERE.parent / "README.md", HERE / "README.md"]
@@ -274,49 +277,71 @@ def prepare() -> str:
     )
 
 
-def experiment() -> str:
+def experiment(study: str) -> str:
     """What fine-tuning on each choice came to."""
-    record = load("experiment_ctr")
+    record = load(f"experiment_{study}")
     shown = lambda m: f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
-    metrics = ("AUC", "log likelihood")
+    metrics = headline(list(record["untrained"]))
     untrained = [shown(record["untrained"][m]) for m in metrics]
-    rows = [["none", "", "", "", *untrained, "", "", ""]]
+    ctr = record["task"] == "ctr"
+    rows = [["none", "", "", *ctr * [""], *untrained, "", "", "", ""]]
     for row in record["rows"]:
         share = row["flops_of_full"]
         found = {m: shown(row["metrics"][m]) for m in metrics}
-        by = (row["method"], row["lambda"])
-        yes = [c["yes"] for c in record["cells"] if (c["method"], c["lambda_"]) == by]
+        by = (row["method"], row["lambda"], row["budget"])
+        yes = [c["yes"] for c in record["cells"] if ctr and identity(c) == by]
         several = row["lambda_choice"] == "by validation"
         rows.append(
             [
                 row["name"],
                 str(row["budget"]),
                 str(len(row["seeds"])),
-                "" if several else f"{100 * sum(yes) / len(yes):.0f}",
+                *ctr * ["" if several else f"{100 * mean(yes or [0]):.0f}"],
                 *(f"**{x}**" if m in row["best"] else x for m, x in found.items()),
+                against(record, row, "random"),
                 f"{row['valid_loss']:.4f}",
                 f"{row['total_seconds']:.0f}",
                 "" if share is None else f"{100 * share:.0f}",
             ]
         )
-    costs = ("s", "FLOPs, % of full")
-    head = ["chosen by", "n", "seeds", "Yes, %", *metrics, "valid. loss", *costs]
-    drawn, against = record["drawn"], record["poo_against"]
-    rho = lambda name: f"{against[name]['rho']:+.2f} (p {against[name]['p']:.2f})"
+    costs = ("valid. loss", "s", "FLOPs, % of full")
+    gain = "log likelihood over random's"
+    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, gain, *costs]
+    drawn, ranked = record["drawn"], record["poo_against"]
+    names = [name for name in ranked if name in ("valid_loss", *metrics)]
+    rho = [f"{n}: {ranked[n]['rho']:+.2f} (p {ranked[n]['p']:.2f})" for n in names]
     return "\n".join(
         [
             *markdown(head, rows),
-            f"\nMovieLens-100K, CTR, SmolLM2-135M: n of {drawn['train']} examples, "
-            f"{drawn['valid']} for validation, {drawn['test']} of {record['users']} "
-            f"users for the test; {record['training']['--epochs']} epochs. Intervals "
-            "of 95 % over users and seeds; bold where the paired difference to every "
-            "other method lies above zero. Over the "
-            f"{against['cells']} choices made without gradients in C, Spearman's "
-            f"correlation of POO with validation loss is {rho('valid_loss')}, with the "
-            f"log loss of the test {rho('log_loss')}, with AUC {rho('auc')}. Seconds "
-            "were taken beside other work (`benchmarks/experiment.py`).",
+            f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
+            f"{drawn['test']} of {record['users']} users for the test; "
+            f"{record['training']['--epochs']} epochs. Intervals of 95 % over users "
+            "and seeds; bold where the paired difference to every other method lies above "
+            f"zero. Over the {ranked['cells']} choices made without gradients in C, "
+            "Spearman's correlations of POO (smaller is better) are "
+            f"{', '.join(rho).replace('valid_loss', 'validation loss')}. Seconds were "
+            f"taken beside other work (`benchmarks/experiment.py {study}`).",
         ]
     )
+
+
+def identity(cell: dict[str, Any]) -> tuple:
+    """What seeds of one row have in common."""
+    return cell["method"], cell["lambda_"], cell["budget"]
+
+
+def against(record: dict[str, Any], row: dict[str, Any], other: str) -> str:
+    """The paired difference of log likelihoods to another method, where it is known."""
+    if row["lambda_choice"] == "fixed":
+        return ""  # did not compete
+    here = (row["budget"], "log likelihood")
+    for pair in record["pairs"]:
+        both, d = (pair["first"], pair["second"]), pair["difference"]
+        if (pair["budget"], pair["metric"], set(both)) == (*here, {row["name"], other}):
+            sign = 1 if both[0] == row["name"] else -1
+            low, high = sorted([sign * d["low"], sign * d["high"]])
+            return f"{sign * d['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return ""
 
 
 def helps() -> str:
@@ -389,7 +414,9 @@ RENDER = {
     "finetune": finetune,
     "evaluation": evaluation,
     "prepare": prepare,
-    "experiment": experiment,
+    "experiment_ctr": partial(experiment, "ctr"),
+    "experiment_ctr_users": partial(experiment, "ctr_users"),
+    "experiment_seqrec": partial(experiment, "seqrec"),
     "helps": helps,
 }
 

@@ -91,10 +91,16 @@ def test_metrics_are_those_of_the_predictions(shared):
 
 def test_the_right_title_is_as_likely_without_its_rivals(files):
     assert run(SEQREC + " --rank-by generation --out alone.json", None) == 0
-    alone, all_ = (
-        json.loads((files / name).read_text())["metrics"]
+    one, both = (
+        json.loads((files / name).read_text())
         for name in ("alone.json", "metrics.json")
     )
+    # What a stopped run left of one is not taken for the other's.
+    stages = one["inputs"]["stages"], both["inputs"]["stages"]
+    assert stages[0]["likelihood"] != stages[1]["likelihood"]
+    predictions = lines(files / "alone.predictions.jsonl")
+    assert [len(p["log_likelihoods"]) for p in predictions] == [1] * SIZE
+    alone, all_ = one["metrics"], both["metrics"]
     # The same sums over other shapes: float32 rounds at 6e-8 of a logit, of ten or so.
     assert alone["log likelihood"] == pytest.approx(all_["log likelihood"], abs=1e-5)
     by_likelihood = {name for name in all_ if "likelihood " in name}
