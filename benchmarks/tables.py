@@ -317,7 +317,7 @@ def experiment(study: str) -> str:
             f"{drawn['test']} of {record['users']} users for the test; "
             f"{record['training']['--epochs']} epochs. Intervals of 95 % over users "
             "and seeds; bold where the paired difference to every other method lies "
-            f"above zero. Over the {ranked['cells']} choices made without gradients in C, "
+            f"above zero. Over the {ranked['cells']} choices without gradients in C, "
             "Spearman's correlations of POO (smaller is better) are "
             f"{', '.join(rho).replace('valid_loss', 'validation loss')}. Seconds were "
             f"taken beside other work (`benchmarks/experiment.py {study}`).",
