@@ -19,10 +19,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 from goracs_jax.models.attention import Attention, KeysValues, Look, visible_pairs
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.layers import MLP, RMSNorm, softcap
-from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
+from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
 from goracs_jax.models.rope import rope_table
-
-KEPT = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class DecoderLayer(nnx.Module):
@@ -152,9 +150,11 @@ class Decoder(nnx.Module):
         look = self._looks(ids.shape[-1], layout)
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
-        # A backward pass keeps the products with weights, which cost, and computes
-        # norms, attention and activations again, which do not.
-        @partial(jax.checkpoint, policy=KEPT)
+        kept = jax.checkpoint_policies.save_only_these_names(KEPT)
+
+        # A backward pass keeps what linear layers come to, and computes norms,
+        # attention and activations again, which costs little.
+        @partial(jax.checkpoint, policy=kept)
         def step(x, layer):
             index, lora_i, past_i = layer
             frozen_i = _take(frozen, index)
