@@ -11,9 +11,9 @@ interactions test, those before validate; of ctr_users and seqrec these are the 
 newest of every user. A pool, validation and test examples are drawn with a seed.
 Methods choose from the pool, LoRA is trained on each choice for the same epochs, and
 the metrics are taken on the test examples: of the model as it is, too. Gradient norms,
-embeddings and finished cells are kept in DIR; what a cell says is kept in
-results/experiment_NAME/ as well, so that the next run, with more seeds, budgets or
-methods, goes on from there. Writes results/experiment_NAME.json and .png.
+embeddings and finished cells are kept in DIR, so that the next run, with more seeds,
+budgets or methods, goes on from there; what a cell of ctr says is kept in
+results/experiment_NAME/ as well. Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -165,7 +165,8 @@ def main() -> None:
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
         *[*pools, *items, *study.flags],
     )
-    copy_cells(compared / "cells", kept)
+    if study.task == "ctr":  # a cell of seqrec has 600 kB of distances
+        copy_cells(compared / "cells", kept)
     untrained = out / "untrained.json"
     judged = ["evaluate", *task, "--test", out / "test.jsonl", *items, *study.flags]
     goracs(*judged, "--model", files.model, "--out", untrained)
