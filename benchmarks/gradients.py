@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -81,18 +82,27 @@ def _logits(graph, state, ids):
     return nnx.merge(graph, state)(ids)
 
 
-def ours() -> dict[str, Any]:
-    """Bare forward pass, then the two gradients, over the same batches."""
-    tokens = prompts(EXAMPLES)
-    model = gx.load_decoder(fetch().model, key=jax.random.key(0))
-    batches = make_batches(tokens)
+def passes(
+    model: Decoder, tokens: Tokens, batches: Sequence[Batch]
+) -> dict[str, Callable[[], Any]]:
+    """The bare forward pass, to losses and to logits, and the two gradients."""
     parts = nnx.split(model)
-    runs: dict[str, Callable[[], Any]] = {
+    return {
         "forward": lambda: [_losses(*parts, b.ids, b.labels) for b in batches],
         "logits": lambda: _each(lambda b: _logits(*parts, b.ids), batches),
         "last_v_lora_b": lambda: gradient_norms(model, tokens),
         "all_lora": lambda: gradient_norms(model, tokens, which="all_lora"),
     }
+
+
+def ours() -> dict[str, Any]:
+    """Bare forward pass, then the two gradients, over the same batches."""
+    tokens = prompts(EXAMPLES)
+    load = partial(gx.load_decoder, fetch().model, key=jax.random.key(0))
+    model, batches = load(), make_batches(tokens)
+    runs = passes(model, tokens, batches)
+    rounded = passes(load(dtype=jnp.bfloat16), tokens, batches)
+    runs |= {f"{name}, bfloat16": run for name, run in rounded.items()}
     first = in_turns(runs, 1)
     seconds = in_turns(runs, ROUNDS)
     median = {name: float(np.median(times)) for name, times in seconds.items()}

@@ -187,18 +187,25 @@ def sweep() -> str:
 def gradients() -> str:
     """The gradient pass against its floors and against PyTorch."""
     ours, theirs = load("gradients_ours"), load("gradients_torch")
+    speed = ours["tokens_per_second"]
     rows = [
-        [name, f"{ours['ratio'][name]:.2f}", f"{ours['floor'][name]:.2f}"]
-        for name in ours["ratio"]
+        [
+            name,
+            f"{ours['ratio'].get(name, 1):.2f}",
+            f"{ours['floor'][name]:.2f}",
+            *(f"{speed[name + kind]:.0f}" for kind in ("", ", bfloat16")),
+        ]
+        for name in ours["floor"]
     ]
-    head = ["gradient norms", "time / bare forward pass", "FLOPs / those of it"]
-    waste, speed = 100 * ours["padding_waste"], theirs["norms_speed"]
+    head = ["pass", "time / bare forward pass", "FLOPs / those of it"]
+    head += ["tokens/s", "tokens/s, bfloat16"]
+    waste, gain = 100 * ours["padding_waste"], theirs["norms_speed"]
     return "\n".join(
         [
             *markdown(head, rows),
-            f"\nSmolLM2-135M, {ours['examples']} MovieLens prompts, float32, "
+            f"\nSmolLM2-135M, {ours['examples']} MovieLens prompts, "
             f"{ours['cores']} cores, {waste:.1f} % padding. On {theirs['examples']} "
-            f"prompts last_v_lora_b is {speed:.2f} times as fast as one backward pass "
+            f"prompts last_v_lora_b is {gain:.2f} times as fast as one backward pass "
             "an example in PyTorch (batches of 8, the graph retained), and the bare "
             f"forward pass {theirs['forward_speed']:.2f} times as fast as that of "
             "transformers (`benchmarks/gradients.py`).",
