@@ -23,15 +23,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from common import RESULTS, write
-from scipy.stats import spearmanr
+from outcomes import bias_against, cells_of, over_seeds, ranks, users_of
 
 from goracs_jax.data.demo import fetch
 from goracs_jax.prompts import Task
-from goracs_jax.verbs.rankings import values_of
 
 
 class Study(NamedTuple):
@@ -105,42 +104,6 @@ def copy_cells(source: Path, target: Path) -> None:
                 shutil.copy(record.parent / name, copy)
 
 
-def records_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file."""
-    return list(map(json.loads, path.read_text().splitlines()))
-
-
-def cells_of(study: Study, compared: Path, cells: list[dict], train: Path) -> list:
-    """Every cell: POO of its choice, the share of Yes in it, and what came of it."""
-    said_yes = np.array([record["output"] == "Yes" for record in records_of(train)])
-    found = []
-    for cell in cells:
-        folder = compared / cell["folder"]
-        predictions = records_of(folder / "metrics.predictions.jsonl")
-        values = values_of(study.task, predictions)
-        chosen = folder / "selection" / "indices.npy"
-        rows = np.load(chosen) if chosen.exists() else slice(None)
-        figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
-        if study.task == "ctr":
-            figures["yes"] = float(np.mean(said_yes[rows]))
-        metrics = {name: float(np.mean(value)) for name, value in values.items()}
-        found.append(cell["cell"] | figures | {"metrics": metrics})
-    return found
-
-
-def ranks(cells: list[dict]) -> dict[str, Any]:
-    """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
-    plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
-    columns = {"valid_loss": [c["valid_loss"] for c in plain]}
-    for name in plain[0]["metrics"]:
-        columns[name] = [c["metrics"][name] for c in plain]
-    found: dict[str, Any] = {"cells": len(plain)}
-    for name, column in columns.items():
-        rho, p = spearmanr([c["poo"] for c in plain], column)
-        found[name] = {"rho": rho, "p": p}
-    return found
-
-
 def main() -> None:
     """Prepare, compare, keep the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
@@ -174,8 +137,11 @@ def main() -> None:
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
     sizes = {"drawn": study.drawn, "training": TRAINING, "untrained": metrics}
-    cells = cells_of(study, compared, record["cells"], out / "train.jsonl")
+    cells = cells_of(study.task, compared, record, out)
     figures |= {"cells": cells, "poo_against": ranks(cells)}
+    if study.task == "ctr":
+        figures["recentred"] = over_seeds(cells, users_of(out))
+        figures["bias_against_log_likelihood"] = bias_against(cells)
     print(write(name, sizes | {"task": study.task} | figures))
     shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")
 

@@ -287,68 +287,93 @@ def prepare() -> str:
 def experiment(study: str) -> str:
     """What fine-tuning on each choice came to."""
     record = load(f"experiment_{study}")
-    shown = lambda m: f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+    ctr = record["task"] == "ctr"
     metrics = headline(list(record["untrained"]))
     untrained = [shown(record["untrained"][m]) for m in metrics]
-    ctr = record["task"] == "ctr"
-    rows = [["none", "", "", *ctr * [""], *untrained, "", "", "", ""]]
+    rows = [["none", "", "", *ctr * [""], *untrained, "", *ctr * ["", ""], "", "", ""]]
     for row in record["rows"]:
         share = row["flops_of_full"]
         found = {m: shown(row["metrics"][m]) for m in metrics}
-        by = (row["method"], row["lambda"], row["budget"])
-        yes = [c["yes"] for c in record["cells"] if ctr and identity(c) == by]
-        several = row["lambda_choice"] == "by validation"
         rows.append(
             [
                 row["name"],
                 str(row["budget"]),
                 str(len(row["seeds"])),
-                *ctr * ["" if several else f"{100 * mean(yes or [0]):.0f}"],
+                *([share_of_yes(record, row)] if ctr else []),
                 *(f"**{x}**" if m in row["best"] else x for m, x in found.items()),
-                against(record, row, "random"),
+                over_random(record, row),
+                *(recentred(record, row) if ctr else []),
                 f"{row['valid_loss']:.4f}",
                 f"{row['total_seconds']:.0f}",
                 "" if share is None else f"{100 * share:.0f}",
             ]
         )
-    costs = ("valid. loss", "s", "FLOPs, % of full")
-    gain = "log likelihood over random's"
-    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, gain, *costs]
+    gain, costs = "over random's", ("valid. loss", "s", "FLOPs, % of full")
+    centred = ctr * ["recentred", gain]
+    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, gain, *centred]
     drawn, ranked = record["drawn"], record["poo_against"]
-    names = [name for name in ranked if name in ("valid_loss", *metrics)]
-    rho = [f"{n}: {ranked[n]['rho']:+.2f} (p {ranked[n]['p']:.2f})" for n in names]
-    return "\n".join(
-        [
-            *markdown(head, rows),
-            f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
-            f"{drawn['test']} of {record['users']} users for the test; "
-            f"{record['training']['--epochs']} epochs. Intervals of 95 % over users "
-            "and seeds; bold where the paired difference to every other method lies "
-            f"above zero. Over the {ranked['cells']} choices without gradients in C, "
-            "Spearman's correlations of POO (smaller is better) are "
-            f"{', '.join(rho).replace('valid_loss', 'validation loss')}. Seconds were "
-            f"taken beside other work (`benchmarks/experiment.py {study}`).",
-        ]
-    )
+    rho = lambda found: f"{found['rho']:+.2f} (p {found['p']:.2g})"
+    names = ["valid_loss", *metrics, *ctr * ["log likelihood, recentred"]]
+    ranks = ", ".join(f"with {n} {rho(ranked[n])}" for n in names)
+    lines = [
+        f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
+        f"{drawn['test']} of {record['users']} users for the test; "
+        f"{record['training']['--epochs']} epochs. Intervals of 95 % over users and "
+        "seeds; bold where the paired difference to every other method lies above "
+        f"zero. Spearman's correlations of POO over the {ranked['cells']} choices "
+        f"without gradients in C: {ranks.replace('valid_loss', 'validation loss')}. "
+        f"Seconds were taken beside other work (`benchmarks/experiment.py {study}`)."
+    ]
+    if ctr:
+        bias = record["bias_against_log_likelihood"]
+        lines.append(
+            "\nRecentred: one number is added to all logits, fitted on one half of the "
+            "users for the other, so that the share of Yes is right. How wrong that "
+            "share is explains most of a model's log likelihood: over all "
+            f"{len(record['cells'])} models the correlation is {rho(bias)}."
+        )
+    return "\n".join([*markdown([*head, *costs], rows), *lines])
 
 
-def identity(cell: dict[str, Any]) -> tuple:
-    """What seeds of one row have in common."""
-    return cell["method"], cell["lambda_"], cell["budget"]
+def shown(found: dict[str, float], sign: str = "") -> str:
+    """A value and its interval."""
+    value, low, high = (f"{found[key]:{sign}.3f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
-def against(record: dict[str, Any], row: dict[str, Any], other: str) -> str:
-    """The paired difference of log likelihoods to another method, where it is known."""
+def share_of_yes(record: dict[str, Any], row: dict[str, Any]) -> str:
+    """Of the choices of one lambda, in per cent."""
+    key = (row["method"], row["lambda"], row["budget"])
+    same = [
+        cell["yes"]
+        for cell in record["cells"]
+        if (cell["method"], cell["lambda_"], cell["budget"]) == key
+    ]
+    return f"{100 * mean(same):.0f}"
+
+
+def over_random(record: dict[str, Any], row: dict[str, Any]) -> str:
+    """The paired difference to the log likelihood of random, of what competes."""
     if row["lambda_choice"] == "fixed":
-        return ""  # did not compete
-    here = (row["budget"], "log likelihood")
+        return ""
+    here = (row["budget"], "log likelihood", {row["name"], "random"})
     for pair in record["pairs"]:
         both, d = (pair["first"], pair["second"]), pair["difference"]
-        if (pair["budget"], pair["metric"], set(both)) == (*here, {row["name"], other}):
+        if (pair["budget"], pair["metric"], set(both)) == here:
             sign = 1 if both[0] == row["name"] else -1
             low, high = sorted([sign * d["low"], sign * d["high"]])
-            return f"{sign * d['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            return shown({"value": sign * d["value"], "low": low, "high": high}, "+")
     return ""
+
+
+def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """Log likelihood with the share of Yes set right, and over random's."""
+    key = (row["method"], row["lambda"], row["budget"])
+    for found in record["recentred"]:
+        if (found["method"], found["lambda"], found["budget"]) == key:
+            over = found.get("over_random")
+            return [shown(found["value"]), shown(over, "+") if over else ""]
+    return ["", ""]
 
 
 def helps() -> str:

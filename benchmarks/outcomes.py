@@ -1,0 +1,125 @@
+"""What came of the cells of an experiment, beyond the table of `goracs compare`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
+from scipy.special import log_expit, logit
+from scipy.stats import spearmanr
+
+from goracs_jax.comparison.intervals import interval
+from goracs_jax.prompts import Task
+from goracs_jax.verbs.rankings import values_of
+
+RECENTRED = "log likelihood, recentred"
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file."""
+    return list(map(json.loads, path.read_text().splitlines()))
+
+
+def recentred(
+    yes: Bool[np.ndarray, " examples"],
+    score: Float[np.ndarray, " examples"],
+    users: Int[np.ndarray, " examples"],
+) -> Float[np.ndarray, " examples"]:
+    """Log likelihoods when the model's share of Yes is set right.
+
+    One number is added to all logits: the best for one half of the users is judged on
+    the other half.
+    """
+    half, z = users % 2 == 0, logit(np.clip(score, 1e-7, 1 - 1e-7))
+    likely = lambda rows, b: log_expit(np.where(yes, 1, -1) * (z + b))[rows]
+    found = np.empty(len(z))
+    for judged in (half, ~half):
+        loss = lambda b, fitted=~judged: -likely(fitted, b).mean()
+        found[judged] = likely(judged, minimize_scalar(loss).x)
+    return found
+
+
+def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> list:
+    """Every cell: POO of its choice, and what came of it.
+
+    Of ctr also the share of Yes in the choice, how much more of it the model expects
+    than there is, and log likelihoods without that.
+    """
+    chosen_yes = np.array(is_yes(records_of(out / "train.jsonl"), "output"))
+    users = users_of(out)
+    found = []
+    for cell in record["cells"]:
+        folder = compared / cell["folder"]
+        predictions = records_of(folder / "metrics.predictions.jsonl")
+        values = values_of(task, predictions)
+        figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
+        if task == "ctr":
+            chosen = folder / "selection" / "indices.npy"
+            rows = np.load(chosen) if chosen.exists() else slice(None)
+            figures["yes"] = float(np.mean(chosen_yes[rows]))
+            yes = np.array(is_yes(predictions, "label"))
+            score = np.array([p["score"] for p in predictions])
+            figures["excess_yes"] = float(score.mean() - yes.mean())
+            values[RECENTRED] = recentred(yes, score, users)
+            figures["recentred"] = values[RECENTRED].tolist()
+        metrics = {name: float(np.mean(value)) for name, value in values.items()}
+        found.append(cell["cell"] | figures | {"metrics": metrics})
+    return found
+
+
+def is_yes(records: list[dict[str, Any]], key: str) -> list[bool]:
+    """Which records say Yes."""
+    return [record[key] == "Yes" for record in records]
+
+
+def users_of(out: Path) -> Int[np.ndarray, " examples"]:
+    """The user of each test example, as a number."""
+    names = [record["user"] for record in records_of(out / "test.jsonl")]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
+    """Of each method, its recentred log likelihood and what it has over random's.
+
+    The values of examples are taken out of the cells.
+    """
+    values: dict[tuple, dict[int, list[float]]] = {}
+    for cell in cells:
+        key = (cell["method"], cell["lambda_"], cell["budget"])
+        values.setdefault(key, {})[cell["seed"]] = cell.pop("recentred")
+    found = []
+    for (method, lambda_, budget), mine in values.items():
+        row: dict[str, Any] = {"method": method, "lambda": lambda_, "budget": budget}
+        row["value"] = interval(np.array(list(mine.values())), users)._asdict()
+        theirs = values.get(("random", None, budget), {})
+        both = sorted(mine.keys() & theirs.keys())
+        if both and method != "random":
+            apart = np.array([np.subtract(mine[s], theirs[s]) for s in both])
+            row["over_random"] = interval(apart, users)._asdict()
+        found.append(row)
+    return found
+
+
+def ranks(cells: list[dict]) -> dict[str, Any]:
+    """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
+    plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
+    columns = {"valid_loss": [c["valid_loss"] for c in plain]}
+    for name in plain[0]["metrics"]:
+        columns[name] = [c["metrics"][name] for c in plain]
+    poo = [c["poo"] for c in plain]
+    found = {name: correlation(poo, column) for name, column in columns.items()}
+    return {"cells": len(plain), **found}
+
+
+def correlation(x: list[float], y: list[float]) -> dict[str, Any]:
+    """Spearman's, and its p."""
+    rho, p = spearmanr(x, y)
+    return {"rho": rho, "p": p}
+
+
+def bias_against(cells: list[dict]) -> dict[str, Any]:
+    """How a wrong share of Yes, however it is wrong, goes with the log likelihood."""
+    bias = [abs(cell["excess_yes"]) for cell in cells]
+    return correlation(bias, [cell["metrics"]["log likelihood"] for cell in cells])
