@@ -387,12 +387,13 @@ def helps() -> str:
     bias = load("experiment_ctr_users")["bias_against_log_likelihood"]["rho"]
     return "\n".join(
         [
-            "SmolLM2-135M fine-tuned for 3 epochs on MovieLens examples: log likelihoods "
-            "of the right answers of test users (of titles, a token) and what methods, "
-            "lambda by validation, have over random, paired. An interval that holds zero "
-            "proves nothing. How wrong a model's share of Yes is goes with the log "
-            f"likelihood at {bias:+.2f} (ctr, 400 users), so choose inside the classes "
-            "(`benchmarks/experiment.py`; all tables: `benchmarks/README.md`).\n",
+            "SmolLM2-135M fine-tuned for 3 epochs on MovieLens examples: log "
+            "likelihoods of the right answers of test users (of titles, a token) and "
+            "what methods, lambda by validation, have over random, paired. An interval "
+            "that holds zero proves nothing. How wrong a model's share of Yes is goes "
+            f"with the log likelihood at {bias:+.2f} (400 users), so choose inside the "
+            "classes (`benchmarks/experiment.py`; all tables: `benchmarks/README.md`)."
+            "\n",
             *lines,
         ]
     )
