@@ -392,8 +392,7 @@ def helps() -> str:
             "what methods, lambda by validation, have over random, paired. An interval "
             "that holds zero proves nothing. How wrong a model's share of Yes is goes "
             f"with the log likelihood at {bias:+.2f} (400 users), so choose inside the "
-            "classes (`benchmarks/experiment.py`; all tables: `benchmarks/README.md`)."
-            "\n",
+            "classes (`benchmarks/experiment.py`; all tables: `benchmarks/README.md`).",
             *lines,
         ]
     )
