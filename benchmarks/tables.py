@@ -391,8 +391,8 @@ def helps() -> str:
             "likelihoods of the right answers of test users (of titles, a token) and "
             "what methods, lambda by validation, have over random, paired. An interval "
             "that holds zero proves nothing. How wrong a model's share of Yes is goes "
-            f"with the log likelihood at {bias:+.2f} (400 users), so choose inside the "
-            "classes (`benchmarks/experiment.py`; all tables: `benchmarks/README.md`).",
+            f"with the log likelihood at {bias:+.2f} (the second line's models). All "
+            "tables: `benchmarks/README.md` (`benchmarks/experiment.py`).",
             *lines,
         ]
     )
