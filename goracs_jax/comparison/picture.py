@@ -57,6 +57,8 @@ def comparison_figure(records: Sequence[Record], metric: str) -> Figure:
     budgets = sorted({r["budget"] for r in drawn})
     panels[0].set_xticks(budgets, map(str, budgets))
     panels[0].minorticks_off()
+    for panel in panels[1:]:  # within a decade the labels of minor ticks are wide
+        panel.tick_params("x", which="both", labelrotation=30)
     panels[0].set_ylabel(metric)
     panels[1].set_title(f"{metric}, mean and 95 % interval")
     panels[0].legend(loc="best")
