@@ -384,10 +384,12 @@ def helps() -> str:
         "seqrec": "Which movie comes next?",
     }
     lines = [f"- {question} {summary(study)}" for study, question in asked.items()]
-    bias = load("experiment_ctr_users")["bias_against_log_likelihood"]["rho"]
+    second = load("experiment_ctr_users")
+    epochs = second["training"]["--epochs"]
+    bias = second["bias_against_log_likelihood"]["rho"]
     return "\n".join(
         [
-            "SmolLM2-135M fine-tuned for 3 epochs on MovieLens examples: log "
+            f"SmolLM2-135M fine-tuned for {epochs} epochs on MovieLens examples: log "
             "likelihoods of the right answers of test users (of titles, a token) and "
             "what methods, lambda by validation, have over random, paired. An interval "
             "that holds zero proves nothing. How wrong a model's share of Yes is goes "
