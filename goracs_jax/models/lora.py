@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -83,7 +84,8 @@ def product(
 
     XLA multiplies bfloat16 on a CPU at half of the speed that it has where the result
     is to be float32; and the transpose that JAX makes of such a product multiplies a
-    float32 slope. So both are written out.
+    float32 slope. So both are written out, with their precision: the backward one is
+    traced where the caller's `jax.default_matmul_precision` no longer holds.
 
     >>> ones = lambda *shape: jnp.ones(shape, jnp.bfloat16)
     >>> product(ones(2, 3), ones(3, 4)).dtype
@@ -93,7 +95,8 @@ def product(
 
 
 def _sums(terms: str, x: Array, y: Array) -> Array:
-    return jnp.einsum(terms, x, y, preferred_element_type=jnp.float32).astype(x.dtype)
+    dot = partial(jnp.einsum, terms, precision="float32")
+    return dot(x, y, preferred_element_type=jnp.float32).astype(x.dtype)
 
 
 def _slopes(saved, slope):

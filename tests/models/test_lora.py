@@ -1,7 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.models.lora import product
 
 
@@ -22,3 +25,17 @@ def test_a_product_and_its_slopes_are_rounded_once(dtype, eps):
         atol = eps * abs(exact) + 300 * 2**-24 * sizes
         assert ours.dtype == dtype
         assert (abs(np.asarray(ours, np.float64) - exact) <= atol).all()
+
+
+def test_every_product_of_a_gradient_is_full_float32():
+    model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    total = lambda lora: nnx.merge(graph, lora, frozen).hidden(jnp.arange(5)).sum()
+    program = str(jax.make_jaxpr(jax.grad(total))(lora))
+    products = program.split("dot_general[")[1:]
+    # Seven linear layers, forward and backward, adapters and attention.
+    assert len(products) > 2 * 7 + 4 + 4
+    full = "precision=(Precision.HIGHEST, Precision.HIGHEST)"
+    assert [
+        p[: p.index("] ")] for p in products if full not in p[: p.index("] ")]
+    ] == []
