@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jaxtyping import Float32
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import Decoder
@@ -38,6 +39,7 @@ class Run(NamedTuple):
     seed: int
     shapes: Shapes
     optimizer: optax.GradientTransformation
+    rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
     accumulates: dict[int, Callable[..., Sums]]  # `accumulate`, by padded length
     losses: dict[tuple[int, ...], Callable[..., jax.Array]]  # `loss_sum`, by shape
     update: Callable[..., Update]
@@ -57,7 +59,9 @@ class Run(NamedTuple):
         one might come up for the first time in any epoch. And seconds of steps and of
         validations are those of work alone.
         """
-        optimizer = config.optimizer(config.total_steps(train.num_examples))
+        steps = config.total_steps(train.num_examples)
+        optimizer = config.optimizer(steps)
+        rates = np.asarray(config.schedule(steps)(np.arange(steps)))
         parts, shapes = split(model), Shapes.of(train, config)
         sums, key = zero_sums(parts.lora), step_key(seed, 0)
         accumulates = {
@@ -72,8 +76,8 @@ class Run(NamedTuple):
         }
         state = parts.lora, optimizer.init(parts.lora)
         updates = update.lower(optimizer, *state, sums, np.float32(1)).compile()
-        programs = accumulates, losses, updates
-        return cls(parts, train, batches, config, seed, shapes, optimizer, *programs)
+        data, rule = (train, batches, config, seed, shapes), (optimizer, rates)
+        return cls(parts, *data, *rule, accumulates, losses, updates)
 
     @property
     def total_steps(self) -> int:
@@ -108,12 +112,11 @@ class Run(NamedTuple):
                 "the gradient of every adapter is exactly zero, so nothing would "
                 "train: check the adapter that training starts from."
             )
-        rate = config.schedule(self.total_steps)(number)
         record = {
             "step": number + 1,
             "epoch": self._epoch(number + 1),
             "loss": loss,
-            "learning_rate": np.asarray(rate).item(),
+            "learning_rate": self.rates[number].item(),
             "grad_norm": grad_norm,
             "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
         }

@@ -60,10 +60,10 @@ def test_records(whole, train):
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert [r["epoch"] for r in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert sum(r["tokens"] for r in steps[:3]) == train.lengths.sum()
-    # Up for two steps from 0, then to 0 in seven.
+    # Up for two steps from 0, then to 0 in seven: 1 less a share that float32 rounds.
     rates = [0, 0.5, *np.linspace(1, 0, 8)[:7]]
     np.testing.assert_allclose(
-        [r["learning_rate"] for r in steps], 1e-2 * np.array(rates)
+        [r["learning_rate"] for r in steps], 1e-2 * np.array(rates), atol=1e-2 * 2**-23
     )
 
 
