@@ -1,10 +1,9 @@
 """What all tables are made with: the JSON of a benchmark, and Markdown."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from common import RESULTS
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
