@@ -3,14 +3,16 @@
     python benchmarks/experiment.py ctr          will the user like one more movie?
     python benchmarks/experiment.py ctr_users    the same, each test example a user
     python benchmarks/experiment.py seqrec       which movie comes next?
+    python benchmarks/experiment.py ctr_long     ctr_users, trained until it is enough
+    python benchmarks/experiment.py seqrec_long  seqrec, likewise
 
     [--out DIR] [--budgets N,N] [--seeds S]
 
-SmolLM2-135M and histories of five, so that two cores get through. The newest
-interactions test, those before validate; of ctr_users and seqrec these are the two
-newest of every user. A pool, validation and test examples are drawn with a seed.
-Methods choose from the pool, LoRA is trained on each choice for the same epochs, and
-the metrics are taken on the test examples: of the model as it is, too. Gradient norms,
+SmolLM2-135M and histories of five, so that two cores get through; the long ones, with
+larger pools, are for a GPU. The newest interactions test, those before validate; of all
+but ctr these are the two newest of every user. A pool, validation and test examples are
+drawn with a seed. Methods choose from the pool, LoRA is trained on each choice, and the
+metrics are taken on the test examples: of the model as it is, too. Gradient norms,
 embeddings and finished cells are kept in DIR, so that the next run, with more seeds,
 budgets or methods, goes on from there; what a cell of ctr says is kept in
 results/experiment_NAME/ as well. Writes results/experiment_NAME.json and .png.
@@ -32,6 +34,24 @@ from outcomes import bias_against, cells_of, over_seeds, ranks, users_of
 from goracs_jax.data.demo import fetch
 from goracs_jax.prompts import Task
 
+# The same few epochs for all.
+BRIEF = {
+    "--epochs": "3",
+    "--valid-every": "3",
+    "--batch-size": "8",
+    "--learning-rate": "1e-3",
+    "--warmup-steps": "5",
+}
+# Until the validation loss has not fallen for three epochs.
+LONG = {
+    "--epochs": "30",
+    "--patience": "3",
+    "--batch-size": "16",
+    "--learning-rate": "1e-3",
+    "--warmup-steps": "5",
+    "--dtype": "bfloat16",
+}
+
 
 class Study(NamedTuple):
     """What is asked, of whom, and who chooses."""
@@ -41,6 +61,7 @@ class Study(NamedTuple):
     drawn: Mapping[str, int]
     methods: str
     lambdas: str
+    training: Mapping[str, str] = BRIEF
     flags: tuple[str, ...] = ()
 
 
@@ -66,15 +87,25 @@ STUDIES = {
         {"train": 600, "valid": 100, "test": 200},
         "full,random,goracs,itra,grad-norm,error,nearest,k-center",
         "0,0.1,0.5",
-        ("--rank-by", "generation", "--max-new-tokens", "32"),
+        flags=("--rank-by", "generation", "--max-new-tokens", "32"),
     ),
-}
-TRAINING = {
-    "--epochs": "3",
-    "--valid-every": "3",
-    "--batch-size": "8",
-    "--learning-rate": "1e-3",
-    "--warmup-steps": "5",
+    "ctr_long": Study(
+        "ctr",
+        "leave-one-out",
+        {"train": 4000, "valid": 400, "test": 943},
+        "full,random,goracs,goracs:by-label,grad-norm,error,nearest,k-center",
+        "0,0.05,0.1,0.5",
+        LONG,
+    ),
+    "seqrec_long": Study(
+        "seqrec",
+        "leave-one-out",
+        {"train": 4000, "valid": 400, "test": 500},
+        "full,random,goracs,grad-norm,error,nearest,k-center",
+        "0,0.05,0.1,0.5",
+        LONG,
+        ("--rank-by", "likelihood"),
+    ),
 }
 KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
@@ -121,7 +152,7 @@ def main() -> None:
     items = ["--items", out / "data" / "items.jsonl"] if study.task == "seqrec" else []
     copy_cells(kept, compared / "cells")
     pools = [w for p in study.drawn for w in (f"--{p}", out / f"{p}.jsonl")]
-    training = [word for pair in TRAINING.items() for word in pair]
+    training = [word for pair in study.training.items() for word in pair]
     goracs(
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
@@ -136,12 +167,15 @@ def main() -> None:
     record = json.loads((compared / "comparison.json").read_text())
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
-    sizes = {"drawn": study.drawn, "training": TRAINING, "untrained": metrics}
+    sizes = {"drawn": study.drawn, "training": study.training, "untrained": metrics}
     cells = cells_of(study.task, compared, record, out)
-    figures |= {"cells": cells, "poo_against": ranks(cells)}
+    figures["poo_against"] = ranks(cells)
     if study.task == "ctr":
         figures["recentred"] = over_seeds(cells, users_of(out))
         figures["bias_against_log_likelihood"] = bias_against(cells)
+        for cell in cells:
+            del cell["recentred"]  # of every example
+    figures["cells"] = cells
     print(write(name, sizes | {"task": study.task} | figures))
     shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")
 

@@ -81,14 +81,11 @@ def users_of(out: Path) -> Int[np.ndarray, " examples"]:
 
 
 def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
-    """Of each method, its recentred log likelihood and what it has over random's.
-
-    The values of examples are taken out of the cells.
-    """
+    """Of each method, its recentred log likelihood and what it has over random's."""
     values: dict[tuple, dict[int, list[float]]] = {}
     for cell in cells:
         key = (cell["method"], cell["lambda_"], cell["budget"])
-        values.setdefault(key, {})[cell["seed"]] = cell.pop("recentred")
+        values.setdefault(key, {})[cell["seed"]] = cell["recentred"]
     found = []
     for (method, lambda_, budget), mine in values.items():
         row: dict[str, Any] = {"method": method, "lambda": lambda_, "budget": budget}
