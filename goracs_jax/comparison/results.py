@@ -80,8 +80,8 @@ def entries_of(outcomes: Mapping[Cell, Outcome]) -> list[Entry]:
     """Cells by method, lambda and budget, and the lambda that validation chooses.
 
     Of several lambdas of a method and budget, the one whose models have the least mean
-    validation loss stands in an entry of its own. That entry costs what all of them
-    cost: they were all trained to find it.
+    validation loss stands in an entry of its own, over the seeds that all of them have.
+    That entry costs what all of them cost: they were all trained to find it.
 
     >>> some = lambda loss: Outcome({}, loss, {"training": 1.0}, {"training": 2.0})
     >>> losses = {0.0: 3.0, 0.1: 2.0}
@@ -100,12 +100,17 @@ def entries_of(outcomes: Mapping[Cell, Outcome]) -> list[Entry]:
     for (budget, method), by_lambda in table.items():
         several = "fixed" if len(by_lambda) > 1 else None
         mine = [Entry(method, w, budget, o, several) for w, o in by_lambda.items()]
-        entries += [*mine, _by_validation(mine)] if several else mine
+        entries += [*mine, *_by_validation(mine)] if several else mine
     first_full = lambda entry: (entry.method != FULL, entry.budget)
     return sorted(entries, key=first_full)
 
 
-def _by_validation(entries: Sequence[Entry]) -> Entry:
+def _by_validation(entries: Sequence[Entry]) -> list[Entry]:
+    """The one that is chosen; none where no seed is common to all."""
+    seeds = sorted(set.intersection(*(set(entry.outcomes) for entry in entries)))
+    if not seeds:
+        return []
+    entries = [e._replace(outcomes={s: e.outcomes[s] for s in seeds}) for e in entries]
     best = min(entries, key=lambda entry: entry.valid_loss)
 
     def total(seed: int, kind: str) -> dict[str, float]:
@@ -122,7 +127,7 @@ def _by_validation(entries: Sequence[Entry]) -> Entry:
         )
         for seed, outcome in best.outcomes.items()
     }
-    return best._replace(outcomes=paid, choice="by validation")
+    return [best._replace(outcomes=paid, choice="by validation")]
 
 
 def contenders(entries: Sequence[Entry]) -> list[Entry]:

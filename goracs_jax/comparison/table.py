@@ -138,7 +138,9 @@ def notes_of(records: Sequence[Record], *, users: int, epoch_flops: float) -> li
     if counts == [1]:
         over = f"over {users} test users only: there is one seed"
     elif counts[0] == 1:
-        over += "; of a row with one seed (full) over test users only"
+        alone = [r for r in records if len(r["seeds"]) == 1]
+        names = ", ".join(f"{r['name']} of {r['budget']}" for r in alone)
+        over += f"; of a row with one seed over test users only ({names})"
     notes = [
         f"In brackets: 95 % intervals, {over}.",
         "Bold: the interval of the paired difference (same users, same seeds) to each "

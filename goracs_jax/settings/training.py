@@ -158,3 +158,5 @@ class Compare(Training, Judging):
     """How many of them for full, which costs most."""
     duplicates: Literal["refuse", "keep"] = "refuse"
     """What to do with training examples that repeat another's texts."""
+    finished: bool = False
+    """The table of the cells that are done, without doing the rest."""

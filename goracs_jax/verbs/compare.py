@@ -76,6 +76,8 @@ def compare(settings: Compare) -> None:
     cells = _cells(settings, n_train)
     places = [place_of(settings, cell, inputs.hashes) for cell in cells]
     todo = [place for place in places if place.record() is None]
+    if settings.finished:
+        places, todo = _done(settings, places, todo), []
     shared = Shared(settings, [place.cell for place in todo])
     if settings.dry_run:
         _say_plan(places, todo, shared)
@@ -90,6 +92,18 @@ def compare(settings: Compare) -> None:
                 say(f"cell {places.index(place) + 1} of {len(places)}: {place.cell}")
                 run_cell(settings, place, shared, sizes)
         _write(settings, places, inputs.units)
+
+
+def _done(settings: Compare, places: list[Place], todo: list[Place]) -> list[Place]:
+    """Those of the cells that a table of what is finished can have."""
+    done = [place for place in places if place not in todo]
+    if not done:
+        raise InputError(
+            f"{settings.out} has no finished cell of this comparison: leave --finished "
+            "out, and it is started."
+        )
+    say(f"{len(done)} of {len(places)} cells are done")
+    return done
 
 
 def _check_settings(settings: Compare) -> None:

@@ -64,6 +64,20 @@ def test_validation_chooses_lambda_and_pays_for_all():
     ]
 
 
+def test_lambda_is_chosen_over_the_seeds_that_all_have():
+    # Over both seeds lambda 0 would have the mean loss 1.5, and be chosen.
+    losses = {(0.0, 0): 3.0, (0.0, 1): 0.0, (0.1, 0): 2.0}
+    found = {
+        Cell("goracs", w, 8, s): outcome(NOISE[0], x) for (w, s), x in losses.items()
+    }
+    *_, chosen = entries_of(found)
+    assert (chosen.choice, chosen.lambda_, list(chosen.outcomes)) == (
+        *("by validation", 0.1, [0]),
+    )
+    del found[Cell("goracs", 0.0, 8, 0)]
+    assert [entry.choice for entry in entries_of(found)] == ["fixed", "fixed"]
+
+
 def test_a_winner_is_ahead_of_every_other_on_the_same_users_and_seeds():
     # All vary far more than they differ; paired, they differ by a constant.
     entries = entries_of(grid())
@@ -106,7 +120,8 @@ def test_notes_say_what_intervals_are_over():
     records = records_of(entries_of(grid()), [], UNITS)
     sizes = {"users": USERS, "epoch_flops": 1e12}
     both = notes_of(records, **sizes)
-    assert "40 test users and 2 seeds; of a row with one seed (full)" in both[0]
+    alone = "of a row with one seed over test users only (full of 50)"
+    assert f"40 test users and 2 seeds; {alone}." in both[0]
     one = {cell: o for cell, o in grid().items() if cell.seed == 0}
     notes = notes_of(records_of(entries_of(one), [], UNITS), **sizes)
     assert "40 test users only: there is one seed" in notes[0]

@@ -221,6 +221,22 @@ def test_stopped_and_started_again(files, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in cells(files) if p in kept} == kept
 
 
+def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
+    rows, pairs = results(files)
+    shutil.rmtree(folders(files, "random")[1])
+    monkeypatch.setattr("goracs_jax.verbs.compare.run_cell", None)
+    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    assert run(COMPARE + " --finished", None) == 0
+    assert f"{CELLS - 1} of {CELLS} cells are done" in capsys.readouterr().out
+    now, now_pairs = results(files)
+    seeds = {row["name"]: row["seeds"] for row in now}
+    assert (seeds["random"], seeds["goracs, lambda 0"]) == ([0], [0, 1])
+    others = lambda table: [row for row in table if row["method"] != "random"]
+    assert others(now) == others(rows)
+    assert {tuple(pair["seeds"]) for pair in now_pairs} == {(0,)}
+    assert len(now_pairs) == len(pairs)
+
+
 def folders(files, method):
     """Of the cells of a method, by seed."""
     mine = [path for path in cells(files) if cell_of(path)["method"] == method]
@@ -278,6 +294,7 @@ MISTAKES = {
     "no step": (" --epochs 1 --batch-size 64", r"nothing would train"),
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
+    "none done": (" --seed 7 --finished", r"no finished cell .* leave --finished out"),
     "task": (" --task ctr", r"test\.jsonl:1: .*Yes or No"),
 }
 
