@@ -5,8 +5,9 @@
     python benchmarks/experiment.py seqrec       which movie comes next?
     python benchmarks/experiment.py ctr_long     ctr_users, trained until it is enough
     python benchmarks/experiment.py seqrec_long  seqrec, likewise
+    python benchmarks/experiment.py seqrec_llm   the same, with embeddings of the LLM
 
-    [--out DIR] [--budgets N,N] [--seeds S]
+    [--out DIR] [--budgets N,N] [--seeds S] [--finished]
 
 SmolLM2-135M and histories of five, so that two cores get through; the long ones, with
 larger pools, are for a GPU. The newest interactions test, those before validate; of all
@@ -15,7 +16,8 @@ drawn with a seed. Methods choose from the pool, LoRA is trained on each choice,
 metrics are taken on the test examples: of the model as it is, too. Gradient norms,
 embeddings and finished cells are kept in DIR, so that the next run, with more seeds,
 budgets or methods, goes on from there; what a cell of ctr says is kept in
-results/experiment_NAME/ as well. Writes results/experiment_NAME.json and .png.
+results/experiment_NAME/ as well. --finished takes the cells that are there and starts
+none. Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -29,7 +31,14 @@ from typing import NamedTuple
 
 import numpy as np
 from common import RESULTS, write
-from outcomes import bias_against, cells_of, over_seeds, ranks, users_of
+from outcomes import (
+    bias_against,
+    cells_of,
+    over_seeds,
+    popularity,
+    ranks,
+    users_of,
+)
 
 from goracs_jax.data.demo import fetch
 from goracs_jax.prompts import Task
@@ -63,6 +72,7 @@ class Study(NamedTuple):
     lambdas: str
     training: Mapping[str, str] = BRIEF
     flags: tuple[str, ...] = ()
+    encoder: bool = True  # MiniLM embeds; the LLM itself otherwise
 
 
 STUDIES = {
@@ -93,20 +103,23 @@ STUDIES = {
         "ctr",
         "leave-one-out",
         {"train": 4000, "valid": 400, "test": 943},
-        "full,random,goracs,goracs:by-label,grad-norm,error,nearest,k-center",
-        "0,0.05,0.1,0.5",
+        "full,random,goracs,goracs:by-label,k-center",
+        "0,0.1",
         LONG,
     ),
     "seqrec_long": Study(
         "seqrec",
         "leave-one-out",
         {"train": 4000, "valid": 400, "test": 500},
-        "full,random,goracs,grad-norm,error,nearest,k-center",
-        "0,0.05,0.1,0.5",
+        "random,goracs,k-center",
+        "0,0.1",
         LONG,
         ("--rank-by", "likelihood"),
     ),
 }
+STUDIES["seqrec_llm"] = STUDIES["seqrec_long"]._replace(
+    methods="goracs", lambdas="0", encoder=False
+)
 KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
 
@@ -142,6 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budgets", default="64")
+    parser.add_argument("--finished", action="store_const", const=["--finished"])
     options = parser.parse_args()
     study, name = STUDIES[options.study], f"experiment_{options.study}"
     out, files = options.out or Path(name), fetch()
@@ -153,11 +167,12 @@ def main() -> None:
     copy_cells(kept, compared / "cells")
     pools = [w for p in study.drawn for w in (f"--{p}", out / f"{p}.jsonl")]
     training = [word for pair in study.training.items() for word in pair]
+    encoder = ["--encoder", files.encoder] if study.encoder else []
     goracs(
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
-        *["--model", files.model, "--encoder", files.encoder, "--out", compared],
-        *[*pools, *items, *study.flags],
+        *["--model", files.model, *encoder, "--out", compared],
+        *[*pools, *items, *study.flags, *(options.finished or [])],
     )
     if study.task == "ctr":  # a cell of seqrec has 600 kB of distances
         copy_cells(compared / "cells", kept)
@@ -168,6 +183,7 @@ def main() -> None:
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
     sizes = {"drawn": study.drawn, "training": study.training, "untrained": metrics}
+    trained_on = sorted({cell["device"]["kind"] for cell in record["cells"]})
     cells = cells_of(study.task, compared, record, out)
     figures["poo_against"] = ranks(cells)
     if study.task == "ctr":
@@ -175,7 +191,9 @@ def main() -> None:
         figures["bias_against_log_likelihood"] = bias_against(cells)
         for cell in cells:
             del cell["recentred"]  # of every example
-    figures["cells"] = cells
+    else:
+        figures["popularity"] = popularity(out)
+    figures |= {"cells": cells, "trained_on": trained_on}
     print(write(name, sizes | {"task": study.task} | figures))
     shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")
 

@@ -1,6 +1,8 @@
 """What came of the cells of an experiment, beyond the table of `goracs compare`."""
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, logit
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, rankdata
 
 from goracs_jax.comparison.intervals import interval
+from goracs_jax.evaluate.metrics import ranking_values
 from goracs_jax.prompts import Task
 from goracs_jax.verbs.rankings import values_of
 
@@ -45,19 +48,25 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
     """Every cell: POO of its choice, and what came of it.
 
     Of ctr also the share of Yes in the choice, how much more of it the model expects
-    than there is, and log likelihoods without that.
+    than there is, and log likelihoods without that. Of seqrec the mean logarithm of how
+    often the pool has the title of a chosen example.
     """
-    chosen_yes = np.array(is_yes(records_of(out / "train.jsonl"), "output"))
-    users = users_of(out)
+    pool = records_of(out / "train.jsonl")
+    chosen_yes, users = np.array(is_yes(pool, "output")), users_of(out)
+    titles = [example["output"] for example in pool]
+    times = Counter(titles)
+    log_times = np.log([times[title] for title in titles])
     found = []
     for cell in record["cells"]:
         folder = compared / cell["folder"]
         predictions = records_of(folder / "metrics.predictions.jsonl")
         values = values_of(task, predictions)
         figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
-        if task == "ctr":
-            chosen = folder / "selection" / "indices.npy"
-            rows = np.load(chosen) if chosen.exists() else slice(None)
+        chosen = folder / "selection" / "indices.npy"
+        rows = np.load(chosen) if chosen.exists() else slice(None)
+        if task == "seqrec":
+            figures["log_popularity"] = float(np.mean(log_times[rows]))
+        else:
             figures["yes"] = float(np.mean(chosen_yes[rows]))
             yes = np.array(is_yes(predictions, "label"))
             score = np.array([p["score"] for p in predictions])
@@ -102,21 +111,55 @@ def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
 def ranks(cells: list[dict]) -> dict[str, Any]:
     """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
     plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
-    columns = {"valid_loss": [c["valid_loss"] for c in plain]}
+    columns = {"valid_loss": lambda cell: cell["valid_loss"]}
     for name in plain[0]["metrics"]:
-        columns[name] = [c["metrics"][name] for c in plain]
-    poo = [c["poo"] for c in plain]
-    found = {name: correlation(poo, column) for name, column in columns.items()}
+        columns[name] = lambda cell, name=name: cell["metrics"][name]
+    poo = lambda cell: cell["poo"]
+    found = {name: correlation(plain, poo, column) for name, column in columns.items()}
     return {"cells": len(plain), **found}
 
 
-def correlation(x: list[float], y: list[float]) -> dict[str, Any]:
-    """Spearman's, and its p."""
-    rho, p = spearmanr(x, y)
-    return {"rho": rho, "p": p}
+def correlation(
+    cells: list[dict],
+    x: Callable[[dict], float],
+    y: Callable[[dict], float],
+) -> dict[str, Any]:
+    """Spearman's, of ranks within a budget, and its p; nothing of too few cells."""
+    budgets: dict[int, list[dict]] = {}
+    for cell in cells:
+        budgets.setdefault(cell["budget"], []).append(cell)
+    if len(cells) < len(budgets) + 2:
+        return {"rho": None, "p": None}
+    column = lambda of: np.concatenate(
+        [scaled_ranks([of(cell) for cell in mine]) for mine in budgets.values()]
+    )
+    rho, p = pearsonr(column(x), column(y))
+    return {"rho": float(rho), "p": float(p)}
+
+
+def scaled_ranks(values: list[float]) -> Float[np.ndarray, " cells"]:
+    """Ranks around zero, of as much spread however many there are."""
+    ranked = rankdata(values) - (len(values) + 1) / 2
+    return ranked / len(values)
 
 
 def bias_against(cells: list[dict]) -> dict[str, Any]:
     """How a wrong share of Yes, however it is wrong, goes with the log likelihood."""
-    bias = [abs(cell["excess_yes"]) for cell in cells]
-    return correlation(bias, [cell["metrics"]["log likelihood"] for cell in cells])
+    bias = lambda cell: abs(cell["excess_yes"])
+    return correlation(cells, bias, lambda cell: cell["metrics"]["log likelihood"])
+
+
+def popularity(out: Path) -> dict[str, float]:
+    """HR and NDCG where candidates are ranked by how often the pool has their titles.
+
+    Those of equal counts stand in random order: the mean over all places.
+    """
+    times = Counter(r["output"].strip('"') for r in records_of(out / "train.jsonl"))
+    title = {r["item_id"]: r["title"] for r in records_of(out / "data" / "items.jsonl")}
+    found = []
+    for example in records_of(out / "test.jsonl"):
+        right = times[title[example["target"]]]
+        rivals = np.array([times[title[item]] for item in example["negatives"]])
+        places = np.sum(rivals > right) + np.arange(np.sum(rivals == right) + 1)
+        found.append([np.mean(value) for value in ranking_values(places).values()])
+    return dict(zip(ranking_values(np.array([0])), np.mean(found, axis=0), strict=True))

@@ -2,13 +2,17 @@
 
 import json
 import sys
-from math import exp, log
+from math import exp, log, log2
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 @pytest.fixture
@@ -63,34 +67,49 @@ def test_over_seeds_pairs_what_both_have(outcomes):
 
 def test_ranks_leave_out_what_saw_gradients(outcomes):
     values = [(0.1, 3.0), (0.2, 2.0), (0.3, 2.5), (0.4, 1.0)]
-    cells = [
-        {"poo": p, "lambda_": None, "valid_loss": v, "metrics": {"AUC": -v}}
-        for p, v in values
-    ]
-    cells += [
-        {"poo": 9.0, "lambda_": 0.1, "valid_loss": 99.0, "metrics": {"AUC": 99.0}},
-        {"poo": None, "lambda_": None, "valid_loss": 99.0, "metrics": {"AUC": 99.0}},
-    ]
-    found = outcomes.ranks(cells)
+
+    def cell(poo, loss, lambda_=None, budget=8):
+        figures = {"poo": poo, "lambda_": lambda_, "budget": budget}
+        return figures | {"valid_loss": loss, "metrics": {"AUC": -loss}}
+
+    cells = [cell(p, v) for p, v in values]
+    found = outcomes.ranks([*cells, cell(9.0, 99.0, 0.1), cell(None, 99.0)])
     # Spearman: 1 - 6 sum d^2 / (n (n^2 - 1)), here with d = -3, 0, 0... of 4 ranks.
     d2 = (1 - 4) ** 2 + (2 - 2) ** 2 + (3 - 3) ** 2 + (4 - 1) ** 2
     assert found["cells"] == 4
     assert found["valid_loss"]["rho"] == pytest.approx(1 - 6 * d2 / (4 * 15))
     assert found["AUC"]["rho"] == pytest.approx(-found["valid_loss"]["rho"])
+    # A larger budget has another POO and another loss, which ranks nothing.
+    larger = [cell(p / 2, v - 9, budget=16) for p, v in values]
+    assert outcomes.ranks(cells + larger)["valid_loss"]["rho"] == pytest.approx(
+        found["valid_loss"]["rho"]
+    )
+    assert outcomes.ranks(cells[:2])["AUC"]["rho"] is None
 
 
 def test_bias_counts_too_little_yes_as_too_much(outcomes):
     cells = [
-        {"excess_yes": e, "metrics": {"log likelihood": v}}
+        {"excess_yes": e, "budget": 8, "metrics": {"log likelihood": v}}
         for e, v in [(0.0, -0.5), (0.1, -0.6), (-0.2, -0.7), (0.3, -0.8)]
     ]
     assert outcomes.bias_against(cells)["rho"] == pytest.approx(-1)
 
 
+def test_popularity_draws_lots_where_counts_are_level(outcomes, tmp_path):
+    (tmp_path / "data").mkdir()
+    titles = ["a", "b", "c", "d"]
+    items = [{"item_id": i, "title": title} for i, title in enumerate(titles)]
+    write(tmp_path / "data" / "items.jsonl", items)
+    write(tmp_path / "train.jsonl", [{"output": f'"{x}"'} for x in "aabc"])
+    asked = [{"target": 1, "negatives": [0, 2, 3]}, {"target": 0, "negatives": [1]}]
+    write(tmp_path / "test.jsonl", asked)
+    # b stands behind a and before or behind c; a is first.
+    found = outcomes.popularity(tmp_path)
+    assert found["HR@1"] == 0.5
+    assert found["NDCG@5"] == pytest.approx(((1 / log2(3) + 1 / log2(4)) / 2 + 1) / 2)
+
+
 def test_cells_of_reads_what_a_comparison_left(outcomes, tmp_path):
-    write = lambda path, rows: path.write_text(
-        "".join(json.dumps(r) + "\n" for r in rows)
-    )
     write(tmp_path / "train.jsonl", [{"output": x} for x in ("Yes", "No", "Yes")])
     write(tmp_path / "test.jsonl", [{"user": u} for u in "aabb"])
     folder = tmp_path / "cells" / "x"
@@ -110,3 +129,10 @@ def test_cells_of_reads_what_a_comparison_left(outcomes, tmp_path):
     likely = (log(0.8) + 2 * log(0.5) + log(0.25)) / 4
     assert found["metrics"]["log likelihood"] == pytest.approx(likely)
     assert len(found["recentred"]) == 4
+    (folder / "metrics.predictions.jsonl").write_text(
+        '{"log_likelihoods": [-3.0], "tokens": [2]}\n'
+    )
+    (found,) = outcomes.cells_of("seqrec", tmp_path, record, tmp_path)
+    # The pool has Yes twice and No once.
+    assert found["log_popularity"] == pytest.approx(log(2) / 2)
+    assert found["metrics"] == {"log likelihood": -1.5}
