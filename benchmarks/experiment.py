@@ -5,19 +5,20 @@
     python benchmarks/experiment.py seqrec       which movie comes next?
     python benchmarks/experiment.py ctr_long     ctr_users, trained until it is enough
     python benchmarks/experiment.py seqrec_long  seqrec, likewise
-    python benchmarks/experiment.py seqrec_llm   the same, with embeddings of the LLM
+    python benchmarks/experiment.py games --input FILE.csv      which video game?
 
     [--out DIR] [--budgets N,N] [--seeds S] [--finished]
 
 SmolLM2-135M and histories of five, so that two cores get through; the long ones, with
-larger pools, are for a GPU. The newest interactions test, those before validate; of all
-but ctr these are the two newest of every user. A pool, validation and test examples are
-drawn with a seed. Methods choose from the pool, LoRA is trained on each choice, and the
-metrics are taken on the test examples: of the model as it is, too. Gradient norms,
-embeddings and finished cells are kept in DIR, so that the next run, with more seeds,
-budgets or methods, goes on from there; what a cell of ctr says is kept in
-results/experiment_NAME/ as well. --finished takes the cells that are there and starts
-none. Writes results/experiment_NAME.json and .png.
+larger pools, are for a GPU. games takes Amazon Video Games, which no package has: a CSV
+with the columns user_id, item_id, timestamp and title. The newest interactions test,
+those before validate; of all but ctr these are the two newest of every user. A pool,
+validation and test examples are drawn with a seed. Methods choose from the pool, LoRA
+is trained on each choice, and the metrics are taken on the test examples: of the model
+as it is, too. Gradient norms, embeddings and finished cells are kept in DIR, so that
+the next run, with more seeds, budgets or methods, goes on from there; what a cell of
+ctr says is kept in results/experiment_NAME/ as well. --finished takes the cells that
+are there and starts none. Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from common import RESULTS, write
 from outcomes import (
     bias_against,
     cells_of,
+    machines_of,
     over_seeds,
     popularity,
     ranks,
@@ -72,7 +74,6 @@ class Study(NamedTuple):
     lambdas: str
     training: Mapping[str, str] = BRIEF
     flags: tuple[str, ...] = ()
-    encoder: bool = True  # MiniLM embeds; the LLM itself otherwise
 
 
 STUDIES = {
@@ -116,10 +117,16 @@ STUDIES = {
         LONG,
         ("--rank-by", "likelihood"),
     ),
+    "games": Study(
+        "seqrec",
+        "leave-one-out",
+        {"train": 2000, "valid": 150, "test": 150},
+        "random,goracs",
+        "0",
+        LONG | {"--epochs": "12"},
+        ("--rank-by", "likelihood"),
+    ),
 }
-STUDIES["seqrec_llm"] = STUDIES["seqrec_long"]._replace(
-    methods="goracs", lambdas="0", encoder=False
-)
 KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
 
@@ -152,26 +159,35 @@ def main() -> None:
     """Prepare, compare, keep the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--input", type=Path, help="raw data; MovieLens-100K")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budgets", default="64")
     parser.add_argument("--finished", action="store_const", const=["--finished"])
     options = parser.parse_args()
+    if (options.study == "games") != bool(options.input):
+        parser.error(
+            "--input goes with games: a CSV of user_id, item_id, timestamp, title"
+        )
     study, name = STUDIES[options.study], f"experiment_{options.study}"
     out, files = options.out or Path(name), fetch()
     task, compared, kept = ("--task", study.task), out / "compare", RESULTS / name
     prepared = ["prepare", *task, "--split", study.split, "--history", 5]
-    goracs(*prepared, "--input", files.interactions.parent, "--out", out / "data")
+    raw = (
+        [options.input, "--format", "csv"]
+        if options.input
+        else [files.interactions.parent]
+    )
+    goracs(*prepared, "--input", *raw, "--out", out / "data")
     draw(study.drawn, out / "data", out)
     items = ["--items", out / "data" / "items.jsonl"] if study.task == "seqrec" else []
     copy_cells(kept, compared / "cells")
     pools = [w for p in study.drawn for w in (f"--{p}", out / f"{p}.jsonl")]
     training = [word for pair in study.training.items() for word in pair]
-    encoder = ["--encoder", files.encoder] if study.encoder else []
     goracs(
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
-        *["--model", files.model, *encoder, "--out", compared],
+        *["--model", files.model, "--encoder", files.encoder, "--out", compared],
         *[*pools, *items, *study.flags, *(options.finished or [])],
     )
     if study.task == "ctr":  # a cell of seqrec has 600 kB of distances
@@ -183,7 +199,7 @@ def main() -> None:
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
     sizes = {"drawn": study.drawn, "training": study.training, "untrained": metrics}
-    trained_on = sorted({cell["device"]["kind"] for cell in record["cells"]})
+    machines = machines_of(record, compared)
     cells = cells_of(study.task, compared, record, out)
     figures["poo_against"] = ranks(cells)
     if study.task == "ctr":
@@ -193,7 +209,7 @@ def main() -> None:
             del cell["recentred"]  # of every example
     else:
         figures["popularity"] = popularity(out)
-    figures |= {"cells": cells, "trained_on": trained_on}
+    figures |= {"cells": cells, "machines": machines}
     print(write(name, sizes | {"task": study.task} | figures))
     shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")
 

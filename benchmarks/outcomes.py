@@ -78,6 +78,17 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
     return found
 
 
+def machines_of(record: dict[str, Any], compared: Path) -> dict[str, list[str]]:
+    """On what rows were chosen and models trained: seconds of two are no sum."""
+    chosen = [
+        json.loads(path.read_text())
+        for cell in record["cells"]
+        if (path := compared / cell["folder"] / "selection" / "manifest.json").exists()
+    ]
+    kinds = lambda made: sorted({one["device"]["kind"] for one in made})
+    return {"chosen on": kinds(chosen), "trained on": kinds(record["cells"])}
+
+
 def is_yes(records: list[dict[str, Any]], key: str) -> list[bool]:
     """Which records say Yes."""
     return [record[key] == "Yes" for record in records]
@@ -130,11 +141,13 @@ def correlation(
         budgets.setdefault(cell["budget"], []).append(cell)
     if len(cells) < len(budgets) + 2:
         return {"rho": None, "p": None}
-    column = lambda of: np.concatenate(
-        [scaled_ranks([of(cell) for cell in mine]) for mine in budgets.values()]
-    )
-    rho, p = pearsonr(column(x), column(y))
-    return {"rho": float(rho), "p": float(p)}
+
+    def column(of: Callable[[dict], float]) -> Float[np.ndarray, " cells"]:
+        by_budget = ([of(cell) for cell in mine] for mine in budgets.values())
+        return np.concatenate([scaled_ranks(values) for values in by_budget])
+
+    rho, p = np.asarray(pearsonr(column(x), column(y))).tolist()
+    return {"rho": rho, "p": p}
 
 
 def scaled_ranks(values: list[float]) -> Float[np.ndarray, " cells"]:
@@ -161,5 +174,6 @@ def popularity(out: Path) -> dict[str, float]:
         right = times[title[example["target"]]]
         rivals = np.array([times[title[item]] for item in example["negatives"]])
         places = np.sum(rivals > right) + np.arange(np.sum(rivals == right) + 1)
-        found.append([np.mean(value) for value in ranking_values(places).values()])
-    return dict(zip(ranking_values(np.array([0])), np.mean(found, axis=0), strict=True))
+        found.append(ranking_values(places))
+    mean = lambda name: float(np.mean([values[name].mean() for values in found]))
+    return {name: mean(name) for name in found[0]}

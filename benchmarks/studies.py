@@ -1,5 +1,7 @@
 """Tables and a summary of the experiments that fine-tune on what was chosen."""
 
+from collections.abc import Sequence
+from math import exp
 from statistics import mean
 from typing import Any
 
@@ -7,14 +9,18 @@ from figures import load, markdown
 
 from goracs_jax.comparison.table import headline
 
+LIKELY = "log likelihood"
+
 
 def experiment(study: str) -> str:
     """What fine-tuning on each choice came to."""
     record = load(f"experiment_{study}")
     ctr = record["task"] == "ctr"
     metrics = headline(list(record["untrained"]))
+    compared = [metrics[0], LIKELY]
     untrained = [shown(record["untrained"][m]) for m in metrics]
-    rows = [["none", "", "", *ctr * [""], *untrained, "", *ctr * ["", ""], "", "", ""]]
+    blank = [""] * (len(compared) + 2 * ctr + 3)
+    rows = [["none", "", "", *ctr * [""], *untrained, *blank]]
     for row in record["rows"]:
         share = row["flops_of_full"]
         found = {m: shown(row["metrics"][m]) for m in metrics}
@@ -25,16 +31,17 @@ def experiment(study: str) -> str:
                 str(len(row["seeds"])),
                 *([share_of_yes(record, row)] if ctr else []),
                 *(f"**{x}**" if m in row["best"] else x for m, x in found.items()),
-                over_random(record, row),
+                *(over_random(record, row, metric) for metric in compared),
                 *(recentred(record, row) if ctr else []),
                 f"{row['valid_loss']:.4f}",
                 f"{row['total_seconds']:.0f}",
                 "" if share is None else f"{100 * share:.0f}",
             ]
         )
-    gain, costs = "over random's", ("valid. loss", "s", "FLOPs, % of full")
-    centred = ctr * ["recentred", gain]
-    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, gain, *centred]
+    gains = [f"{metric} over random's" for metric in compared]
+    costs = ("valid. loss", "s", "FLOPs, % of full")
+    centred = ctr * ["recentred", "over random's"]
+    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, *gains, *centred]
     drawn, ranked = record["drawn"], record["poo_against"]
     rho = lambda found: f"{found['rho']:+.2f} (p {found['p']:.2g})"
     names = ["valid_loss", *metrics, *ctr * ["log likelihood, recentred"]]
@@ -42,12 +49,15 @@ def experiment(study: str) -> str:
     lines = [
         f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
         f"{drawn['test']} of {record['users']} users for the test; "
-        f"{record['training']['--epochs']} epochs. Intervals of 95 % over users and "
-        "seeds; bold where the paired difference to every other method lies above "
-        f"zero. Spearman's correlations of POO over the {ranked['cells']} choices "
-        f"without gradients in C: {ranks.replace('valid_loss', 'validation loss')}. "
-        f"Seconds were taken beside other work (`benchmarks/experiment.py {study}`)."
+        f"{epochs_of(record)}. Intervals of 95 % over users and seeds; bold where the "
+        "paired difference to every other method of the budget lies above zero. "
+        f"Spearman's correlations of POO over the {ranked['cells']} choices without "
+        "gradients in C, ranked within a budget: "
+        f"{ranks.replace('valid_loss', 'validation loss')}. Seconds were taken beside "
+        f"other work{where(record)} (`benchmarks/experiment.py {study}`)."
     ]
+    if "popularity" in record:
+        lines.append("\n" + popular(record))
     if ctr:
         bias = record["bias_against_log_likelihood"]
         lines.append(
@@ -57,6 +67,44 @@ def experiment(study: str) -> str:
             f"{len(record['cells'])} models the correlation is {rho(bias)}."
         )
     return "\n".join([*markdown([*head, *costs], rows), *lines])
+
+
+def epochs_of(record: dict[str, Any]) -> str:
+    """How long models are trained."""
+    training = record["training"]
+    if "--patience" not in training:
+        return f"{training['--epochs']} epochs"
+    return (
+        f"at most {training['--epochs']} epochs, until the validation loss has not "
+        f"fallen for {training['--patience']}"
+    )
+
+
+def where(record: dict[str, Any]) -> str:
+    """On what, where it was not all the same."""
+    machines = record.get("machines", {})
+    if len({kind for kinds in machines.values() for kind in kinds}) < 2:
+        return ""
+    return ": " + ", ".join(f"{k} {' and '.join(v)}" for k, v in machines.items())
+
+
+def popular(record: dict[str, Any]) -> str:
+    """How well popularity alone ranks, and how popular is what methods choose."""
+    times: dict[tuple[int, str], list[float]] = {}
+    for cell in record["cells"]:
+        times.setdefault((cell["budget"], cell["method"]), []).append(
+            cell["log_popularity"]
+        )
+    chosen = ", ".join(
+        f"{method} {exp(mean(values)):.0f} (of {n})"
+        for (n, method), values in sorted(times.items())
+    )
+    found = record["popularity"]
+    return (
+        "Candidates ranked by how often the pool has their titles: NDCG@10 "
+        f"{found['NDCG@10']:.3f}, HR@10 {found['HR@10']:.3f}, without a model. How "
+        f"often the pool has a chosen title, the geometric mean: {chosen}."
+    )
 
 
 def shown(found: dict[str, float], sign: str = "") -> str:
@@ -76,18 +124,26 @@ def share_of_yes(record: dict[str, Any], row: dict[str, Any]) -> str:
     return f"{100 * mean(same):.0f}"
 
 
-def over_random(record: dict[str, Any], row: dict[str, Any]) -> str:
-    """The paired difference to the log likelihood of random, of what competes."""
+def difference(
+    record: dict[str, Any], row: dict[str, Any], metric: str
+) -> dict[str, float] | None:
+    """What a row has over random's metric, paired; None of what does not compete."""
     if row["lambda_choice"] == "fixed":
-        return ""
-    here = (row["budget"], "log likelihood", {row["name"], "random"})
+        return None
+    here = (row["budget"], metric, {row["name"], "random"})
     for pair in record["pairs"]:
         both, d = (pair["first"], pair["second"]), pair["difference"]
         if (pair["budget"], pair["metric"], set(both)) == here:
             sign = 1 if both[0] == row["name"] else -1
             low, high = sorted([sign * d["low"], sign * d["high"]])
-            return shown({"value": sign * d["value"], "low": low, "high": high}, "+")
-    return ""
+            return {"value": sign * d["value"], "low": low, "high": high}
+    return None
+
+
+def over_random(record: dict[str, Any], row: dict[str, Any], metric: str) -> str:
+    """The same as a text."""
+    found = difference(record, row, metric)
+    return shown(found, "+") if found else ""
 
 
 def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
@@ -101,40 +157,67 @@ def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
 
 
 def helps() -> str:
-    """The experiments in a few lines."""
-    asked = {
-        "ctr": "Will the user like one more movie?",
-        "ctr_users": "The same, every test example a user:",
-        "seqrec": "Which movie comes next?",
-    }
-    lines = [f"- {question} {summary(study)}" for study, question in asked.items()]
-    second = load("experiment_ctr_users")
-    epochs = second["training"]["--epochs"]
-    bias = second["bias_against_log_likelihood"]["rho"]
+    """The experiments in a table and a few lines."""
+    long = load("experiment_ctr_long")
+    machines = " and ".join(long["machines"]["trained on"])
+    methods = ("goracs", "goracs:by-label", "k-center")
+    head = ["", "n", "seeds", "random", *methods, "all"]
+    rows = [
+        *against("seqrec_long", "Which movie comes next? NDCG@10", methods),
+        *against("ctr_long", "Will the user like one more? AUC", methods),
+    ]
+    popular = load("experiment_seqrec_long")["popularity"]["NDCG@10"]
     return "\n".join(
         [
-            f"SmolLM2-135M fine-tuned for {epochs} epochs on MovieLens examples: log "
-            "likelihoods of the right answers of test users (of titles, a token) and "
-            "what methods, lambda by validation, have over random, paired. An interval "
-            "that holds zero proves nothing. How wrong a model's share of Yes is goes "
-            f"with the log likelihood at {bias:+.2f} (the second line's models). All "
-            "tables: `benchmarks/README.md` (`benchmarks/experiment.py`).",
-            *lines,
+            f"SmolLM2-135M fine-tuned on n of {long['drawn']['train']:,} MovieLens "
+            f"examples, {epochs_of(long)} ({machines}). What methods, lambda by "
+            "validation, have over random, paired over test users and seeds: an "
+            "interval that holds zero proves nothing.\n",
+            *markdown(head, rows),
+            f"\nAmong 100 titles; popularity alone has an NDCG@10 of {popular:.3f}. "
+            f"{brief()} All tables: `benchmarks/README.md` "
+            "(`benchmarks/experiment.py`).",
         ]
     )
 
 
-def summary(study: str) -> str:
-    """What came of one experiment, in a line."""
+def against(study: str, question: str, methods: Sequence[str]) -> list[list[str]]:
+    """What methods have over random, a row for each budget."""
     record = load(f"experiment_{study}")
+    metric = headline(list(record["untrained"]))[0]
+    value = lambda row: f"{row['metrics'][metric]['value']:.3f}"
     competing = [row for row in record["rows"] if row["lambda_choice"] != "fixed"]
-    value = lambda row: f"{row['metrics']['log likelihood']['value']:.3f}"
-    level = {row["method"]: value(row) for row in competing}
-    over = {row["method"]: over_random(record, row) for row in competing}
-    names = ("goracs", "goracs:by-label", "itra", "k-center", "grad-norm")
-    budget = max(row["budget"] for row in competing if row["method"] == "random")
+    full = next((value(row) for row in competing if row["method"] == "full"), "")
+    rows = []
+    for level in competing:
+        if level["method"] == "random":
+            budget, seeds = level["budget"], len(level["seeds"])
+            mine = {r["method"]: r for r in competing if r["budget"] == budget}
+            over = (
+                over_random(record, mine[m], metric) if m in mine else ""
+                for m in methods
+            )
+            row = [f"{budget:,}", str(seeds), value(level), *over, full]
+            rows.append(["" if rows else question, *row])
+    return rows
+
+
+def brief() -> str:
+    """What few epochs prove: differences to random whose intervals leave zero out."""
+    studies = ("ctr", "ctr_users", "seqrec")
+    differences = [
+        (row["method"], found)
+        for record in (load(f"experiment_{study}") for study in studies)
+        for row in record["rows"]
+        if row["method"] != "full" and (found := difference(record, row, LIKELY))
+    ]
+    sure = [
+        f"{method} {shown(found, '+')}"
+        for method, found in differences
+        if found["low"] > 0 or found["high"] < 0
+    ]
+    epochs = epochs_of(load("experiment_ctr"))
     return (
-        f"{budget} of {record['drawn']['train']}, {record['users']} users: all "
-        f"{level['full']}, random {level['random']}; "
-        f"{', '.join(f'{name} {over[name]}' for name in names if over.get(name))}."
+        f"After {epochs}, on smaller pools, {len(sure)} of {len(differences)} "
+        f"differences of log likelihoods are proven: {', '.join(sure) or 'none'}."
     )

@@ -308,6 +308,8 @@ RENDER = {
     "experiment_ctr": partial(experiment, "ctr"),
     "experiment_ctr_users": partial(experiment, "ctr_users"),
     "experiment_seqrec": partial(experiment, "seqrec"),
+    "experiment_ctr_long": partial(experiment, "ctr_long"),
+    "experiment_seqrec_long": partial(experiment, "seqrec_long"),
     "helps": helps,
 }
 
