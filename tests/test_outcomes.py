@@ -136,3 +136,12 @@ def test_cells_of_reads_what_a_comparison_left(outcomes, tmp_path):
     # The pool has Yes twice and No once.
     assert found["log_popularity"] == pytest.approx(log(2) / 2)
     assert found["metrics"] == {"log likelihood": -1.5}
+
+
+def test_machines_of_names_what_chose_and_what_trained(outcomes, tmp_path):
+    folder = tmp_path / "a" / "selection"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"device": {"kind": "cpu"}}')
+    cells = [{"folder": f, "device": {"kind": "H200"}} for f in ("a", "full")]
+    found = outcomes.machines_of({"cells": cells}, tmp_path)
+    assert found == {"chosen on": ["cpu"], "trained on": ["H200"]}
