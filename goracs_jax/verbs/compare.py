@@ -1,7 +1,7 @@
 """`goracs compare`: methods, budgets, lambdas and seeds; a table and a picture out."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from goracs_jax.checks import check_lambda
 from goracs_jax.comparison.charges import Sizes
@@ -228,21 +228,29 @@ def _prepare(settings: Compare, inputs: Inputs) -> Sizes:
         return Sizes(decoder.config, config, train, valid, tokens.lengths)
 
 
+def _machines(place: Place, record: dict[str, Any]) -> set[str]:
+    """What trained the model of a cell, and what chose its rows, where that is told."""
+    manifest = place.folder / "selection" / "manifest.json"
+    chosen = [json.loads(manifest.read_text())] if manifest.exists() else []
+    return {json.dumps(made["device"], sort_keys=True) for made in (record, *chosen)}
+
+
 def _write(settings: Compare, places: list[Place], units: Units) -> None:
     """The files of the contract; comparison.json goes first and comes last."""
-    out, cells, outcomes = settings.out, [], {}
+    out, cells, outcomes, machines = settings.out, [], {}, set()
     (out / "comparison.json").unlink(missing_ok=True)
     for place in places:
         record = place.record()
         assert record is not None  # all are done
         outcomes[place.cell] = outcome_of(settings, place, record)
+        machines |= _machines(place, record)
         cells.append({"folder": str(place.folder.relative_to(out)), **record})
     entries = entries_of(outcomes)
     pairs = pairs_of(entries, units)
     records = records_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, cells[0]["epoch_flops"]
     notes = notes_of(records, users=users, epoch_flops=epoch_flops)
-    if len({json.dumps(cell["device"]) for cell in cells}) > 1:
+    if len(machines) > 1:
         notes.append("Seconds are those of several machines: compare FLOPs instead.")
     table = as_markdown(records, notes)
     for name, text in (("table.md", table), ("table.csv", as_csv(records))):

@@ -237,6 +237,18 @@ def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     assert len(now_pairs) == len(pairs)
 
 
+@pytest.mark.parametrize("name", ["cell.json", "selection/manifest.json"])
+def test_seconds_of_several_machines_are_no_sum(files, name):
+    table = files / "out" / "table.md"
+    assert "several machines" not in table.read_text()
+    path = folders(files, "goracs")[0] / name
+    made = json.loads(path.read_text())
+    made["device"]["kind"] = "another"
+    path.write_text(json.dumps(made))
+    assert run(COMPARE, None) == 0
+    assert "Seconds are those of several machines" in table.read_text()
+
+
 def folders(files, method):
     """Of the cells of a method, by seed."""
     mine = [path for path in cells(files) if cell_of(path)["method"] == method]
