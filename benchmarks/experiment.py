@@ -15,10 +15,10 @@ with the columns user_id, item_id, timestamp and title. The newest interactions 
 those before validate; of all but ctr these are the two newest of every user. A pool,
 validation and test examples are drawn with a seed. Methods choose from the pool, LoRA
 is trained on each choice, and the metrics are taken on the test examples: of the model
-as it is, too. Gradient norms, embeddings and finished cells are kept in DIR, so that
-the next run, with more seeds, budgets or methods, goes on from there; what a cell of
-ctr says is kept in results/experiment_NAME/ as well. --finished takes the cells that
-are there and starts none. Writes results/experiment_NAME.json and .png.
+as it is (in float32), too. Gradient norms, embeddings and finished cells are kept in
+DIR, so that the next run, with more seeds, budgets or methods, goes on from there; what
+a cell of ctr says is kept in results/experiment_NAME/ as well. --finished takes the
+cells that are there and starts none. Writes results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from common import RESULTS, write
 from outcomes import (
+    against_outcomes,
     bias_against,
     cells_of,
     machines_of,
@@ -199,7 +200,7 @@ def main() -> None:
     figures = {name: record[name] for name in ("rows", "pairs", "users", "notes")}
     metrics = json.loads(untrained.read_text())["metrics"]
     sizes = {"drawn": study.drawn, "training": study.training, "untrained": metrics}
-    machines = machines_of(record, compared)
+    machines = machines_of(record["cells"])
     cells = cells_of(study.task, compared, record, out)
     figures["poo_against"] = ranks(cells)
     if study.task == "ctr":
@@ -209,6 +210,8 @@ def main() -> None:
             del cell["recentred"]  # of every example
     else:
         figures["popularity"] = popularity(out)
+        how_popular = lambda cell: cell["log_popularity"]
+        figures["popularity_against"] = against_outcomes(cells, how_popular)
     figures |= {"cells": cells, "machines": machines}
     print(write(name, sizes | {"task": study.task} | figures))
     shutil.copy(compared / "comparison.png", RESULTS / f"{name}.png")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, logit
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata
 
 from goracs_jax.comparison.intervals import interval
 from goracs_jax.evaluate.metrics import ranking_values
@@ -78,15 +78,10 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
     return found
 
 
-def machines_of(record: dict[str, Any], compared: Path) -> dict[str, list[str]]:
+def machines_of(cells: list[dict[str, Any]]) -> dict[str, list[str]]:
     """On what rows were chosen and models trained: seconds of two are no sum."""
-    chosen = [
-        json.loads(path.read_text())
-        for cell in record["cells"]
-        if (path := compared / cell["folder"] / "selection" / "manifest.json").exists()
-    ]
-    kinds = lambda made: sorted({one["device"]["kind"] for one in made})
-    return {"chosen on": kinds(chosen), "trained on": kinds(record["cells"])}
+    kinds = lambda key: sorted({cell[key]["kind"] for cell in cells if cell.get(key)})
+    return {"chosen on": kinds("chosen_on"), "trained on": kinds("device")}
 
 
 def is_yes(records: list[dict[str, Any]], key: str) -> list[bool]:
@@ -122,36 +117,45 @@ def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
 def ranks(cells: list[dict]) -> dict[str, Any]:
     """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
     plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
-    columns = {"valid_loss": lambda cell: cell["valid_loss"]}
-    for name in plain[0]["metrics"]:
-        columns[name] = lambda cell, name=name: cell["metrics"][name]
-    poo = lambda cell: cell["poo"]
-    found = {name: correlation(plain, poo, column) for name, column in columns.items()}
+    found = against_outcomes(plain, lambda cell: cell["poo"])
     return {"cells": len(plain), **found}
+
+
+def against_outcomes(
+    cells: list[dict], x: Callable[[dict], float]
+) -> dict[str, dict[str, float | None]]:
+    """Correlations of a property of a choice with what came of it."""
+    columns = {"valid_loss": lambda cell: cell["valid_loss"]}
+    for name in cells[0]["metrics"] if cells else ():
+        columns[name] = lambda cell, name=name: cell["metrics"][name]
+    return {name: correlation(cells, x, column) for name, column in columns.items()}
 
 
 def correlation(
     cells: list[dict],
     x: Callable[[dict], float],
     y: Callable[[dict], float],
-) -> dict[str, Any]:
-    """Spearman's, of ranks within a budget, and its p; nothing of too few cells."""
+) -> dict[str, float | None]:
+    """Spearman's, of ranks within a budget; None where there is nothing to rank.
+
+    Without a p: cells of one method are too much alike to be counted one by one.
+    """
     budgets: dict[int, list[dict]] = {}
     for cell in cells:
         budgets.setdefault(cell["budget"], []).append(cell)
-    if len(cells) < len(budgets) + 2:
-        return {"rho": None, "p": None}
 
     def column(of: Callable[[dict], float]) -> Float[np.ndarray, " cells"]:
         by_budget = ([of(cell) for cell in mine] for mine in budgets.values())
-        return np.concatenate([scaled_ranks(values) for values in by_budget])
+        ranked = [scaled_ranks(values) for values in by_budget if len(values) > 1]
+        return np.concatenate([*ranked, np.zeros(0)])
 
-    rho, p = np.asarray(pearsonr(column(x), column(y))).tolist()
-    return {"rho": rho, "p": p}
+    one, two = column(x), column(y)
+    spread = np.sqrt(np.sum(one**2) * np.sum(two**2))
+    return {"rho": float(one @ two / spread) if spread > 0 else None}
 
 
 def scaled_ranks(values: list[float]) -> Float[np.ndarray, " cells"]:
-    """Ranks around zero, of as much spread however many there are."""
+    """Ranks around zero, between -1/2 and 1/2 however many there are."""
     ranked = rankdata(values) - (len(values) + 1) / 2
     return ranked / len(values)
 
@@ -167,12 +171,14 @@ def popularity(out: Path) -> dict[str, float]:
 
     Those of equal counts stand in random order: the mean over all places.
     """
-    times = Counter(r["output"].strip('"') for r in records_of(out / "train.jsonl"))
     title = {r["item_id"]: r["title"] for r in records_of(out / "data" / "items.jsonl")}
+    times = Counter(title[r["target"]] for r in records_of(out / "train.jsonl"))
     found = []
     for example in records_of(out / "test.jsonl"):
-        right = times[title[example["target"]]]
-        rivals = np.array([times[title[item]] for item in example["negatives"]])
+        target = title[example["target"]]
+        others = [title[item] for item in example["negatives"]]
+        right = times[target]
+        rivals = np.array([times[other] for other in others if other != target])
         places = np.sum(rivals > right) + np.arange(np.sum(rivals == right) + 1)
         found.append(ranking_values(places))
     mean = lambda name: float(np.mean([values[name].mean() for values in found]))

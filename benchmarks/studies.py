@@ -43,16 +43,17 @@ def experiment(study: str) -> str:
     centred = ctr * ["recentred", "over random's"]
     head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, *gains, *centred]
     drawn, ranked = record["drawn"], record["poo_against"]
-    rho = lambda found: f"{found['rho']:+.2f} (p {found['p']:.2g})"
     names = ["valid_loss", *metrics, *ctr * ["log likelihood, recentred"]]
     ranks = ", ".join(f"with {n} {rho(ranked[n])}" for n in names)
     lines = [
         f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
         f"{drawn['test']} of {record['users']} users for the test; "
-        f"{epochs_of(record)}. Intervals of 95 % over users and seeds; bold where the "
-        "paired difference to every other method of the budget lies above zero. "
+        f"{epochs_of(record)}. Intervals of 95 % over users and seeds, of one seed "
+        "over users alone; bold where the paired difference to every other method of "
+        "the budget lies above zero. "
         f"Spearman's correlations of POO over the {ranked['cells']} choices without "
-        "gradients in C, ranked within a budget: "
+        "gradients in C, ranked within a budget (those of a method are alike: "
+        "evidence is one point a method): "
         f"{ranks.replace('valid_loss', 'validation loss')}. Seconds were taken beside "
         f"other work{where(record)} (`benchmarks/experiment.py {study}`)."
     ]
@@ -63,8 +64,8 @@ def experiment(study: str) -> str:
         lines.append(
             "\nRecentred: one number is added to all logits, fitted on one half of the "
             "users for the other, so that the share of Yes is right. How wrong that "
-            "share is goes with a model's log likelihood: over all "
-            f"{len(record['cells'])} models the correlation is {rho(bias)}."
+            "share is goes with a model's log likelihood: the correlation over all "
+            f"{len(record['cells'])} models, ranked within a budget, is {rho(bias)}."
         )
     return "\n".join([*markdown([*head, *costs], rows), *lines])
 
@@ -99,12 +100,18 @@ def popular(record: dict[str, Any]) -> str:
         f"{method} {exp(mean(values)):.0f} (of {n})"
         for (n, method), values in sorted(times.items())
     )
-    found = record["popularity"]
+    found, metric = record["popularity"], headline(list(record["untrained"]))[0]
     return (
         "Candidates ranked by how often the pool has their titles: NDCG@10 "
         f"{found['NDCG@10']:.3f}, HR@10 {found['HR@10']:.3f}, without a model. How "
-        f"often the pool has a chosen title, the geometric mean: {chosen}."
+        f"often the pool has a chosen title, the geometric mean: {chosen}; its "
+        f"correlation with {metric} is {rho(record['popularity_against'][metric])}."
     )
+
+
+def rho(found: dict[str, float | None]) -> str:
+    """A rank correlation."""
+    return "undefined" if found["rho"] is None else f"{found['rho']:+.2f}"
 
 
 def shown(found: dict[str, float], sign: str = "") -> str:
@@ -170,11 +177,12 @@ def helps() -> str:
     return "\n".join(
         [
             f"SmolLM2-135M fine-tuned on n of {long['drawn']['train']:,} MovieLens "
-            f"examples, {epochs_of(long)} ({machines}). What methods, lambda by "
-            "validation, have over random, paired over test users and seeds: an "
-            "interval that holds zero proves nothing.\n",
+            f"examples, {epochs_of(long)} ({machines}): the metric after a random "
+            "choice and after all, and what methods, lambda by validation, have over "
+            "random, paired over test users and seeds (of one seed: over users alone). "
+            "An interval that holds zero proves nothing.\n",
             *markdown(head, rows),
-            f"\nAmong 100 titles; popularity alone has an NDCG@10 of {popular:.3f}. "
+            f"\nAmong 100 titles, where popularity alone has {popular:.3f}. "
             f"{brief()} All tables: `benchmarks/README.md` "
             "(`benchmarks/experiment.py`).",
         ]
@@ -193,31 +201,31 @@ def against(study: str, question: str, methods: Sequence[str]) -> list[list[str]
         if level["method"] == "random":
             budget, seeds = level["budget"], len(level["seeds"])
             mine = {r["method"]: r for r in competing if r["budget"] == budget}
-            over = (
-                over_random(record, mine[m], metric) if m in mine else ""
-                for m in methods
-            )
+            over = (gain(record, mine[m], metric) if m in mine else "" for m in methods)
             row = [f"{budget:,}", str(seeds), value(level), *over, full]
             rows.append(["" if rows else question, *row])
     return rows
 
 
+def gain(record: dict[str, Any], row: dict[str, Any], metric: str) -> str:
+    """What a row has over random; its lambda where validation had one to choose."""
+    alone = row["lambda"] is not None and row["lambda_choice"] is None
+    name = f" (lambda {row['lambda']:g})" if alone else ""
+    return over_random(record, row, metric) + name
+
+
 def brief() -> str:
-    """What few epochs prove: differences to random whose intervals leave zero out."""
-    studies = ("ctr", "ctr_users", "seqrec")
+    """Differences to random after few epochs whose intervals leave zero out."""
     differences = [
-        (row["method"], found)
-        for record in (load(f"experiment_{study}") for study in studies)
+        (f"{row['method']} ({study}) {shown(found, '+')}", found)
+        for study in ("ctr", "ctr_users", "seqrec")
+        for record in [load(f"experiment_{study}")]
         for row in record["rows"]
-        if row["method"] != "full" and (found := difference(record, row, LIKELY))
+        if (found := difference(record, row, LIKELY))
     ]
-    sure = [
-        f"{method} {shown(found, '+')}"
-        for method, found in differences
-        if found["low"] > 0 or found["high"] < 0
-    ]
-    epochs = epochs_of(load("experiment_ctr"))
+    sure = [text for text, d in differences if d["low"] > 0 or d["high"] < 0]
     return (
-        f"After {epochs}, on smaller pools, {len(sure)} of {len(differences)} "
-        f"differences of log likelihoods are proven: {', '.join(sure) or 'none'}."
+        f"After {epochs_of(load('experiment_ctr'))}, on smaller pools, the intervals "
+        f"of {len(sure)} of {len(differences)} differences of log likelihoods leave "
+        f"zero out: {', '.join(sure) or 'none'}."
     )

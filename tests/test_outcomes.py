@@ -79,12 +79,17 @@ def test_ranks_leave_out_what_saw_gradients(outcomes):
     assert found["cells"] == 4
     assert found["valid_loss"]["rho"] == pytest.approx(1 - 6 * d2 / (4 * 15))
     assert found["AUC"]["rho"] == pytest.approx(-found["valid_loss"]["rho"])
-    # A larger budget has another POO and another loss, which ranks nothing.
-    larger = [cell(p / 2, v - 9, budget=16) for p, v in values]
-    assert outcomes.ranks(cells + larger)["valid_loss"]["rho"] == pytest.approx(
-        found["valid_loss"]["rho"]
+    # A larger budget has another POO and another loss, which ranks nothing, and one
+    # cell alone neither. Centred ranks: -1.5 .. 1.5 over 4 cells and -1, 0, 1 over 3.
+    larger = [cell(p / 2, v - 9, budget=16) for p, v in values[:3]]
+    alone = [cell(0.0, -99.0, budget=99)]
+    products = ((-1.5) * 1.5 + (-0.5) * (-0.5) + 0.5 * 0.5 + 1.5 * (-1.5)) / 16
+    products += (-1 * 1 + 0 * -1 + 1 * 0) / 9
+    assert outcomes.ranks(cells + larger + alone)["valid_loss"]["rho"] == (
+        pytest.approx(products / (5 / 16 + 2 / 9))
     )
-    assert outcomes.ranks(cells[:2])["AUC"]["rho"] is None
+    assert outcomes.ranks(alone)["AUC"]["rho"] is None
+    assert outcomes.ranks([]) == {"cells": 0, "valid_loss": {"rho": None}}
 
 
 def test_bias_counts_too_little_yes_as_too_much(outcomes):
@@ -100,10 +105,12 @@ def test_popularity_draws_lots_where_counts_are_level(outcomes, tmp_path):
     titles = ["a", "b", "c", "d"]
     items = [{"item_id": i, "title": title} for i, title in enumerate(titles)]
     write(tmp_path / "data" / "items.jsonl", items)
-    write(tmp_path / "train.jsonl", [{"output": f'"{x}"'} for x in "aabc"])
-    asked = [{"target": 1, "negatives": [0, 2, 3]}, {"target": 0, "negatives": [1]}]
+    items.append({"item_id": 4, "title": "a"})
+    write(tmp_path / "data" / "items.jsonl", items)
+    write(tmp_path / "train.jsonl", [{"target": i} for i in (0, 4, 1, 2)])
+    asked = [{"target": 1, "negatives": [0, 2, 3]}, {"target": 0, "negatives": [4, 1]}]
     write(tmp_path / "test.jsonl", asked)
-    # b stands behind a and before or behind c; a is first.
+    # b stands behind a and before or behind c; a is first, whatever item has the title.
     found = outcomes.popularity(tmp_path)
     assert found["HR@1"] == 0.5
     assert found["NDCG@5"] == pytest.approx(((1 / log2(3) + 1 / log2(4)) / 2 + 1) / 2)
@@ -138,10 +145,8 @@ def test_cells_of_reads_what_a_comparison_left(outcomes, tmp_path):
     assert found["metrics"] == {"log likelihood": -1.5}
 
 
-def test_machines_of_names_what_chose_and_what_trained(outcomes, tmp_path):
-    folder = tmp_path / "a" / "selection"
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text('{"device": {"kind": "cpu"}}')
-    cells = [{"folder": f, "device": {"kind": "H200"}} for f in ("a", "full")]
-    found = outcomes.machines_of({"cells": cells}, tmp_path)
+def test_machines_of_names_what_chose_and_what_trained(outcomes):
+    trained = {"device": {"kind": "H200"}}
+    cells = [trained | {"chosen_on": {"kind": "cpu"}}, trained | {"chosen_on": None}]
+    found = outcomes.machines_of([*cells, trained])
     assert found == {"chosen on": ["cpu"], "trained on": ["H200"]}

@@ -133,14 +133,17 @@ def notes_of(records: Sequence[Record], *, users: int, epoch_flops: float) -> li
     Returns:
         Lines to stand below the table.
     """
-    counts = sorted({len(record["seeds"]) for record in records})
-    over = f"over {users} test users and {counts[-1]} seeds"
-    if counts == [1]:
+    rows: dict[int, list[str]] = {}  # by number of seeds
+    for record in records:
+        name = f"{record['name']} of {record['budget']}"
+        rows.setdefault(len(record["seeds"]), []).append(name)
+    most = max(rows)
+    over = f"over {users} test users and {most} seeds"
+    if most == 1:
         over = f"over {users} test users only: there is one seed"
-    elif counts[0] == 1:
-        alone = [r for r in records if len(r["seeds"]) == 1]
-        names = ", ".join(f"{r['name']} of {r['budget']}" for r in alone)
-        over += f"; of a row with one seed over test users only ({names})"
+    for count in sorted(rows.keys() - {most}):
+        fewer = f"and {count} seeds" if count > 1 else "only, there being one seed"
+        over += f"; over test users {fewer}: {'; '.join(rows[count])}"
     notes = [
         f"In brackets: 95 % intervals, {over}.",
         "Bold: the interval of the paired difference (same users, same seeds) to each "

@@ -76,6 +76,7 @@ def compare(settings: Compare) -> None:
     cells = _cells(settings, n_train)
     places = [place_of(settings, cell, inputs.hashes) for cell in cells]
     todo = [place for place in places if place.record() is None]
+    missing = todo if settings.finished else []
     if settings.finished:
         places, todo = _done(settings, places, todo), []
     shared = Shared(settings, [place.cell for place in todo])
@@ -91,7 +92,7 @@ def compare(settings: Compare) -> None:
             for place in todo:
                 say(f"cell {places.index(place) + 1} of {len(places)}: {place.cell}")
                 run_cell(settings, place, shared, sizes)
-        _write(settings, places, inputs.units)
+        _write(settings, places, missing, inputs.units)
 
 
 def _done(settings: Compare, places: list[Place], todo: list[Place]) -> list[Place]:
@@ -228,14 +229,15 @@ def _prepare(settings: Compare, inputs: Inputs) -> Sizes:
         return Sizes(decoder.config, config, train, valid, tokens.lengths)
 
 
-def _machines(place: Place, record: dict[str, Any]) -> set[str]:
-    """What trained the model of a cell, and what chose its rows, where that is told."""
-    manifest = place.folder / "selection" / "manifest.json"
-    chosen = [json.loads(manifest.read_text())] if manifest.exists() else []
-    return {json.dumps(made["device"], sort_keys=True) for made in (record, *chosen)}
+def _machines(record: dict[str, Any]) -> set[str]:
+    """What trained the model of a cell, and what chose its rows."""
+    devices = (record["device"], record.get("chosen_on"))
+    return {json.dumps(device, sort_keys=True) for device in devices if device}
 
 
-def _write(settings: Compare, places: list[Place], units: Units) -> None:
+def _write(
+    settings: Compare, places: list[Place], missing: list[Place], units: Units
+) -> None:
     """The files of the contract; comparison.json goes first and comes last."""
     out, cells, outcomes, machines = settings.out, [], {}, set()
     (out / "comparison.json").unlink(missing_ok=True)
@@ -243,13 +245,16 @@ def _write(settings: Compare, places: list[Place], units: Units) -> None:
         record = place.record()
         assert record is not None  # all are done
         outcomes[place.cell] = outcome_of(settings, place, record)
-        machines |= _machines(place, record)
+        machines |= _machines(record)
         cells.append({"folder": str(place.folder.relative_to(out)), **record})
     entries = entries_of(outcomes)
     pairs = pairs_of(entries, units)
     records = records_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, cells[0]["epoch_flops"]
     notes = notes_of(records, users=users, epoch_flops=epoch_flops)
+    if missing:
+        names = "; ".join(str(place.cell) for place in missing)
+        notes.append(f"Not all cells are done. Missing: {names}.")
     if len(machines) > 1:
         notes.append("Seconds are those of several machines: compare FLOPs instead.")
     table = as_markdown(records, notes)

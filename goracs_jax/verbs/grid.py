@@ -171,6 +171,7 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
             "cell": cell._asdict(),
             "inputs": place.inputs,
             "device": made_by(settings)["device"],
+            "chosen_on": chosen and chosen["device"],
             "poo": chosen and chosen["poo"],
             "valid_loss": trained["best_valid_loss"],
             "epochs": epochs,

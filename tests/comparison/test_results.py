@@ -120,8 +120,12 @@ def test_notes_say_what_intervals_are_over():
     records = records_of(entries_of(grid()), [], UNITS)
     sizes = {"users": USERS, "epoch_flops": 1e12}
     both = notes_of(records, **sizes)
-    alone = "of a row with one seed over test users only (full of 50)"
-    assert f"40 test users and 2 seeds; {alone}." in both[0]
+    alone = "over test users only, there being one seed: full of 50."
+    assert f"40 test users and 2 seeds; {alone}" in both[0]
+    more = {Cell("random", None, 8, 2): outcome(NOISE[0])}
+    third = notes_of(records_of(entries_of(grid() | more), [], UNITS), **sizes)
+    assert "and 3 seeds; over test users only, there being one seed: full" in third[0]
+    assert "; over test users and 2 seeds: goracs, lambda 0 of 8; goracs" in third[0]
     one = {cell: o for cell, o in grid().items() if cell.seed == 0}
     notes = notes_of(records_of(entries_of(one), [], UNITS), **sizes)
     assert "40 test users only: there is one seed" in notes[0]

@@ -231,19 +231,21 @@ def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     now, now_pairs = results(files)
     seeds = {row["name"]: row["seeds"] for row in now}
     assert (seeds["random"], seeds["goracs, lambda 0"]) == ([0], [0, 1])
+    table = (files / "out" / "table.md").read_text()
+    assert "Missing: random, budget 4, seed 1." in table
     others = lambda table: [row for row in table if row["method"] != "random"]
     assert others(now) == others(rows)
     assert {tuple(pair["seeds"]) for pair in now_pairs} == {(0,)}
     assert len(now_pairs) == len(pairs)
 
 
-@pytest.mark.parametrize("name", ["cell.json", "selection/manifest.json"])
-def test_seconds_of_several_machines_are_no_sum(files, name):
+@pytest.mark.parametrize("key", ["device", "chosen_on"])
+def test_seconds_of_several_machines_are_no_sum(files, key):
     table = files / "out" / "table.md"
     assert "several machines" not in table.read_text()
-    path = folders(files, "goracs")[0] / name
+    path = folders(files, "goracs")[0] / "cell.json"
     made = json.loads(path.read_text())
-    made["device"]["kind"] = "another"
+    made[key]["kind"] = "another"
     path.write_text(json.dumps(made))
     assert run(COMPARE, None) == 0
     assert "Seconds are those of several machines" in table.read_text()
