@@ -50,13 +50,16 @@ def experiment(study: str) -> str:
         f"{drawn['test']} of {record['users']} users for the test; "
         f"{epochs_of(record)}. Intervals of 95 % over users and seeds, of one seed "
         "over users alone; bold where the paired difference to every other method of "
-        "the budget lies above zero. "
-        f"Spearman's correlations of POO over the {ranked['cells']} choices without "
-        "gradients in C, ranked within a budget (those of a method are alike: "
-        "evidence is one point a method): "
-        f"{ranks.replace('valid_loss', 'validation loss')}. Seconds were taken beside "
-        f"other work{where(record)} (`benchmarks/experiment.py {study}`)."
+        f"the budget lies above zero. Seconds were taken beside other work"
+        f"{where(record)} (`benchmarks/experiment.py {study}`)."
     ]
+    if ranked["cells"] > 2:  # two have a correlation of 1 or -1, whatever they are
+        lines.append(
+            f"\nSpearman's correlations of POO over the {ranked['cells']} choices "
+            "without gradients in C, ranked within a budget (those of a method are "
+            "alike: evidence is one point a method): "
+            f"{ranks.replace('valid_loss', 'validation loss')}."
+        )
     if "popularity" in record:
         lines.append("\n" + popular(record))
     if ctr:
@@ -97,15 +100,17 @@ def popular(record: dict[str, Any]) -> str:
             cell["log_popularity"]
         )
     chosen = ", ".join(
-        f"{method} {exp(mean(values)):.0f} (of {n})"
+        f"{method} {exp(mean(values)):.1f} (of {n})"
         for (n, method), values in sorted(times.items())
     )
     found, metric = record["popularity"], headline(list(record["untrained"]))[0]
+    ranked = rho(record["popularity_against"][metric])
+    alike = f"; its correlation with {metric} is {ranked}"
     return (
         "Candidates ranked by how often the pool has their titles: NDCG@10 "
         f"{found['NDCG@10']:.3f}, HR@10 {found['HR@10']:.3f}, without a model. How "
-        f"often the pool has a chosen title, the geometric mean: {chosen}; its "
-        f"correlation with {metric} is {rho(record['popularity_against'][metric])}."
+        "often the pool has a chosen title, the geometric mean: "
+        f"{chosen}{alike if len(record['cells']) > 2 else ''}."
     )
 
 

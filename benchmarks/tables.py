@@ -310,6 +310,7 @@ RENDER = {
     "experiment_seqrec": partial(experiment, "seqrec"),
     "experiment_ctr_long": partial(experiment, "ctr_long"),
     "experiment_seqrec_long": partial(experiment, "seqrec_long"),
+    "experiment_games": partial(experiment, "games"),
     "helps": helps,
 }
 
