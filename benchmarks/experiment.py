@@ -160,11 +160,11 @@ def main() -> None:
     """Prepare, compare, keep the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--input", type=Path, help="raw data; MovieLens-100K")
+    parser.add_argument("--input", type=Path, help="raw data of games")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budgets", default="64")
-    parser.add_argument("--finished", action="store_const", const=["--finished"])
+    parser.add_argument("--finished", action="store_true")
     options = parser.parse_args()
     if (options.study == "games") != bool(options.input):
         parser.error(
@@ -189,9 +189,9 @@ def main() -> None:
         *["compare", *task, "--methods", study.methods, "--lambdas", study.lambdas],
         *["--budgets", options.budgets, "--seeds", options.seeds, *training],
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
-        *[*pools, *items, *study.flags, *(options.finished or [])],
+        *[*pools, *items, *study.flags, *options.finished * ["--finished"]],
     )
-    if study.task == "ctr":  # a cell of seqrec has 600 kB of distances
+    if study.task == "ctr":  # one of seqrec has a number for every candidate: large
         copy_cells(compared / "cells", kept)
     untrained = out / "untrained.json"
     judged = ["evaluate", *task, "--test", out / "test.jsonl", *items, *study.flags]

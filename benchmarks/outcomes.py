@@ -51,11 +51,8 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
     than there is, and log likelihoods without that. Of seqrec the mean logarithm of how
     often the pool has the title of a chosen example.
     """
-    pool = records_of(out / "train.jsonl")
-    chosen_yes, users = np.array(is_yes(pool, "output")), users_of(out)
-    titles = [example["output"] for example in pool]
-    times = Counter(titles)
-    log_times = np.log([times[title] for title in titles])
+    outputs = np.array([r["output"] for r in records_of(out / "train.jsonl")])
+    times, users = Counter(outputs.tolist()), users_of(out)
     found = []
     for cell in record["cells"]:
         folder = compared / cell["folder"]
@@ -63,12 +60,13 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
         values = values_of(task, predictions)
         figures = {name: cell[name] for name in ("poo", "valid_loss", "epochs")}
         chosen = folder / "selection" / "indices.npy"
-        rows = np.load(chosen) if chosen.exists() else slice(None)
+        learnt = outputs[np.load(chosen)] if chosen.exists() else outputs
         if task == "seqrec":
-            figures["log_popularity"] = float(np.mean(log_times[rows]))
+            often = [times[title] for title in learnt.tolist()]
+            figures["log_popularity"] = float(np.mean(np.log(often)))
         else:
-            figures["yes"] = float(np.mean(chosen_yes[rows]))
-            yes = np.array(is_yes(predictions, "label"))
+            figures["yes"] = float(np.mean(learnt == "Yes"))
+            yes = np.array([p["label"] == "Yes" for p in predictions])
             score = np.array([p["score"] for p in predictions])
             figures["excess_yes"] = float(score.mean() - yes.mean())
             values[RECENTRED] = recentred(yes, score, users)
@@ -82,11 +80,6 @@ def machines_of(cells: list[dict[str, Any]]) -> dict[str, list[str]]:
     """On what rows were chosen and models trained: seconds of two are no sum."""
     kinds = lambda key: sorted({cell[key]["kind"] for cell in cells if cell.get(key)})
     return {"chosen on": kinds("chosen_on"), "trained on": kinds("device")}
-
-
-def is_yes(records: list[dict[str, Any]], key: str) -> list[bool]:
-    """Which records say Yes."""
-    return [record[key] == "Yes" for record in records]
 
 
 def users_of(out: Path) -> Int[np.ndarray, " examples"]:

@@ -50,7 +50,7 @@ def experiment(study: str) -> str:
         f"{drawn['test']} of {record['users']} users for the test; "
         f"{epochs_of(record)}. Intervals of 95 % over users and seeds, of one seed "
         "over users alone; bold where the paired difference to every other method of "
-        f"the budget lies above zero. Seconds were taken beside other work"
+        "the budget lies above zero. Seconds were taken beside other work"
         f"{where(record)} (`benchmarks/experiment.py {study}`)."
     ]
     if ranked["cells"] > 2:  # two have a correlation of 1 or -1, whatever they are

@@ -104,7 +104,6 @@ def test_popularity_draws_lots_where_counts_are_level(outcomes, tmp_path):
     (tmp_path / "data").mkdir()
     titles = ["a", "b", "c", "d"]
     items = [{"item_id": i, "title": title} for i, title in enumerate(titles)]
-    write(tmp_path / "data" / "items.jsonl", items)
     items.append({"item_id": 4, "title": "a"})
     write(tmp_path / "data" / "items.jsonl", items)
     write(tmp_path / "train.jsonl", [{"target": i} for i in (0, 4, 1, 2)])
