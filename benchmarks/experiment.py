@@ -105,8 +105,8 @@ STUDIES = {
         "ctr",
         "leave-one-out",
         {"train": 4000, "valid": 400, "test": 943},
-        "full,random,goracs,goracs:by-label,k-center",
-        "0,0.1",
+        "full,random,goracs,goracs:by-label,itra,grad-norm,error,nearest,k-center",
+        "0,0.05,0.1,0.5",
         LONG,
     ),
     "seqrec_long": Study(
