@@ -233,6 +233,21 @@ def proxy() -> str:
     )
 
 
+def probe() -> str:
+    """What embeddings know of the answers."""
+    record = load("probe")
+    auc = record["auc"]
+    readers = list(next(iter(auc.values())))
+    rows = [[name, *(f"{auc[name][r]:.3f}" for r in readers)] for name in auc]
+    return "\n".join(
+        [
+            *markdown(["embeddings", *readers], rows),
+            f"\nAUC of {record['test']:,} test examples, learnt from the embeddings and "
+            f"answers of all {record['train']:,} of the pool (`benchmarks/probe.py`).",
+        ]
+    )
+
+
 def finetune() -> str:
     """A step of LoRA fine-tuning against PyTorch and PEFT."""
     record = load("finetune")
@@ -302,6 +317,7 @@ RENDER = {
     "gradients": gradients,
     "compiled": compiled,
     "proxy": proxy,
+    "probe": probe,
     "finetune": finetune,
     "evaluation": evaluation,
     "prepare": prepare,
