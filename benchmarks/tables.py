@@ -242,8 +242,9 @@ def probe() -> str:
     return "\n".join(
         [
             *markdown(["embeddings", *readers], rows),
-            f"\nAUC of {record['test']:,} test examples, learnt from the embeddings and "
-            f"answers of all {record['train']:,} of the pool (`benchmarks/probe.py`).",
+            f"\nAUC of {record['test']:,} test examples, learnt from the embeddings "
+            f"and answers of all {record['train']:,} of the pool "
+            "(`benchmarks/probe.py`).",
         ]
     )
 
