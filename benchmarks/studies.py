@@ -172,7 +172,7 @@ def helps() -> str:
     """The experiments in a table and a few lines."""
     long = load("experiment_ctr_long")
     machines = " and ".join(long["machines"]["trained on"])
-    methods = ("goracs", "goracs:by-label", "k-center")
+    methods = ("goracs", "goracs:by-label", "itra", "grad-norm", "k-center")
     head = ["", "n", "seeds", "random", *methods, "all"]
     rows = [
         *against("seqrec_long", "Which movie comes next? NDCG@10", methods),
