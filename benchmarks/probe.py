@@ -1,16 +1,17 @@
 """Are the embeddings blind to what matters? How well they tell Yes from No.
 
-    python benchmarks/experiment.py ctr_long --out DIR
+    python benchmarks/experiment.py ctr_long --finished --out DIR
     python benchmarks/probe.py DIR
 
 Of the pool and the test examples in DIR, prompts are embedded as a selection does it,
 by MiniLM and by the mean-pooled hidden states of SmolLM2-135M. Two readers learn the
 answers of the pool: the nearest neighbours, which see distances alone, as the transport
-does, and a logistic regression, which may weigh the directions. The AUC of their scores
-of test examples is compared with that of a fine-tuned LLM. Writes results/probe.json.
+does, and a logistic regression, which may weigh the directions. AUC is that of their
+scores of the test examples, the same ones that fine-tuned models are judged by in
+results/experiment_ctr_long.json. Writes results/probe.json.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,11 @@ def answers(path: Path) -> np.ndarray:
 
 def main() -> None:
     """Embed, read, score."""
-    folder, files = Path(sys.argv[1]), fetch()
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("folder", type=Path, help="--out of experiment.py ctr_long")
+    folder, files = parser.parse_args().folder, fetch()
     train, test = (folder / f"{name}.jsonl" for name in ("train", "test"))
+    known, asked = answers(train), answers(test)
     readers: dict[str, Any] = {
         f"{k} nearest": KNeighborsClassifier(k, metric="euclidean") for k in NEIGHBOURS
     }
@@ -58,11 +62,11 @@ def main() -> None:
             vectors.append(np.load(out))
         auc[name] = {}
         for reader, learner in readers.items():
-            learner.fit(vectors[0], answers(train))
+            learner.fit(vectors[0], known)
             score = learner.predict_proba(vectors[1])[:, 1]
-            auc[name][reader] = float(roc_auc_score(answers(test), score))
+            auc[name][reader] = float(roc_auc_score(asked, score))
             print(name, reader, auc[name][reader], flush=True)
-    sizes = {"train": len(answers(train)), "test": len(answers(test))}
+    sizes = {"train": len(known), "test": len(asked)}
     print(write("probe", sizes | {"auc": auc}))
 
 
