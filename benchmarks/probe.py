@@ -1,6 +1,6 @@
 """Are the embeddings blind to what matters? How well they tell Yes from No.
 
-    python benchmarks/experiment.py ctr_long --finished --out DIR
+    python benchmarks/experiment.py ctr_long --budgets 64,256,1024 --finished --out DIR
     python benchmarks/probe.py DIR
 
 Of the pool and the test examples in DIR, prompts are embedded as a selection does it,
