@@ -3,7 +3,8 @@
     python benchmarks/finetune.py
 
 SmolLM2-135M in float32 on real MovieLens prompts, LoRA r 8, dropout 0.05 on q_proj and
-v_proj, AdamW, one thread pool at a time. Both train on the same examples in the same
+v_proj, AdamW, one thread pool at a time; the loss of all tokens, and that of the answer
+alone. Both train on the same examples in the same
 batches; torch goes through a batch in micro-batches of 8 in their random order, as a
 data loader gives them, each padded to its longest. Rounds alternate; the first of each
 is warm-up. Writes results/finetune.json and results/finetune.png.
@@ -11,6 +12,7 @@ is warm-up. Writes results/finetune.json and results/finetune.png.
 
 import resource
 import time
+from typing import get_args
 
 import jax
 import matplotlib.pyplot as plt
@@ -23,22 +25,23 @@ from transformers import AutoModelForCausalLM
 from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.models import LoraConfig, load_decoder, load_tokenizer
 from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import NOT_SCORED, Tokens, take, tokenize
+from goracs_jax.tokens import NOT_SCORED, LabelMode, Tokens, take, tokenize
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
 from goracs_jax.training.run import Run
 
 EXAMPLES, BATCH, MICRO, ROUNDS = 48, 24, 8, 3
+OURS, THEIRS = "goracs_jax", "torch + PEFT"
 LORA = LoraConfig()
 CONFIG = FinetuneConfig(epochs=20, learning_rate=1e-4, batch_size=BATCH)
 
 
-def data(model_path, files) -> Tokens:
+def data(model_path, files, labels: LabelMode) -> Tokens:
     """Prompts of users drawn at random, tokenised."""
     log, split = movielens(files)
     drawn = draw_records(log, split.train, EXAMPLES, np.random.default_rng(0))
     texts = [format_prompt(record) for record in drawn]
-    return tokenize(texts, load_tokenizer(model_path), context=2048)
+    return tokenize(texts, load_tokenizer(model_path), labels=labels, context=2048)
 
 
 class Torch:
@@ -64,7 +67,8 @@ class Torch:
         """One step; returns its tokens without padding."""
         rows = step_rows(number)
         whole = take(self.tokens, rows)
-        count = whole.lengths.sum() - len(rows)  # the first of each is not predicted
+        firsts = whole.labels[whole.offsets[:-1]]  # the first of each is not predicted
+        count = whole.scored.sum() - (firsts >= 0).sum()
         for micro in rows.reshape(-1, MICRO):
             some = [take(self.tokens, [int(row)]) for row in micro]
             time = max(len(one.ids) for one in some)
@@ -111,42 +115,51 @@ def step_rows(number: int) -> np.ndarray:
 def main() -> None:
     """Measure, write JSON, draw."""
     files = fetch()
-    tokens = data(files.model, files)
-    found: dict[str, list[float]] = {"goracs_jax": [], "torch + PEFT": []}
-    ours, theirs = Ours(files.model, tokens), Torch(files.model, tokens)
+    sides: dict[str, Ours | Torch] = {}
+    for labels in get_args(LabelMode):
+        tokens = data(files.model, files, labels)
+        sides[f"{OURS}, {labels}"] = Ours(files.model, tokens)
+        sides[f"{THEIRS}, {labels}"] = Torch(files.model, tokens)
+    found: dict[str, list[float]] = {name: [] for name in sides}
     peaks = []
     for number in range(ROUNDS):
-        for name, side in zip(found, (ours, theirs), strict=True):
+        for name, side in sides.items():
             started = time.perf_counter()
             count = side.step(number)
             found[name].append(count / (time.perf_counter() - started))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     measured = {name: rates[1:] for name, rates in found.items()}
     median = {name: float(np.median(rates)) for name, rates in measured.items()}
-    shapes = ours.run.shapes
+    ours = [side for side in sides.values() if isinstance(side, Ours)]
+    ratio = {
+        labels: median[f"{OURS}, {labels}"] / median[f"{THEIRS}, {labels}"]
+        for labels in get_args(LabelMode)
+    }
     figures = {
         "tokens_per_second": measured,
         "median": median,
-        "ratio": median["goracs_jax"] / median["torch + PEFT"],
+        "ratio": ratio,
         "examples": EXAMPLES,
         "batch": BATCH,
         "torch_micro_batch": MICRO,
         "torch_threads": torch.get_num_threads(),
         "torch_version": torch.__version__,
-        "mean_tokens": float(tokens.lengths.mean()),
-        "padded_lengths": shapes.lengths,
-        "compile_seconds": ours.compile_seconds,
+        "mean_tokens": float(ours[0].run.train.lengths.mean()),
+        "padded_lengths": ours[0].run.shapes.lengths,
+        "compile_seconds": [side.compile_seconds for side in ours],
         "peak_memory_mib_after_round": peaks,
     }
     print(write("finetune", figures))
     print({k: figures[k] for k in ("median", "ratio", "compile_seconds")})
-    picture, axis = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
+    picture, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
     for place, (name, rates) in enumerate(measured.items()):
         axis.bar(place, median[name], width=0.6, color=f"C{place}", alpha=0.6)
         axis.plot([place] * len(rates), rates, "o", color=f"C{place}")
-    axis.set_xticks(range(len(measured)), list(measured))
+    names = [name.replace(", ", "\nloss of ") for name in measured]
+    axis.set_xticks(range(len(names)), names)
     axis.set_ylabel("tokens per second")
-    axis.set_title(f"LoRA step, SmolLM2-135M: {figures['ratio']:.2f} x")
+    times = " and ".join(f"{value:.2f} x" for value in ratio.values())
+    axis.set_title(f"LoRA step, SmolLM2-135M: {times}")
     picture.savefig(RESULTS / "finetune.png", dpi=110)
 
 

@@ -27,7 +27,7 @@ from flax import nnx
 
 import goracs_jax as gx
 from goracs_jax.data.demo import draw_records, fetch, movielens
-from goracs_jax.flops import forward_flops, gradient_flops
+from goracs_jax.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.gradients import Which, gradient_norms
 from goracs_jax.loss import mean_cross_entropy
 from goracs_jax.models import Decoder, DecoderConfig
@@ -35,6 +35,7 @@ from goracs_jax.prompts import format_prompt
 from goracs_jax.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 
 EXAMPLES, ROUNDS = 64, 2
+ANSWER = ", answer scored"
 TORCH_EXAMPLES, TORCH_BATCH = 64, 8
 
 
@@ -60,13 +61,16 @@ def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
     return seconds
 
 
-def flops(config: DecoderConfig, batches: Sequence[Batch]) -> dict[str, float]:
-    """FLOPs by kind of pass, padding included."""
+def flops(config: DecoderConfig, batches: Sequence[Batch], most: int) -> dict:
+    """FLOPs by kind of pass, padding included; `most` scored tokens an example."""
     lengths = np.concatenate([np.full(*batch.ids.shape) for batch in batches])
-    gradients = {
-        which: gradient_flops(config, lengths, which) for which in get_args(Which)
-    }
-    return {"forward": forward_flops(config, lengths), **gradients}
+    every = Counts(lengths, lengths)
+    few = every._replace(scored=np.minimum(lengths, most))
+    found = {"forward": forward_flops(config, every)}
+    for suffix, counts in (("", every), (ANSWER, few)):
+        for which in get_args(Which):
+            found[which + suffix] = gradient_flops(config, counts, which)
+    return found
 
 
 @jax.jit
@@ -83,31 +87,38 @@ def _logits(graph, state, ids):
 
 
 def passes(
-    model: Decoder, tokens: Tokens, batches: Sequence[Batch]
+    model: Decoder, tokens: Tokens, answers: Tokens, batches: Sequence[Batch]
 ) -> dict[str, Callable[[], Any]]:
-    """The bare forward pass, to losses and to logits, and the two gradients."""
+    """The bare forward pass, to losses and to logits, and the two gradients.
+
+    Of the gradients also those of the answer's loss, whose prompt has no logits.
+    """
     parts = nnx.split(model)
+    every = partial(gradient_norms, model, tokens)
+    few = partial(gradient_norms, model, answers)
     return {
         "forward": lambda: [_losses(*parts, b.ids, b.labels) for b in batches],
         "logits": lambda: _each(lambda b: _logits(*parts, b.ids), batches),
-        "last_v_lora_b": lambda: gradient_norms(model, tokens),
-        "all_lora": lambda: gradient_norms(model, tokens, which="all_lora"),
+        "last_v_lora_b": every,
+        "all_lora": partial(every, which="all_lora"),
+        f"last_v_lora_b{ANSWER}": few,
+        f"all_lora{ANSWER}": partial(few, which="all_lora"),
     }
 
 
 def ours() -> dict[str, Any]:
     """Bare forward pass, then the two gradients, over the same batches."""
-    tokens = prompts(EXAMPLES)
+    tokens, answers = prompts(EXAMPLES), prompts(EXAMPLES, "answer")
     load = partial(gx.load_decoder, fetch().model, key=jax.random.key(0))
     model, batches = load(), make_batches(tokens)
-    runs = passes(model, tokens, batches)
-    rounded = passes(load(dtype=jnp.bfloat16), tokens, batches)
+    runs = passes(model, tokens, answers, batches)
+    rounded = passes(load(dtype=jnp.bfloat16), tokens, answers, batches)
     runs |= {f"{name}, bfloat16": run for name, run in rounded.items()}
     first = in_turns(runs, 1)
     seconds = in_turns(runs, ROUNDS)
     median = {name: float(np.median(times)) for name, times in seconds.items()}
     bare = min(median["forward"], median["logits"])
-    counted = flops(model.config, batches)
+    counted = flops(model.config, batches, int(answers.scored.max()))
     padded = sum(batch.ids.size for batch in batches)
     return {
         "examples": EXAMPLES,
@@ -118,7 +129,7 @@ def ours() -> dict[str, Any]:
         "first_seconds": {name: times[0] for name, times in first.items()},
         "tokens_per_second": {n: tokens.lengths.sum() / t for n, t in median.items()},
         "gflops_per_second": {n: counted[n] / median[n] / 1e9 for n in counted},
-        "ratio": {n: median[n] / bare for n in ("last_v_lora_b", "all_lora")},
+        "ratio": {n: median[n] / bare for n in counted if n != "forward"},
         "floor": {n: counted[n] / counted["forward"] for n in counted},
     }
 
@@ -315,6 +326,7 @@ def draw() -> None:
         if part == "ours":
             names = list(record["ratio"])
             axis.bar(names, [record["ratio"][n] for n in names], label="measured")
+            axis.set_xticks(range(len(names)), [n.replace(", ", "\n") for n in names])
             for i, name in enumerate(names):
                 floor = record["floor"][name]
                 label = None if i else "FLOP floor"

@@ -252,11 +252,19 @@ def probe() -> str:
 def finetune() -> str:
     """A step of LoRA fine-tuning against PyTorch and PEFT."""
     record = load("finetune")
-    speeds = " and ".join(f"{name} {v:.0f}" for name, v in record["median"].items())
+    speeds = [
+        f"loss of {'all tokens' if labels == 'all' else 'the answer'}: "
+        + " and ".join(
+            f"{name.removesuffix(f', {labels}')} {speed:.0f}"
+            for name, speed in record["median"].items()
+            if name.endswith(f", {labels}")
+        )
+        + f", a ratio of {ratio:.2f}"
+        for labels, ratio in record["ratio"].items()
+    ]
     return (
         f"Tokens a second of LoRA steps of {record['batch']} MovieLens prompts on "
-        f"SmolLM2-135M: {speeds}, a ratio of {record['ratio']:.2f} "
-        "(`benchmarks/finetune.py`)."
+        f"SmolLM2-135M; {'; '.join(speeds)} (`benchmarks/finetune.py`)."
     )
 
 

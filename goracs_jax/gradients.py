@@ -11,13 +11,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.errors import InputError
-from goracs_jax.loss import Loss, mean_cross_entropy
+from goracs_jax.loss import Loss, next_token_loss
 from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.projection import project
 from goracs_jax.tokens import (
-    NOT_SCORED,
     TOKENS_PER_BATCH,
     Mapper,
     Tokens,
@@ -106,11 +105,11 @@ def example_scores(
     """
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    run = by_batch(partial(_scores, which, *parts), mesh_of(model))
+    run = partial(_scores, which, int(tokens.scored.max()), *parts)
     batches = make_batches(
         tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
     )
-    return _finite(mapper(run, batches))
+    return _finite(mapper(by_batch(run, mesh_of(model)), batches))
 
 
 class Projected(NamedTuple):
@@ -166,12 +165,12 @@ def projected_gradients(
     parts = nnx.split(model, nnx.LoRAParam, ...)
     # As words, which a program on any devices takes.
     words = np.asarray(jax.random.key_data(key))
-    run = partial(_projected, which, dim, dtype, jax.random.key_impl(key), words)
-    run = by_batch(partial(run, *parts), mesh_of(model))
+    kept = (dim, dtype, jax.random.key_impl(key), words)
+    run = partial(_projected, which, int(tokens.scored.max()), *kept, *parts)
     batches = make_batches(
         tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
     )
-    found = mapper(run, batches)
+    found = mapper(by_batch(run, mesh_of(model)), batches)
     return Projected(_finite(found[0]), found[1])
 
 
@@ -195,14 +194,14 @@ def _check(model: Decoder, tokens: Tokens, which: Which):
     check_ids(tokens, model.config.vocab_size)
 
 
-@partial(jax.jit, static_argnums=0)
-def _scores(which, graph, lora, frozen, ids, labels):
-    return _table(*_gradients(which, graph, lora, frozen, ids, labels))
+@partial(jax.jit, static_argnums=(0, 1))
+def _scores(which, most, graph, lora, frozen, ids, labels):
+    return _table(*_gradients(which, most, graph, lora, frozen, ids, labels))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _projected(which, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
-    gradients, found = _gradients(which, graph, lora, frozen, ids, labels)
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _projected(which, most, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
+    gradients, found = _gradients(which, most, graph, lora, frozen, ids, labels)
     leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
     key = jax.random.wrap_key_data(words, impl=kind)
     rows = project(jnp.concatenate(leaves, axis=1), key, dim)
@@ -215,10 +214,11 @@ def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
 
 
 def _gradients(
-    which: Which, graph, lora, frozen, ids: Int[Array, "batch time"], labels
+    which: Which, most: int, graph, lora, frozen, ids: Int[Array, "batch time"], labels
 ) -> tuple[PyTree, Loss]:
     """The gradient of each example with its loss and error: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
+    head, cap = model.output_head, model.config.logit_softcap
     if which == "last_v_lora_b":
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
         layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
@@ -230,14 +230,7 @@ def _gradients(
 
     def one(inputs, labels):
         def loss(theta):
-            # The state at t predicts the token at t + 1.
-            next_token = jnp.append(labels[1:], NOT_SCORED)
-            found: Loss = mean_cross_entropy(
-                hidden(theta, inputs),
-                model.output_head,
-                next_token,
-                model.config.logit_softcap,
-            )
+            found = next_token_loss(hidden(theta, inputs), head, labels, cap, most=most)
             return found.loss, found
 
         return jax.grad(loss, has_aux=True)(theta)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.models.layers import softcap
+from goracs_jax.tokens import NOT_SCORED
 
 #: Rows of the vocabulary whose logits exist at one time: for 2,048 tokens 8 MiB, which
 #: stay in the cache of a CPU.
@@ -31,6 +32,44 @@ class _Sums(NamedTuple):
     total: Float32[Array, " time"]  # sum e_v
     squares: Float32[Array, " time"]  # sum e_v^2
     rows: Float32[Array, "time dim"]  # sum e_v dz_v / dh
+
+
+def next_token_loss(
+    hidden: Float[Array, "time dim"],
+    head: Float[Array, "vocab dim"],
+    labels: Int[Array, " time"],
+    cap: float | None = None,
+    *,
+    most: int,
+) -> Loss:
+    """`mean_cross_entropy` of an example with unshifted labels.
+
+    Only the states that predict a scored token get logits, two of a hundred where the
+    answer is Yes or No: those of a small model cost as much as many of its layers.
+
+    Args:
+        hidden: Final hidden states; that at t predicts the token at t + 1.
+        head: Output rows of the vocabulary.
+        labels: The token at each place, or a negative number where it is not scored.
+        cap: The model's `logit_softcap`.
+        most: At least the number of scored tokens; static, as shapes are.
+
+    Returns:
+        Both means over the scored tokens; the first token is never predicted.
+
+    >>> hidden, head = jnp.eye(4), jnp.arange(32.0).reshape(8, 4)
+    >>> labels = jnp.array([5, NOT_SCORED, 2, NOT_SCORED])
+    >>> one, two = (next_token_loss(hidden, head, labels, most=k) for k in (1, 4))
+    >>> float(one.loss) == float(two.loss)
+    True
+    """
+    following = jnp.append(labels[1:], NOT_SCORED)
+    if most < len(following):
+        # Filled up with the last place, which predicts nothing.
+        last = len(following) - 1
+        (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
+        hidden, following = hidden[places], following[places]
+    return mean_cross_entropy(hidden, head, following, cap)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

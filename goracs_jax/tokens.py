@@ -50,6 +50,12 @@ class Tokens(NamedTuple):
         """Tokens of each example."""
         return np.diff(self.offsets)
 
+    @property
+    def scored(self) -> Int64[np.ndarray, " examples"]:
+        """Scored tokens of each example."""
+        before = np.append(0, np.cumsum(self.labels >= 0))
+        return np.diff(before[self.offsets])
+
 
 class Batch(NamedTuple):
     """Examples padded to a common length; a row with `rows == -1` is filler."""

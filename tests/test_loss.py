@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from goracs_jax.loss import mean_cross_entropy
+from goracs_jax.loss import mean_cross_entropy, next_token_loss
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.models.layers import softcap
 from goracs_jax.tokens import NOT_SCORED
@@ -44,6 +44,33 @@ def test_in_blocks_is_optax_at_once(case, block, cap):
     miss = jnp.linalg.norm(p - jax.nn.one_hot(labels, VOCAB), axis=1)
     error = jnp.sum(jnp.where(labels >= 0, miss, 0.0)) / 8
     np.testing.assert_allclose(ours(hidden).error, error, rtol=1e-6)
+
+
+@pytest.mark.parametrize("most", [3, 5, 10, 11])
+def test_states_without_a_scored_token_are_left_out(case, most):
+    """One example whose scored tokens lie apart, a shorter one, one without any."""
+    hidden, head, labels = case
+    some = np.full((3, 11), NOT_SCORED)
+    some[0, [0, 4, 8, 10]] = labels[7:]  # the first token is not predicted
+    some[1, 6] = labels[7]
+
+    def total(loss):
+        return jax.value_and_grad(
+            lambda h: jnp.sum(jnp.array([1.0, 2.0, 3.0]) * jax.vmap(loss)(h, some).loss)
+        )(jnp.stack([hidden, 2 * hidden, hidden]))
+
+    def every_state(hidden, labels):
+        following = jnp.append(labels[1:], NOT_SCORED)
+        return mean_cross_entropy(hidden, head, following)
+
+    few = jax.jit(lambda h, labels: next_token_loss(h, head, labels, most=most))
+    for ours, theirs in zip(
+        jax.tree.leaves(total(few)), jax.tree.leaves(total(every_state)), strict=True
+    ):
+        # The same products, summed over 16 numbers in another order.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    errors = [float(loss(hidden, some[0]).error) for loss in (few, every_state)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-6)
 
 
 def test_large_logits_and_nothing_scored():

@@ -53,7 +53,7 @@ for name, over in grids.items():
         batch = make_batches(tokens, multiple=8)[0]
         rows = [spread(x, model_mesh(over), PartitionSpec("data")) for x in batch[1:]]
         parts = nnx.split(model, nnx.LoRAParam, ...)
-        program = _scores.lower("all_lora", *parts, *rows).compile().as_text()
+        program = _scores.lower("all_lora", 99, *parts, *rows).compile().as_text()
         found[f"{name} program"] = np.array(program)
 np.savez(out, **found)
 """

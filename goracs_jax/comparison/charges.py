@@ -7,7 +7,13 @@ import numpy as np
 from jaxtyping import Int
 
 from goracs_jax.comparison.design import Cell
-from goracs_jax.flops import Lengths, encoder_flops, forward_flops, gradient_flops
+from goracs_jax.flops import (
+    Counts,
+    Lengths,
+    encoder_flops,
+    forward_flops,
+    gradient_flops,
+)
 from goracs_jax.models import DecoderConfig, EncoderConfig
 
 
@@ -16,8 +22,8 @@ class Sizes(NamedTuple):
 
     llm: DecoderConfig
     encoder: EncoderConfig | None  # None where the LLM embeds
-    train: Lengths
-    valid: Lengths
+    train: Counts
+    valid: Counts
     embedded: Lengths  # of both files, as what embeds them reads them
 
 
@@ -32,13 +38,14 @@ class Trained(NamedTuple):
 def training_flops(sizes: Sizes, trained: Trained) -> float:
     """Steps over the rows, and passes over the validation examples.
 
-    >>> config, some = DecoderConfig.tiny(), np.array([3, 5])
-    >>> sizes = Sizes(config, None, some, some, some)
+    >>> lengths = np.array([3, 5])
+    >>> some = Counts(lengths, np.array([2, 2]))
+    >>> sizes = Sizes(DecoderConfig.tiny(), None, some, some, lengths)
     >>> once = training_flops(sizes, Trained(np.array([1]), 1, 1))
     >>> training_flops(sizes, Trained(np.array([1]), 4, 4)) == 4 * once
     True
     """
-    step = gradient_flops(sizes.llm, sizes.train[trained.rows], "all_lora")
+    step = gradient_flops(sizes.llm, sizes.train.take(trained.rows), "all_lora")
     validation = forward_flops(sizes.llm, sizes.valid)
     return trained.epochs * step + trained.validations * validation
 
@@ -61,12 +68,13 @@ def charged(
         "embeddings": lambda: (
             encoder_flops(sizes.encoder, sizes.embedded)
             if sizes.encoder
-            else forward_flops(sizes.llm, sizes.embedded, head=False)
+            else forward_flops(sizes.llm, Counts(sizes.embedded, 0 * sizes.embedded))
         ),
         "gradients": lambda: gradient_flops(sizes.llm, sizes.train, "last_v_lora_b"),
     }
     found = {name: stages[name]() for name in cell.needs}
     if "embeddings" in cell.needs:
         dim = (sizes.encoder or sizes.llm).hidden_size
-        found["selection"] = 2.0 * passes * len(sizes.train) * len(sizes.valid) * dim
+        pairs = len(sizes.train.tokens) * len(sizes.valid.tokens)
+        found["selection"] = 2.0 * passes * pairs * dim
     return found | {"training": training_flops(sizes, trained)}

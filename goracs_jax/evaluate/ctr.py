@@ -112,9 +112,8 @@ def ask(
 
 def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, int]:
     """Prompts alone and the token of the word: what stands before the end of text."""
-    scored = np.add.reduceat(tokens.labels >= 0, tokens.offsets[:-1])
     answers = tokens.ids[tokens.offsets[1:] - 2]
-    bad = np.flatnonzero((scored != 2) | (answers != answers[0]))
+    bad = np.flatnonzero((tokens.scored != 2) | (answers != answers[0]))
     if len(bad):
         raise InputError(
             f"{places[bad[0]]}: {word} is not one token behind the prompt, the same "

@@ -24,6 +24,7 @@ class Shapes(NamedTuple):
     """The shapes of all micro-batches of a run, known before it starts."""
 
     lengths: tuple[int, ...]  # padded, ascending
+    most: int  # scored tokens of an example
     tokens_per_batch: int
     step_examples: int
 
@@ -31,7 +32,8 @@ class Shapes(NamedTuple):
     def of(cls, tokens: Tokens, config: FinetuneConfig) -> "Shapes":
         """Those that pad the tokens of the examples least."""
         examples = min(config.batch_size, tokens.num_examples)
-        return cls(static_lengths(tokens.lengths), config.tokens_per_batch, examples)
+        lengths, most = static_lengths(tokens.lengths), int(tokens.scored.max())
+        return cls(lengths, most, config.tokens_per_batch, examples)
 
     def blank(self, time: int) -> Batch:
         """A micro-batch of a padded length without an example."""

@@ -64,14 +64,16 @@ class Run(NamedTuple):
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
         parts, shapes = split(model), Shapes.of(train, config)
         sums, key = zero_sums(parts.lora), step_key(seed, 0)
-        accumulates = {
-            time: accumulate.lower(parts, sums, shapes.blank(time), key).compile()
-            for time in shapes.lengths
-        }
-        batches = Shapes.of(valid, config).split(valid)
+        adding = lambda batch: accumulate.lower(
+            parts, sums, batch, key, most=shapes.most
+        )
+        blanks = {time: shapes.blank(time) for time in shapes.lengths}
+        accumulates = {time: adding(blank).compile() for time, blank in blanks.items()}
+        judged = Shapes.of(valid, config)
+        batches = judged.split(valid)
         by_shape = {batch.ids.shape: batch for batch in batches}
         losses = {
-            shape: loss_sum.lower(parts, batch).compile()
+            shape: loss_sum.lower(parts, batch, most=judged.most).compile()
             for shape, batch in by_shape.items()
         }
         state = parts.lora, optimizer.init(parts.lora)

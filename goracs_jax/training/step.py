@@ -16,9 +16,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
-from goracs_jax.loss import Loss, mean_cross_entropy
+from goracs_jax.loss import next_token_loss
 from goracs_jax.models import Decoder, with_dropout
-from goracs_jax.tokens import NOT_SCORED, Batch
+from goracs_jax.tokens import Batch
 
 
 class Parts(NamedTuple):
@@ -54,6 +54,7 @@ def num_scored(batches: list[Batch]) -> int:
     """Tokens that are predicted: the first of a sequence never is.
 
     >>> import numpy as np
+    >>> from goracs_jax.tokens import NOT_SCORED
     >>> row = np.array([[3, 4, NOT_SCORED]], np.int32)
     >>> num_scored([Batch(np.array([0]), row, row)])
     1
@@ -67,25 +68,30 @@ def zero_sums(lora: PyTree) -> Sums:
     return Sums(jnp.zeros(()), jax.tree.map(jnp.zeros_like, lora))
 
 
-@partial(jax.jit, donate_argnames="sums")
-def accumulate(parts: Parts, sums: Sums, batch: Batch, key: jax.Array) -> Sums:
-    """Adds a micro-batch; `key` belongs to the step, `batch.rows` are places in it."""
+@partial(jax.jit, donate_argnames="sums", static_argnames="most")
+def accumulate(
+    parts: Parts, sums: Sums, batch: Batch, key: jax.Array, *, most: int
+) -> Sums:
+    """Adds a micro-batch of examples with at most so many scored tokens.
+
+    `key` belongs to the step, `batch.rows` are places in it.
+    """
     keys = jax.vmap(partial(jax.random.fold_in, key))(batch.rows)
 
     def total(lora: PyTree) -> Float32[Array, ""]:
         model = nnx.merge(parts.graph, lora, parts.frozen)
         one = lambda ids, key: with_dropout(model, key).hidden(ids)
-        return _loss_sum(model, jax.vmap(one)(batch.ids, keys), batch.labels)
+        return _loss_sum(model, jax.vmap(one)(batch.ids, keys), batch.labels, most)
 
     loss, gradient = jax.value_and_grad(total)(parts.lora)
     return jax.tree.map(jnp.add, sums, Sums(loss, gradient))
 
 
-@jax.jit
-def loss_sum(parts: Parts, batch: Batch) -> Float32[Array, ""]:
+@partial(jax.jit, static_argnames="most")
+def loss_sum(parts: Parts, batch: Batch, *, most: int) -> Float32[Array, ""]:
     """The sum over the scored tokens of a batch, without dropout."""
     model = nnx.merge(*parts)
-    return _loss_sum(model, model.hidden(batch.ids), batch.labels)
+    return _loss_sum(model, model.hidden(batch.ids), batch.labels, most)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -109,12 +115,12 @@ def _loss_sum(
     model: Decoder,
     hidden: Float[Array, "batch time dim"],
     labels: Int[ArrayLike, "batch time"],
+    most: int,
 ) -> Float32[Array, ""]:
+    head, cap = model.output_head, model.config.logit_softcap
+
     def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
-        # The state at t predicts the token at t + 1.
-        following = jnp.append(labels[1:], NOT_SCORED)
-        cap = model.config.logit_softcap
-        found: Loss = mean_cross_entropy(hidden, model.output_head, following, cap)
-        return found.loss * jnp.sum(following >= 0)
+        found = next_token_loss(hidden, head, labels, cap, most=most)
+        return found.loss * jnp.sum(labels[1:] >= 0)
 
     return jnp.sum(jax.vmap(one)(hidden, jnp.asarray(labels)))

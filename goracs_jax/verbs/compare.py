@@ -26,6 +26,7 @@ from goracs_jax.data.examples import check_duplicates
 from goracs_jax.embeddings import encoder_tokens
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, hash_files, locked, prepare_folder, write_json
+from goracs_jax.flops import Counts
 from goracs_jax.selection import SELECTORS
 from goracs_jax.selection.classes import class_budgets
 from goracs_jax.selection.problem import check_budget, check_memory
@@ -213,7 +214,7 @@ def _prepare(settings: Compare, inputs: Inputs) -> Sizes:
             stage.prepare()
         pools = (inputs.train, inputs.valid)
         train, valid = (
-            tokenize_pool(pool.prompts, pool.places, llm, labels).lengths
+            Counts.of(tokenize_pool(pool.prompts, pool.places, llm, labels))
             for pool in pools
         )
         texts = [text for pool in pools for text in embedded_texts(pool, labels)]

@@ -164,7 +164,7 @@ def run_cell(settings: Compare, place: Place, shared: Shared, sizes: Sizes) -> N
         seconds["selection"] = _search_seconds(cell, chosen)
     seconds["training"] = trained["train_seconds"] + trained["valid_seconds"]
     flops = charged(cell, sizes, Trained(rows, epochs, validations), passes)
-    everything = np.arange(len(sizes.train))
+    everything = np.arange(len(sizes.train.tokens))
     write_json(
         folder / "cell.json",
         {

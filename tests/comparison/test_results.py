@@ -13,7 +13,7 @@ from goracs_jax.comparison.results import (
     winners,
 )
 from goracs_jax.comparison.table import as_markdown, notes_of, records_of
-from goracs_jax.flops import forward_flops, gradient_flops
+from goracs_jax.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.models import DecoderConfig
 
 USERS = 40
@@ -133,12 +133,14 @@ def test_notes_say_what_intervals_are_over():
 
 def test_a_cell_is_charged_for_what_it_needs():
     config, lengths = DecoderConfig.tiny(), np.array([3, 5, 8])
-    sizes = Sizes(config, None, lengths, lengths[:2], np.append(lengths, lengths[:2]))
+    train = Counts(lengths, np.array([2, 1, 4]))
+    valid, embedded = train.take(np.array([0, 1])), np.append(lengths, lengths[:2])
+    sizes = Sizes(config, None, train, valid, embedded)
     trained = Trained(np.array([0, 2]), 4, 2)
-    training = 4 * gradient_flops(config, np.array([3, 8]), "all_lora")
-    training += 2 * forward_flops(config, np.array([3, 5]))
-    gradients = gradient_flops(config, lengths, "last_v_lora_b")
-    embeddings = forward_flops(config, np.array([3, 5, 8, 3, 5]), head=False)
+    training = 4 * gradient_flops(config, train.take(trained.rows), "all_lora")
+    training += 2 * forward_flops(config, valid)
+    gradients = gradient_flops(config, train, "last_v_lora_b")
+    embeddings = forward_flops(config, Counts(embedded, np.zeros(5, int)))
     search = 7 * 2 * 3 * 2 * config.hidden_size
     needed = lambda *cell: charged(Cell(*cell, 2, 0), sizes, trained, 7)
     assert needed("random", None) == {"training": training}

@@ -23,10 +23,10 @@ CONFIG = FinetuneConfig(epochs=1, learning_rate=0.1, warmup_steps=0)
 
 
 def sums_of(model, tokens, config, key):
-    parts, batches = split(model), Shapes.of(tokens, config).split(tokens)
-    sums = zero_sums(parts.lora)
+    parts, shapes = split(model), Shapes.of(tokens, config)
+    sums, batches = zero_sums(parts.lora), shapes.split(tokens)
     for batch in batches:
-        sums = accumulate(parts, sums, batch, key)
+        sums = accumulate(parts, sums, batch, key, most=shapes.most)
     return sums, batches
 
 
@@ -63,7 +63,7 @@ def test_gradient_is_that_of_the_mean_over_scored_tokens(train):
     ):
         # float32 through two layers, entries of size 1e-2.
         np.testing.assert_allclose(ours / count, theirs, rtol=1e-4, atol=1e-6)
-    total = sum(loss_sum(split(model), batch) for batch in batches)
+    total = sum(loss_sum(split(model), batch, most=99) for batch in batches)
     np.testing.assert_allclose(total / count, loss, rtol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(model, train):
     adapted = nnx.merge(parts.graph, lora, parts.frozen)
     one, batches = sums_of(adapted, train, CONFIG, step_key(0, 0))
     other, _ = sums_of(adapted, train, CONFIG, step_key(0, 1))
-    without = sum(loss_sum(split(adapted), batch) for batch in batches)
+    without = sum(loss_sum(split(adapted), batch, most=99) for batch in batches)
     losses = [float(x) for x in (one.loss, other.loss, without)]
     assert len({round(x, 2) for x in losses}) == 3
 
@@ -122,7 +122,8 @@ def temp_bytes(num_layers, vocab_size=4096):
     ids = np.zeros((64, 64), np.int32)
     batch = Batch(np.arange(64, dtype=np.int32), ids, ids)
     parts = split(model)
-    program = accumulate.lower(parts, zero_sums(parts.lora), batch, step_key(0, 0))
+    sums, key = zero_sums(parts.lora), step_key(0, 0)
+    program = accumulate.lower(parts, sums, batch, key, most=64)
     return program.compile().memory_analysis().temp_size_in_bytes
 
 
