@@ -1,11 +1,12 @@
 """Does a coreset fine-tune a better recommender? `goracs compare` on MovieLens-100K.
 
-    python benchmarks/experiment.py ctr          will the user like one more movie?
-    python benchmarks/experiment.py ctr_users    the same, each test example a user
-    python benchmarks/experiment.py seqrec       which movie comes next?
-    python benchmarks/experiment.py ctr_long     ctr_users, trained until it is enough
-    python benchmarks/experiment.py seqrec_long  seqrec, likewise
-    python benchmarks/experiment.py games --input FILE.csv      which video game?
+    python benchmarks/experiment.py ctr            will the user like one more movie?
+    python benchmarks/experiment.py ctr_users      the same, each test example a user
+    python benchmarks/experiment.py seqrec         which movie comes next?
+    python benchmarks/experiment.py seqrec_answer  the same, without the prompt's loss
+    python benchmarks/experiment.py ctr_long       ctr_users, trained until it is enough
+    python benchmarks/experiment.py seqrec_long    seqrec, likewise
+    python benchmarks/experiment.py games --input FILE.csv        which video game?
 
     [--out DIR] [--budgets N,N] [--seeds S] [--finished]
 
@@ -77,6 +78,14 @@ class Study(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+SEQREC = Study(
+    "seqrec",
+    "leave-one-out",
+    {"train": 600, "valid": 100, "test": 200},
+    "full,random,goracs,itra,grad-norm,error,nearest,k-center",
+    "0,0.1,0.5",
+    flags=("--rank-by", "generation", "--max-new-tokens", "32"),
+)
 STUDIES = {
     "ctr": Study(
         "ctr",
@@ -93,13 +102,11 @@ STUDIES = {
         "full,random,random:by-label,goracs,goracs:by-label,itra,k-center",
         "0,0.1",
     ),
-    "seqrec": Study(
-        "seqrec",
-        "leave-one-out",
-        {"train": 600, "valid": 100, "test": 200},
-        "full,random,goracs,itra,grad-norm,error,nearest,k-center",
-        "0,0.1,0.5",
-        flags=("--rank-by", "generation", "--max-new-tokens", "32"),
+    "seqrec": SEQREC,
+    "seqrec_answer": SEQREC._replace(
+        methods="random,goracs,grad-norm",
+        lambdas="0,0.1",
+        training=BRIEF | {"--labels": "answer"},
     ),
     "ctr_long": Study(
         "ctr",

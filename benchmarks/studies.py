@@ -76,11 +76,12 @@ def experiment(study: str) -> str:
 def epochs_of(record: dict[str, Any]) -> str:
     """How long models are trained."""
     training = record["training"]
+    scored = ", the loss that of the answer alone" if "--labels" in training else ""
     if "--patience" not in training:
-        return f"{training['--epochs']} epochs"
+        return f"{training['--epochs']} epochs{scored}"
     return (
         f"at most {training['--epochs']} epochs, until the validation loss has not "
-        f"fallen for {training['--patience']}"
+        f"fallen for {training['--patience']}{scored}"
     )
 
 
@@ -166,6 +167,23 @@ def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
             over = found.get("over_random")
             return [shown(found["value"]), shown(over, "+") if over else ""]
     return ["", ""]
+
+
+def labels() -> str:
+    """What the loss of the answer alone has over that of the whole sequence."""
+    record = load("labels")
+    metrics = list(record["rows"][0]["over"])
+    rows = []
+    for row in record["rows"]:
+        weight = "" if row["lambda"] is None else f", lambda {row['lambda']:g}"
+        gains = [shown(row["over"][metric], "+") for metric in metrics]
+        rows.append([row["method"] + weight, str(len(row["seeds"])), *gains])
+    lines = markdown(["chosen by", "seeds", *metrics], rows)
+    lines.append(
+        "\nWhat the loss of the answer has over that of prompt and answer, paired over "
+        f"{record['users']} test users and seeds, 95 % (`benchmarks/labels.py`)."
+    )
+    return "\n".join(lines)
 
 
 def helps() -> str:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from figures import load, markdown
-from studies import experiment, helps
+from studies import experiment, helps, labels
 
 HERE = Path(__file__).parent
 READMES = [HERE.parent / "README.md", HERE / "README.md"]
@@ -333,6 +333,8 @@ RENDER = {
     "experiment_ctr": partial(experiment, "ctr"),
     "experiment_ctr_users": partial(experiment, "ctr_users"),
     "experiment_seqrec": partial(experiment, "seqrec"),
+    "experiment_seqrec_answer": partial(experiment, "seqrec_answer"),
+    "labels": labels,
     "experiment_ctr_long": partial(experiment, "ctr_long"),
     "experiment_seqrec_long": partial(experiment, "seqrec_long"),
     "experiment_games": partial(experiment, "games"),
