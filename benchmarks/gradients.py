@@ -316,7 +316,7 @@ def _bfloat16_seconds(theirs: Any, tokens: Tokens, ids: Any) -> dict[str, float]
 
 def draw() -> None:
     """Ratios over the bare forward pass with their floors, and seconds beside torch."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="tight")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="tight")
     for axis, part in zip(axes, ("ours", "torch"), strict=True):
         path = RESULTS / f"gradients_{part}.json"
         if not path.exists():
@@ -325,14 +325,13 @@ def draw() -> None:
         record = json.loads(path.read_text())
         if part == "ours":
             names = list(record["ratio"])
-            axis.bar(names, [record["ratio"][n] for n in names], label="measured")
-            axis.set_xticks(range(len(names)), [n.replace(", ", "\n") for n in names])
+            axis.barh(names, [record["ratio"][n] for n in names], label="measured")
             for i, name in enumerate(names):
                 floor = record["floor"][name]
                 label = None if i else "FLOP floor"
-                axis.hlines(floor, i - 0.4, i + 0.4, "k", "dotted", label=label)
-            axis.set_ylabel("time / bare forward pass")
-            axis.legend()
+                axis.vlines(floor, i - 0.4, i + 0.4, "k", "dotted", label=label)
+            axis.set_xlabel("time / bare forward pass")
+            axis.legend(loc="lower right")
         else:
             names = list(record["seconds"])
             axis.barh(names, [min(record["seconds"][n]) for n in names])

@@ -206,7 +206,7 @@ def helps() -> str:
             "An interval that holds zero proves nothing.\n",
             *markdown(head, rows),
             f"\nAmong 100 titles, where popularity alone has {popular:.3f}. "
-            f"{brief()} All tables: `benchmarks/README.md` "
+            f"{brief()} {scored()} All tables: `benchmarks/README.md` "
             "(`benchmarks/experiment.py`).",
         ]
     )
@@ -241,7 +241,7 @@ def brief() -> str:
     """Differences to random after few epochs whose intervals leave zero out."""
     differences = [
         (f"{row['method']} ({study}) {shown(found, '+')}", found)
-        for study in ("ctr", "ctr_users", "seqrec")
+        for study in ("ctr", "ctr_users", "seqrec", "seqrec_answer")
         for record in [load(f"experiment_{study}")]
         for row in record["rows"]
         if (found := difference(record, row, LIKELY))
@@ -251,4 +251,14 @@ def brief() -> str:
         f"After {epochs_of(load('experiment_ctr'))}, on smaller pools, the intervals "
         f"of {len(sure)} of {len(differences)} differences of log likelihoods leave "
         f"zero out: {', '.join(sure) or 'none'}."
+    )
+
+
+def scored() -> str:
+    """What the loss counts against what is chosen, on the same random examples."""
+    (row,) = (row for row in load("labels")["rows"] if row["method"] == "random")
+    return (
+        "What the loss counts matters, too: that of the answer alone has "
+        f"{shown(row['over'][LIKELY], '+')} over that of prompt and answer, in the log "
+        "likelihood of the next movie's title, on the same random examples."
     )
