@@ -4,10 +4,10 @@
 
 SmolLM2-135M in float32 on real MovieLens prompts, LoRA r 8, dropout 0.05 on q_proj and
 v_proj, AdamW, one thread pool at a time; the loss of all tokens, and that of the answer
-alone. Both train on the same examples in the same
-batches; torch goes through a batch in micro-batches of 8 in their random order, as a
-data loader gives them, each padded to its longest. Rounds alternate; the first of each
-is warm-up. Writes results/finetune.json and results/finetune.png.
+alone. Both train on the same examples in the same batches; torch goes through a batch
+in micro-batches of 8 in their random order, as a data loader gives them, each padded to
+its longest. Rounds alternate; the first of each is warm-up. Writes
+results/finetune.json and results/finetune.png.
 """
 
 import resource

@@ -4,11 +4,11 @@
     python benchmarks/gradients.py torch      against transformers and the released way
     python benchmarks/gradients.py compile    seconds to compile 30 and 60 layers
 
-SmolLM2-135M and MovieLens prompts of the demo. Each part writes
-results/gradients_PART.json and a picture is drawn from those that are there. A floor is
-the FLOPs of the matrix products over those of the bare forward pass. The released way
-takes batches of 8 in random order, padded, and goes backward once per example through
-the retained graph, down to the last layer alone.
+SmolLM2-135M and MovieLens prompts of the demo; all their tokens are scored, or the
+answer alone. Each part writes results/gradients_PART.json and a picture is drawn from
+those that are there. A floor is the FLOPs of the matrix products over those of the bare
+forward pass. The released way takes batches of 8 in random order, padded, and goes
+backward once per example through the retained graph, down to the last layer alone.
 """
 
 import argparse

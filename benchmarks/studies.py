@@ -222,19 +222,25 @@ def against(study: str, question: str, methods: Sequence[str]) -> list[list[str]
     rows = []
     for level in competing:
         if level["method"] == "random":
-            budget, seeds = level["budget"], len(level["seeds"])
+            budget, seeds = level["budget"], level["seeds"]
             mine = {r["method"]: r for r in competing if r["budget"] == budget}
-            over = (gain(record, mine[m], metric) if m in mine else "" for m in methods)
-            row = [f"{budget:,}", str(seeds), value(level), *over, full]
+            over = (
+                gain(record, mine[m], metric, len(seeds)) if m in mine else ""
+                for m in methods
+            )
+            row = [f"{budget:,}", str(len(seeds)), value(level), *over, full]
             rows.append(["" if rows else question, *row])
     return rows
 
 
-def gain(record: dict[str, Any], row: dict[str, Any], metric: str) -> str:
-    """What a row has over random; its lambda where validation had one to choose."""
-    alone = row["lambda"] is not None and row["lambda_choice"] is None
-    name = f" (lambda {row['lambda']:g})" if alone else ""
-    return over_random(record, row, metric) + name
+def gain(record: dict[str, Any], row: dict[str, Any], metric: str, seeds: int) -> str:
+    """What a row has over random; lambda and seeds where the table lacks them."""
+    said = []
+    if row["lambda"] is not None and row["lambda_choice"] is None:
+        said.append(f"lambda {row['lambda']:g}")
+    if len(row["seeds"]) != seeds:
+        said.append(f"{len(row['seeds'])} seeds")
+    return over_random(record, row, metric) + (f" ({', '.join(said)})" if said else "")
 
 
 def brief() -> str:

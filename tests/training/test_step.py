@@ -10,6 +10,7 @@ from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.tokens import Batch, take
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_key
+from goracs_jax.training.run import Run
 from goracs_jax.training.step import (
     accumulate,
     loss_sum,
@@ -65,6 +66,17 @@ def test_gradient_is_that_of_the_mean_over_scored_tokens(train):
         np.testing.assert_allclose(ours / count, theirs, rtol=1e-4, atol=1e-6)
     total = sum(loss_sum(split(model), batch, most=99) for batch in batches)
     np.testing.assert_allclose(total / count, loss, rtol=1e-5)
+
+
+def test_validation_loss_is_the_mean_over_its_scored_tokens(model, train, valid):
+    """Of which an example of it may have more than any of training has."""
+    few = take(train, [int(np.argmin(train.scored))])
+    assert few.scored.max() < valid.scored.max()
+    run = Run.prepare(model, few, valid, CONFIG, seed=0)
+    _, record = run.validate(run.fresh)
+    np.testing.assert_allclose(
+        record["valid_loss"], plain_loss(model, valid), rtol=1e-5
+    )
 
 
 def test_micro_batches_change_rounding_alone(model, train):
