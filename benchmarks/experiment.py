@@ -45,7 +45,7 @@ from outcomes import (
 )
 
 from goracs_jax.data.demo import fetch
-from goracs_jax.prompts import Task
+from goracs_jax.llm.prompts import Task
 
 # The same few epochs for all.
 BRIEF = {

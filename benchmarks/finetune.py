@@ -23,9 +23,9 @@ from common import RESULTS, write
 from transformers import AutoModelForCausalLM
 
 from goracs_jax.data.demo import draw_records, fetch, movielens
+from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.tokens import NOT_SCORED, LabelMode, Tokens, take, tokenize
 from goracs_jax.models import LoraConfig, load_decoder, load_tokenizer
-from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import NOT_SCORED, LabelMode, Tokens, take, tokenize
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
 from goracs_jax.training.run import Run

@@ -27,12 +27,12 @@ from flax import nnx
 
 import goracs_jax as gx
 from goracs_jax.data.demo import draw_records, fetch, movielens
-from goracs_jax.flops import Counts, forward_flops, gradient_flops
-from goracs_jax.gradients import Which, gradient_norms
-from goracs_jax.loss import mean_cross_entropy
+from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
+from goracs_jax.llm.gradients import Which, gradient_norms
+from goracs_jax.llm.loss import mean_cross_entropy
+from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 from goracs_jax.models import Decoder, DecoderConfig
-from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import Batch, LabelMode, Tokens, make_batches, ragged
 
 EXAMPLES, ROUNDS = 64, 2
 ANSWER = ", answer scored"

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 import goracs_jax as gx
 from goracs_jax.data.demo import fetch
-from goracs_jax.gradients import gradient_norms
+from goracs_jax.llm.gradients import gradient_norms
 from goracs_jax.models import Decoder
 
 EXAMPLES = 64

@@ -29,13 +29,13 @@ from selection import matmul_rate, peak_mib, stages
 
 from goracs_jax.cost import make_cost
 from goracs_jax.selection import Problem
-from goracs_jax.selection.group_exchange import (
+from goracs_jax.selection.problem import solve
+from goracs_jax.selection.search.group_exchange import (
     CANDIDATES,
     assign,
     largest_entries,
     slot_candidates,
 )
-from goracs_jax.selection.problem import solve
 
 DIM = 384
 CLUSTERS = 200

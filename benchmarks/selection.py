@@ -23,14 +23,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, write
 
-from goracs_jax.blocks import Cost, block_rows, hold
-from goracs_jax.cost import exact_cost, make_cost
+from goracs_jax.cost import Cost, block_rows, exact_cost, hold, make_cost
 from goracs_jax.selection import SELECTORS, Problem
-from goracs_jax.selection.annealing import anneal, plan_search, units_a_slot
-from goracs_jax.selection.group_exchange import group_exchange
-from goracs_jax.selection.lower_bound import lower_bound
-from goracs_jax.selection.pair_exchange import DRAWN, pairs_a_sweep
+from goracs_jax.selection.bound import lower_bound
 from goracs_jax.selection.problem import Step
+from goracs_jax.selection.search.annealing import anneal, plan_search, units_a_slot
+from goracs_jax.selection.search.group_exchange import group_exchange
+from goracs_jax.selection.search.pair_exchange import DRAWN, pairs_a_sweep
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:

@@ -28,8 +28,8 @@ from goracs_jax import goracs
 from goracs_jax.cost import make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection import Problem
-from goracs_jax.selection.annealing import anneal
-from goracs_jax.selection.group_exchange import group_exchange
+from goracs_jax.selection.search.annealing import anneal
+from goracs_jax.selection.search.group_exchange import group_exchange
 
 LAMBDA = 0.1
 SEEDS = 5

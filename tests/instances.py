@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from goracs_jax.blocks import Cost
-from goracs_jax.cost import make_cost
+from goracs_jax.cost import Cost, make_cost
 from goracs_jax.selection import Problem
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from goracs_jax import stages
-from goracs_jax.gradients import example_scores
+from goracs_jax.llm.gradients import example_scores
+from goracs_jax.llm.tokens import map_batches, ragged
 from goracs_jax.models import Decoder, DecoderConfig
-from goracs_jax.stages import Stage, run_stage
-from goracs_jax.tokens import map_batches, ragged
+from goracs_jax.runs import stages
+from goracs_jax.runs.stages import Stage, run_stage
 
 SLOWLY = 0.01  # seconds a batch takes at least, so that kills can hit one
 

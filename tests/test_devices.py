@@ -22,7 +22,7 @@ import numpy as np
 from instances import instance
 from goracs_jax.cost import make_cost, nearest_distances
 from goracs_jax.selection import goracs, group_exchange
-from goracs_jax.selection.lower_bound import slack_below
+from goracs_jax.selection.bound import slack_below
 
 n_train, n_valid, budget, k = {n_train}, {n_valid}, {budget}, {k}
 case = instance(n_train, n_valid, seed=3, dim=16)

@@ -26,12 +26,12 @@ import json, sys
 from functools import partial
 import jax, numpy as np
 from flax import nnx
-from goracs_jax.embeddings import embed_with_decoder
-from goracs_jax.gradients import _scores, example_scores, projected_gradients
+from goracs_jax.llm.embeddings import embed_with_decoder
+from goracs_jax.llm.gradients import _scores, example_scores, projected_gradients
 from goracs_jax.mesh import model_mesh, spread
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.models.sharding import mesh_of, spread_decoder
-from goracs_jax.tokens import make_batches, ragged
+from goracs_jax.llm.tokens import make_batches, ragged
 from jax.sharding import PartitionSpec
 
 sizes, grids, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from goracs_jax.comparison.design import Cell
-from goracs_jax.flops import (
+from goracs_jax.llm.flops import (
     Counts,
     Lengths,
     encoder_flops,

@@ -162,8 +162,9 @@ def notes_of(records: Sequence[Record], *, users: int, epoch_flops: float) -> li
         "what it reports (exact POO, and the bound of goracs); of random the draw. "
         "Training: steps and validations, without loading and compiling; the first "
         "search with a budget compiles, too.",
-        "FLOPs are counted from sizes and tokens, without padding (goracs_jax.flops); "
-        "of a search, a pass over C for each step of its trace. "
+        "FLOPs are counted from sizes and tokens, without padding "
+        "(goracs_jax.llm.flops); of a search, a pass over C for each step of its "
+        "trace. "
         f"Full data: {epoch_flops:.2e} an epoch with its validation.",
     ]
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from goracs_jax.data.splits import Log, Rows
-from goracs_jax.prompts import TEMPLATES, Task, Template, ctr_record, seqrec_record
+from goracs_jax.llm.prompts import TEMPLATES, Task, Template, ctr_record, seqrec_record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
-from goracs_jax.embeddings import at_last_token
+from goracs_jax.llm.embeddings import at_last_token
+from goracs_jax.llm.tokens import PADDING
 from goracs_jax.models.attention import KeysValues
 from goracs_jax.models.decoder import Decoder, Layout
-from goracs_jax.tokens import PADDING
 
 # What transformers adds to the score of a beam that must not be chosen.
 DEAD = -1e9

@@ -11,11 +11,10 @@ from flax import nnx
 from jaxtyping import Bool, Float32
 
 from goracs_jax.data.examples import Example
-from goracs_jax.embeddings import at_last_token
 from goracs_jax.errors import InputError
-from goracs_jax.models.decoder import Decoder
-from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import (
+from goracs_jax.llm.embeddings import at_last_token
+from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.tokens import (
     Mapper,
     Tokens,
     check_ids,
@@ -23,6 +22,7 @@ from goracs_jax.tokens import (
     map_batches,
     tokenize,
 )
+from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -141,7 +141,7 @@ def yes_probabilities(
         model: The decoder.
         questions: The prompts and the two tokens.
         tokens_per_batch: Padded tokens in one batch.
-        mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One probability per example, in input order.
@@ -150,7 +150,7 @@ def yes_probabilities(
         InputError: If an id is outside the vocabulary or a score is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
-    >>> from goracs_jax.tokens import ragged
+    >>> from goracs_jax.llm.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> yes_probabilities(model, Questions(ragged([[1, 2], [3]]), yes=4, no=5)).shape
     (2,)

@@ -9,8 +9,7 @@ from jaxtyping import Int32
 
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.beam import Ending, beam_search
-from goracs_jax.models.decoder import Decoder
-from goracs_jax.tokens import (
+from goracs_jax.llm.tokens import (
     Mapper,
     Tokens,
     check_ids,
@@ -20,6 +19,7 @@ from goracs_jax.tokens import (
     open_ended,
     ragged,
 )
+from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -100,7 +100,7 @@ def generate(
         beams: As `beam_search`.
         new: As `beam_search`.
         tokens_per_batch: Padded tokens of the prompts in one batch.
-        mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         Ids, PADDING behind the end.

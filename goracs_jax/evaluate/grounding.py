@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from goracs_jax.embeddings import embed_with_decoder
-from goracs_jax.models.decoder import Decoder
-from goracs_jax.tokens import (
+from goracs_jax.llm.embeddings import embed_with_decoder
+from goracs_jax.llm.tokens import (
     Mapper,
     Tokens,
     end_of_text,
@@ -20,6 +19,7 @@ from goracs_jax.tokens import (
     open_ended,
     ragged,
 )
+from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -60,7 +60,7 @@ def embed_texts(
         model: The decoder.
         tokenizer: Of the same folder.
         texts: Titles, generated or real.
-        mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One row per text.

@@ -16,8 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float32, Int
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.decoder import Decoder, Layout
-from goracs_jax.tokens import (
+from goracs_jax.llm.tokens import (
     Mapper,
     Tokens,
     check_ids,
@@ -25,6 +24,7 @@ from goracs_jax.tokens import (
     map_batches,
     tokenize,
 )
+from goracs_jax.models.decoder import Decoder, Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -96,7 +96,7 @@ def answer_likelihoods(
         model: The decoder.
         packed: What `pack` made.
         tokens_per_batch: Padded tokens in one batch.
-        mapper: Runs a function over batches; see `goracs_jax.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         Sum and number for each answer; an example with fewer answers than others has
@@ -106,7 +106,7 @@ def answer_likelihoods(
         InputError: An id is outside the vocabulary, or a sum is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
-    >>> from goracs_jax.tokens import ragged
+    >>> from goracs_jax.llm.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> packed = ragged([[5, 6, 7, 8, 9]], [[0, 0, 1, 1, 2]])  # 5 6, then 7 8 or 9
     >>> answer_likelihoods(model, packed)[0, :, 1].tolist()

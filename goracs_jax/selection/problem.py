@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.blocks import Cost, without_reward
-from goracs_jax.cost import exact_cost
+from goracs_jax.cost import Cost, exact_cost, without_reward
 from goracs_jax.errors import InputError
-from goracs_jax.selection.greedy import greedy
+from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
 

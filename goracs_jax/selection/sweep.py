@@ -6,14 +6,19 @@ from functools import cache, lru_cache
 import jax
 import numpy as np
 
-from goracs_jax.blocks import Cost, hold
-from goracs_jax.checks import check_lambda, check_row_scores
-from goracs_jax.cost import make_cost, with_lambda
+from goracs_jax.cost import (
+    Cost,
+    check_lambda,
+    check_row_scores,
+    hold,
+    make_cost,
+    with_lambda,
+)
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Labels, given_labels
-from goracs_jax.selection.goracs import HOLDERS, find_selector
-from goracs_jax.selection.greedy import greedy
 from goracs_jax.selection.problem import Problem, Selection, check_budget, check_memory
+from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.select import HOLDERS, find_selector
 from goracs_jax.shapes import AnyArray, Rows
 from goracs_jax.transport import find_solver
 

@@ -8,7 +8,7 @@ import tyro
 
 from goracs_jax.data.formats import FormatName
 from goracs_jax.data.interactions import MAX_BAD
-from goracs_jax.prompts import Task
+from goracs_jax.llm.prompts import Task
 from goracs_jax.settings.common import Settings
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from goracs_jax.gradients import Which
+from goracs_jax.llm.gradients import Which
+from goracs_jax.llm.tokens import LabelMode
 from goracs_jax.settings.common import Budgets, Devices, Dtype, Lambdas, Settings
-from goracs_jax.tokens import LabelMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from goracs_jax.prompts import Task
+from goracs_jax.llm.prompts import Task
+from goracs_jax.llm.tokens import LabelMode
 from goracs_jax.settings.common import Budgets, Dtype, Names, Settings, listed
-from goracs_jax.tokens import LabelMode
 
 
 @dataclass(frozen=True, kw_only=True)

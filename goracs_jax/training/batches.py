@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.tokens import (
+from goracs_jax.llm.tokens import (
     NOT_SCORED,
     PADDING,
     Batch,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import optax
 
 from goracs_jax.errors import InputError
-from goracs_jax.prompts import Task
-from goracs_jax.tokens import LabelMode
+from goracs_jax.llm.prompts import Task
+from goracs_jax.llm.tokens import LabelMode
 
 
 class TaskDefaults(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from flax import nnx
 
+from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.models import Decoder
-from goracs_jax.tokens import Tokens, check_ids
 from goracs_jax.training.checkpoint import Metrics, Store, checkpoints
 from goracs_jax.training.config import FinetuneConfig
 from goracs_jax.training.run import Record, Run
@@ -70,7 +70,7 @@ def finetune(
 
     >>> import jax
     >>> from goracs_jax.models import DecoderConfig
-    >>> from goracs_jax.tokens import ragged
+    >>> from goracs_jax.llm.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> tokens = ragged([[1, 2, 3, 4]] * 3, [[1, 2, 3, 4]] * 3)
     >>> config = FinetuneConfig(epochs=3, learning_rate=1e-2, warmup_steps=1)

@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Float32
 
 from goracs_jax.errors import InputError
+from goracs_jax.llm.tokens import Batch, Tokens
 from goracs_jax.models import Decoder
-from goracs_jax.tokens import Batch, Tokens
 from goracs_jax.training.batches import Shapes, step_batches, step_key
 from goracs_jax.training.checkpoint import State
 from goracs_jax.training.config import FinetuneConfig

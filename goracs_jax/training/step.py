@@ -16,9 +16,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
-from goracs_jax.loss import next_token_loss
+from goracs_jax.llm.loss import next_token_loss
+from goracs_jax.llm.tokens import Batch
 from goracs_jax.models import Decoder, with_dropout
-from goracs_jax.tokens import Batch
 
 
 class Parts(NamedTuple):
@@ -54,7 +54,7 @@ def num_scored(batches: list[Batch]) -> int:
     """Tokens that are predicted: the first of a sequence never is.
 
     >>> import numpy as np
-    >>> from goracs_jax.tokens import NOT_SCORED
+    >>> from goracs_jax.llm.tokens import NOT_SCORED
     >>> row = np.array([[3, 4, NOT_SCORED]], np.int32)
     >>> num_scored([Batch(np.array([0]), row, row)])
     1

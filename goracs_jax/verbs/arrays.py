@@ -10,9 +10,7 @@ import numpy as np
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, digest, hash_files, locked, prepare_folder
 from goracs_jax.mesh import join, leads
-from goracs_jax.settings import Embed, Grads
-from goracs_jax.stages import UNREADABLE, Stage, run_stage
-from goracs_jax.verbs.inputs import (
+from goracs_jax.runs.opened import (
     Llm,
     Projection,
     bytes_to_store,
@@ -23,7 +21,9 @@ from goracs_jax.verbs.inputs import (
     open_llm,
     read_pool,
 )
-from goracs_jax.verbs.say import say
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import UNREADABLE, Stage, run_stage
+from goracs_jax.settings import Embed, Grads
 
 
 def embed(settings: Embed) -> None:

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.blocks import Cost
+from goracs_jax.cost import Cost
+from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.problem import Selection, Step
 from goracs_jax.selection.sweep import chooser, ordered
 from goracs_jax.settings import Select
-from goracs_jax.stages import Arrays, Stage
 from goracs_jax.verbs.sources import Source
 
 BASELINE = "random"

@@ -3,7 +3,6 @@
 import json
 from typing import Any, NamedTuple
 
-from goracs_jax.checks import check_lambda
 from goracs_jax.comparison.charges import Sizes
 from goracs_jax.comparison.design import (
     BY_LABEL,
@@ -22,26 +21,14 @@ from goracs_jax.comparison.table import (
     notes_of,
     records_of,
 )
+from goracs_jax.cost import check_lambda
 from goracs_jax.data.examples import check_duplicates
-from goracs_jax.embeddings import encoder_tokens
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic, hash_files, locked, prepare_folder, write_json
-from goracs_jax.flops import Counts
-from goracs_jax.selection import SELECTORS
-from goracs_jax.selection.classes import class_budgets
-from goracs_jax.selection.problem import check_budget, check_memory
-from goracs_jax.settings import Compare, Evaluate, Judging
-from goracs_jax.verbs.evaluate import bootstrap_of, check, make_plan
-from goracs_jax.verbs.finetune import training_config
-from goracs_jax.verbs.grid import (
-    Place,
-    Shared,
-    outcome_of,
-    place_of,
-    run_cell,
-    shared_settings,
-)
-from goracs_jax.verbs.inputs import (
+from goracs_jax.llm.embeddings import encoder_tokens
+from goracs_jax.llm.flops import Counts
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.opened import (
     Pool,
     bytes_to_store,
     embedded_texts,
@@ -52,9 +39,22 @@ from goracs_jax.verbs.inputs import (
     read_pool,
     tokenize_pool,
 )
+from goracs_jax.runs.say import say, waiting
+from goracs_jax.selection import SELECTORS
+from goracs_jax.selection.classes import class_budgets
+from goracs_jax.selection.problem import check_budget, check_memory
+from goracs_jax.settings import Compare, Evaluate, Judging
+from goracs_jax.verbs.evaluate import bootstrap_of, check, make_plan
+from goracs_jax.verbs.finetune import training_config
 from goracs_jax.verbs.labels import labels_of
-from goracs_jax.verbs.manifest import made_by
-from goracs_jax.verbs.say import say, waiting
+from goracs_jax.verbs.trial import (
+    Place,
+    Shared,
+    outcome_of,
+    place_of,
+    run_cell,
+    shared_settings,
+)
 
 DEFAULT_LAMBDAS = (0.1,)
 

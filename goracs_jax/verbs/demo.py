@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.checks import check_lambda
+from goracs_jax.cost import check_lambda
 from goracs_jax.data.demo import WHEELS, draw_records, fetch, movielens
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.splits import Log, Rows
 from goracs_jax.errors import InputError
 from goracs_jax.files import prepare_folder
+from goracs_jax.runs.say import say, waiting
 from goracs_jax.selection.problem import check_budget
 from goracs_jax.settings import Demo, Select
-from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.select import select
 
 

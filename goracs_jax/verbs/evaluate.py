@@ -19,9 +19,8 @@ from goracs_jax.files import (
     prepare_folder,
     write_json,
 )
-from goracs_jax.settings import Evaluate
-from goracs_jax.stages import UNREADABLE, run_stage
-from goracs_jax.verbs.inputs import (
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.opened import (
     Llm,
     Pool,
     bytes_to_store,
@@ -29,9 +28,10 @@ from goracs_jax.verbs.inputs import (
     open_llm,
     read_pool,
 )
-from goracs_jax.verbs.manifest import made_by
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import UNREADABLE, run_stage
+from goracs_jax.settings import Evaluate
 from goracs_jax.verbs.rankings import Plan, plan_ctr, plan_seqrec
-from goracs_jax.verbs.say import say
 
 
 def evaluate(settings: Evaluate) -> None:

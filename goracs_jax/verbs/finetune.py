@@ -12,6 +12,7 @@ from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder, write_json
+from goracs_jax.llm.tokens import LabelMode, Mapper, Tokens
 from goracs_jax.models import (
     Decoder,
     LoraConfig,
@@ -21,14 +22,8 @@ from goracs_jax.models import (
     read_lora_config,
     save_adapter,
 )
-from goracs_jax.settings import Finetune, Training
-from goracs_jax.stages import Arrays, Stage, progress, run_stage
-from goracs_jax.tokens import LabelMode, Mapper, Tokens
-from goracs_jax.training import TASKS, FinetuneConfig
-from goracs_jax.training import finetune as train_adapter
-from goracs_jax.training.run import Record
-from goracs_jax.verbs.events import require_tensorboard, write_events
-from goracs_jax.verbs.inputs import (
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.opened import (
     Llm,
     Pool,
     hash_model,
@@ -36,8 +31,13 @@ from goracs_jax.verbs.inputs import (
     read_pool,
     tokenize_pool,
 )
-from goracs_jax.verbs.manifest import made_by
-from goracs_jax.verbs.say import say
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import Arrays, Stage, progress, run_stage
+from goracs_jax.settings import Finetune, Training
+from goracs_jax.training import TASKS, FinetuneConfig
+from goracs_jax.training import finetune as train_adapter
+from goracs_jax.training.run import Record
+from goracs_jax.verbs.events import require_tensorboard, write_events
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -6,11 +6,11 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
+from goracs_jax.runs.opened import Pool, read_npy
+from goracs_jax.runs.say import say
 from goracs_jax.selection.classes import Labels, class_budgets, class_notes, make_labels
 from goracs_jax.selection.problem import check_budget
 from goracs_jax.settings import Select
-from goracs_jax.verbs.inputs import Pool, read_npy
-from goracs_jax.verbs.say import say
 
 
 def read_labels(

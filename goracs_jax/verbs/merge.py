@@ -11,10 +11,10 @@ from goracs_jax.models import (
     read_lora_config,
     save_merged,
 )
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.opened import hash_model, keep_apart
+from goracs_jax.runs.say import say, waiting
 from goracs_jax.settings import Merge
-from goracs_jax.verbs.inputs import hash_model, keep_apart
-from goracs_jax.verbs.manifest import made_by
-from goracs_jax.verbs.say import say, waiting
 
 
 def merge(settings: Merge) -> None:

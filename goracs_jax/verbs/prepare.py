@@ -23,12 +23,12 @@ from goracs_jax.data.splits import (
 )
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files, locked, prepare_folder, write_json
-from goracs_jax.prompts import read_template
+from goracs_jax.llm.prompts import read_template
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.opened import keep_apart
+from goracs_jax.runs.say import say, waiting
+from goracs_jax.runs.stages import progress
 from goracs_jax.settings import Prepare
-from goracs_jax.stages import progress
-from goracs_jax.verbs.inputs import keep_apart
-from goracs_jax.verbs.manifest import made_by
-from goracs_jax.verbs.say import say, waiting
 
 HELD_OUT = 5_000  # the paper's newest interactions for test, and those before them
 FILES = ("train.jsonl", "valid.jsonl", "test.jsonl", "items.jsonl")

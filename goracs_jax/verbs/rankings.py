@@ -33,12 +33,12 @@ from goracs_jax.evaluate.metrics import (
     ranking_values,
 )
 from goracs_jax.files import hash_files
+from goracs_jax.llm.prompts import Task
+from goracs_jax.llm.tokens import Mapper, Tokens
 from goracs_jax.models import Decoder
-from goracs_jax.prompts import Task
+from goracs_jax.runs.opened import Llm, Pool
+from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.settings import Evaluate
-from goracs_jax.stages import Arrays, Stage, run_stage
-from goracs_jax.tokens import Mapper, Tokens
-from goracs_jax.verbs.inputs import Llm, Pool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

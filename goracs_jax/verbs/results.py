@@ -8,14 +8,14 @@ import numpy as np
 from goracs_jax.cost import with_lambda
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import atomic, write_json
-from goracs_jax.report import Row, figure, table
-from goracs_jax.selection.label_aware import ClassRow, class_table
+from goracs_jax.report.picture import Row, figure, table
+from goracs_jax.report.summary import summary_figure
+from goracs_jax.runs.manifest import made_by
+from goracs_jax.runs.say import say
+from goracs_jax.selection.by_class import ClassRow, class_table
 from goracs_jax.selection.problem import Selection, mean_distance
 from goracs_jax.settings import Select
-from goracs_jax.summary import summary_figure
 from goracs_jax.verbs.cells import Cell, Inputs
-from goracs_jax.verbs.manifest import made_by
-from goracs_jax.verbs.say import say
 from goracs_jax.verbs.sources import Source
 
 FILES = ("indices.npy", "coreset.jsonl", "scores.npz", "manifest.json", "report.png")

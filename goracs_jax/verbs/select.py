@@ -7,16 +7,16 @@ import numpy as np
 from goracs_jax.cost import make_cost, nearest_distances
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
-from goracs_jax.report import Row, table
+from goracs_jax.report.picture import Row, table
+from goracs_jax.runs.opened import bytes_to_store, keep_apart
+from goracs_jax.runs.say import say, waiting
+from goracs_jax.runs.stages import run_stage
 from goracs_jax.selection import SELECTORS
 from goracs_jax.selection.problem import check_memory, transport_bytes
 from goracs_jax.settings import Select
-from goracs_jax.stages import run_stage
 from goracs_jax.verbs.cells import Cell, Inputs, make_cells, stored_selection
-from goracs_jax.verbs.inputs import bytes_to_store, keep_apart
 from goracs_jax.verbs.labels import say_classes
 from goracs_jax.verbs.results import FILES, Chosen, write_results, write_summary
-from goracs_jax.verbs.say import say, waiting
 from goracs_jax.verbs.sources import Source, from_arrays, from_texts
 
 # Settings that name a file.

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goracs_jax.checks import check_inputs, check_lambda, check_row_scores
+from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
 from goracs_jax.data.examples import check_duplicates
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
-from goracs_jax.selection.classes import Labels
-from goracs_jax.settings import Select
-from goracs_jax.stages import Arrays, Stage
-from goracs_jax.verbs.inputs import (
+from goracs_jax.runs.opened import (
     Pool,
     embed_stage,
     load_array,
@@ -20,6 +17,9 @@ from goracs_jax.verbs.inputs import (
     open_llm,
     read_pool,
 )
+from goracs_jax.runs.stages import Arrays, Stage
+from goracs_jax.selection.classes import Labels
+from goracs_jax.settings import Select
 from goracs_jax.verbs.labels import identity_of, read_labels
 
 DEFAULT_LAMBDA = 0.1

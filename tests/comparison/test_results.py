@@ -13,7 +13,7 @@ from goracs_jax.comparison.results import (
     winners,
 )
 from goracs_jax.comparison.table import as_markdown, notes_of, records_of
-from goracs_jax.flops import Counts, forward_flops, gradient_flops
+from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.models import DecoderConfig
 
 USERS = 40

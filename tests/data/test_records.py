@@ -3,7 +3,7 @@ import pytest
 from interactions import log_of
 
 from goracs_jax.data.records import Wording, item_records, records, with_negatives
-from goracs_jax.prompts import Template
+from goracs_jax.llm.prompts import Template
 
 # Ratings go through 1 to 5; u has a1 c3 d4 e5, v has b2 a1.
 PAIRS = [("u", "a"), ("v", "b"), ("u", "c"), ("u", "d"), ("u", "e"), ("v", "a")]

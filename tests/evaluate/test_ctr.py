@@ -8,9 +8,9 @@ from flax import nnx
 from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.ctr import ask, read_answers, yes_probabilities
+from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.tokens import load_tokenizer
 from goracs_jax.models import load_decoder
-from goracs_jax.prompts import format_prompt
-from goracs_jax.tokens import load_tokenizer
 
 
 @pytest.fixture(scope="module")

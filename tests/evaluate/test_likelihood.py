@@ -7,8 +7,8 @@ from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
+from goracs_jax.llm.tokens import load_tokenizer, ragged, tokenize
 from goracs_jax.models import load_decoder
-from goracs_jax.tokens import load_tokenizer, ragged, tokenize
 
 PROMPTS = ["oak elm\n### Response:\n", "a\n### Response:\n", "yew fir oak"]
 ANSWERS = [['"oak"', '"elm and pine"', '"x"'], ['"ash"', '"a b c"'], ["o", "k", " k"]]

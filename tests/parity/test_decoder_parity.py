@@ -7,8 +7,8 @@ from families import FAMILIES, old_spelling
 from flax import nnx
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from goracs_jax.llm.tokens import load_tokenizer
 from goracs_jax.models import load_decoder
-from goracs_jax.tokens import load_tokenizer
 
 KEY = jax.random.key(0)
 # Through many layers of float32; a relative error is one of the largest logit.

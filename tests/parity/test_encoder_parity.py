@@ -15,9 +15,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from goracs_jax.embeddings import embed_with_encoder
+from goracs_jax.llm.embeddings import embed_with_encoder
+from goracs_jax.llm.tokens import load_tokenizer
 from goracs_jax.models import load_encoder
-from goracs_jax.tokens import load_tokenizer
 
 SIZES = {
     "vocab_size": 50,

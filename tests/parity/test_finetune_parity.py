@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
+from goracs_jax.llm.tokens import NOT_SCORED, ragged, take
 from goracs_jax.models import (
     LoraConfig,
     load_decoder,
@@ -15,7 +16,6 @@ from goracs_jax.models import (
     save_adapter,
     save_merged,
 )
-from goracs_jax.tokens import NOT_SCORED, ragged, take
 from goracs_jax.training import FinetuneConfig, finetune
 from goracs_jax.training.batches import epoch_order
 

@@ -8,7 +8,8 @@ from flax import nnx
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from goracs_jax.gradients import gradient_norms
+from goracs_jax.llm.gradients import gradient_norms
+from goracs_jax.llm.tokens import NOT_SCORED, ragged
 from goracs_jax.models import (
     LoraConfig,
     LoRALinear,
@@ -17,7 +18,6 @@ from goracs_jax.models import (
     read_lora_config,
     save_adapter,
 )
-from goracs_jax.tokens import NOT_SCORED, ragged
 
 # PEFT and transformers warn each other of names that will change.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

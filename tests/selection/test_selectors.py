@@ -14,7 +14,7 @@ from goracs_jax import goracs, poo
 from goracs_jax.cost import exact_cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection import SELECTORS, Problem, Step, annealing, coverage, select
-from goracs_jax.selection.lower_bound import lower_bound
+from goracs_jax.selection.bound import lower_bound
 from goracs_jax.selection.problem import check_budget, objective
 from goracs_jax.transport import sinkhorn
 
@@ -236,7 +236,7 @@ def test_a_solver_that_misleads_does_no_harm(monkeypatch):
     case = instance(60, 30, seed=8)
     worse = (np.arange(8), (Step(-9.0, 0.0, 8),), True)
     monkeypatch.setattr(
-        sys.modules["goracs_jax.selection.goracs"],
+        sys.modules["goracs_jax.selection.select"],
         "group_exchange",
         lambda *a, **k: worse,
     )

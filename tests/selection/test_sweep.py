@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from instances import instance
 
-from goracs_jax import blocks, goracs, sweep
-from goracs_jax import cost as cost_module
+from goracs_jax import goracs, sweep
+from goracs_jax.cost import blocks
+from goracs_jax.cost import build as cost_module
 from goracs_jax.errors import InputError
 from goracs_jax.selection import SELECTORS
 

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
+from goracs_jax.llm.tokens import NOT_SCORED, ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
-from goracs_jax.tokens import NOT_SCORED, ragged
 
 LORA = LoraConfig(r=4, alpha=8.0, dropout=0.1)
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from goracs_jax.tokens import bucket_length, ragged, static_lengths, take
+from goracs_jax.llm.tokens import bucket_length, ragged, static_lengths, take
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, epoch_order, step_batches
 

@@ -11,8 +11,8 @@ from flax import nnx
 
 import goracs_jax.training.loop as module
 from goracs_jax.errors import InputError
+from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
-from goracs_jax.tokens import ragged
 from goracs_jax.training import FinetuneConfig, finetune
 from goracs_jax.training.run import Run
 

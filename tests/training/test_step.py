@@ -6,8 +6,8 @@ import numpy as np
 import optax
 from flax import nnx
 
+from goracs_jax.llm.tokens import Batch, take
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
-from goracs_jax.tokens import Batch, take
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_key
 from goracs_jax.training.run import Run

@@ -17,7 +17,7 @@ from commands import assert_refused, edit, run, slow_steps
 
 from goracs_jax.comparison import design
 from goracs_jax.settings import Compare
-from goracs_jax.verbs import grid
+from goracs_jax.verbs import trial as grid
 
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "gum", "nut"]
 COMPARE = (
@@ -162,7 +162,7 @@ def test_a_copy_elsewhere_is_done_and_more_seeds_add_cells(files, monkeypatch, c
     moved = moved.replace("--out out", "--out elsewhere/out")
     with monkeypatch.context() as patch:
         patch.setattr("goracs_jax.verbs.compare.run_cell", None)
-        patch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+        patch.setattr("goracs_jax.runs.opened.load_decoder", None)
         assert run(moved, None) == 0
     assert results(files / "elsewhere") == before
     capsys.readouterr()
@@ -225,7 +225,7 @@ def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     rows, pairs = results(files)
     shutil.rmtree(folders(files, "random")[1])
     monkeypatch.setattr("goracs_jax.verbs.compare.run_cell", None)
-    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     assert run(COMPARE + " --finished", None) == 0
     assert f"{CELLS - 1} of {CELLS} cells are done" in capsys.readouterr().out
     now, now_pairs = results(files)

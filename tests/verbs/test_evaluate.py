@@ -110,7 +110,7 @@ def test_the_right_title_is_as_likely_without_its_rivals(files):
 
 
 def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
-    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     assert run(SEQREC, None) == 0
     assert "already done" in capsys.readouterr().out
     assert run(SEQREC + " --dry-run", None) == 0

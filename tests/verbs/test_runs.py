@@ -28,7 +28,7 @@ from commands import (
 import goracs_jax as gx
 from goracs_jax.data.examples import read_examples
 from goracs_jax.files import locked
-from goracs_jax.prompts import format_prompt
+from goracs_jax.llm.prompts import format_prompt
 
 
 def test_texts_to_coreset(files, capsys):
@@ -75,7 +75,7 @@ def test_texts_to_coreset(files, capsys):
 def test_second_run_computes_nothing(files, monkeypatch):
     assert run(TEXTS) == 0
     first = contents(files / "out")
-    monkeypatch.setattr("goracs_jax.verbs.inputs.load_decoder", None)
+    monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     monkeypatch.setattr("goracs_jax.verbs.cells.chooser", None)
     assert run(TEXTS) == 0
     assert contents(files / "out") == first
@@ -253,7 +253,7 @@ def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
 def test_arrays_of_another_version_are_made_anew(files, monkeypatch, capsys):
     command = "embed --data train.jsonl --model llm --out x.npy"
     assert run(command, None) == 0
-    monkeypatch.setattr("goracs_jax.stages.version", lambda name: "0.0.0")
+    monkeypatch.setattr("goracs_jax.runs.stages.version", lambda name: "0.0.0")
     capsys.readouterr()
     assert run(command + " --dry-run", None) == 0
     assert "to do" in capsys.readouterr().out

@@ -1,0 +1,145 @@
+"""The cost matrix of POO, from embeddings and gradient norms.
+
+C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from goracs_jax.cost.blocks import Cost, map_rows, train_rows, without_reward
+from goracs_jax.cost.checks import check_inputs, check_norms, chunks
+from goracs_jax.errors import InputError
+from goracs_jax.mesh import copy_everywhere, shard_rows
+from goracs_jax.shapes import AnyArray
+
+
+def make_cost(
+    train: AnyArray,
+    valid: AnyArray,
+    grad_norms: AnyArray | None = None,
+    lambda_: float = 0.0,
+) -> Cost:
+    """C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
+
+    Args:
+        train: x_i, shape [N, dim]. A CPU uses 16 and 32-bit floats where they lie,
+            memory-mapped or not: leave them as they are while the cost is in use.
+        valid: y_j, shape [M, dim].
+        grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
+        lambda_: Weight of the gradient term, in units of the largest distance.
+
+    Returns:
+        The cost, on all devices. Both sets are centred on the validation mean, block by
+        block: distances stay and keep more of their digits. Where all points coincide,
+        max(D) is taken as 1 (D is zero whatever the scale).
+
+    Raises:
+        InputError: As `check_inputs`; or embeddings so large or so close together that
+            float32 cannot hold their squared distances.
+
+    >>> from goracs_jax.cost.blocks import cost_rows
+    >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
+    >>> cost_rows(cost, jnp.arange(2)).tolist()
+    [[0.75], [0.5]]
+    """
+    train, valid = np.asarray(train), np.asarray(valid)
+    check_inputs(train, valid, grad_norms, lambda_)
+    centre = valid.mean(0, dtype=np.float64)
+    reach = max(np.abs(x - centre).max() for x in (*chunks(train), *chunks(valid)))
+    if reach and not 1e-15 < reach < 1e15:
+        raise InputError(
+            f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
+            "must fit float32: rescale both sets to a reach between 1e-15 and 1e15."
+        )
+    if train.dtype.itemsize > 4 or not train.dtype.isnative:
+        # float32 cannot hold such rows before they are centred.
+        moved = np.empty(train.shape, np.float32)
+        for part, given in zip(chunks(moved), chunks(train), strict=True):
+            part[:] = given - centre
+        train, valid, centre = moved, valid - centre, np.zeros_like(centre)
+    centre = centre.astype(np.float32)
+    cost = Cost(
+        train=shard_rows(train),
+        valid=copy_everywhere((valid - np.float64(centre)).astype(np.float32)),
+        centre=copy_everywhere(centre),
+        reward=copy_everywhere(_reward(grad_norms, lambda_, len(train))),
+        distance_max=jnp.float32(1),
+    )
+    largest = _largest_distance(without_reward(cost))
+    return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
+
+
+def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost:
+    """The same distances and another lambda: no pass over C is needed.
+
+    Args:
+        cost: C as factors, for any lambda.
+        grad_norms: As for `make_cost`.
+        lambda_: As for `make_cost`.
+
+    Returns:
+        What `make_cost` gives for this lambda.
+
+    Raises:
+        InputError: A lambda or norms that `make_cost` refuses.
+
+    >>> x, g = np.array([[0.0], [1.0]]), np.array([1.0, 2.0])
+    >>> with_lambda(make_cost(x, x), g, 0.5).reward.tolist()
+    [0.25, 0.5]
+    """
+    n_train, _ = cost.shape
+    check_norms(grad_norms, lambda_, n_train)
+    return cost._replace(reward=copy_everywhere(_reward(grad_norms, lambda_, n_train)))
+
+
+def exact_cost(
+    cost: Cost, rows: Int[AnyArray, " rows"]
+) -> Float[np.ndarray, "rows valid"]:
+    """Rows of C in float64 on the host, for values that are reported or certified.
+
+    >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    >>> exact_cost(cost, np.array([2])).tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    # Lists of few lengths, for few programs.
+    padded = np.resize(rows, 1 << (len(rows) - 1).bit_length())
+    x = np.asarray(train_rows(cost, padded), np.float64)[: len(rows)]
+    x -= np.asarray(cost.centre)
+    y = np.asarray(cost.valid, np.float64)
+    # In place: of large sets a matrix this size is what a selection holds most of.
+    entries = -2 * x @ y.T
+    entries += (x * x).sum(1)[:, None]
+    entries += (y * y).sum(1)
+    np.sqrt(np.maximum(entries, 0, out=entries), out=entries)
+    entries /= float(cost.distance_max)
+    entries -= np.asarray(cost.reward, np.float64)[rows][:, None]
+    return entries
+
+
+@jax.jit
+def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
+    """Distance of every training row to its nearest validation point, min_j D_ij.
+
+    >>> x, y = np.array([[0.0], [3.0]]), np.array([[1.0]])
+    >>> nearest_distances(make_cost(x, y)).tolist()
+    [1.0, 2.0]
+    """
+    plain = without_reward(cost)
+    return map_rows(plain, lambda block: block.cost.min(1)) * cost.distance_max
+
+
+def _reward(
+    grad_norms: AnyArray | None, lambda_: float, n_train: int
+) -> Float[np.ndarray, " train"]:
+    if grad_norms is None or lambda_ == 0:
+        return np.zeros(n_train, np.float32)
+    norms = np.asarray(grad_norms, np.float64)
+    return (lambda_ * norms / norms.max()).astype(np.float32)
+
+
+@jax.jit
+def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
+    # C of a cost with no reward and unit scale is D itself.
+    return map_rows(cost, lambda block: block.cost.max(1)).max()

@@ -1,0 +1,202 @@
+"""One vector per text: from a sentence encoder, or from the LLM itself."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int
+
+from goracs_jax.errors import InputError
+from goracs_jax.llm.tokens import (
+    TOKENS_PER_BATCH,
+    Mapper,
+    Tokens,
+    check_ids,
+    make_batches,
+    map_batches,
+    ragged,
+)
+from goracs_jax.mesh import by_batch
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.sharding import data_devices, mesh_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+
+def embed_with_decoder(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    pooling: Literal["mean", "last"] = "mean",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Float32[np.ndarray, "examples dim"]:
+    """Mean over an example's tokens of the hidden states after the final norm.
+
+    x_i = (1 / T_i) sum_t h_it, in float32; padding does not count. With
+    pooling="last" the state of the last token, x_i = h_i,T_i.
+
+    Args:
+        model: The decoder.
+        tokens: The examples; labels are not used.
+        pooling: What becomes of the states of an example's tokens.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+
+    Returns:
+        One row per example, in input order.
+
+    Raises:
+        InputError: If an id is outside the vocabulary or a row is not finite.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> embed_with_decoder(model, ragged([[1, 2, 3], [4]])).shape
+    (2, 32)
+    """
+    check_ids(tokens, model.config.vocab_size)
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    vectors = {"mean": _decoder_means, "last": _decoder_lasts}[pooling]
+    run = by_batch(partial(vectors, *nnx.split(model)), mesh_of(model))
+    return _finite(mapper(run, batches))
+
+
+def embed_with_encoder(
+    encoder: Encoder,
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: Sequence[str],
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Float32[np.ndarray, "texts dim"]:
+    """Sentence vectors as sentence-transformers computes them.
+
+    Pooling, normalisation and length are those of the encoder's folder.
+
+    Args:
+        encoder: The encoder.
+        tokenizer: The tokenizer of the same folder.
+        texts: The texts.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+
+    Returns:
+        One row per text, in input order.
+
+    Raises:
+        InputError: As `embed_with_decoder`, or if there is no text.
+    """
+    tokens, num_cut = encoder_tokens(encoder, tokenizer, texts)
+    if num_cut:
+        logger.warning(
+            "%d of %d texts were cut to the encoder's %d tokens.",
+            num_cut,
+            len(texts),
+            encoder.config.max_tokens,
+        )
+    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
+    return _finite(mapper(partial(_encoder_vectors, *nnx.split(encoder)), batches))
+
+
+def encoder_tokens(
+    encoder: Encoder, tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]
+) -> tuple[Tokens, int]:
+    """Tokenises texts for an encoder and cuts them to its length.
+
+    Args:
+        encoder: The encoder.
+        tokenizer: The tokenizer of the same folder.
+        texts: The texts.
+
+    Returns:
+        The tokens, without labels, and how many texts were cut.
+
+    Raises:
+        InputError: If there is no text, or an id is outside the vocabulary.
+    """
+    if not texts:
+        raise InputError("there are no texts to embed: give at least one.")
+    config = encoder.config
+    # Cut by the tokenizer, which keeps its closing token; whatever length the
+    # tokenizer's own file says, the encoder's counts.
+    encode = lambda texts, **kw: tokenizer(list(texts), verbose=False, **kw)[
+        "input_ids"
+    ]
+    texts = [text.lower() for text in texts] if config.lowercase else texts
+    ids = encode(texts, truncation=True, max_length=config.max_tokens)
+    full = [i for i, row in enumerate(ids) if len(row) == config.max_tokens]
+    whole = encode([texts[i] for i in full], truncation=False) if full else []
+    tokens = ragged(ids)
+    check_ids(tokens, config.vocab_size)
+    return tokens, sum(len(row) > config.max_tokens for row in whole)
+
+
+@jax.jit
+def _decoder_means(graph, state, ids, labels):
+    del labels
+    return _mean(nnx.merge(graph, state).hidden(ids), ids)
+
+
+@jax.jit
+def _decoder_lasts(graph, state, ids, labels):
+    del labels
+    return at_last_token(nnx.merge(graph, state).hidden(ids), ids).astype(jnp.float32)
+
+
+@jax.jit
+def _encoder_vectors(graph, state, ids, labels):
+    del labels
+    encoder = nnx.merge(graph, state)
+    hidden = encoder.hidden(ids)
+    x = {
+        "mean": lambda: _mean(hidden, ids),
+        "cls": lambda: hidden[:, 0],
+        "max": lambda: jnp.max(
+            hidden, 1, where=(ids >= 0)[..., None], initial=-jnp.inf
+        ),
+    }[encoder.config.pooling]()
+    if encoder.config.normalize:
+        x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return x
+
+
+def at_last_token(
+    hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
+) -> Float[Array, "batch dim"]:
+    """The state of each row's last token; of a row without any, its first.
+
+    >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
+    Array([[2.]], dtype=float32)
+    """
+    last = jnp.maximum(jnp.sum(ids >= 0, axis=1) - 1, 0)
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+
+
+def _mean(
+    hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
+) -> Float32[Array, "batch dim"]:
+    real = (ids >= 0)[:, :, None]
+    # where, not a product: what stands at padding may be anything, infinity too.
+    total = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1)
+    return total / jnp.maximum(jnp.sum(real, axis=1), 1)
+
+
+def _finite(rows: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"the embedding of example {bad[0] + 1} is not finite ({len(bad)} of "
+            f"{len(rows)}): check the model's weights, or load it in float32."
+        )
+    return rows

@@ -1,0 +1,238 @@
+"""Per-example LoRA gradients of a decoder: their norms, projections and losses."""
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, PyTree
+
+from goracs_jax.errors import InputError
+from goracs_jax.llm.loss import Loss, next_token_loss
+from goracs_jax.llm.projection import project
+from goracs_jax.llm.tokens import (
+    TOKENS_PER_BATCH,
+    Mapper,
+    Tokens,
+    check_ids,
+    make_batches,
+    map_batches,
+)
+from goracs_jax.mesh import by_batch
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.sharding import data_devices, mesh_of
+
+Which = Literal["last_v_lora_b", "all_lora"]
+
+
+class Scores(NamedTuple):
+    """What one pass says of each example, in input order."""
+
+    norm: Float32[np.ndarray, " examples"]
+    loss: Float32[np.ndarray, " examples"]
+    error: Float32[np.ndarray, " examples"]
+
+
+def gradient_norms(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Float32[np.ndarray, " examples"]:
+    r"""How much one step on each example alone would move the adapters.
+
+    g_i = || d L_i / d theta ||_2, with L_i the mean cross-entropy of example i over its
+    scored tokens (GORACS, Mei et al., KDD 2025) and theta the matrix lora_B of v_proj
+    in the last layer, or all adapters.
+
+    Args:
+        model: A decoder with adapters in place.
+        tokens: Examples with unshifted labels.
+        which: What theta is. For "last_v_lora_b", the gradient the authors use, the
+            layers before the last run once and without gradient.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+
+    Returns:
+        One norm per example, in input order.
+
+    Raises:
+        InputError: If v_proj has no adapter where it is needed, an example has an id
+            outside the vocabulary, or a norm is not finite.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> examples = [[1, 2, 3, 4], [5, 6, 7]]
+    >>> gradient_norms(model, ragged(examples, examples)).shape
+    (2,)
+    """
+    return example_scores(
+        model, tokens, which=which, tokens_per_batch=tokens_per_batch, mapper=mapper
+    ).norm
+
+
+def example_scores(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Scores:
+    """Gradient norm, loss and error of each example, all from one pass.
+
+    Loss and error are those of `goracs_jax.llm.loss.mean_cross_entropy`: the mean over
+    the scored tokens of -log p_label, and of || p - onehot(label) ||_2 (EL2N).
+
+    Args:
+        model: As `gradient_norms` takes it, as are the others.
+        tokens: Examples.
+        which: What the norm's gradient is for.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches.
+
+    Returns:
+        Three numbers per example.
+
+    Raises:
+        InputError: As `gradient_norms`.
+    """
+    _check(model, tokens, which)
+    parts = nnx.split(model, nnx.LoRAParam, ...)
+    run = partial(_scores, which, int(tokens.scored.max()), *parts)
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    return _finite(mapper(by_batch(run, mesh_of(model)), batches))
+
+
+class Projected(NamedTuple):
+    """What one pass says of each example, and its projected gradient."""
+
+    scores: Scores
+    gradients: Float[np.ndarray, "examples dim"]
+
+
+def projected_gradients(
+    model: Decoder,
+    tokens: Tokens,
+    *,
+    dim: int,
+    key: jax.Array,
+    dtype: Literal["float32", "float16"] = "float32",
+    which: Which = "last_v_lora_b",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mapper: Mapper = map_batches,
+) -> Projected:
+    """The gradient of each example, randomly projected, as LESS and TRAK keep it.
+
+    Inner products of projected gradients g', h' estimate those of the gradients, with
+    an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.llm.projection.project`.
+    The entries of a gradient stand in the order of `jax.tree.leaves` of the adapters.
+
+    Args:
+        model: As `gradient_norms` takes it, as are the others.
+        tokens: Examples.
+        dim: Numbers to keep per example.
+        key: Of the projection.
+        dtype: Of what is kept; computed in float32.
+        which: What the gradient is for.
+        tokens_per_batch: Padded tokens in one batch.
+        mapper: Runs a function over batches; that of a stage keeps the rows on disk.
+
+    Returns:
+        Scores and projected gradients, in input order.
+
+    Raises:
+        InputError: As `gradient_norms`, or if `dim` is not positive.
+
+    >>> from goracs_jax.models import DecoderConfig
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> tokens = ragged([[1, 2, 3, 4]], [[1, 2, 3, 4]])
+    >>> projected_gradients(model, tokens, dim=5, key=jax.random.key(1)).gradients.shape
+    (1, 5)
+    """
+    if dim < 1:
+        raise InputError(f"a projection has at least 1 dimension, got {dim}.")
+    _check(model, tokens, which)
+    parts = nnx.split(model, nnx.LoRAParam, ...)
+    # As words, which a program on any devices takes.
+    words = np.asarray(jax.random.key_data(key))
+    kept = (dim, dtype, jax.random.key_impl(key), words)
+    run = partial(_projected, which, int(tokens.scored.max()), *kept, *parts)
+    batches = make_batches(
+        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
+    )
+    found = mapper(by_batch(run, mesh_of(model)), batches)
+    return Projected(_finite(found[0]), found[1])
+
+
+def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
+    bad = np.flatnonzero(~np.isfinite(table[:, 0]))
+    if len(bad):
+        raise InputError(
+            f"the gradient norm of example {bad[0] + 1} is {table[bad[0], 0]} "
+            f"({len(bad)} of {len(table)} are not finite): check the model's weights, "
+            "or load it in float32."
+        )
+    return Scores(*np.ascontiguousarray(table.T))
+
+
+def _check(model: Decoder, tokens: Tokens, which: Which):
+    if which == "last_v_lora_b" and "v_proj" not in model.lora.targets:
+        raise InputError(
+            "which='last_v_lora_b' needs an adapter on v_proj, the model has them on "
+            f"{', '.join(model.lora.targets)}: add v_proj or use which='all_lora'."
+        )
+    check_ids(tokens, model.config.vocab_size)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _scores(which, most, graph, lora, frozen, ids, labels):
+    return _table(*_gradients(which, most, graph, lora, frozen, ids, labels))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _projected(which, most, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
+    gradients, found = _gradients(which, most, graph, lora, frozen, ids, labels)
+    leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
+    key = jax.random.wrap_key_data(words, impl=kind)
+    rows = project(jnp.concatenate(leaves, axis=1), key, dim)
+    return _table(gradients, found), rows.astype(dtype)
+
+
+def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
+    norms = jax.vmap(optax.tree.norm)(gradients)
+    return jnp.stack([norms, found.loss, found.error], axis=1)
+
+
+def _gradients(
+    which: Which, most: int, graph, lora, frozen, ids: Int[Array, "batch time"], labels
+) -> tuple[PyTree, Loss]:
+    """The gradient of each example with its loss and error: one example, vmapped."""
+    model = nnx.merge(graph, lora, frozen)
+    head, cap = model.output_head, model.config.logit_softcap
+    if which == "last_v_lora_b":
+        is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
+        layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
+        inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
+        hidden = lambda theta, x: model.tail(nnx.merge(layer, theta, rest), x)
+    else:
+        theta, inputs = lora, ids
+        hidden = lambda lora, ids: nnx.merge(graph, lora, frozen).hidden(ids)
+
+    def one(inputs, labels):
+        def loss(theta):
+            found = next_token_loss(hidden(theta, inputs), head, labels, cap, most=most)
+            return found.loss, found
+
+        return jax.grad(loss, has_aux=True)(theta)
+
+    return jax.vmap(one)(inputs, labels)

@@ -1,0 +1,167 @@
+"""Loss and error of one example, and the slope of the loss, in blocks of logits."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+
+from goracs_jax.llm.tokens import NOT_SCORED
+from goracs_jax.models.layers import softcap
+
+#: Rows of the vocabulary whose logits exist at one time: for 2,048 tokens 8 MiB, which
+#: stay in the cache of a CPU.
+VOCAB_BLOCK = 1024
+
+
+class Loss(NamedTuple):
+    """Means over the scored tokens of an example; 0 if there are none."""
+
+    loss: Float32[Array, "*batch"]
+    error: Float32[Array, "*batch"]
+
+
+class _Sums(NamedTuple):
+    """With e_v = exp(z_v - top): sums over the rows v met so far, the label left out.
+
+    Without it nothing cancels where p_label is close to 1.
+    """
+
+    top: Float32[Array, " time"]  # max z_v
+    total: Float32[Array, " time"]  # sum e_v
+    squares: Float32[Array, " time"]  # sum e_v^2
+    rows: Float32[Array, "time dim"]  # sum e_v dz_v / dh
+
+
+def next_token_loss(
+    hidden: Float[Array, "time dim"],
+    head: Float[Array, "vocab dim"],
+    labels: Int[Array, " time"],
+    cap: float | None = None,
+    *,
+    most: int,
+) -> Loss:
+    """`mean_cross_entropy` of an example with unshifted labels.
+
+    Only the states that predict a scored token get logits, two of a hundred where the
+    answer is Yes or No: those of a small model cost as much as many of its layers.
+
+    Args:
+        hidden: Final hidden states; that at t predicts the token at t + 1.
+        head: Output rows of the vocabulary.
+        labels: The token at each place, or a negative number where it is not scored.
+        cap: The model's `logit_softcap`.
+        most: At least the number of scored tokens; static, as shapes are.
+
+    Returns:
+        Both means over the scored tokens; the first token is never predicted.
+
+    >>> hidden, head = jnp.eye(4), jnp.arange(32.0).reshape(8, 4)
+    >>> labels = jnp.array([5, NOT_SCORED, 2, NOT_SCORED])
+    >>> one, two = (next_token_loss(hidden, head, labels, most=k) for k in (1, 4))
+    >>> float(one.loss) == float(two.loss)
+    True
+    """
+    following = jnp.append(labels[1:], NOT_SCORED)
+    if most < len(following):
+        # Filled up with the last place, which predicts nothing.
+        last = len(following) - 1
+        (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
+        hidden, following = hidden[places], following[places]
+    return mean_cross_entropy(hidden, head, following, cap)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def mean_cross_entropy(
+    hidden: Float[Array, "time dim"],
+    head: Float[Array, "vocab dim"],
+    labels: Int[Array, " time"],
+    cap: float | None = None,
+    block: int = VOCAB_BLOCK,
+) -> Loss:
+    r"""Cross-entropy and EL2N error of an example, means over its scored tokens.
+
+    With p = softmax(z), z_v = softcap(h . w_v) and y the label of a token,
+
+        loss  = -log p_y
+        error = || p - onehot(y) ||_2 = sqrt((1 - p_y)^2 + sum_{v != y} p_v^2),
+
+    the error being for a token what EL2N (Paul et al., NeurIPS 2021) is for an image.
+
+    The vocabulary goes by in blocks, and sums are rescaled where a larger logit is met,
+    as keys do in FlashAttention (Dao et al., 2022). The slope d loss / d h is one of
+    the sums, so no logit is computed twice. Only the loss can be differentiated, and
+    only for `hidden`: the head is frozen, its gradient counts as zero.
+
+    Args:
+        hidden: Final hidden states.
+        head: Output rows of the vocabulary.
+        labels: The token that follows each state, or a negative number.
+        cap: The model's `logit_softcap`.
+        block: Rows of the vocabulary whose logits exist at one time.
+
+    Returns:
+        Both means.
+
+    >>> found = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3))
+    >>> float(found.loss), float(found.error)  # log 8, sqrt(49 / 64 + 7 / 64)
+    (2.079442, 0.935414)
+    """
+    return _loss_and_slope(hidden, head, labels, cap, block)[0]
+
+
+def _loss_and_slope(hidden, head, labels, cap, block):
+    vocab, (time, dim) = head.shape[0], hidden.shape
+    scored, label = labels >= 0, jnp.maximum(labels, 0)
+    # Block i holds the rows i, i + blocks, ...: where the head's rows are spread over
+    # devices, every device has a part of every block.
+    blocks = -(-vocab // block)
+    padded = jnp.pad(head, ((0, -vocab % blocks), (0, 0)))
+    parts = padded.reshape(-1, blocks, dim)
+
+    def step(sums: _Sums, i: Int[Array, ""]) -> tuple[_Sums, None]:
+        w = jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
+        row = jnp.arange(len(w)) * blocks + i
+        z = softcap(_dot(hidden, w.T), cap)
+        top = jnp.maximum(sums.top, jnp.max(z, axis=-1))
+        other = (row < vocab) & (row != label[:, None])
+        e = jnp.where(other, jnp.exp(z - top[:, None]), 0.0)
+        keep = jnp.exp(sums.top - top)
+        return _Sums(
+            top,
+            sums.total * keep + jnp.sum(e, axis=-1),
+            sums.squares * keep**2 + jnp.sum(e * e, axis=-1),
+            sums.rows * keep[:, None] + _dot((e * _bend(z, cap)).astype(w.dtype), w),
+        ), None
+
+    zero = jnp.zeros(time)
+    start = _Sums(zero - jnp.inf, zero, zero, jnp.zeros((time, dim)))
+    sums, _ = jax.lax.scan(step, start, jnp.arange(blocks))
+    w_label = head[label].astype(jnp.float32)
+    z_label = softcap(jnp.sum(hidden.astype(jnp.float32) * w_label, axis=-1), cap)
+    norm = sums.total + jnp.exp(z_label - sums.top)
+    miss = sums.total / norm  # 1 - p_label
+    losses = jnp.log(norm) + sums.top - z_label
+    errors = jnp.sqrt(miss**2 + sums.squares / norm**2)
+    share = scored / jnp.maximum(jnp.sum(scored), 1).astype(jnp.float32)
+    mean = lambda x: jnp.sum(jnp.where(scored, x * share, 0.0))
+    down = (miss * _bend(z_label, cap))[:, None] * w_label
+    slope = (sums.rows / norm[:, None] - down) * share[:, None]
+    return Loss(mean(losses), mean(errors)), slope.astype(hidden.dtype)
+
+
+def _backward(cap, block, slope, d):
+    return (d.loss * slope).astype(slope.dtype), None, None
+
+
+mean_cross_entropy.defvjp(_loss_and_slope, _backward)
+
+
+def _bend(z, cap):
+    """The slope of softcap where its value is z."""
+    return 1.0 if cap is None else 1 - (z / cap) ** 2
+
+
+def _dot(x, y):
+    return jnp.matmul(x, y, precision="float32", preferred_element_type=jnp.float32)

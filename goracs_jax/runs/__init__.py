@@ -1,0 +1,1 @@
+"""A run on disk: its inputs, its stages, its manifest, and what it prints."""

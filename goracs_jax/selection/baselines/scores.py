@@ -1,0 +1,198 @@
+"""Baselines that rank the training rows by a score or by the validation points."""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int
+
+from goracs_jax.cost import (
+    BLOCK_ENTRIES,
+    Cost,
+    centred_train,
+    cost_rows,
+    map_rows,
+    nearest_distances,
+    nearest_rows,
+    without_reward,
+)
+from goracs_jax.errors import InputError
+from goracs_jax.selection.baselines.random import selection_of
+from goracs_jax.selection.problem import Problem, Selection, check_budget
+from goracs_jax.shapes import AnyArray
+
+# A median over this many distances is close to that over all, and takes no long sort.
+MEDIAN_ENTRIES = 1 << 20
+
+
+def gradient_norm(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """The n rows with the largest gradient norms g_i; `key` is not used.
+
+    GraNd at one checkpoint (Paul et al., NeurIPS 2021). Among equal norms the lowest
+    row wins.
+
+    Raises:
+        InputError: The problem has no gradient norms.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, g = np.eye(3, dtype=np.float32), np.array([1.0, 2.0, 2.0])
+    >>> problem = Problem(make_cost(x, x), grad_norms=g)
+    >>> gradient_norm(problem, 1, key=jax.random.key(0)).indices.tolist()
+    [1]
+    """
+    return _largest(problem, budget, problem.grad_norms, "gradient norms")
+
+
+def prediction_error(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """The n rows with the largest prediction errors; `key` is not used.
+
+    EL2N (Paul et al., NeurIPS 2021) where the errors are ||softmax(logits) - one-hot||.
+    Among equal errors the lowest row wins.
+
+    Raises:
+        InputError: The problem has no errors.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, errors = np.eye(3, dtype=np.float32), np.array([0.2, 0.9, 0.4])
+    >>> problem = Problem(make_cost(x, x), errors=errors)
+    >>> prediction_error(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [1, 2]
+    """
+    return _largest(problem, budget, problem.errors, "prediction errors")
+
+
+def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """One random row from each of n strata of distance to the validation set.
+
+    The rows are sorted by min_j D_ij and cut into n runs of almost equal length.
+    Coverage-centric selection (Zheng et al., ICLR 2023) has this idea for scores of
+    difficulty, with strata of equal width.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[3.0], [1.0], [2.0]], np.float32)
+    >>> problem = Problem(make_cost(x, np.zeros((1, 1))))
+    >>> stratified_random(problem, 3, key=jax.random.key(0)).indices.tolist()
+    [0, 1, 2]
+    """
+    n_train, _ = problem.cost.shape
+    check_budget(n_train, budget)
+    started = time.perf_counter()
+    order = np.argsort(np.asarray(nearest_distances(problem.cost)), kind="stable")
+    edges = np.arange(budget + 1) * n_train // budget
+    places = jax.random.randint(key, (budget,), edges[:-1], edges[1:])
+    return selection_of(problem, order[np.asarray(places)], started)
+
+
+def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Validation points in turn take their nearest row not yet taken; `key` is unused.
+
+    The round robin of RDS+ (Ivison et al., arXiv 2503.01807), by Euclidean distance.
+    Each point sees a short list of rows. When one runs out, a new pass over the rows
+    that are left makes lists twice as long, never longer than a block of C in all.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [1.0], [5.0], [9.0]], np.float32)
+    >>> problem = Problem(make_cost(x, np.array([[0.0], [0.0]])))
+    >>> nearest(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [0, 1]
+    """
+    n_train, n_valid = problem.cost.shape
+    check_budget(n_train, budget)
+    started = time.perf_counter()
+    longest = min(n_train, max(1, BLOCK_ENTRIES // n_valid))
+    length = min(longest, 2 * -(-budget // n_valid))
+    taken = np.zeros(n_train, bool)
+    turn = 0
+    plain = without_reward(problem.cost)
+    while turn < budget:
+        lists = np.asarray(nearest_rows(plain, length, jnp.asarray(taken)).rows)
+        turn = _take_turns(lists, taken, turn, budget)
+        length = min(longest, 2 * length)
+    return selection_of(problem, np.flatnonzero(taken), started)
+
+
+def herding(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Rows whose mean embedding follows that of the validation set; `key` is unused.
+
+    r_{t+1} = argmax_i mean_j k(x_i, y_j) - sum_{s <= t} k(x_i, x_{r_s}) / (t + 1) over
+    the rows not taken (kernel herding, Chen, Welling and Smola, UAI 2010), with
+    k(x, y) = exp(-||x - y||^2 / 2 sigma^2) and sigma the median of D.
+
+    Args:
+        problem: The distances are read, not the reward.
+        budget: n.
+        key: Not used.
+
+    Returns:
+        The n rows. Where C has more than a million entries, sigma is the median over
+        evenly spaced rows of it.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [0.1], [5.0], [9.0]], np.float32)
+    >>> herding(Problem(make_cost(x, x)), 2, key=jax.random.key(0)).indices.tolist()
+    [0, 2]
+    """
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    return selection_of(problem, np.asarray(_herd(problem.cost, budget)), started)
+
+
+def _largest(
+    problem: Problem, budget: int, scores: AnyArray | None, name: str
+) -> Selection:
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    if scores is None:
+        raise InputError(
+            f"this method ranks by {name}, got none: give one a training row."
+        )
+    rows = np.argsort(-np.asarray(scores), kind="stable")[:budget]
+    return selection_of(problem, rows, started)
+
+
+def _take_turns(
+    lists: Int[np.ndarray, "valid length"],
+    taken: Bool[np.ndarray, " train"],
+    turn: int,
+    budget: int,
+) -> int:
+    """Mark rows in `taken` until all turns are over or the point to move has no row.
+
+    Returns the turn to go on with.
+    """
+    left = [iter(rows) for rows in lists]
+    for now in range(turn, budget):
+        row = next((row for row in left[now % len(left)] if not taken[row]), None)
+        if row is None:
+            return now
+        taken[row] = True
+    return budget
+
+
+@partial(jax.jit, static_argnames="budget")
+def _herd(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
+    cost = without_reward(cost)
+    train = centred_train(cost)
+    n_train, n_valid = cost.shape
+    size = max(1, min(n_train, MEDIAN_ENTRIES // n_valid))
+    # In units of max(D); a median of zero would leave no kernel.
+    median = jnp.median(cost_rows(cost, np.arange(size) * n_train // size))
+    sigma = jnp.where(median > 0, median, 1.0)
+
+    def kernel(distance: jax.Array) -> jax.Array:
+        return jnp.exp(-((distance / sigma) ** 2) / 2)
+
+    def pick(
+        carry: tuple[jax.Array, jax.Array], t: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        repulsion, taken = carry
+        row = jnp.argmax(jnp.where(taken, -jnp.inf, attraction - repulsion / (t + 1)))
+        apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_max
+        return (repulsion + kernel(apart), taken.at[row].set(True)), row
+
+    attraction = map_rows(cost, lambda block: kernel(block.cost).mean(1))
+    start = (jnp.zeros(n_train), jnp.zeros(n_train, bool))
+    _, rows = jax.lax.scan(pick, start, jnp.arange(budget))
+    return rows

@@ -1,0 +1,1 @@
+"""The three stages of the search: greedy, annealing, group exchange."""

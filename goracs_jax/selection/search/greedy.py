@@ -1,0 +1,104 @@
+r"""Stage 1: greedy start on the relaxed objective (GORACS, KDD 2025).
+
+Without the constraint that each selected row carries 1 / n, the best weights send every
+validation point to its nearest selected row, and
+
+    h(S) = (1/M) sum_j min_{i in S} C_ij
+
+is monotone and supermodular: add, n times, the row with the largest decrease
+sum_j max(m_j - C_ej, 0), m_j = min_{i in S} C_ij.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
+
+# Rows whose gain is recomputed together while looking for the best one: more of them
+# fill a matrix product better, and more of them are recomputed for nothing.
+BATCH = 64
+# A pick that has looked into a quarter of that takes as many rows at a time as make so
+# many entries of C (64 MiB): the first few picks move the gain of nearly every row.
+WIDE_ENTRIES = 1 << 24
+
+
+class GreedyState(NamedTuple):
+    """Gains only shrink (supermodularity), so an old gain is an upper bound."""
+
+    nearest: Float[jax.Array, " valid"]  # m_j
+    gain: Float[jax.Array, " train"]  # upper bound; minus infinity once selected
+    fresh: Bool[jax.Array, " train"]  # the bound is the gain for the present m
+    looked_into: Int[jax.Array, ""]  # bounds recomputed since the last pick
+
+
+@partial(jax.jit, static_argnames="budget")
+def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
+    """The n rows that the greedy double loop would pick, in its order.
+
+    The first pick changes every m_j, so two passes over C give the gains before and
+    after it. From there on lazy evaluation (Minoux, 1978): a step recomputes only the
+    rows whose bound still tops the best fresh gain, a batch at a time.
+
+    Args:
+        cost: C as factors.
+        budget: n.
+
+    Returns:
+        Row numbers in the order of picking, so that any prefix is the greedy subset of
+        that size.
+
+    >>> import numpy as np
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
+    >>> greedy(make_cost(x, x), 2).tolist()
+    [1, 0]
+    """
+    n_train, n_valid = cost.shape
+    batch = min(BATCH, n_train)
+    wide = min(max(batch, WIDE_ENTRIES // n_valid), n_train)
+
+    def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
+        return lambda block: jnp.maximum(nearest - block.cost, 0).sum(1)
+
+    def stale(state: GreedyState) -> jax.Array:
+        return jnp.where(state.fresh, -jnp.inf, state.gain)
+
+    def undecided(state: GreedyState) -> jax.Array:
+        best = jnp.where(state.fresh, state.gain, -jnp.inf).max()
+        # A tie is looked into: among equal gains the lowest row number wins.
+        return stale(state).max() >= jnp.maximum(best, 0)
+
+    def refresh(state: GreedyState) -> GreedyState:
+        few, many = partial(refresh_top, batch), partial(refresh_top, wide)
+        return jax.lax.cond(4 * state.looked_into < wide, few, many, state)
+
+    def refresh_top(size: int, state: GreedyState) -> GreedyState:
+        bound, rows = jax.lax.top_k(stale(state), size)
+        new = map_some(cost, rows, gains(state.nearest))
+        # top_k may reach rows that are fresh or selected: those keep what they have.
+        gain = state.gain.at[rows].set(
+            jnp.where(bound > -jnp.inf, new, state.gain[rows])
+        )
+        fresh = state.fresh.at[rows].set((bound > -jnp.inf) | state.fresh[rows])
+        return GreedyState(state.nearest, gain, fresh, state.looked_into + size)
+
+    def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
+        state = jax.lax.while_loop(undecided, refresh, state)
+        row = jnp.argmax(jnp.where(state.fresh, state.gain, -jnp.inf))
+        nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
+        gain = state.gain.at[row].set(-jnp.inf)
+        # A gain of zero stays zero, so it needs no second look.
+        return GreedyState(nearest, gain, gain == 0, jnp.int32(0)), row
+
+    # C <= 1, so the first pick for m = 1 is the row with the least total cost.
+    first = jnp.argmax(map_rows(cost, gains(jnp.ones(n_valid))))
+    nearest = cost_rows(cost, first[None])[0]
+    gain = map_rows(cost, gains(nearest)).at[first].set(-jnp.inf)
+    start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
+    _, rows = jax.lax.scan(pick, start, length=budget - 1)
+    return jnp.append(first, rows)

@@ -1,0 +1,299 @@
+r"""Stage 2: exchange whole groups at once.
+
+The optimal plan P of OT_C(U_S, U_V) gives every selected row k, a slot, its group: the
+validation mass it carries. With P fixed, row i in slot k would cost
+
+    Q_ki = sum_j P_kj C_ij,
+
+and choosing the best distinct rows for all n slots is a linear assignment over Q. The
+present S is a feasible assignment, so the assigned value is at most <P, C_S> = POO(S);
+solving the transport for the new S lowers it again. One round is one pass over the
+training rows, one sparse assignment and one transport of n x M.
+
+An exact plan has at most n + M - 1 entries, so Q costs no more than C itself: a pass
+takes 2 N M dim FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once.
+A slot whose group is still the same keeps its candidates, and a pass sees only the
+columns that the other groups carry.
+"""
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import BCSR
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from goracs_jax.cost import Block, Cost, fold_rows, to_points
+from goracs_jax.selection.problem import Problem, Step, solve
+from goracs_jax.shapes import AnyArray
+
+SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
+# The best rows kept for each slot at first; more while they may not be enough.
+CANDIDATES = 16
+# A round must lower POO by more than the rounding of float32 distances can feign.
+TOLERANCE = 1e-7
+MAX_ROUNDS = 100
+# Shapes of passes over fewer groups: the whole halved at most so many times, so that
+# few programs are compiled.
+HALVINGS = 4
+
+
+class Candidates(NamedTuple):
+    """The best rows of every slot, for the groups of one plan."""
+
+    plan: SparsePlan  # [n, M]
+    value: Float[np.ndarray, "budget k"]  # Q, the least first
+    rows: Int[np.ndarray, "budget k"]
+
+
+def largest_entries(plan: Float[AnyArray, "budget valid"]) -> SparsePlan:
+    """The n + M largest entries of a plan: all of an exact one.
+
+    Of an entropic plan they are an approximation, and so is what is proposed for it.
+
+    >>> largest_entries(np.array([[0.3, 0.2], [0.0, 0.5]])).nnz
+    3
+    """
+    plan = np.array(plan, np.float64)
+    few = sum(plan.shape)
+    if np.count_nonzero(plan) > few:
+        flat = plan.reshape(-1)
+        flat[np.argpartition(flat, -few)[:-few]] = 0
+    return csr_array(plan)
+
+
+def slot_candidates(
+    cost: Cost, plan: Float[AnyArray, "budget valid"], k: int
+) -> tuple[Float[np.ndarray, "budget k"], Int[np.ndarray, "budget k"]]:
+    """The k rows i with the least Q_ki = sum_j P_kj C_ij, for every slot.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M]; its n + M largest entries count.
+        k: How many rows to keep for each slot.
+
+    Returns:
+        Q and row numbers, both of shape [n, k], the least Q first. Only n x k numbers
+        survive a block or leave a device.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
+    >>> value, rows = slot_candidates(make_cost(x, x), np.eye(3) / 3, 1)
+    >>> rows.T.tolist()
+    [[0, 1, 2]]
+    """
+    return _some_candidates(cost, largest_entries(plan), k, np.arange(plan.shape[0]))
+
+
+def _some_candidates(
+    cost: Cost, plan: SparsePlan, k: int, slots: Int[np.ndarray, " slots"]
+) -> tuple[Float[np.ndarray, "slots k"], Int[np.ndarray, "slots k"]]:
+    """Candidates of some slots, from the columns that these carry."""
+    groups = plan[slots]
+    columns, column = np.unique(groups.indices, return_inverse=True)
+    n, m = plan.shape
+    halvings = HALVINGS
+    room = lambda whole: -(-whole // 2**halvings)
+    while len(slots) > room(n) or len(columns) > room(m) or groups.nnz > room(n + m):
+        halvings -= 1
+    # What fills the room: columns and entries of no mass, and slots of no entries.
+    fill = lambda x, size: np.pad(x, (0, size - len(x)))
+    starts = np.append(groups.indptr, np.full(room(n) - len(slots), groups.nnz))
+    value, rows = _least(
+        cost,
+        fill(columns, room(m)),
+        fill(groups.data.astype(np.float32), room(n + m)),
+        fill(column.astype(np.int32), room(n + m)),
+        starts.astype(np.int32),
+        k,
+    )
+    return np.asarray(value[: len(slots)]), np.asarray(rows[: len(slots)])
+
+
+@partial(jax.jit, static_argnames="k")
+def _least(
+    cost: Cost,
+    columns: Int[AnyArray, " columns"],
+    mass: Float[AnyArray, " entries"],
+    column: Int[AnyArray, " entries"],
+    starts: Int[AnyArray, " ends"],
+    k: int,
+) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
+    """Q and rows of the candidates, for groups given as a sparse matrix by rows."""
+    slots = len(starts) - 1
+    entries = (jnp.asarray(mass), jnp.asarray(column), jnp.asarray(starts))
+    plan = BCSR(entries, shape=(slots, len(columns)))
+
+    def step(best: tuple[jax.Array, jax.Array], block: Block) -> tuple:
+        q = jnp.where(block.fresh, plan @ block.cost.T, jnp.inf)
+        negative, place = jax.lax.top_k(-jnp.concatenate([best[0], q], 1), k)
+        kept = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), 1)
+        return -negative, jnp.where(place < k, kept, block.rows[place - k])
+
+    def merge(parts: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value, rows = (jnp.concatenate([*part], 1) for part in parts)
+        negative, place = jax.lax.top_k(-value, k)
+        return -negative, jnp.take_along_axis(rows, place, 1)
+
+    none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
+    carried = to_points(cost, jnp.asarray(cost.valid)[columns])
+    return fold_rows(carried, none, step, merge, width=slots + k)
+
+
+def update_candidates(
+    cost: Cost, plan: SparsePlan, k: int, old: Candidates | None = None
+) -> Candidates:
+    """Candidates for a plan, where some may be known from the plan before.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M].
+        k: How many rows to keep for each slot.
+        old: Those of another plan: slots with the same group keep them.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
+    >>> before = update_candidates(cost, csr_array([[0.3, 0.2, 0], [0, 0, 0.5]]), 1)
+    >>> plan = csr_array([[0, 0.5, 0], [0, 0, 0.5]])
+    >>> update_candidates(cost, plan, 1, before).rows.T.tolist()
+    [[1, 3]]
+    """
+    if old is None or old.value.shape[1] != k:
+        slots = np.arange(plan.shape[0])
+        return Candidates(plan, *_some_candidates(cost, plan, k, slots))
+    # Less mass than float32 can tell apart is no change.
+    moved = abs(plan - old.plan).sum(1) > np.finfo(np.float32).eps * plan.sum(1)
+    slots = np.flatnonzero(moved)
+    value, rows = old.value.copy(), old.rows.copy()
+    if len(slots):
+        value[slots], rows[slots] = _some_candidates(cost, plan, k, slots)
+    return Candidates(plan, value, rows)
+
+
+def assign(
+    value: Float[np.ndarray, "budget k"],
+    candidates: Int[np.ndarray, "budget k"],
+    current_value: Float[np.ndarray, " budget"],
+    current: Int[np.ndarray, " budget"],
+) -> Int[np.ndarray, " budget"]:
+    """Distinct rows for all slots with the least total Q: a sparse assignment.
+
+    Args:
+        value: Q of the candidates of each slot, shape [n, k].
+        candidates: Their row numbers, shape [n, k], distinct within a slot.
+        current_value: Q of the row that each slot has now, shape [n].
+        current: Those rows, distinct: they make the assignment feasible.
+
+    Returns:
+        A row for each slot, shape [n].
+
+    >>> q, rows = np.array([[1.0, 3.0], [1.5, 9.0]]), np.array([[7, 8], [7, 8]])
+    >>> assign(q, rows, np.array([4.0, 5.0]), np.array([0, 1])).tolist()
+    [8, 7]
+    """
+    slots, k = value.shape
+    rows, columns = np.unique(
+        np.concatenate([candidates.ravel(), current]), return_inverse=True
+    )
+    slot = np.concatenate([np.repeat(np.arange(slots), k), np.arange(slots)])
+    weight = np.concatenate([value.ravel(), current_value])
+    # A slot's present row may be among its candidates: keep one entry of the two.
+    _, once = np.unique(slot * len(rows) + columns, return_index=True)
+    # A full matching uses one entry of each slot, so a shift changes no argmin; SciPy
+    # takes a stored zero for a missing edge.
+    weight = weight[once] - weight.min() + 1.0
+    graph = csr_array((weight, (slot[once], columns[once])), shape=(slots, len(rows)))
+    _, matched = min_weight_full_bipartite_matching(graph)
+    return rows[matched]
+
+
+def best_assignment(
+    cost: Cost,
+    plan: Float[np.ndarray, "budget valid"],
+    rows: Int[np.ndarray, " budget"],
+    rows_cost: Float[np.ndarray, "budget valid"],
+    k: int = CANDIDATES,
+    known: Candidates | None = None,
+) -> tuple[Int[np.ndarray, " budget"], Candidates]:
+    """The best distinct rows for all slots out of ALL training rows, for a fixed plan.
+
+    Only k candidates a slot are looked at. They are enough when every slot has one that
+    no slot took: its Q bounds the slot's dual potential from above, every row that was
+    left out costs the slot at least as much, and prices of rows are never positive, so
+    the duals of the small assignment are feasible for the whole one. Else k grows.
+
+    Args:
+        cost: C as factors.
+        plan: P, shape [n, M].
+        rows: The present subset, by slot.
+        rows_cost: Its rows of C.
+        k: Candidates a slot to begin with, where none are known.
+        known: The candidates for the plan before.
+
+    Returns:
+        A row for each slot, and the candidates that were enough.
+    """
+    groups = largest_entries(plan)
+    current_value = np.asarray(groups.multiply(rows_cost).sum(1))
+    most = min(len(rows), cost.shape[0])  # with n candidates a slot nothing is lost
+    k = k if known is None else known.value.shape[1]
+    while True:
+        k = min(k, most)
+        known = update_candidates(cost, groups, k, known)
+        value = known.value.astype(np.float64)
+        assigned = assign(value, known.rows, current_value, rows)
+        if k == most or not np.isin(known.rows, assigned).all(1).any():
+            return assigned, known
+        k *= 4  # a pass costs more than a few candidates
+
+
+def group_exchange(
+    problem: Problem,
+    rows: Int[np.ndarray, " budget"],
+    *,
+    max_rounds: int = MAX_ROUNDS,
+    started: float | None = None,
+) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...], bool]:
+    """Exchange groups until no round lowers POO.
+
+    Args:
+        problem: The cost and the transport solver.
+        rows: The subset to start from, distinct, shape [n].
+        max_rounds: Where to give up.
+        started: `time.perf_counter()` that the trace counts from; now when left out.
+
+    Returns:
+        The subset reached, a trace of POO by the problem's solver (it never rises), and
+        whether the last round found nothing better.
+
+    Raises:
+        InputError: The transport solver did not converge.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.arange(6, dtype=np.float32)[:, None]
+    >>> rows, trace, done = group_exchange(Problem(make_cost(x, x)), np.array([0, 1]))
+    >>> sorted(rows.tolist()), done
+    ([1, 4], True)
+    """
+    started = time.perf_counter() if started is None else started
+    known = None
+    rows_cost, held = solve(problem.cost, rows, problem.solver)
+    trace = [Step(held.value, time.perf_counter() - started, 0)]
+    for _ in range(max_rounds):
+        new, known = best_assignment(
+            problem.cost, held.plan, rows, rows_cost, known=known
+        )
+        replaced = len(np.setdiff1d(new, rows))
+        if not replaced:
+            return rows, tuple(trace), True
+        new_cost, solved = solve(problem.cost, new, problem.solver, held.g)
+        if solved.value >= held.value - TOLERANCE:
+            return rows, tuple(trace), True
+        rows, rows_cost, held = new, new_cost, solved
+        trace.append(Step(held.value, time.perf_counter() - started, replaced))
+    return rows, tuple(trace), False

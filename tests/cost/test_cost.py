@@ -1,0 +1,180 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from instances import instance
+
+from goracs_jax.cost import (
+    blocks,
+    cost_rows,
+    exact_cost,
+    fold_rows,
+    hold,
+    make_cost,
+    map_some,
+    nearest_distances,
+    with_lambda,
+)
+from goracs_jax.errors import InputError
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5])
+def test_cost_is_its_definition(lambda_):
+    case = instance(30, 20, seed=0, lambda_=lambda_)
+    expected = oracles.cost_matrix(case.x, case.y, case.g, lambda_)
+    rows = np.arange(30)
+    # max(D) is found in float32: relative error 6e-8 times a few operations.
+    np.testing.assert_allclose(exact_cost(case.cost, rows), expected, atol=1e-6)
+    # float32 throughout: the square root doubles the digits lost to cancellation.
+    np.testing.assert_allclose(cost_rows(case.cost, rows), expected, atol=1e-5)
+
+
+def test_exact_cost_has_no_cancellation():
+    x = np.full((2, 8), 1000.0, np.float32)
+    x[1] += 0.125
+    cost = make_cost(x, x)
+    # float64 keeps 1e-16 * 8e6 of a squared distance of 0.125, if rows are centred.
+    np.testing.assert_allclose(
+        exact_cost(cost, np.array([0, 1])), 1 - np.eye(2), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("block", [1, 3, 7, 30, 100])
+def test_blocks_see_every_row_once(monkeypatch, block, held):
+    case = instance(30, 20, seed=1, lambda_=0.5)
+    cost = hold(case.cost) if held else case.cost
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", block * 20)
+
+    def step(carry, seen):
+        count, matrix = carry
+        return count.at[seen.rows].add(seen.fresh), matrix.at[seen.rows].set(seen.cost)
+
+    init = (jnp.zeros(30, int), jnp.zeros((30, 20)))
+    merge = lambda parts: tuple(part.sum(0) for part in parts)
+    count, matrix = fold_rows(cost, init, step, merge)
+    assert (count == 1).all()
+    # The same float32 operations, in matrix products of other shapes.
+    np.testing.assert_allclose(matrix, cost_rows(case.cost, np.arange(30)), atol=1e-6)
+    some = np.array([4, 0, 29])
+    least = map_some(cost, some, lambda block: block.cost.min(1))
+    np.testing.assert_allclose(least, matrix[some].min(1), atol=1e-6)
+    np.testing.assert_allclose(cost_rows(cost, some), matrix[some], atol=1e-6)
+
+
+def test_a_small_matrix_is_held(monkeypatch):
+    cost = instance(30, 20, seed=1, lambda_=0.5).cost
+    held = hold(cost)
+    assert held.held.shape == (30, 20)
+    assert hold(held) is held
+    monkeypatch.setattr(blocks, "HELD_ENTRIES", 599)
+    assert hold(cost) is cost
+
+
+def test_nearest_distances():
+    case = instance(30, 20, seed=2)
+    d = np.linalg.norm(case.x[:, None].astype(float) - case.y[None], axis=2)
+    np.testing.assert_allclose(nearest_distances(case.cost), d.min(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, ">f8", "bfloat16"]
+)
+def test_types_and_layouts(dtype):
+    dtype = jnp.bfloat16 if dtype == "bfloat16" else dtype
+    case = instance(12, 8, seed=3)
+    x, y = (np.asfortranarray(part.astype(dtype)) for part in (case.x, case.y))
+    expected = oracles.cost_matrix(x.astype(float), y.astype(float))
+    found = exact_cost(make_cost(x, y), np.arange(12))
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # float32 of x - mean
+
+
+def test_far_from_the_origin():
+    case = instance(12, 8, seed=4)
+    x, y = (part.astype(float) for part in (case.x, case.y))
+    found = exact_cost(make_cost(x + 1e8, y + 1e8), np.arange(12))
+    # float64 keeps 1e-8 of x + 1e8.
+    np.testing.assert_allclose(found, oracles.cost_matrix(x, y), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e19, 1e50])
+def test_scales_that_float32_cannot_square(scale):
+    with pytest.raises(InputError, match=r"embeddings lie up to .* rescale both sets"):
+        make_cost(np.eye(3) * scale, np.eye(3) * scale)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_scales_that_it_can(scale):
+    found = exact_cost(make_cost(np.eye(3) * scale, np.eye(3) * scale), np.arange(3))
+    np.testing.assert_allclose(found, 1 - np.eye(3), atol=1e-6)
+
+
+def test_coinciding_points_cost_nothing():
+    x = np.ones((3, 2), np.float32)
+    assert (exact_cost(make_cost(x, x), np.arange(3)) == 0).all()
+
+
+X = np.eye(3, dtype=np.float32)
+NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((NAN, X), r"training embeddings have 2 rows with NaN.*first is row 1"),
+        ((X, NAN), r"validation embeddings have 2 rows with NaN.*first is row 1"),
+        (
+            (X, X[:, :2]),
+            r"training embeddings have 3 dimensions, validation.*2.*same model",
+        ),
+        ((X[0], X), r"training embeddings must be a matrix .*shape \[3\]"),
+        ((X, X[:0]), r"validation embeddings must be a matrix .*shape \[0, 3\]"),
+        ((X.astype(int), X), r"floats with at least one row, got shape .* of int64"),
+        ((X, X, np.ones(2), 0.1), r"gradient norms have shape \[2\].*3 rows"),
+        ((X, X, np.array([1, -1, 1.0]), 0.1), r"1 gradient norms are negative.*row 1"),
+        ((X, X, np.array([1, 1, np.nan]), 0.1), r"NaN or infinite, the first at row 2"),
+        ((X, X, np.zeros(3), 0.1), r"all gradient norms are zero.*set lambda to 0"),
+        ((X, X, None, 0.1), r"lambda 0.1 needs gradient norms"),
+        ((X, X, np.ones(3), -0.1), r"lambda must be in \[0, 1000\], got -0.1"),
+        ((X, X, np.ones(3), np.nan), r"lambda must be in .* got nan"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(InputError, match=message):
+        make_cost(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_mapped_rows_are_used_where_they_lie(tmp_path, dtype):
+    case = instance(64, 8, seed=5, dim=16)
+    np.save(tmp_path / "x.npy", case.x.astype(dtype))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    cost = make_cost(x, case.y)
+    shards = jnp.asarray(cost.train).addressable_shards
+    assert shards[0].data.unsafe_buffer_pointer() == x.ctypes.data
+    expected = oracles.cost_matrix(x.astype(float), case.y.astype(float))
+    # max(D) and y less its mean are float32.
+    np.testing.assert_allclose(exact_cost(cost, np.arange(64)), expected, atol=1e-6)
+
+
+def test_a_pass_holds_blocks_and_no_matrix(monkeypatch):
+    case = instance(2000, 500, seed=6)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 20 * 500)
+    jax.clear_caches()
+    memory = nearest_distances.lower(case.cost).compile().memory_analysis()
+    # Products, squares and roots of a block of 20 rows, at most; C has 2000.
+    assert memory.temp_size_in_bytes < 4 * (4 * 20 * 500) + 4 * 4 * (2000 + 500)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.5])
+def test_another_lambda_is_another_cost(lambda_):
+    case = instance(30, 20, seed=6)
+    found = with_lambda(case.cost, case.g, lambda_)
+    expected = make_cost(case.x, case.y, case.g, lambda_)
+    for one, two in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(InputError, match=r"lambda must be in .* got -1"):
+        with_lambda(case.cost, case.g, -1.0)
+    with pytest.raises(InputError, match=r"shape \[29\].*30 rows"):
+        with_lambda(case.cost, case.g[1:], lambda_)

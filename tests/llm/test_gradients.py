@@ -1,0 +1,206 @@
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from goracs_jax.errors import InputError
+from goracs_jax.llm.gradients import (
+    example_scores,
+    gradient_norms,
+    projected_gradients,
+)
+from goracs_jax.llm.projection import CHUNK, signs
+from goracs_jax.llm.tokens import NOT_SCORED, map_batches, ragged
+from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+
+TINY = DecoderConfig.tiny(num_layers=3)
+# Sums over some thousand float32 products in another order.
+F32 = {"rtol": 1e-4}
+
+
+def trained(model: Decoder) -> Decoder:
+    """A model whose lora_B is not zero, as after some training."""
+    keys = iter(jax.random.split(jax.random.key(7), 100))
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    noise = lambda w: w + 0.1 * jax.random.normal(next(keys), w.shape)
+    return nnx.merge(graph, jax.tree.map(noise, lora), frozen)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(Decoder(TINY, key=jax.random.key(0)))
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(0, TINY.vocab_size, n).tolist() for n in (30, 3, 18, 3, 18)]
+    labels = [[NOT_SCORED] * (i % 2) + row[i % 2 :] for i, row in enumerate(ids)]
+    labels[0][:20] = [NOT_SCORED] * 20
+    return ragged(ids, labels)
+
+
+def example_loss(model, ids, labels):
+    """All logits at once, one example, no padding: the textbook's loss."""
+    logits = model(ids)[:-1]
+    scored = jnp.where(labels[1:] >= 0, 1.0, 0.0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.maximum(labels[1:], 0)
+    )
+    return jnp.sum(losses * scored) / jnp.sum(scored)
+
+
+def rows(tokens):
+    for start, stop in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True):
+        yield (
+            jnp.asarray(tokens.ids[start:stop]),
+            jnp.asarray(tokens.labels[start:stop]),
+        )
+
+
+def loop_gradients(model, tokens, which):
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    loss = lambda lora, *row: example_loss(nnx.merge(graph, lora, frozen), *row)
+    grad = jax.jit(jax.grad(loss))
+    for row in rows(tokens):
+        gradient = grad(lora, *row)
+        if which == "last_v_lora_b":
+            gradient = gradient["layers"]["attention"]["v_proj"]["lora_b"][...][-1]
+        yield np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+def test_norms_are_those_of_a_loop(model, tokens, which):
+    norms = gradient_norms(model, tokens, which=which, tokens_per_batch=64)
+    assert norms.dtype == np.float32
+    expected = [np.linalg.norm(g) for g in loop_gradients(model, tokens, which)]
+    np.testing.assert_allclose(norms, expected, **F32)
+
+
+def test_loss_and_error_come_with_the_norm(model, tokens):
+    """The textbook, example by example, in float64."""
+    scores = example_scores(model, tokens, tokens_per_batch=64)
+    np.testing.assert_array_equal(
+        scores.norm, gradient_norms(model, tokens, tokens_per_batch=64)
+    )
+    logits = jax.jit(lambda ids: model(ids))
+    for i, (ids, labels) in enumerate(rows(tokens)):
+        z = np.asarray(logits(ids)[:-1], np.float64)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        at = np.flatnonzero(np.asarray(labels)[1:] >= 0)
+        y = np.asarray(labels)[1:][at]
+        errors = np.linalg.norm(p[at] - np.eye(TINY.vocab_size)[y], axis=1)
+        np.testing.assert_allclose(scores.error[i], errors.mean(), **F32)
+        np.testing.assert_allclose(scores.loss[i], -np.log(p[at, y]).mean(), **F32)
+
+
+def test_norms_are_those_of_optax(model, tokens):
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    micro = optax.microbatching.micro_grad(
+        lambda lora, ids, labels: example_loss(
+            nnx.merge(graph, lora, frozen), ids[0], labels[0]
+        ),
+        batch_argnums=(1, 2),
+        microbatch_size=1,
+        metrics_fn=optax.tree.norm,
+    )
+    ids, labels = next(rows(tokens))
+    stack = lambda x: jnp.stack([x, x[::-1]])
+    _, aux = jax.jit(micro)(lora, stack(ids), stack(labels))
+    both = ragged(stack(ids).tolist(), stack(labels).tolist())
+    norms = gradient_norms(model, both, which="all_lora")
+    np.testing.assert_allclose(norms, aux.metrics, **F32)
+
+
+@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
+def test_projections_are_explicit_ones(model, tokens, which):
+    """The gradient of each example by a loop, times the whole matrix in float64."""
+    dim, key = 37, jax.random.key(3)
+    gradients = np.array(list(loop_gradients(model, tokens, which)), np.float64)
+    chunks = -(-gradients.shape[1] // CHUNK)
+    matrix = np.concatenate([signs(key, i, dim) for i in range(chunks)])
+    expected = gradients @ matrix[: gradients.shape[1]] / dim**0.5
+    found = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, tokens_per_batch=64
+    )
+    # Entries of both signs cancel in each sum: the error is one of their size.
+    scale = np.linalg.norm(gradients, axis=1).max()
+    np.testing.assert_allclose(found.gradients, expected, atol=1e-4 * scale)
+    scores = example_scores(model, tokens, which=which, tokens_per_batch=64)
+    for one, other in zip(found.scores, scores, strict=True):
+        np.testing.assert_allclose(one, other, **F32)
+    half = projected_gradients(
+        model, tokens, dim=dim, key=key, which=which, dtype="float16"
+    )
+    assert half.gradients.dtype == np.float16
+    # 11 bits, and the least number that float16 has.
+    np.testing.assert_allclose(
+        half.gradients, found.gradients, rtol=2e-3, atol=1e-4 * scale
+    )
+
+
+def test_batches_change_nothing(model, tokens):
+    small = gradient_norms(model, tokens, tokens_per_batch=32)
+    large = gradient_norms(model, tokens, tokens_per_batch=1024)
+    np.testing.assert_allclose(small, large, **F32)
+
+
+def test_a_fresh_adapter_has_a_gradient_in_b_alone(tokens):
+    model = Decoder(TINY, key=jax.random.key(0))
+    assert (gradient_norms(model, tokens) > 0).all()
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    loss = lambda lora: example_loss(
+        nnx.merge(graph, lora, frozen), *next(rows(tokens))
+    )
+    for path, gradient in nnx.to_flat_state(jax.jit(jax.grad(loss))(lora)):
+        assert bool(jnp.any(gradient[...])) == (path[-1] == "lora_b")
+
+
+def test_the_second_call_compiles_nothing(model, tokens, caplog):
+    for which in ("last_v_lora_b", "all_lora"):
+        gradient_norms(model, tokens, which=which)
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            # Another adapter of the same shape, too.
+            gradient_norms(trained(model), tokens, which=which)
+        compiled = [r.getMessage() for r in caplog.records]
+        assert not [m for m in compiled if "_scores" in m and "ompil" in m], compiled
+
+
+def test_compiling_is_noticed(model, tokens, caplog):
+    """The check above can fail: a new shape does compile."""
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        gradient_norms(model, tokens, tokens_per_batch=200)
+    compiled = [r.getMessage() for r in caplog.records]
+    assert [m for m in compiled if "_scores" in m and "ompil" in m]
+
+
+def test_the_mapper_is_used(model, tokens):
+    seen = []
+
+    def mapper(fn, batches):
+        seen.extend(batches)
+        return map_batches(fn, batches)
+
+    gradient_norms(model, tokens, mapper=mapper)
+    assert sum(int((batch.rows >= 0).sum()) for batch in seen) == tokens.num_examples
+
+
+def test_refuses(model, tokens):
+    with pytest.raises(InputError, match="at least 1 dimension, got 0"):
+        projected_gradients(model, tokens, dim=0, key=jax.random.key(0))
+    bare = Decoder(TINY, LoraConfig(targets=("q_proj",)), key=jax.random.key(0))
+    with pytest.raises(InputError, match="needs an adapter on v_proj"):
+        gradient_norms(bare, tokens)
+    with pytest.raises(InputError, match="example 1 has token id 96"):
+        gradient_norms(model, ragged([[96, 1]]))
+    untied = DecoderConfig.tiny(tie_embeddings=False)
+    broken = Decoder(untied, key=jax.random.key(0))
+    broken.embed[...] = broken.embed[...].at[5].set(jnp.nan)
+    with pytest.raises(InputError, match="norm of example 2 is nan"):
+        gradient_norms(broken, ragged([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]))

@@ -1,0 +1,106 @@
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from instances import instance
+
+from goracs_jax.cost import exact_cost
+from goracs_jax.selection.problem import Problem
+from goracs_jax.selection.search.annealing import anneal, candidate_field, deal
+from goracs_jax.selection.search.pair_exchange import (
+    FEW,
+    Field,
+    Slots,
+    pair_slots,
+    sweeps,
+)
+from goracs_jax.transport import exact
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_finds_small_optima(seed):
+    case = instance(14, 9, seed=seed)
+    cost = exact_cost(case.cost, np.arange(14))
+    found, trace = anneal(
+        Problem(case.cost), np.arange(4), key=jax.random.key(seed), started=0.0
+    )
+    best = min(oracles.poo(cost, s) for s in combinations(range(14), 4))
+    assert oracles.poo(cost, found) == pytest.approx(best, abs=1e-7)
+    assert (np.diff([step.objective for step in trace]) < 0).all()
+
+
+def test_every_row_chosen_leaves_nothing_to_search():
+    case = instance(6, 9, seed=0)
+    found, trace = anneal(
+        Problem(case.cost), np.arange(6), key=jax.random.key(0), started=0.0
+    )
+    assert found.tolist() == list(range(6))
+    assert len(trace) == 1
+
+
+def test_cold_sweeps_never_cost_more_and_keep_units_and_rows():
+    case = instance(40, 20, seed=3)
+    rows = np.arange(10)
+    pool, field = candidate_field(case.cost, rows)
+    held = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    slots = Slots(jnp.asarray(np.searchsorted(pool, rows)), jnp.asarray(units))
+    # Dealt by an exact transport: 2 units a slot cost 20 times POO.
+    value = 20 * oracles.poo(exact_cost(case.cost, np.arange(40)), rows)
+    for seed in range(8):
+        slots, after, _ = sweeps(field, slots, jnp.zeros(1), jax.random.key(seed))
+        assert after <= value + 1e-5  # float32 sums of 20 costs
+        value = float(after)
+        assert sorted(np.asarray(slots.units).ravel()) == list(range(20))
+        assert len(set(np.asarray(slots.rows).tolist())) == 10
+
+
+@pytest.mark.parametrize("s", [1, 3, FEW // 2, FEW // 2 + 1, FEW])
+def test_two_slots_divide_their_units_as_well_as_any(s):
+    """One pair of slots at T = 0: by the comparison of few units, and by sorting."""
+    rng = np.random.default_rng(s)
+    cost = rng.random((6, 2 * s)).astype(np.float32)
+    every = jnp.tile(jnp.arange(6), (2 * s, 1))
+    points = [jnp.zeros((size, 1)) for size in (6, 2 * s)]
+    field = Field(*points, jnp.zeros(6), every, jnp.asarray(cost))
+    slots = Slots(jnp.arange(2), jnp.arange(2 * s).reshape(2, s))
+    slots, value, _ = sweeps(field, slots, jnp.zeros(30), jax.random.key(0))
+    pairs = [cost[list(pair)] for pair in combinations(range(6), 2)]
+    best = min(b.sum() + np.sort(a - b)[:s].sum() for a, b in pairs)
+    assert value == pytest.approx(best, abs=1e-5 * s)  # float32 sums of 2 s costs < 1
+
+
+def test_pairs_share_no_slot():
+    neighbours = jnp.asarray([[j for j in range(9) if j != i] for i in range(9)])
+    for seed in range(20):
+        first, second, valid = pair_slots(neighbours, jax.random.key(seed))
+        slots = np.concatenate([first[valid], second[valid]])
+        assert len(set(slots.tolist())) == len(slots)
+
+
+@pytest.mark.parametrize(("n", "n_valid"), [(4, 10), (7, 5), (3, 11)])
+def test_uneven_units_fill_every_slot(n, n_valid):
+    case = instance(20, n_valid, seed=1)
+    rows = np.arange(n)
+    held = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    counts = np.bincount(units.ravel(), minlength=n_valid)
+    assert len(units) == n
+    assert np.ptp(counts) <= 1
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_warm_exact_transport_is_exact(near):
+    """Few arcs at first, all of them priced: potentials near or far, one optimum."""
+    case = instance(900, 700, seed=1)
+    first, second = (np.arange(i, 250 + i) for i in (0, 10 if near else 500))
+    g = exact(exact_cost(case.cost, first)).g
+    cost = exact_cost(case.cost, second)
+    cold, warm = exact(cost), exact(cost, g=g)
+    assert warm.value == pytest.approx(cold.value, abs=1e-12)  # float64, twice
+    # Feasible potentials of the same value prove it: weak duality.
+    assert (cost - warm.f[:, None] - warm.g).min() > -1e-9
+    assert warm.f.mean() + warm.g.mean() == pytest.approx(cold.value, abs=1e-9)
