@@ -1,25 +1,31 @@
 """Does a coreset fine-tune a better recommender? `goracs compare` on MovieLens-100K.
 
     python benchmarks/experiment.py ctr            will the user like one more movie?
-    python benchmarks/experiment.py ctr_users      the same, each test example a user
+    python benchmarks/experiment.py ctr_users      the same, one test example a user
     python benchmarks/experiment.py seqrec         which movie comes next?
     python benchmarks/experiment.py seqrec_answer  the same, without the prompt's loss
-    python benchmarks/experiment.py ctr_long       ctr_users, trained until it is enough
-    python benchmarks/experiment.py seqrec_long    seqrec, likewise
+    python benchmarks/experiment.py ctr_long       ctr_users, trained until it converges
+    python benchmarks/experiment.py seqrec_long    seqrec, trained until it converges
     python benchmarks/experiment.py games --input FILE.csv        which video game?
 
     [--out DIR] [--budgets N,N] [--seeds S] [--finished]
 
-SmolLM2-135M and histories of five, so that two cores get through; the long ones, with
-larger pools, are for a GPU. games takes Amazon Video Games, which no package has: a CSV
-with the columns user_id, item_id, timestamp and title. The newest interactions test,
-those before validate; of all but ctr these are the two newest of every user. A pool,
-validation and test examples are drawn with a seed. Methods choose from the pool, LoRA
-is trained on each choice, and the metrics are taken on the test examples: of the model
-as it is (in float32), too. Gradient norms, embeddings and finished cells are kept in
-DIR, so that the next run, with more seeds, budgets or methods, goes on from there; what
-a cell of ctr says is kept in results/experiment_NAME/ as well. --finished takes the
-cells that are there and starts none. Writes results/experiment_NAME.json and .png.
+The model is SmolLM2-135M and a history has five items, so that the short studies run
+on two cores. The long ones have larger pools and need a GPU. The study `games` takes
+Amazon Video Games, which no package provides, as a CSV with the columns user_id,
+item_id, timestamp and title.
+
+The newest interactions are for testing and those before them for validation; in all
+studies but ctr these are the two newest interactions of every user. The pool, the
+validation set and the test set are drawn with a fixed seed. Every method selects from
+the pool, LoRA is trained on each selection, and the metrics are taken on the test
+examples. The untrained model (in float32) is evaluated, too.
+
+DIR keeps gradient norms, embeddings and finished trials, so that a later run with more
+seeds, budgets or methods continues from there. What `compare` keeps of the trials of a
+ctr study is stored in results/experiment_NAME.parquet as well (see kept.py).
+--finished reports the trials that are finished and starts none. The script writes
+results/experiment_NAME.json and .png.
 """
 
 import argparse
@@ -33,6 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 from common import RESULTS, write
+from kept import pack, unpack
 from outcomes import (
     against_outcomes,
     bias_against,
@@ -135,7 +142,6 @@ STUDIES = {
         ("--rank-by", "likelihood"),
     ),
 }
-KEPT = ("cell.json", "metrics.predictions.jsonl", "selection/indices.npy")
 
 
 def goracs(*arguments: object) -> None:
@@ -151,16 +157,6 @@ def draw(drawn: Mapping[str, int], folder: Path, out: Path) -> None:
         lines = (folder / f"{name}.jsonl").read_text().splitlines(keepends=True)
         rows = np.sort(rng.choice(len(lines), size, replace=False))
         (out / f"{name}.jsonl").write_text("".join(lines[row] for row in rows))
-
-
-def copy_cells(source: Path, target: Path) -> None:
-    """What `compare` needs to know a cell again, and what it had selected."""
-    for record in sorted(source.glob("*/cell.json")):
-        for name in KEPT:
-            if (record.parent / name).exists():  # full selects nothing
-                copy = target / record.parent.name / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(record.parent / name, copy)
 
 
 def main() -> None:
@@ -179,7 +175,8 @@ def main() -> None:
         )
     study, name = STUDIES[options.study], f"experiment_{options.study}"
     out, files = options.out or Path(name), fetch()
-    task, compared, kept = ("--task", study.task), out / "compare", RESULTS / name
+    task, compared = ("--task", study.task), out / "compare"
+    kept, trials = RESULTS / f"{name}.parquet", compared / "cells"
     prepared = ["prepare", *task, "--split", study.split, "--history", 5]
     raw = (
         [options.input, "--format", "csv"]
@@ -189,7 +186,8 @@ def main() -> None:
     goracs(*prepared, "--input", *raw, "--out", out / "data")
     draw(study.drawn, out / "data", out)
     items = ["--items", out / "data" / "items.jsonl"] if study.task == "seqrec" else []
-    copy_cells(kept, compared / "cells")
+    if kept.exists():
+        unpack(kept, trials)
     pools = [w for p in study.drawn for w in (f"--{p}", out / f"{p}.jsonl")]
     training = [word for pair in study.training.items() for word in pair]
     goracs(
@@ -199,7 +197,7 @@ def main() -> None:
         *[*pools, *items, *study.flags, *options.finished * ["--finished"]],
     )
     if study.task == "ctr":  # one of seqrec has a number for every candidate: large
-        copy_cells(compared / "cells", kept)
+        pack(trials, kept)
     untrained = out / "untrained.json"
     judged = ["evaluate", *task, "--test", out / "test.jsonl", *items, *study.flags]
     goracs(*judged, "--model", files.model, "--out", untrained)

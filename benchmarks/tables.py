@@ -1,6 +1,9 @@
-"""Every figure of the READMEs, out of the JSON files in results/.
+"""Write every figure of the READMEs and of docs/ from the JSON files in results/.
 
-python benchmarks/tables.py    # rewrites their marked parts
+    python benchmarks/tables.py
+
+In each page, the lines between `<!-- figures: NAME -->` and `<!-- end -->` are replaced
+by what RENDER[NAME] returns.
 """
 
 import re
@@ -9,11 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from common import RESULTS
 from figures import load, markdown
 from studies import experiment, helps, labels
 
-HERE = Path(__file__).parent
-READMES = [HERE.parent / "README.md", HERE / "README.md"]
+ROOT = Path(__file__).parent.parent
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -110,7 +113,7 @@ def suite() -> str:
 def sizes() -> str:
     """Whole selections of large sets."""
     lines = []
-    for path in sorted((HERE / "results").glob("scale_*x*.json")):
+    for path in sorted(RESULTS.glob("scale_*x*.json")):
         row = load(path.stem)
         lines.append(
             [
@@ -342,11 +345,17 @@ RENDER = {
 }
 
 
+def pages(root: Path = ROOT) -> list[Path]:
+    """Return the Markdown files whose marked parts are filled: READMEs and docs/."""
+    readmes = [root / "README.md", root / "benchmarks" / "README.md"]
+    return readmes + sorted((root / "docs").rglob("*.md"))
+
+
 def fill(text: str) -> str:
-    """The text with every marked part made anew."""
+    """Return the text with every marked part made anew."""
     return MARKED.sub(lambda m: f"{m[1]}{RENDER[m[2]]()}\n{m[3]}", text)
 
 
 if __name__ == "__main__":
-    for readme in READMES:
-        readme.write_text(fill(readme.read_text()))
+    for page in pages():
+        page.write_text(fill(page.read_text()))
