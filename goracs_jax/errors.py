@@ -1,14 +1,27 @@
-"""The one exception for what a user can mend."""
+"""The two exceptions of the package: the user's mistake, and a computation that failed."""
 
 
 class InputError(ValueError):
-    """A mistake in what was given: one line that says what, where and the cure.
+    """A mistake in the user's input: one line says what is wrong, where, and the cure.
 
-    The command line prints the line and exits with code 2; from Python it is a
+    The command line prints the line and exits with code 2. From Python it is a
     `ValueError` like any other.
 
     >>> raise InputError("budget must be in [1, 10], got 0.")
     Traceback (most recent call last):
     ...
     goracs_jax.errors.InputError: budget must be in [1, 10], got 0.
+    """
+
+
+class NumericalError(ArithmeticError):
+    """A computation that failed although its input was valid: one line with the cure.
+
+    It did not converge, found no optimum, or met a number that is not finite. The
+    command line prints the line and exits with code 3.
+
+    >>> raise NumericalError("the loss is NaN at step 7: lower the learning rate.")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.NumericalError: the loss is NaN at step 7: lower the ...
     """
