@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a folder must allow before work."""
+"""Write files completely or not at all, hash them, lock folders, check disk space."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ from goracs_jax.errors import InputError
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a JSON value, keys sorted.
+    """Return the SHA-256 of a JSON value, written with sorted keys.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     True
@@ -25,7 +25,7 @@ def digest(value: Any) -> str:
 
 
 def hash_files(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder.
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -41,14 +41,17 @@ def hash_files(path: Path) -> str:
 
 
 def read_mapping(path: Path, flag: str) -> dict:
-    """The names and values of a YAML file; JSON is YAML too.
+    """Read a YAML or JSON file that contains one mapping.
 
     Args:
         path: The file.
-        flag: What names it on the command line.
+        flag: The flag that names the file, for the message.
+
+    Returns:
+        The mapping.
 
     Raises:
-        InputError: It cannot be read, or is not a mapping.
+        InputError: The file cannot be read, or is not a mapping.
 
     >>> read_mapping(Path("/proc/none"), "--config")
     Traceback (most recent call last):
@@ -67,7 +70,7 @@ def read_mapping(path: Path, flag: str) -> dict:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` only when it is whole.
+    """Open a binary file that appears at `path` only when it is complete.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "x"
@@ -88,7 +91,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that a reader can look at.
+    """Write a value as an indented JSON file.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "x.json"
@@ -102,10 +105,10 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other runs out; the lock of a killed run is gone.
+    """Make a folder and lock it; the lock of a killed run vanishes with its process.
 
     Raises:
-        InputError: Another run holds it.
+        InputError: Another run has locked the folder.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -128,10 +131,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def prepare_folder(folder: Path, needed_bytes: int) -> None:
-    """Make a folder that results can be written to, before any work starts.
+    """Make a folder for results, and check before any work that it can take them.
+
+    Args:
+        folder: The folder.
+        needed_bytes: Free space that the results need.
 
     Raises:
-        InputError: It cannot be made or written, or its disk has too little space.
+        InputError: The folder cannot be made or written, or its disk has too little
+            space.
 
     >>> prepare_folder(Path("/proc/none"), 0)
     Traceback (most recent call last):

@@ -16,7 +16,7 @@ TITLES = {"10": "Amélie", "11": "Crouching Tiger & Dragon, 2000", "12": 'The "T
 
 
 def write(name: str, folder: Path, ratings=RATINGS, titles=TITLES):
-    """The arguments of `find_source` for files in a format: input and metadata."""
+    """The arguments of `find_raw_files` for files in a format: input and metadata."""
     folder.mkdir(exist_ok=True)
     return WRITERS[name](folder, ratings, titles)
 

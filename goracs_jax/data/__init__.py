@@ -1,1 +1,1 @@
-"""Examples in and out, raw interactions, splits, and the data of the demo."""
+"""Read and write examples, clean and split raw interactions, fetch demo data."""

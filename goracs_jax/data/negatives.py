@@ -1,4 +1,4 @@
-"""Items that a user has never seen, to rank a target among."""
+"""Draw negatives: items that a user has never seen, to rank the target among."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,15 @@ from goracs_jax.errors import InputError
 
 
 def check_negatives(log: Log, rows: Rows, n: int) -> None:
-    """Refuse a number of negatives that some user leaves no room for.
+    """Check that every user of the examples has at least n unseen items.
+
+    Args:
+        log: The interactions.
+        rows: The examples, as rows of `log`.
+        n: Number of negatives of each example.
 
     Raises:
-        InputError: The user who has seen the most items, and what is left.
+        InputError: The user who has seen the most items has fewer than n unseen ones.
     """
     n_items = len(log.item_ids)
     pairs = np.unique(log.user * n_items + log.item)
@@ -30,20 +35,21 @@ def check_negatives(log: Log, rows: Rows, n: int) -> None:
 def draw_negatives(
     log: Log, rows: Rows, n: int, *, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, " negatives"]]:
-    """Draw n items for each example, all that are possible equally likely.
+    """Draw n distinct unseen items for each example, uniformly at random.
 
-    They are distinct, and the user has none of them in the whole log, before or after;
-    so the target is not among them. Drawn as ranks among the items that are not seen,
-    s_0 < s_1 < ... being those that are: the item of rank r is r + #{k: s_k - k <= r}.
+    An item is unseen if the user never interacts with it in the whole log, before or
+    after the example; the target is therefore never drawn. What is drawn are ranks
+    among the unseen items. If s_0 < s_1 < ... are the items that the user has seen, the
+    unseen item of rank r is r + #{k: s_k - k <= r}.
 
     Args:
         log: The interactions.
-        rows: The examples.
-        n: How many for each.
-        rng: Of the draw.
+        rows: The examples, as rows of `log`.
+        n: Number of negatives of each example; see `check_negatives`.
+        rng: Source of random numbers.
 
     Yields:
-        Items of one example, in the order of the draw.
+        The n items of one example, in the order of the draw.
     """
     counts = np.bincount(log.user)
     for row in rows:

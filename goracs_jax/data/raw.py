@@ -1,4 +1,4 @@
-"""Lines of raw files to rows of a table; what cannot be read is counted and shown."""
+"""Read raw files line by line into a table; count bad lines and name the first ones."""
 
 import ast
 import contextlib
@@ -20,7 +20,7 @@ from goracs_jax.errors import InputError
 SHOWN = 3  # bad lines that are named
 CHUNK = 50_000  # rows that are Python objects at the same time
 
-# What decoding a line, or making a row of it, may raise on any text whatever.
+# The exceptions that arbitrary text may raise while it is decoded or made into a row.
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -31,29 +31,29 @@ UNREADABLE = (
     csv.Error,
 )
 
-Record = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
 class Layout(NamedTuple):
-    """How a line becomes a record: named fields."""
+    """How a line becomes named fields."""
 
-    decode: Callable[[str], Any]  # to a mapping, or to fields in their order
-    names: tuple[str, ...] = ()  # of the first fields in order, where no line has them
-    header: Callable[[str], list[str]] | None = None  # the first line to names
+    decode: Callable[[str], Any]  # a line to a mapping, or to a list of values
+    names: tuple[str, ...] = ()  # names of the first values, if the file has no header
+    header: Callable[[str], list[str]] | None = None  # the header line to names
     encoding: str = "utf-8"
 
 
 class Reading(NamedTuple):
-    """The rows of a file, and what was left out."""
+    """The rows of a file, and how many of its lines were bad."""
 
     rows: pl.DataFrame
-    lines: int  # that are not blank, without the header
-    bad: int
-    first: tuple[str, ...]  # the first bad lines: file:line and the reason
+    lines: int  # lines that are not blank, without the header
+    bad: int  # lines that could not be read
+    first: tuple[str, ...]  # the first bad lines, as "file:line: reason"
 
 
-def decode_json(line: str) -> Record:
-    """A line of JSON.
+def decode_json(line: str) -> Fields:
+    """Decode a line of JSON.
 
     >>> decode_json('{"asin": "B1"}')
     {'asin': 'B1'}
@@ -61,8 +61,8 @@ def decode_json(line: str) -> Record:
     return _mapping(json.loads(line))
 
 
-def decode_literal(line: str) -> Record:
-    r"""A line of JSON, or of a dictionary as Python prints it; nothing is executed.
+def decode_literal(line: str) -> Fields:
+    r"""Decode a line of JSON, or a dictionary as Python prints it; nothing is executed.
 
     >>> decode_literal("{'title': \"Ender's Game\"}")
     {'title': "Ender's Game"}
@@ -70,12 +70,13 @@ def decode_literal(line: str) -> Record:
     with contextlib.suppress(json.JSONDecodeError):
         return decode_json(line)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of unknown escapes such as \d: they stay
+        # Python warns of unknown escapes such as \d, and keeps them: so do we.
+        warnings.simplefilter("ignore")
         return _mapping(ast.literal_eval(line))
 
 
 def decode_csv(line: str) -> list[str]:
-    """A line with commas, fields quoted where needed.
+    """Decode a line of comma-separated values, which may be quoted.
 
     >>> decode_csv('1,"Matrix, ""The"", 1999"')
     ['1', 'Matrix, "The", 1999']
@@ -83,11 +84,18 @@ def decode_csv(line: str) -> list[str]:
     return next(csv.reader([line], strict=True))
 
 
-def first_record(path: Path, layout: Layout) -> Record:
-    """The fields of the first line, as far as it can be read; of a header, its names.
+def first_fields(path: Path, layout: Layout) -> Fields:
+    """Read the fields of the first line, or the names of a header (with values None).
+
+    Args:
+        path: The file, gzipped or not.
+        layout: How a line becomes named fields.
+
+    Returns:
+        The fields; an empty mapping if the line cannot be decoded.
 
     Raises:
-        InputError: The file cannot be opened or holds nothing.
+        InputError: The file cannot be opened or is empty.
     """
     with _lines(path) as (numbered, _):
         for _, line in islice(numbered, 1):
@@ -95,7 +103,7 @@ def first_record(path: Path, layout: Layout) -> Record:
                 text = line.decode(layout.encoding)
                 if layout.header:
                     return dict.fromkeys(layout.header(text))
-                return _record(layout.decode(text), layout.names, exact=False)
+                return _fields(layout.decode(text), layout.names, exact=False)
             except UNREADABLE:
                 return {}
     raise InputError(f"{path} is empty: give a file with at least one line.")
@@ -104,21 +112,24 @@ def first_record(path: Path, layout: Layout) -> Record:
 def read_rows(
     path: Path,
     layout: Layout,
-    to_row: Callable[[Record], tuple],
+    to_row: Callable[[Fields], tuple],
     schema: Mapping[str, Any],
     *,
     max_bad: float,
     tell: Callable[[float], None] = lambda mib: None,
+    chunk: int = CHUNK,
 ) -> Reading:
     r"""Read a file, gzipped or not, line by line.
 
     Args:
         path: The file.
-        layout: How a line becomes a record.
-        to_row: How a record becomes a row; raises one of `UNREADABLE` with the reason.
-        schema: Columns of the rows.
-        max_bad: Largest share of lines that may be bad.
-        tell: Called now and then with the MiB of the file that have been read.
+        layout: How a line becomes named fields.
+        to_row: Makes a row of the fields; raises one of `UNREADABLE` with the reason.
+        schema: Columns of the rows and their types.
+        max_bad: Largest share of the lines that may be bad.
+        tell: Called now and then with the MiB of the file read so far.
+        chunk: Rows that are Python objects at the same time. They take more memory than
+            the table's columns, into which they are moved chunk by chunk.
 
     Returns:
         The rows in the order of the file. Blank lines do not count.
@@ -130,7 +141,7 @@ def read_rows(
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
     >>> _ = path.write_text("1 2\n3\n")
     >>> pairs = Layout(lambda line: line.split(" "), names=("a", "b"))
-    >>> to_row, schema = lambda record: (int(record["b"]),), {"b": int}
+    >>> to_row, schema = lambda fields: (int(fields["b"]),), {"b": int}
     >>> read_rows(path, pairs, to_row, schema, max_bad=0.5).rows["b"].to_list()
     [2]
     >>> read_rows(path, pairs, to_row, schema, max_bad=0.4)
@@ -150,13 +161,13 @@ def read_rows(
         for number, line in numbered:
             n_lines += 1
             try:
-                fields = layout.decode(line.decode(layout.encoding))
-                rows.append(to_row(_record(fields, names, exact)))
+                values = layout.decode(line.decode(layout.encoding))
+                rows.append(to_row(_fields(values, names, exact)))
             except UNREADABLE as error:
                 n_bad += 1
                 if len(first) < SHOWN:
                     first.append(f"{path}:{number}: {_reason(error)}")
-            if len(rows) == CHUNK:
+            if len(rows) == chunk:
                 tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
                 rows.clear()
                 tell(position())
@@ -175,7 +186,7 @@ def read_rows(
 def _lines(
     path: Path,
 ) -> Iterator[tuple[Iterator[tuple[int, bytes]], Callable[[], float]]]:
-    """Lines that are not blank with their numbers, and how many MiB have been read."""
+    """Open a file: its numbered lines that are not blank, and the MiB read so far."""
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
@@ -199,15 +210,15 @@ def _lines(
         ) from None
 
 
-def _record(fields: Any, names: tuple[str, ...], exact: bool) -> Record:
-    if isinstance(fields, Mapping):
-        return fields
-    if len(fields) < len(names) or (exact and len(fields) > len(names)):
-        raise ValueError(f"{len(fields)} fields where {len(names)} are expected")
-    return dict(zip(names, fields, strict=False))
+def _fields(values: Any, names: tuple[str, ...], exact: bool) -> Fields:
+    if isinstance(values, Mapping):
+        return values
+    if len(values) < len(names) or (exact and len(values) > len(names)):
+        raise ValueError(f"{len(values)} fields where {len(names)} are expected")
+    return dict(zip(names, values, strict=False))
 
 
-def _mapping(value: Any) -> Record:
+def _mapping(value: Any) -> Fields:
     if not isinstance(value, dict):
         raise TypeError(f"not an object but {type(value).__name__}")
     return value

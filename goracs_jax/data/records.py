@@ -1,4 +1,4 @@
-"""Examples as Alpaca records, with what an evaluation needs beside the texts."""
+"""Turn examples into Alpaca records, with the ids that an evaluation needs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,39 +12,39 @@ from goracs_jax.llm.prompts import TEMPLATES, Task, Template, ctr_record, seqrec
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """How an example becomes text."""
+    """The settings that turn an example into text."""
 
     task: Task = "seqrec"
     noun: str = "movie"
-    """What an item is called."""
+    """The word for an item."""
     history: int = 10
-    """Most titles of a history, the latest ones."""
+    """Largest number of titles in a history; the latest ones are kept."""
     like_above: float = 3.0
-    """A rating above it means that the user liked the item."""
+    """Ratings above this value count as liked."""
     template: Template | None = None
-    """The wording; where left out, that of `TEMPLATES`."""
+    """The prompt's texts; None stands for the task's entry in `TEMPLATES`."""
 
     @property
     def texts(self) -> Template:
-        """The wording, given or not."""
+        """The template, or the default of the task."""
         return self.template or TEMPLATES[self.task]
 
 
 def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
-    """The records of some examples, in their order.
+    """Make the records of examples, in the order of `rows`.
 
     Args:
         log: The interactions.
-        rows: The examples.
-        wording: How they become text.
+        rows: The examples, as rows of `log`.
+        wording: The settings that turn an example into text.
 
     Yields:
-        instruction, input, output; user and target (ids), timestamp (seconds), and for
-        ctr the rating.
+        One record per example: instruction, input, output, the ids user and target, the
+        timestamp in seconds and, for ctr, the rating.
     """
     template = wording.texts
     columns = (log.user, log.item, log.rating, log.timestamp)
-    # Lists of Python numbers: one at a time, those of NumPy are slow.
+    # Reading NumPy arrays element by element is slow, so they become lists first.
     for row, user, target, rating, time in zip(
         rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
     ):
@@ -66,12 +66,12 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
 def with_negatives(
     log: Log, made: Iterable[dict], drawn: Iterable[Int[np.ndarray, " negatives"]]
 ) -> Iterator[dict]:
-    """Records with the ids of the items that were drawn for each, under `negatives`."""
+    """Add the ids of the drawn items to each record, under the key `negatives`."""
     for record, items in zip(made, drawn, strict=True):
         yield record | {"negatives": [log.item_ids[item] for item in items.tolist()]}
 
 
 def item_records(log: Log) -> Iterator[dict]:
-    """item_id and title of every item, in the order of the ids."""
+    """Make one record per item, with item_id and title, sorted by id."""
     for item_id, title in zip(log.item_ids, log.titles, strict=True):
         yield {"item_id": item_id, "title": title}

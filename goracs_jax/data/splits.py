@@ -1,6 +1,8 @@
-"""Histories and targets, split by global time or by leaving one out.
+"""Split examples into training, validation and test, by time or by leaving one out.
 
-An example is the row of its target: every interaction with enough history is one.
+An example is an interaction (its target) with the user's earlier interactions (its
+history). It is identified by the row of its target in the log of interactions. Every
+interaction with a long enough history is an example.
 """
 
 from typing import NamedTuple
@@ -15,27 +17,31 @@ Rows = Int[np.ndarray, " rows"]
 
 
 class Log(NamedTuple):
-    """Interactions as numbers, oldest first; ids and titles are sorted by id."""
+    """The interactions as arrays, oldest first, and the sorted ids they refer to.
+
+    `user` and `item` are positions in `user_ids` and `item_ids`; `titles` are in the
+    order of `item_ids`.
+    """
 
     user: Int[np.ndarray, " interactions"]
     item: Int[np.ndarray, " interactions"]
     rating: Float[np.ndarray, " interactions"]  # NaN where there is none
-    timestamp: Float[np.ndarray, " interactions"]
+    timestamp: Float[np.ndarray, " interactions"]  # seconds
     user_ids: list[str]
     item_ids: list[str]
     titles: list[str]
-    by_user: Int[np.ndarray, " interactions"]  # rows, a user after the other
-    place: Int[np.ndarray, " interactions"]  # of each row in by_user
-    before: Int[np.ndarray, " interactions"]  # earlier rows of the same user
+    by_user: Int[np.ndarray, " interactions"]  # rows sorted by user, then by time
+    place: Int[np.ndarray, " interactions"]  # each row's position in by_user
+    before: Int[np.ndarray, " interactions"]  # number of earlier rows of the same user
 
     def history(self, row: int, length: int) -> Rows:
-        """The latest earlier rows of the row's user, oldest first."""
+        """Return the latest earlier rows of the row's user, at most `length`."""
         place = self.place[row]
         return self.by_user[place - min(length, self.before[row]) : place]
 
 
 class Split(NamedTuple):
-    """Rows of targets, oldest first."""
+    """The examples of each part, as rows of the log, oldest first."""
 
     train: Rows
     valid: Rows
@@ -43,10 +49,13 @@ class Split(NamedTuple):
 
 
 def make_log(table: pl.DataFrame) -> Log:
-    """Number users and items, and find each user's rows.
+    """Number the users and items of a table, and find each user's rows.
 
     Args:
-        table: Columns user, item, title, rating, timestamp, oldest first.
+        table: Table with columns user, item, title, rating, timestamp, oldest first.
+
+    Returns:
+        The interactions as arrays, in the table's order.
 
     >>> table = pl.DataFrame({"user": list("uvu"), "item": list("bba"),
     ...     "title": list("BBA"), "rating": [4.0] * 3, "timestamp": [1.0, 2.0, 3.0]})
@@ -79,7 +88,14 @@ def make_log(table: pl.DataFrame) -> Log:
 
 
 def check_size(name: str, size: int | float) -> None:
-    """Refuse what is neither a count nor a share.
+    """Check that the size of a part is a count or a share.
+
+    Args:
+        name: The flag's name, for the message.
+        size: A whole number from 1, or a share between 0 and 1.
+
+    Raises:
+        InputError: The size is neither.
 
     >>> check_size("test", 1.5)
     Traceback (most recent call last):
@@ -96,18 +112,22 @@ def check_size(name: str, size: int | float) -> None:
 def split_by_time(
     log: Log, *, valid: int | float, test: int | float, min_history: int = 3
 ) -> Split:
-    """The newest examples test, those before them validate, the rest trains.
+    """Split by time: the newest examples test, those before validate, the rest train.
 
-    No target of an earlier part is younger than one of a later part.
+    No training target is newer than a validation target, and no validation target is
+    newer than a test target.
 
     Args:
         log: The interactions.
-        valid: Number of validation examples, or, below 1, their share.
-        test: Likewise for the test examples.
-        min_history: Fewest earlier interactions that make an example.
+        valid: Number of validation examples; a value below 1 is their share.
+        test: Number of test examples; a value below 1 is their share.
+        min_history: Fewest earlier interactions of an example.
+
+    Returns:
+        The three parts.
 
     Raises:
-        InputError: Nothing is left to train on.
+        InputError: No example is left for training.
 
     >>> table = pl.DataFrame({"user": ["u"] * 5, "item": list("abcde"),
     ...     "title": list("ABCDE"), "rating": [4.0] * 5, "timestamp": [*range(5)]})
@@ -126,20 +146,24 @@ def split_by_time(
 
 
 def leave_one_out(log: Log, *, min_history: int = 3) -> Split:
-    """Each user's newest example tests, the one before validates, the rest trains.
+    """Leave one out: each user's newest example tests, the one before validates.
 
-    Users with fewer than three examples are trained on alone.
+    All other examples train. Users with fewer than three examples have only training
+    examples.
 
     Args:
         log: The interactions.
-        min_history: Fewest earlier interactions that make an example.
+        min_history: Fewest earlier interactions of an example.
+
+    Returns:
+        The three parts.
 
     Raises:
         InputError: No user has three examples.
     """
     rows = _with_history(log, min_history)
     sizes = np.bincount(log.user)[log.user[rows]]
-    newer = sizes - 1 - log.before[rows]  # examples of the user that are newer
+    newer = sizes - 1 - log.before[rows]  # number of newer examples of the same user
     trains = (newer >= 2) | (sizes - min_history < 3)
     split = Split(
         rows[trains], rows[~trains & (newer == 1)], rows[~trains & (newer == 0)]
@@ -157,5 +181,5 @@ def _with_history(log: Log, min_history: int) -> Rows:
 
 
 def _size(size: int | float, n: int) -> int:
-    """A count as it is; a share of n, rounded."""
+    """Return a count as it is, and a share as that share of n, rounded, at least 1."""
     return int(size) if size >= 1 else max(1, round(size * n))

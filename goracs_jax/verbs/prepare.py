@@ -9,10 +9,10 @@ from rich.table import Table
 
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.formats import Columns
-from goracs_jax.data.interactions import Raw, Step, read_raw, tidy
+from goracs_jax.data.interactions import CleaningStep, Raw, read_raw, tidy
 from goracs_jax.data.negatives import check_negatives, draw_negatives
+from goracs_jax.data.raw_files import RawFiles, find_raw_files
 from goracs_jax.data.records import Wording, item_records, records, with_negatives
-from goracs_jax.data.sources import Source, find_source
 from goracs_jax.data.splits import (
     Log,
     Split,
@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 def prepare(settings: Prepare) -> None:
     """Run `goracs prepare`."""
     _check(settings)
-    source = find_source(
+    source = find_raw_files(
         settings.format,
         settings.input,
         settings.metadata,
@@ -97,7 +97,7 @@ def _check(settings: Prepare) -> None:
         check_size(name, size)
 
 
-def _wording(settings: Prepare, source: Source) -> Wording:
+def _wording(settings: Prepare, source: RawFiles) -> Wording:
     template = settings.template
     return Wording(
         task=settings.task,
@@ -108,7 +108,7 @@ def _wording(settings: Prepare, source: Source) -> Wording:
     )
 
 
-def _read(settings: Prepare, source: Source) -> Raw:
+def _read(settings: Prepare, source: RawFiles) -> Raw:
     mib = sum(path.stat().st_size for path in (source.ratings, source.titles)) / 2**20
     with progress() as bar:
         task = bar.add_task("MiB read", total=mib)
@@ -169,9 +169,9 @@ def _write(settings: Prepare, log: Log, split: Split, wording: Wording) -> None:
 
 def _manifest(
     settings: Prepare,
-    source: Source,
+    source: RawFiles,
     raw: Raw,
-    steps: Iterable[Step],
+    steps: Iterable[CleaningStep],
     log: Log,
     split: Split,
 ) -> dict[str, Any]:
@@ -202,16 +202,16 @@ def _manifest(
     }
 
 
-def _table(steps: Iterable[Step]) -> Table:
+def _table(steps: Iterable[CleaningStep]) -> Table:
     table = Table()
-    for i, name in enumerate(Step._fields):
+    for i, name in enumerate(CleaningStep._fields):
         table.add_column(name, justify="right" if i else "left")
     for step, *counts in steps:
         table.add_row(step, *(f"{count:,}" for count in counts))
     return table
 
 
-def _say_plan(settings: Prepare, source: Source) -> None:
+def _say_plan(settings: Prepare, source: RawFiles) -> None:
     for path in dict.fromkeys((source.ratings, source.titles)):
         say(f"would read {path}: {path.stat().st_size / 2**20:.1f} MiB")
     held_out = "each user's newest"

@@ -9,7 +9,7 @@ from goracs_jax.errors import InputError
 
 
 @pytest.fixture
-def wheel(tmp_path, monkeypatch):
+def toys(tmp_path, monkeypatch):
     """A small wheel in place of the real ones, and an empty cache."""
     path = tmp_path / "index" / "toy-1-py3-none-any.whl"
     path.parent.mkdir()
@@ -17,41 +17,45 @@ def wheel(tmp_path, monkeypatch):
         archive.writestr("toy/data/a.txt", "real")
         archive.writestr("toy/code.py", "raise SystemExit")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    toy = demo.Wheel("toy==1", path.name, digest, "toy/data/")
-    monkeypatch.setattr(demo, "WHEELS", (toy, toy, toy))
     monkeypatch.setenv("GORACS_CACHE", str(tmp_path / "cache"))
-    return path
+    return (demo.Wheel("toy==1", path.name, digest, "toy/data/"),) * 3
+
+
+@pytest.fixture
+def wheel(tmp_path, toys):
+    """The file of the small wheel."""
+    return tmp_path / "index" / toys[0].file
 
 
 def offline(*args, **kwargs):
     return subprocess.CompletedProcess(args, 1, "", "no route")
 
 
-def test_no_network_and_empty_cache(wheel, monkeypatch):
+def test_no_network_and_empty_cache(toys, monkeypatch):
     monkeypatch.setattr(subprocess, "run", offline)
     with pytest.raises(
         InputError, match=r"could not download it \(toy==1.*run once with"
     ):
-        demo.fetch()
+        demo.fetch(toys)
 
 
-def test_cache_is_enough(wheel, tmp_path, monkeypatch):
+def test_cache_is_enough(toys, wheel, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", offline)
     wheels = tmp_path / "cache" / "wheels"
     wheels.mkdir(parents=True)
     (wheels / wheel.name).write_bytes(wheel.read_bytes())
-    files = demo.fetch()
+    files = demo.fetch(toys)
     assert (files.encoder / "a.txt").read_text() == "real"
     assert not (files.encoder / "code.py").exists()
-    assert demo.fetch() == files
+    assert demo.fetch(toys) == files
 
 
-def test_a_changed_wheel_is_refused(wheel, tmp_path):
+def test_a_changed_wheel_is_refused(toys, wheel, tmp_path):
     wheels = tmp_path / "cache" / "wheels"
     wheels.mkdir(parents=True)
     (wheels / wheel.name).write_bytes(wheel.read_bytes() + b" ")
     with pytest.raises(InputError, match=r"is not the pinned toy==1 .*delete it"):
-        demo.fetch()
+        demo.fetch(toys)
 
 
 def test_unwritable_cache(monkeypatch):

@@ -6,7 +6,7 @@ import raw_files
 from goracs_jax.data.demo import fetch
 from goracs_jax.data.formats import FORMATS, FormatName
 from goracs_jax.data.interactions import read_raw, tidy
-from goracs_jax.data.sources import find_source
+from goracs_jax.data.raw_files import find_raw_files
 from goracs_jax.data.splits import make_log, split_by_time
 from goracs_jax.errors import InputError
 
@@ -19,7 +19,7 @@ def test_flags_and_files_name_the_same_formats():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_table(tmp_path, name):
-    raw = read_raw(find_source(name, *raw_files.write(name, tmp_path)), max_bad=0.0)
+    raw = read_raw(find_raw_files(name, *raw_files.write(name, tmp_path)), max_bad=0.0)
     assert raw.ratings.rows.rows() == raw_files.RATINGS
     titles = {item: title for item, title in raw.titles.rows.rows() if title}
     assert titles == raw_files.TITLES
@@ -31,16 +31,16 @@ def test_auto_is_right_or_refuses(tmp_path, name):
     path, metadata = raw_files.write(name, tmp_path)
     if name in NEVER_CERTAIN:
         with pytest.raises(InputError, match=r"is not recognised: give --format, one"):
-            find_source("auto", path, metadata)
+            find_raw_files("auto", path, metadata)
     else:
-        assert find_source("auto", path, metadata).name == name
+        assert find_raw_files("auto", path, metadata).name == name
 
 
 def test_auto_refuses_a_folder_of_two_formats(tmp_path):
     for name in ("movielens-100k", "movielens-1m"):
         raw_files.write(name, tmp_path)
     with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: give"):
-        find_source("auto", tmp_path)
+        find_raw_files("auto", tmp_path)
 
 
 def test_named_columns(tmp_path):
@@ -48,7 +48,7 @@ def test_named_columns(tmp_path):
         tmp_path / "a.csv", ["who,what,when,name", "u,i,2020-01-01T00:00:01,Alien"]
     )
     columns = {"user": "who", "item": "what", "time": "when", "title": "name"}
-    raw = read_raw(find_source("csv", path, columns=columns))
+    raw = read_raw(find_raw_files("csv", path, columns=columns))
     # 2020-01-01 is 18,262 days after 1970-01-01.
     assert raw.ratings.rows.rows() == [("u", "i", None, 18_262 * 86_400 + 1.0)]
     assert raw.titles.rows.rows() == [("i", "Alien")]
@@ -59,7 +59,7 @@ def test_dates_with_a_zone(tmp_path):
     path = raw_files.lines(
         tmp_path / "a.csv", ["user_id,item_id,title,timestamp", *rows]
     )
-    first, second = read_raw(find_source("csv", path)).ratings.rows["timestamp"]
+    first, second = read_raw(find_raw_files("csv", path)).ratings.rows["timestamp"]
     assert first == second
 
 
@@ -80,7 +80,7 @@ def test_dates_with_a_zone(tmp_path):
 def test_headers_that_lack_a_column(tmp_path, head, columns, message):
     path = raw_files.lines(tmp_path / "a.csv", [head])
     with pytest.raises(InputError, match=message):
-        find_source("csv", path, columns=columns)
+        find_raw_files("csv", path, columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_headers_that_lack_a_column(tmp_path, head, columns, message):
 def test_files_that_are_not_there(tmp_path, name, path, message):
     (tmp_path / "a.json").touch()
     with pytest.raises(InputError, match=message):
-        find_source(name, tmp_path / path)
+        find_raw_files(name, tmp_path / path)
 
 
 def test_movielens_100k():
     """As published: 943 users, 1,682 items, 100,000 ratings."""
     files = fetch()
-    raw = read_raw(find_source("auto", files.interactions), max_bad=0.0)
+    raw = read_raw(find_raw_files("auto", files.interactions), max_bad=0.0)
     table, steps = tidy(raw.ratings.rows, raw.titles.rows, rated=True)
     assert [step[1:] for step in steps] == [(943, 1682, 100_000, 0)] * 4
     split = split_by_time(make_log(table), valid=5_000, test=5_000, min_history=3)

@@ -7,7 +7,7 @@ import pytest
 from goracs_jax.data.formats import FORMATS
 from goracs_jax.data.interactions import RATINGS
 from goracs_jax.data.raw import read_rows
-from goracs_jax.data.sources import Source, to_interaction, to_title
+from goracs_jax.data.raw_files import RawFiles, to_interaction, to_title
 from goracs_jax.errors import InputError
 
 GOOD = {"reviewerID": "u", "asin": "i", "overall": 4, "unixReviewTime": 7}
@@ -29,11 +29,11 @@ BAD = {
 }
 
 
-def read(path, max_bad=0.5, name="amazon-2018"):
+def read(path, max_bad=0.5, name="amazon-2018", **options):
     kind = FORMATS[name]
-    source = Source(name, kind, path, path, kind.columns)
-    to_row = to_interaction(source)
-    return read_rows(path, kind.ratings, to_row, RATINGS, max_bad=max_bad)
+    files = RawFiles(name, kind, path, path, kind.columns)
+    to_row = to_interaction(files)
+    return read_rows(path, kind.ratings, to_row, RATINGS, max_bad=max_bad, **options)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -82,11 +82,10 @@ def test_damaged_archives(tmp_path, spoil, message):
         read(path)
 
 
-def test_more_rows_than_a_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr("goracs_jax.data.raw.CHUNK", 3)
+def test_more_rows_than_a_chunk(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("".join(json.dumps(GOOD | {"asin": i}) + "\n" for i in range(8)))
-    assert read(path).rows["item"].to_list() == list("01234567")
+    assert read(path, chunk=3).rows["item"].to_list() == list("01234567")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_literals_are_never_executed(tmp_path):
     path = tmp_path / "meta.json"
     path.write_text("{'asin': __import__('os').getcwd(), 'title': 'x'}\n")
     kind = FORMATS["amazon-2014"]
-    to_row = to_title(Source("", kind, path, path, kind.columns))
+    to_row = to_title(RawFiles("", kind, path, path, kind.columns))
     schema = {"item": pl.String, "title": pl.String}
     reading = read_rows(path, kind.titles, to_row, schema, max_bad=1.0)
     assert (reading.bad, len(reading.rows)) == (1, 0)

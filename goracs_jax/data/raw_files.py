@@ -1,4 +1,4 @@
-"""Which files hold the raw data, in which format, and how a line becomes a row."""
+"""Find the files of raw data and their format; turn the fields of a line into a row."""
 
 import html
 import math
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.data.formats import FORMATS, Columns, Format
-from goracs_jax.data.raw import Record, first_record
+from goracs_jax.data.raw import Fields, first_fields
 from goracs_jax.errors import InputError
 
 
-class Source(NamedTuple):
-    """The two files of raw data, their format, and what their fields are called."""
+class RawFiles(NamedTuple):
+    """The two files of raw data, their format, and the names of their fields."""
 
     name: str
     format: Format
@@ -23,24 +23,30 @@ class Source(NamedTuple):
     columns: Columns
 
 
-def find_source(
+def find_raw_files(
     name: str,
     path: Path,
     metadata: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
-) -> Source:
-    """The files of raw data and the names of their fields.
+) -> RawFiles:
+    """Find the files of raw data and the names of their fields.
 
     Args:
-        name: Of a format, or "auto".
-        path: The file of interactions, or a folder with a file of the format's name.
-        metadata: The file of titles; where left out, the one that the format has beside
-            the interactions, or the interactions themselves (csv, jsonl).
-        columns: Names of fields, by the names of `Columns`, that are not the format's
-            own.
+        name: The name of a format, or "auto" to recognise it.
+        path: The file of interactions, or the folder that contains it under the name
+            that the format prescribes.
+        metadata: The file of titles. If None, it is the file that the format puts
+            beside the interactions; for csv and jsonl it is the file of interactions
+            itself.
+        columns: Names of fields that differ from those of the format; the keys are the
+            attributes of `Columns`.
+
+    Returns:
+        The files, which exist, and their format.
 
     Raises:
-        InputError: A file is missing, `auto` is not certain, or a header lacks a field.
+        InputError: A file is missing, no format or more than one fits "auto", or a
+            header lacks a field.
     """
     name = _recognised(path) if name == "auto" else name
     kind = FORMATS[name]
@@ -64,42 +70,49 @@ def find_source(
         )
     if not metadata and not titles.exists():
         raise InputError(f"{titles} does not exist: name the titles with --metadata.")
-    return Source(name, kind, ratings, titles, _bind(kind, ratings, titles, columns))
+    return RawFiles(name, kind, ratings, titles, _bind(kind, ratings, titles, columns))
 
 
-def to_interaction(source: Source) -> Callable[[Record], tuple]:
-    """How a record becomes (user, item, rating or nothing, seconds)."""
-    columns, per_second = source.columns, source.format.per_second
+def to_interaction(files: RawFiles) -> Callable[[Fields], tuple]:
+    """Return a function from the fields of a line to (user, item, rating, seconds).
 
-    def to_row(record: Record) -> tuple[str, str, float | None, float]:
-        rating = record.get(columns.rating)
+    The rating is None where the line has none.
+    """
+    columns, per_second = files.columns, files.format.per_second
+
+    def to_row(fields: Fields) -> tuple[str, str, float | None, float]:
+        rating = fields.get(columns.rating)
         return (
-            _identifier(record, columns.user),
-            _identifier(record, columns.item),
+            _identifier(fields, columns.user),
+            _identifier(fields, columns.item),
             None if rating in (None, "") else _number(rating, columns.rating),
-            _seconds(record.get(columns.time), columns.time) / per_second,
+            _seconds(fields.get(columns.time), columns.time) / per_second,
         )
 
     return to_row
 
 
-def to_title(source: Source) -> Callable[[Record], tuple]:
-    """How a record becomes (item, title or nothing), white space made plain."""
-    columns, escaped = source.columns, source.format.escaped
+def to_title(files: RawFiles) -> Callable[[Fields], tuple]:
+    """Return a function from the fields of a line to (item, title).
 
-    def to_row(record: Record) -> tuple[str, str | None]:
-        item, title = _identifier(record, columns.item), record.get(columns.title)
+    Runs of white space in a title become one space. The title is None where the line
+    has none.
+    """
+    columns, escaped = files.columns, files.format.escaped
+
+    def to_row(fields: Fields) -> tuple[str, str | None]:
+        item, title = _identifier(fields, columns.item), fields.get(columns.title)
         if not isinstance(title, str):
             return item, None
         title = " ".join((html.unescape(title) if escaped else title).split())
-        title.encode()  # half of a surrogate pair is no text
+        title.encode()  # raises for half of a surrogate pair, which is not text
         return item, title or None
 
     return to_row
 
 
 def _file_of(kind: Format, path: Path) -> Path | None:
-    """The file of interactions: the path itself, or the one in the folder."""
+    """Return the file of interactions: the path itself, or the one in the folder."""
     if not path.is_dir():
         return path
     found = sorted(path.glob(kind.file)) if kind.file else []
@@ -107,7 +120,7 @@ def _file_of(kind: Format, path: Path) -> Path | None:
 
 
 def _recognised(path: Path) -> str:
-    """The only format whose file name and marks fit."""
+    """Return the only format whose file name and characteristic fields fit."""
     fitting = [
         name for name, kind in FORMATS.items() if kind.marks and _fits(kind, path)
     ]
@@ -121,7 +134,7 @@ def _fits(kind: Format, path: Path) -> bool:
     file = _file_of(kind, path)
     if not file or not fnmatch(file.name, kind.file or "*"):
         return False
-    return kind.marks <= first_record(file, kind.ratings).keys()
+    return kind.marks <= first_fields(file, kind.ratings).keys()
 
 
 def _bind(
@@ -129,14 +142,14 @@ def _bind(
 ) -> Columns:
     given = {name: column for name, column in (given or {}).items() if column}
     columns = kind.columns._replace(**given)
-    in_ratings = list(first_record(ratings, kind.ratings))
-    in_titles = list(first_record(titles, kind.titles))
+    in_ratings = list(first_fields(ratings, kind.ratings))
+    in_titles = list(first_fields(titles, kind.titles))
     if columns.title not in in_titles and "title" not in given:
-        # RecBole has movie_title, product_title and more.
+        # RecBole calls the title movie_title, product_title and so on.
         similar = [name for name in in_titles if name.endswith("title")]
         if len(similar) == 1:
             columns = columns._replace(title=similar[0])
-    # A line of JSON may lack what others have; a header may not.
+    # Only a header must name every field: one line of JSON may lack some of them.
     if kind.ratings.header:
         needed = {"user", "item", "time"} | (given.keys() - {"title"})
         for what in [name for name in Columns._fields if name in needed]:
@@ -155,14 +168,14 @@ def _check_column(column: str, what: str, present: list[str], path: Path) -> Non
         )
 
 
-def _identifier(record: Record, name: str) -> str:
-    value = record.get(name)
+def _identifier(fields: Fields, name: str) -> str:
+    value = fields.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name!r} is missing" if not value else f"{name!r} is no id")
     if not value.isascii():
-        value.encode()  # half of a surrogate pair is no text
+        value.encode()  # raises for half of a surrogate pair, which is not text
     return value
 
 
@@ -177,7 +190,7 @@ def _number(value: Any, name: str) -> float:
 
 
 def _seconds(value: Any, name: str) -> float:
-    """A number as it is; of a date as in ISO 8601, seconds since 1970 (UTC)."""
+    """Return a number as it is, and an ISO 8601 date as seconds since 1970 (UTC)."""
     try:
         return _number(value, name)
     except ValueError:
