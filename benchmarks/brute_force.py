@@ -1,9 +1,10 @@
-"""How often is the selection the best of all subsets? Enumerated on small instances.
+"""How often does a method find the best of all subsets? Small instances, enumerated.
 
     python benchmarks/brute_force.py [--instances 200]
 
-Writes results/brute_force.json: for each size and lambda the share of random instances
-on which a method reaches the optimum, and the mean and largest excess of POO.
+The script writes results/brute_force.json. For each size and lambda it holds the share
+of random instances on which a method reaches the optimum, and the mean and the largest
+difference between the method's POO and the optimum.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from goracs_jax.transport import exact
 SIZES = [(8, 6, 2), (10, 8, 3), (12, 10, 4), (12, 5, 6)]  # N, M, n
 LAMBDAS = [0.0, 0.1, 0.5]
 METHODS = ["goracs", "greedy", "random"]
-TOLERANCE = 1e-9  # of POO, two float64 transports
+TOLERANCE = 1e-9  # difference in POO that two float64 transports may have
 
 
 def main() -> None:
-    """Enumerate, select, count."""
+    """Enumerate all subsets, run every method, count the optima."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--instances", type=int, default=200)
     instances = parser.parse_args().instances

@@ -2,34 +2,30 @@
 
     python benchmarks/demo.py
 
-Writes results/demo.json and results/demo.png, the picture of the README.
+The script writes results/demo.json and results/demo.png, the picture of the README.
 """
 
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import RESULTS, write
+from common import RESULTS, goracs, peak_mib, write
 
 from goracs_jax.data.demo import fetch
 
 
 def main() -> None:
-    """Run the demo as a user would, in a fresh folder, with its downloads at hand."""
+    """Run the demo as a user would, in a fresh folder, after its downloads."""
     fetch()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "demo"
         started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "goracs_jax", "demo", "--out", str(out)], check=True
-        )
+        goracs("demo", "--out", out)
         wall = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        peak = peak_mib(resource.RUSAGE_CHILDREN)
         manifest = json.loads((out / "manifest.json").read_text())
         shutil.copy(out / "report.png", RESULTS / "demo.png")
     keep = ("sizes", "poo", "lower_bound", "trace", "table", "seconds")

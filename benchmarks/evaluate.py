@@ -1,12 +1,12 @@
-"""Speed of `goracs evaluate` on real prompts, beside the bare forward pass.
+"""Speed of the scorers of `goracs evaluate`, compared with bare forward passes.
 
     python benchmarks/evaluate.py SEQREC CTR [--examples N] [--new N]
 
-SEQREC and CTR are folders of `goracs prepare` on MovieLens-100K; the model is the
-demo's SmolLM2-135M. Each part runs once to compile and then `ROUNDS` times; what is
-written is the median. Floors: a forward pass over the same padded tokens, without head;
-for beam search as many passes over one token a beam as tokens were generated. Writes
-results/evaluate.json.
+SEQREC and CTR are folders that `goracs prepare` wrote for MovieLens-100K; the model is
+the demo's SmolLM2-135M. Every scorer runs once to compile and then `ROUNDS` times, and
+the median counts. Its floor is a forward pass over the same padded tokens, without the
+output head. For beam search the floor adds a pass over one token per beam for every
+further token that is generated. The script writes results/evaluate.json.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import write
+from common import timed, write
 from flax import nnx
 
 from goracs_jax.data.demo import fetch
@@ -37,31 +37,23 @@ ROUNDS = 3
 
 @jax.jit
 def forward(graph, state, ids):
-    """The bare pass."""
+    """Run the model without its output head."""
     return jnp.sum(nnx.merge(graph, state).hidden(ids).astype(jnp.float32))
-
-
-def timed(fn: Callable[[], Any]) -> dict[str, float]:
-    """Seconds of the first call, and the median of those after it."""
-    seconds = []
-    for _ in range(ROUNDS + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(fn())
-        seconds.append(time.perf_counter() - started)
-    first, *rest = seconds
-    return {"first_seconds": first, "seconds": float(np.median(rest))}
 
 
 def beside_floor(
     name: str, run: Callable[[], Any], floor: Callable[[], Any], examples: int
 ) -> dict[str, Any]:
-    """A part and its floor, in examples a second."""
-    own, bare = timed(run), timed(floor)
-    figures = own | {
+    """Measure a scorer and its floor, in examples per second."""
+    _, first, own = timed(run, ROUNDS)
+    _, _, bare = timed(floor, ROUNDS)
+    figures = {
+        "first_seconds": first,
+        "seconds": own,
         "examples": examples,
-        "examples_per_second": examples / own["seconds"],
-        "floor_examples_per_second": examples / bare["seconds"],
-        "share_of_floor": bare["seconds"] / own["seconds"],
+        "examples_per_second": examples / own,
+        "floor_examples_per_second": examples / bare,
+        "share_of_floor": bare / own,
     }
     print(name, {k: round(v, 3) for k, v in figures.items()}, flush=True)
     return figures

@@ -31,14 +31,12 @@ results/experiment_NAME.json and .png.
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from common import RESULTS, write
+from common import RESULTS, goracs, write
 from kept import pack, unpack
 from outcomes import (
     against_outcomes,
@@ -54,7 +52,7 @@ from outcomes import (
 from goracs_jax.data.demo import fetch
 from goracs_jax.llm.prompts import Task
 
-# The same few epochs for all.
+# Every model is trained for the same few epochs.
 BRIEF = {
     "--epochs": "3",
     "--valid-every": "3",
@@ -62,7 +60,7 @@ BRIEF = {
     "--learning-rate": "1e-3",
     "--warmup-steps": "5",
 }
-# Until the validation loss has not fallen for three epochs.
+# Training stops when the validation loss has not fallen for three epochs.
 LONG = {
     "--epochs": "30",
     "--patience": "3",
@@ -74,7 +72,7 @@ LONG = {
 
 
 class Study(NamedTuple):
-    """What is asked, of whom, and who chooses."""
+    """The task and its split, the sizes that are drawn, the methods, the training."""
 
     task: Task
     split: str
@@ -144,14 +142,8 @@ STUDIES = {
 }
 
 
-def goracs(*arguments: object) -> None:
-    """A verb in a process of its own, as a user runs it."""
-    command = [sys.executable, "-m", "goracs_jax", *map(str, arguments)]
-    subprocess.run(command, check=True)
-
-
 def draw(drawn: Mapping[str, int], folder: Path, out: Path) -> None:
-    """Some lines of each file, in their order."""
+    """Draw some lines of each file with a fixed seed and keep their order."""
     rng = np.random.default_rng(0)
     for name, size in drawn.items():
         lines = (folder / f"{name}.jsonl").read_text().splitlines(keepends=True)
@@ -160,7 +152,7 @@ def draw(drawn: Mapping[str, int], folder: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Prepare, compare, keep the figures."""
+    """Prepare the data, compare the methods, write the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--input", type=Path, help="raw data of games")
@@ -196,7 +188,7 @@ def main() -> None:
         *["--model", files.model, "--encoder", files.encoder, "--out", compared],
         *[*pools, *items, *study.flags, *options.finished * ["--finished"]],
     )
-    if study.task == "ctr":  # one of seqrec has a number for every candidate: large
+    if study.task == "ctr":  # a seqrec prediction is large: one number per candidate
         pack(trials, kept)
     untrained = out / "untrained.json"
     judged = ["evaluate", *task, "--test", out / "test.jsonl", *items, *study.flags]
@@ -212,7 +204,7 @@ def main() -> None:
         figures["recentred"] = over_seeds(cells, users_of(out))
         figures["bias_against_log_likelihood"] = bias_against(cells)
         for cell in cells:
-            del cell["recentred"]  # of every example
+            del cell["recentred"]  # has one value for every test example
     else:
         figures["popularity"] = popularity(out)
         how_popular = lambda cell: cell["log_popularity"]

@@ -1,4 +1,4 @@
-"""What all tables are made with: the JSON of a benchmark, and Markdown."""
+"""What every table is made with: the JSON of a benchmark, and Markdown."""
 
 import json
 from typing import Any
@@ -7,11 +7,11 @@ from common import RESULTS
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a table."""
+    """Return the lines of a Markdown table."""
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return [line(head), "|---" * len(head) + "|", *map(line, rows)]
 
 
 def load(name: str) -> dict[str, Any]:
-    """The figures that a benchmark wrote."""
+    """Read the figures that a benchmark wrote."""
     return json.loads((RESULTS / f"{name}.json").read_text())

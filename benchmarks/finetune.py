@@ -1,16 +1,15 @@
-"""Tokens per second of LoRA fine-tuning beside torch + PEFT: same weights, same data.
+"""Tokens per second of LoRA fine-tuning, compared with PyTorch and PEFT.
 
     python benchmarks/finetune.py
 
-SmolLM2-135M in float32 on real MovieLens prompts, LoRA r 8, dropout 0.05 on q_proj and
-v_proj, AdamW, one thread pool at a time; the loss of all tokens, and that of the answer
-alone. Both train on the same examples in the same batches; torch goes through a batch
-in micro-batches of 8 in their random order, as a data loader gives them, each padded to
-its longest. Rounds alternate; the first of each is warm-up. Writes
-results/finetune.json and results/finetune.png.
+Both fine-tune SmolLM2-135M in float32 on the same MovieLens prompts in the same
+batches, with LoRA of rank 8 and dropout 0.05 on q_proj and v_proj, and AdamW. The loss
+is that of all tokens, or that of the answer alone. PyTorch goes through a batch in
+micro-batches of 8, in the random order of a data loader, each padded to its longest
+example. Rounds of both alternate, so that only one of them computes at a time; the
+first round of each is warm-up. The script writes results/finetune.json and .png.
 """
 
-import resource
 import time
 from typing import get_args
 
@@ -19,13 +18,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import peft
 import torch
-from common import RESULTS, write
+from common import RESULTS, peak_mib, write
+from prompts import prompts
 from transformers import AutoModelForCausalLM
 
-from goracs_jax.data.demo import draw_records, fetch, movielens
-from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import NOT_SCORED, LabelMode, Tokens, take, tokenize
-from goracs_jax.models import LoraConfig, load_decoder, load_tokenizer
+from goracs_jax.data.demo import fetch
+from goracs_jax.llm.tokens import NOT_SCORED, LabelMode, Tokens, take
+from goracs_jax.models import LoraConfig, load_decoder
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
 from goracs_jax.training.run import Run
@@ -36,16 +35,8 @@ LORA = LoraConfig()
 CONFIG = FinetuneConfig(epochs=20, learning_rate=1e-4, batch_size=BATCH)
 
 
-def data(model_path, files, labels: LabelMode) -> Tokens:
-    """Prompts of users drawn at random, tokenised."""
-    log, split = movielens(files)
-    drawn = draw_records(log, split.train, EXAMPLES, np.random.default_rng(0))
-    texts = [format_prompt(record) for record in drawn]
-    return tokenize(texts, load_tokenizer(model_path), labels=labels, context=2048)
-
-
 class Torch:
-    """A step as Hugging Face's Trainer takes it, with gradients accumulated."""
+    """Steps as Hugging Face's Trainer takes them, with accumulated gradients."""
 
     def __init__(self, path, tokens: Tokens):
         base = AutoModelForCausalLM.from_pretrained(
@@ -64,7 +55,7 @@ class Torch:
         self.trained, self.tokens = trained, tokens
 
     def step(self, number: int) -> int:
-        """One step; returns its tokens without padding."""
+        """Take one step and return its tokens, without padding."""
         rows = step_rows(number)
         whole = take(self.tokens, rows)
         firsts = whole.labels[whole.offsets[:-1]]  # the first of each is not predicted
@@ -91,7 +82,7 @@ class Torch:
 
 
 class Ours:
-    """The steps of `goracs finetune`."""
+    """Steps as `goracs finetune` takes them."""
 
     def __init__(self, path, tokens: Tokens):
         model = load_decoder(path, lora=LORA, key=jax.random.key(0))
@@ -101,23 +92,23 @@ class Ours:
         self.state = self.run.fresh
 
     def step(self, number: int) -> int:
-        """One step; returns its tokens without padding."""
+        """Take one step and return its tokens, without padding."""
         self.state, record = self.run.step(self.state)
         return record["tokens"]
 
 
 def step_rows(number: int) -> np.ndarray:
-    """The examples of a step: the same for both."""
+    """Return the examples of a step, which are the same for both."""
     epoch, place = divmod(number, EXAMPLES // BATCH)
     return epoch_order(EXAMPLES, 0, epoch)[place * BATCH : (place + 1) * BATCH]
 
 
 def main() -> None:
-    """Measure, write JSON, draw."""
+    """Measure both, write the figures, draw them."""
     files = fetch()
     sides: dict[str, Ours | Torch] = {}
     for labels in get_args(LabelMode):
-        tokens = data(files.model, files, labels)
+        tokens = prompts(EXAMPLES, labels, context=2048)
         sides[f"{OURS}, {labels}"] = Ours(files.model, tokens)
         sides[f"{THEIRS}, {labels}"] = Torch(files.model, tokens)
     found: dict[str, list[float]] = {name: [] for name in sides}
@@ -127,7 +118,7 @@ def main() -> None:
             started = time.perf_counter()
             count = side.step(number)
             found[name].append(count / (time.perf_counter() - started))
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(peak_mib())
     measured = {name: rates[1:] for name, rates in found.items()}
     median = {name: float(np.median(rates)) for name, rates in measured.items()}
     ours = [side for side in sides.values() if isinstance(side, Ours)]

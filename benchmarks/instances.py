@@ -1,20 +1,19 @@
-"""Instances of many shapes: arrays `train`, `valid`, `grad_norm` and a budget."""
+"""Instances of many shapes on which suite.py runs every method."""
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from common import goracs
 
 from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.data.examples import write_jsonl
 
 
 class Instance(NamedTuple):
-    """What a selection starts from."""
+    """The input of a selection: embeddings, gradient norms and the budget."""
 
     train: np.ndarray
     valid: np.ndarray
@@ -23,7 +22,7 @@ class Instance(NamedTuple):
 
 
 def clusters(rng: np.random.Generator, sizes: tuple[int, int], k: int) -> list:
-    """Two sets around the same k centres, the second around half of them."""
+    """Draw points around k centres, and further points around half of the centres."""
     centres = 2 * rng.normal(size=(k, 64))
     halves = (k, max(1, k // 2))
     return [
@@ -33,21 +32,21 @@ def clusters(rng: np.random.Generator, sizes: tuple[int, int], k: int) -> list:
 
 
 def synthetic(n_train: int, n_valid: int, budget: int, k: int = 20) -> Instance:
-    """Clusters, and gradient norms from a gamma distribution."""
+    """Draw clusters, and gradient norms from a gamma distribution."""
     rng = np.random.default_rng(0)
     x, y = clusters(rng, (n_train, n_valid), k)
     return Instance(x, y, rng.gamma(4.0, size=n_train), budget)
 
 
 def duplicates() -> Instance:
-    """A hundred distinct rows, each ten times."""
+    """Repeat each of a hundred distinct training rows ten times."""
     some = synthetic(1000, 200, 32)
     copy = np.arange(1000) % 100
     return some._replace(train=some.train[copy], grad_norm=some.grad_norm[copy])
 
 
 def outliers() -> Instance:
-    """A twentieth of training and a fiftieth of validation in one far cluster."""
+    """Move 5 % of the training and 2 % of the validation rows to one far cluster."""
     some = synthetic(1000, 200, 32)
     some.train[:50] += 40.0
     some.valid[:4] += 40.0
@@ -55,7 +54,7 @@ def outliers() -> Instance:
 
 
 def prompts(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
-    """Prompts of MovieLens-100K, embedded by MiniLM or SmolLM2; synthetic norms."""
+    """Embed MovieLens-100K prompts with MiniLM or SmolLM2; draw gradient norms."""
     files = fetch()
     log, split = movielens(files)
     rng = np.random.default_rng(0)
@@ -65,9 +64,7 @@ def prompts(n_train: int, n_valid: int, budget: int, by: str) -> Instance:
         for rows, size in ((split.train, n_train), (split.valid, n_valid)):
             data, out = (Path(folder) / f"{size}.{end}" for end in ("jsonl", "npy"))
             write_jsonl(data, draw_records(log, rows, size, rng))
-            embed = [sys.executable, "-m", "goracs_jax", "embed", *model]
-            embed += ["--data", data, "--out", out]
-            subprocess.run([str(word) for word in embed], check=True)
+            goracs("embed", *model, "--data", data, "--out", out)
             made.append(np.load(out))
     return Instance(made[0], made[1], rng.gamma(4.0, size=n_train), budget)
 

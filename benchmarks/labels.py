@@ -1,11 +1,12 @@
-"""The loss of the whole sequence or of the answer: which fine-tunes better?
+"""Which loss fine-tunes better: that of the whole sequence or of the answer alone?
 
     python benchmarks/experiment.py seqrec --out ALL
     python benchmarks/experiment.py seqrec_answer --out ANSWER
     python benchmarks/labels.py ALL ANSWER
 
-The same methods, seeds and test examples. A random choice is the same examples in both;
-goracs and grad-norm choose by what the loss counts. Writes results/labels.json.
+Both experiments have the same methods, seeds and test examples. A random selection has
+the same examples in both; goracs and grad-norm select by the gradients of the loss that
+is trained. The script writes results/labels.json.
 """
 
 import argparse
@@ -24,7 +25,7 @@ METRICS = ("NDCG@10", "HR@10", "log likelihood")
 
 
 def by_method(out: Path) -> dict[Key, dict[int, dict[str, np.ndarray]]]:
-    """Values of every test example, by method and lambda, then by seed."""
+    """Return the values of every test example, by method and lambda, then by seed."""
     compared = out / "compare"
     found: dict[Key, dict[int, dict[str, np.ndarray]]] = {}
     for record in json.loads((compared / "comparison.json").read_text())["cells"]:
@@ -36,13 +37,13 @@ def by_method(out: Path) -> dict[Key, dict[int, dict[str, np.ndarray]]]:
 
 
 def main() -> None:
-    """Pair, subtract, write."""
+    """Subtract the values of paired trials and write the mean differences."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("all", type=Path, help="--out of experiment.py seqrec")
     parser.add_argument("answer", type=Path, help="--out of the other")
     folders = parser.parse_args()
     if len({(out / "test.jsonl").read_bytes() for out in vars(folders).values()}) > 1:
-        parser.error(f"{folders.all} and {folders.answer} have other test examples")
+        parser.error(f"{folders.all} and {folders.answer} have different test examples")
     every, few = by_method(folders.all), by_method(folders.answer)
     users, rows = users_of(folders.all), []
     for key in few.keys() & every.keys():

@@ -2,9 +2,9 @@
 
     python benchmarks/prepare.py [--lines N]
 
-Writes made-up reviews (texts of real lengths, users and items by Zipf's law) and titles
-as Amazon's files of 2023 hold them, prepares them in a process of its own, with and
-without a core, and writes results/prepare.json.
+The script makes up reviews and titles in the format of Amazon's files of 2023: texts of
+realistic lengths, users and items by Zipf's law. It prepares them in a process of its
+own, with and without a core, and writes results/prepare.json.
 """
 
 import argparse
@@ -12,30 +12,28 @@ import gzip
 import json
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import write
+from common import goracs, peak_mib, write
 
 ITEMS = 50_000
 USERS = 150_000
-WORDS = 100  # of a review, the mean of a geometric distribution
+WORDS = 100  # mean length of a review, drawn from a geometric distribution
 
 
 def make_reviews(folder: Path, n_lines: int) -> tuple[Path, Path]:
-    """Reviews and metadata, gzipped."""
+    """Write gzipped files of reviews and of metadata."""
     rng, drawn = np.random.default_rng(0), random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = [
         "".join(drawn.choices(letters, k=drawn.randint(2, 9))) for _ in range(5000)
     ]
     text = lambda n: " ".join(drawn.choices(words, k=n))
-    # Drawn from a pool: a text comes up again far beyond the window of gzip.
+    # Texts come from a pool. A text that repeats lies beyond the window of gzip.
     pool = [text(length) for length in rng.geometric(1 / WORDS, 20_000).tolist()]
     # The k-th most active user or popular item comes up with probability ~ 1/(k+9)^s.
     popular = lambda n, s: (p := (np.arange(n) + 10.0) ** -s) / p.sum()
@@ -72,12 +70,10 @@ def make_reviews(folder: Path, n_lines: int) -> tuple[Path, Path]:
 
 
 def measure(reviews: Path, metadata: Path, out: Path, *flags: str) -> dict[str, Any]:
-    """One run in a process of its own, start of the interpreter included."""
-    command = [sys.executable, "-m", "goracs_jax", "prepare", "--task", "seqrec"]
-    command += ["--format", "amazon-2023", "--input", str(reviews)]
-    command += ["--metadata", str(metadata), "--out", str(out), *flags]
+    """Measure one run, the start of the interpreter included."""
+    inputs = ["--format", "amazon-2023", "--input", reviews, "--metadata", metadata]
     started = time.perf_counter()
-    subprocess.run(command, check=True)
+    goracs("prepare", "--task", "seqrec", *inputs, "--out", out, *flags)
     seconds = time.perf_counter() - started
     manifest = json.loads((out / "manifest.json").read_text())
     return {
@@ -88,13 +84,8 @@ def measure(reviews: Path, metadata: Path, out: Path, *flags: str) -> dict[str, 
     }
 
 
-def peak_mib() -> float:
-    """The largest resident memory that any finished child has had."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-
-
 def main() -> None:
-    """Make the files, run, write the figures."""
+    """Make the raw files, prepare them, write the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--lines", type=int, default=1_000_000)
     n_lines = parser.parse_args().lines
@@ -103,8 +94,8 @@ def main() -> None:
         runs = {}
         for name, flags in {"core 5": ["--core", "5"], "no core": []}.items():
             runs[name] = measure(reviews, metadata, Path(folder) / "out", *flags)
-            # Of the runs so far: the peaks come in rising order.
-            runs[name]["peak_memory_mib"] = peak_mib()
+            # This is the largest of the runs so far; the runs come in rising order.
+            runs[name]["peak_memory_mib"] = peak_mib(resource.RUSAGE_CHILDREN)
             print(name, runs[name])
         sizes = {
             "reviews_mib": reviews.stat().st_size / 2**20,

@@ -1,14 +1,14 @@
-"""Are the embeddings blind to what matters? How well they tell Yes from No.
+"""Do the embeddings know the answers? How well they tell Yes from No.
 
     python benchmarks/experiment.py ctr_long --budgets 64,256,1024 --finished --out DIR
     python benchmarks/probe.py DIR
 
-Of the pool and the test examples in DIR, prompts are embedded as a selection does it,
-by MiniLM and by the mean-pooled hidden states of SmolLM2-135M. Two readers learn the
-answers of the pool: the nearest neighbours, which see distances alone, as the transport
-does, and a logistic regression, which may weigh the directions. AUC is that of their
-scores of the test examples, the same ones that fine-tuned models are judged by in
-results/experiment_ctr_long.json. Writes results/probe.json.
+The prompts of the pool and of the test examples in DIR are embedded as a selection
+embeds them: with MiniLM, and with the mean-pooled hidden states of SmolLM2-135M. Two
+kinds of classifiers learn the answers of the pool. Nearest neighbours see distances
+alone, as optimal transport does; a logistic regression may weigh the directions. Their
+AUC is taken on the same test examples as that of the fine-tuned models in
+results/experiment_ctr_long.json. The script writes results/probe.json.
 """
 
 import argparse
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import write
-from experiment import goracs
+from common import goracs, write
 from outcomes import records_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -29,16 +28,16 @@ from sklearn.preprocessing import StandardScaler
 from goracs_jax.data.demo import fetch
 
 NEIGHBOURS = (1, 10, 100)
-SCORE = "roc_auc"  # also chooses the strength of the penalty, in the pool
+SCORE = "roc_auc"  # chooses the strength of the penalty, too, on the pool alone
 
 
 def answers(path: Path) -> np.ndarray:
-    """Whether the output of each example is Yes."""
+    """Return whether the output of each example is Yes."""
     return np.array([record["output"] == "Yes" for record in records_of(path)])
 
 
 def main() -> None:
-    """Embed, read, score."""
+    """Embed the prompts, train the classifiers, write their AUC."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("folder", type=Path, help="--out of experiment.py ctr_long")
     folder, files = parser.parse_args().folder, fetch()

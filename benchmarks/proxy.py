@@ -1,10 +1,11 @@
-"""How alike two passes rank examples by gradient norm: may a cheap one stand in?
+"""Do cheaper gradient passes rank examples alike? Then one could replace the other.
 
     python benchmarks/proxy.py
 
-Spearman's rank correlation of the norms of MovieLens prompts under SmolLM2-135M between
-precisions, fresh adapters, gradients, label modes and depths: the model with its first
-layers alone, an early exit, stands for a smaller model. Writes results/proxy.json.
+The script takes the gradient norms of MovieLens prompts under SmolLM2-135M in several
+ways: with other precisions, adapters, gradients, scored tokens and depths. A model that
+ends after its first layers represents a smaller model. results/proxy.json holds
+Spearman's rank correlation for every pair of ways.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import write
 from flax import nnx
-from gradients import prompts
+from prompts import prompts
 from scipy.stats import spearmanr
 
 import goracs_jax as gx
@@ -29,7 +30,7 @@ DEPTHS = (20, 10, 5)
 
 
 def first_layers(model: Decoder, depth: int) -> Decoder:
-    """The model that ends after its first layers, with the same norm and head."""
+    """Cut a model after its first layers; the last norm and the head stay."""
     config = dataclasses.replace(
         model.config, num_layers=depth, sliding=model.config.sliding[:depth]
     )
@@ -44,7 +45,7 @@ def first_layers(model: Decoder, depth: int) -> Decoder:
 
 
 def main() -> None:
-    """Take the norms of every variant and correlate them with the first."""
+    """Take the norms of every variant and correlate each pair of variants."""
     load = lambda seed=0, dtype=jnp.float32: gx.load_decoder(
         fetch().model, key=jax.random.key(seed), dtype=dtype
     )

@@ -1,31 +1,28 @@
 """Seconds and memory of a selection as the training and validation sets grow.
 
-    python benchmarks/scale.py                 a round over four sizes in N, four in M
+    python benchmarks/scale.py                 one round, for four sizes N and four M
     python benchmarks/scale.py --full 88000 22000 1024      a whole selection
 
-Synthetic clusters of unit vectors with 384 dimensions, memory-mapped. Every size runs
-in a process of its own, so that its peak memory is its own. Writes results/scale.json
-and, from it, results/scale.png; a whole selection adds results/scale_NxM.json. Beside
-the seconds stands the floor of a pass: its FLOPs over what a matrix product reaches
-here, and the bytes of its inputs.
+The data is synthetic clusters of unit vectors with 384 dimensions, memory-mapped. Every
+size runs in a process of its own, so that its peak memory can be measured. The script
+writes results/scale.json and draws results/scale.png from it; a whole selection is
+written to results/scale_NxM.json. Every size has the floor of a pass as well: the
+seconds that its FLOPs take at the speed of a matrix product on this machine.
 """
 
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from common import RESULTS, write
-from selection import matmul_rate, peak_mib, stages
+from common import RESULTS, in_own_process, peak_mib, timed, write
+from selection import matmul_rate, stages
 
 from goracs_jax.cost import make_cost
 from goracs_jax.selection import Problem
@@ -46,7 +43,7 @@ BASE = (16_000, 2_000)
 
 
 def clusters(path: Path, rows: int, used: int, seed: int) -> np.ndarray:
-    """Unit vectors in the first `used` of the clusters, written a part at a time."""
+    """Write unit vectors in the first `used` clusters to a memory-mapped file."""
     centres = np.random.default_rng(0).normal(size=(CLUSTERS, DIM))
     rng = np.random.default_rng(seed)
     made = np.lib.format.open_memmap(path, "w+", np.float32, (rows, DIM))
@@ -57,39 +54,28 @@ def clusters(path: Path, rows: int, used: int, seed: int) -> np.ndarray:
     return made
 
 
-def timed(run: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """What it returns and the median seconds, after one run that compiles."""
-    result = run()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = run()
-        seconds.append(time.perf_counter() - started)
-    return result, float(np.median(seconds))
-
-
 def one_round(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
-    """A round of group exchange from a random subset, its three parts apart."""
+    """Time the three parts of a round of group exchange from a random subset."""
     cost = make_cost(x, y, g, 0.1)
     rows = np.random.default_rng(1).choice(len(x), budget, replace=False)
-    (rows_cost, held), transport = timed(lambda: solve_exact(cost, rows), 1)
-    (value, candidates), pass_ = timed(
-        lambda: slot_candidates(cost, held.plan, CANDIDATES), 3
+    (rows_cost, solved), _, transport = timed(lambda: solve_exact(cost, rows), 1)
+    (value, candidates), _, pass_ = timed(
+        lambda: slot_candidates(cost, solved.plan, CANDIDATES), 3
     )
-    present = np.asarray(largest_entries(held.plan).multiply(rows_cost).sum(1))
+    present = np.asarray(largest_entries(solved.plan).multiply(rows_cost).sum(1))
     value = value.astype(np.float64)
-    _, assignment = timed(lambda: assign(value, candidates, present, rows), 3)
+    _, _, assignment = timed(lambda: assign(value, candidates, present, rows), 3)
     return {"pass": pass_, "assignment": assignment, "transport": transport}
 
 
 def solve_exact(cost: Any, rows: np.ndarray) -> tuple[Any, Any]:
-    """The transport of a subset."""
+    """Return the cost rows of a subset and their exact transport."""
     problem = Problem(cost)
     return solve(problem.cost, rows, problem.solver)
 
 
 def whole(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
-    """The stages of a selection one after the other, each with its seconds."""
+    """Run the stages of a selection one after the other and time each."""
     with contextlib.redirect_stdout(sys.stderr):
         parts, trace, bound = stages(
             lambda: make_cost(x, y, g, 0.1), budget, jax.random.key(0)
@@ -104,7 +90,7 @@ def whole(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
 
 
 def measure(n_train: int, n_valid: int, budget: int, full: bool) -> dict[str, Any]:
-    """One size, in this process."""
+    """Measure one size in this process."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("x.npy", "y.npy")]
         clusters(paths[0], n_train, CLUSTERS, 1)
@@ -123,22 +109,13 @@ def measure(n_train: int, n_valid: int, budget: int, full: bool) -> dict[str, An
         }
 
 
-def in_own_process(n_train: int, n_valid: int, budget: int, mode: str) -> dict:
-    """The same in a fresh process."""
-    sizes = [str(size) for size in (n_train, n_valid, budget)]
-    done = subprocess.run(
-        [sys.executable, __file__, mode, *sizes], stdout=subprocess.PIPE, check=True
-    )
-    return json.loads(done.stdout)
-
-
 def slope(sizes: list[int], seconds: list[float]) -> float:
-    """Exponent p of seconds ~ size^p: the slope in a picture with two log axes."""
+    """Return the exponent p of seconds ~ size^p, a slope in log-log axes."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Seconds of a pass against N and M, with their slopes and the floor."""
+    """Draw the seconds of a pass against N and M, with their slopes and the floor."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="tight")
     for axis, (name, label) in zip(
         axes,
@@ -159,7 +136,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Run all sizes, or the one that was asked for."""
+    """Run all sizes, or the one that the flags name."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     for flag in ("--full", "--full-here", "--round-here"):
         parser.add_argument(flag, type=int, nargs=3, metavar=("N", "M", "BUDGET"))
@@ -169,14 +146,14 @@ def main() -> None:
         return
     if flags.full:
         n_train, n_valid, _ = flags.full
-        row = in_own_process(*flags.full, mode="--full-here")
+        row = in_own_process(__file__, "--full-here", *flags.full)
         print(write(f"scale_{n_train}x{n_valid}", row))
         return
     over: dict[str, list[dict]] = {"train": [], "valid": []}
     for sizes, name in ((TRAIN, "train"), (VALID, "valid")):
         for size in sizes:
             shape = (size, BASE[1]) if name == "train" else (BASE[0], size)
-            over[name].append(in_own_process(*shape, BUDGET, "--round-here"))
+            over[name].append(in_own_process(__file__, "--round-here", *shape, BUDGET))
             print(over[name][-1])
     figures: dict[str, Any] = {f"over_{name}": rows for name, rows in over.items()}
     for name, rows in over.items():

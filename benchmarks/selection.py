@@ -3,15 +3,15 @@
     python benchmarks/selection.py [--data instance.npz] [--budget 1000]
 
 The instance is a .npz with train [N, dim], valid [M, dim] and grad_norm [N]; without
-one, synthetic clusters. Writes results/selection.json (or --name) and, from it, a
-picture of POO against seconds: POO in the units of C, and scaled to
-(POO - min C) / (max C - min C), as the authors' released code prints it; the lower
-bound; seconds of every stage of goracs beside their floor, in FLOPs and bytes.
+--data it is synthetic clusters. The script writes results/selection.json (or the --name
+given) and draws POO against seconds from it. POO is given in the units of C and scaled
+to (POO - min C) / (max C - min C), as the authors' released code prints it. The JSON
+holds the lower bound as well, and for every stage of goracs its seconds with the FLOPs
+and bytes that it needs at least.
 """
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from common import RESULTS, write
+from common import RESULTS, peak_mib, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, hold, make_cost
 from goracs_jax.selection import SELECTORS, Problem
@@ -33,7 +33,7 @@ from goracs_jax.selection.search.pair_exchange import DRAWN, pairs_a_sweep
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:
-    """Unit vectors in 200 clusters, of which the validation set has half."""
+    """Draw unit vectors in 200 clusters; the validation set has half of them."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(200, dim))
     points = lambda size, k: (
@@ -48,7 +48,7 @@ def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarra
 
 
 def cost_range(cost: Cost) -> tuple[float, float]:
-    """Smallest and largest entry of C."""
+    """Return the smallest and the largest entry of C."""
     n_train, step = cost.shape[0], block_rows(cost)
     blocks = [
         exact_cost(cost, np.arange(i, min(i + step, n_train)))
@@ -58,7 +58,7 @@ def cost_range(cost: Cost) -> tuple[float, float]:
 
 
 def matmul_rate(size: int = 4096) -> float:
-    """FLOPs a second of a float32 matrix product, the best of five."""
+    """Return the FLOPs per second of a float32 matrix product, the best of five."""
     x = jnp.ones((size, size))
     product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
     product(x).block_until_ready()
@@ -70,15 +70,10 @@ def matmul_rate(size: int = 4096) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def peak_mib() -> float:
-    """Peak resident memory of this process, memory-mapped inputs included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def stages(
     make: Callable[[], Cost], budget: int, key: jax.Array
 ) -> tuple[list[dict[str, Any]], list[Step], float]:
-    """The stages of `goracs` one after the other, each with seconds and floor.
+    """Run the stages of `goracs` one after the other; measure each, with its floor.
 
     Returns:
         The stages, the trace from the start of the first, and the lower bound.
@@ -106,7 +101,7 @@ def stages(
     (n_train, n_valid), dim = cost.shape, cost.valid.shape[1]
     inputs = cost.train.nbytes + cost.valid.nbytes
     once = 2 * n_train * n_valid * dim  # FLOPs of one pass over C
-    # Where C is held it is computed once more, and a pass reads it.
+    # Where C is kept in memory it is computed once more, and a pass reads it.
     held = 0 if cost.held is None else cost.held.nbytes
     a_pass, read = (0, held) if held else (once, inputs)
     stage("cost", once + held / 4 * 2 * dim, inputs + held)
@@ -135,7 +130,7 @@ def stages(
 def measure(
     data: Any, lambda_: float, budget: int, methods: list[str], seeds: int
 ) -> list[dict[str, Any]]:
-    """One row for every method and seed; first runs compile."""
+    """Return one row for every method and seed; the first runs compile."""
     train, valid = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
     make = lambda: make_cost(train, valid, data["grad_norm"], lambda_)
     low, high = cost_range(cost := make())
@@ -179,7 +174,7 @@ def measure(
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """POO against seconds, a panel for each lambda; traces fall to the right."""
+    """Draw POO against seconds, one panel for each lambda."""
     lambdas = sorted({row["lambda"] for row in record["rows"]})
     figure, axes = plt.subplots(
         1,
@@ -219,8 +214,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--name", default="selection")
-    parser.add_argument("--train", type=int, default=4000, help="rows of the stand-in")
-    parser.add_argument("--valid", type=int, default=1000, help="rows of the stand-in")
+    parser.add_argument("--train", type=int, default=4000, help="rows, if synthetic")
+    parser.add_argument("--valid", type=int, default=1000, help="rows, if synthetic")
     parser.add_argument("--budget", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
@@ -228,7 +223,7 @@ def main() -> None:
         "--methods",
         nargs="+",
         default=["goracs", "greedy", "random", "nearest", "k-center", "k-means"],
-        help="itra takes minutes a swap on CPUs where n M is large",
+        help="itra takes minutes per swap on CPUs where n M is large",
     )
     flags = parser.parse_args()
     data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)

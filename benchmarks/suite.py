@@ -1,17 +1,17 @@
-"""Every method on instances of many shapes, beside a long search.
+"""Every method on instances of many shapes, compared with a long search.
 
     python benchmarks/suite.py [--only NAME ...]
 
-Each instance runs in a process of its own, so that its peak memory is its own. Writes
-results/suite.json and, from it, results/suite.png: POO of random, greedy, ITRA as
-published (100 swaps, 30 candidates) and goracs (five seeds, and with Sinkhorn inside),
-each as its excess over the best that anything found, a search of twice the length
-from another seed included; the lower bound; seconds, compilation included.
+Each instance runs in a process of its own, so that its peak memory can be measured. The
+script writes results/suite.json and draws results/suite.png from it. They hold the POO
+of random, greedy, ITRA as published (100 swaps, 30 candidates) and goracs (five seeds,
+and once with the Sinkhorn solver), the lower bound, and the seconds, compilation
+included. The best known POO is the smallest of all, where a search of twice the default
+length from another seed counts as well.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,9 +20,8 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from common import RESULTS, write
+from common import RESULTS, in_own_process, peak_mib, write
 from instances import INSTANCES, Instance
-from selection import peak_mib
 
 from goracs_jax import goracs
 from goracs_jax.cost import make_cost
@@ -33,12 +32,12 @@ from goracs_jax.selection.search.group_exchange import group_exchange
 
 LAMBDA = 0.1
 SEEDS = 5
-LONGER = 2.0  # times the default length
+LONGER = 2.0  # length of the long search over the default length
 LONG_SEEDS = (100,)
 
 
 def long_search(case: Instance) -> float:
-    """The best POO of long runs."""
+    """Return the best POO that long searches find."""
     problem = Problem(make_cost(case.train, case.valid, case.grad_norm, LAMBDA))
     start = np.asarray(problem.start(problem.cost, case.budget))
     values = []
@@ -51,7 +50,7 @@ def long_search(case: Instance) -> float:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """All methods on one instance."""
+    """Run all methods on one instance."""
     case = INSTANCES[name]()
     x, y, g, budget = case
     runs = [("random", s, "exact") for s in range(SEEDS)]
@@ -75,7 +74,7 @@ def measure(name: str) -> dict[str, Any]:
                 method=method,
                 solver=solver,
             )
-        except InputError as error:  # Sinkhorn does not go on unconverged
+        except InputError as error:  # Sinkhorn did not converge
             rows.append(row | {"poo": None, "error": str(error)})
         else:
             bound = max(bound, found.lower_bound)
@@ -105,7 +104,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Excess of POO over the best known, in per cent: worst seed of each method."""
+    """Draw how far POO is above the best known, in per cent, for the worst seed."""
     figure, axis = plt.subplots(figsize=(8, 4), layout="tight")
     methods = list(dict.fromkeys(r["method"] for r in record["instances"][0]["rows"]))
     for k, method in enumerate(methods):
@@ -129,7 +128,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Run the instances one after the other, or the one that was asked for."""
+    """Run the instances one after the other, or one of them in this process."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--only", nargs="+", choices=INSTANCES, default=list(INSTANCES))
     parser.add_argument("--here", choices=INSTANCES, help="print one, in this process")
@@ -137,11 +136,7 @@ def main() -> None:
     if flags.here:
         print(json.dumps(measure(flags.here)))
         return
-    cases = []
-    for name in flags.only:
-        run = [sys.executable, __file__, "--here", name]
-        done = subprocess.run(run, stdout=subprocess.PIPE, check=True)
-        cases.append(json.loads(done.stdout.splitlines()[-1]))
+    cases = [in_own_process(__file__, "--here", name) for name in flags.only]
     path = write("suite", {"lambda": LAMBDA, "instances": cases})
     draw(json.loads(path.read_text()), RESULTS / "suite.png")
     print(path)

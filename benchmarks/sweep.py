@@ -1,12 +1,13 @@
-"""One run of many cells against a run for each, as a user would start them.
+"""One run for all budgets and lambdas against one run for every pair of them.
 
     python benchmarks/sweep.py [--data instance.npz] [--budgets 64 256]
 
 The instance is a .npz with train [N, dim], valid [M, dim] and grad_norm [N]; without
-one, synthetic clusters. Writes results/sweep.json (or --name): seconds of
-`goracs select` with all budgets and lambdas, and of one `goracs select` for every pair,
-of the clock and of the processor, compilation included; and whether they chose alike.
-What makes embeddings and gradient norms from texts, shared as well, is not in it.
+--data it is synthetic clusters. The script writes results/sweep.json (or the --name
+given) with the seconds of `goracs select` with all budgets and lambdas, the seconds of
+one `goracs select` for every pair, and whether both selected the same rows. Seconds are
+wall-clock and processor seconds, compilation included. Embeddings and gradient norms,
+which a run from texts shares as well, are given and not part of the seconds.
 """
 
 import argparse
@@ -14,13 +15,12 @@ import itertools
 import json
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from common import write
+from common import goracs, write
 from selection import synthetic
 
 from goracs_jax.verbs.cells import cell_name
@@ -29,7 +29,7 @@ from goracs_jax.verbs.cells import cell_name
 def select(
     arrays: Path, out: Path, budgets: list[int], lambdas: list[float], method: str
 ) -> dict[str, float]:
-    """Seconds of one process, which writes to `out`."""
+    """Run one `goracs select` and return its seconds."""
     listed = lambda values: ",".join(map(str, values))
     flags = {
         "--train-embeddings": arrays / "train.npy",
@@ -40,21 +40,20 @@ def select(
         "--method": method,
         "--out": out,
     }
-    words = [str(word) for flag in flags.items() for word in flag]
+    words = [word for flag in flags.items() for word in flag]
     used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     clock, processor = time.perf_counter(), used()
-    verb = [sys.executable, "-m", "goracs_jax", "select", *words]
-    subprocess.run(verb, check=True, stdout=subprocess.DEVNULL)
+    goracs("select", *words, stdout=subprocess.DEVNULL)
     return {"clock": time.perf_counter() - clock, "processor": used() - processor}
 
 
 def main() -> None:
-    """Run both ways."""
+    """Select all pairs together and one by one."""
     parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--name", default="sweep")
-    parser.add_argument("--train", type=int, default=4000, help="rows of the stand-in")
-    parser.add_argument("--valid", type=int, default=1000, help="rows of the stand-in")
+    parser.add_argument("--train", type=int, default=4000, help="rows, if synthetic")
+    parser.add_argument("--valid", type=int, default=1000, help="rows, if synthetic")
     parser.add_argument("--budgets", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument("--method", default="goracs")

@@ -2,10 +2,11 @@
 
     python benchmarks/transport.py
 
-Clusters of unit vectors, n of them against M; warm starts from the potentials of
-subsets in which a tenth or a hundredth of the rows differ. Writes
-results/transport.json: what `solver="auto"` is decided by. Entropic values are those of
-plans rounded onto the marginals, so they are never below the exact ones.
+The script transports n unit vectors in clusters to M others. A warm start takes the
+dual potentials of a subset in which a tenth or a hundredth of the rows differ. The
+figures in results/transport.json are the reason for what `solver="auto"` chooses.
+Entropic plans are rounded onto the marginals, so that their value is never below the
+exact one.
 """
 
 import time
@@ -23,7 +24,7 @@ SIZES = [(256, 1280), (512, 2560), (1024, 5120)]
 
 
 def measure(n: int, m: int) -> dict[str, Any]:
-    """Every solver at one size, cold and warm."""
+    """Time every solver at one size, with cold and warm starts."""
     data = synthetic(3 * n, m)
     cost = make_cost(data["train"], data["valid"], data["grad_norm"], 0.1)
     rng = np.random.default_rng(0)

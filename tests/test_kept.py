@@ -1,4 +1,4 @@
-"""benchmarks/kept.py loses no byte of a trial, and figures follow from what it keeps."""
+"""benchmarks/kept.py loses no byte of a trial; the figures come from what it keeps."""
 
 import hashlib
 import json

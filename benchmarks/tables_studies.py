@@ -1,6 +1,5 @@
-"""Tables and a summary of the experiments that fine-tune on what was chosen."""
+"""Tables of the studies that fine-tune on what was selected."""
 
-from collections.abc import Sequence
 from math import exp
 from statistics import mean
 from typing import Any
@@ -13,7 +12,7 @@ LIKELY = "log likelihood"
 
 
 def experiment(study: str) -> str:
-    """What fine-tuning on each choice came to."""
+    """Return the table of a study: what fine-tuning on each selection came to."""
     record = load(f"experiment_{study}")
     ctr = record["task"] == "ctr"
     metrics = headline(list(record["untrained"]))
@@ -74,7 +73,7 @@ def experiment(study: str) -> str:
 
 
 def epochs_of(record: dict[str, Any]) -> str:
-    """How long models are trained."""
+    """Say how long models are trained."""
     training = record["training"]
     scored = ", the loss that of the answer alone" if "--labels" in training else ""
     if "--patience" not in training:
@@ -86,7 +85,7 @@ def epochs_of(record: dict[str, Any]) -> str:
 
 
 def where(record: dict[str, Any]) -> str:
-    """On what, where it was not all the same."""
+    """Name the devices of a study that ran on more than one kind."""
     machines = record.get("machines", {})
     if len({kind for kinds in machines.values() for kind in kinds}) < 2:
         return ""
@@ -94,7 +93,7 @@ def where(record: dict[str, Any]) -> str:
 
 
 def popular(record: dict[str, Any]) -> str:
-    """How well popularity alone ranks, and how popular is what methods choose."""
+    """Say how well popularity alone ranks, and how popular selected titles are."""
     times: dict[tuple[int, str], list[float]] = {}
     for cell in record["cells"]:
         times.setdefault((cell["budget"], cell["method"]), []).append(
@@ -116,18 +115,18 @@ def popular(record: dict[str, Any]) -> str:
 
 
 def rho(found: dict[str, float | None]) -> str:
-    """A rank correlation."""
+    """Format a rank correlation."""
     return "undefined" if found["rho"] is None else f"{found['rho']:+.2f}"
 
 
 def shown(found: dict[str, float], sign: str = "") -> str:
-    """A value and its interval."""
+    """Format a value and its interval."""
     value, low, high = (f"{found[key]:{sign}.3f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
 def share_of_yes(record: dict[str, Any], row: dict[str, Any]) -> str:
-    """Of the choices of one lambda, in per cent."""
+    """Return the share of Yes in the selections of a row, in per cent."""
     key = (row["method"], row["lambda"], row["budget"])
     same = [
         cell["yes"]
@@ -140,7 +139,11 @@ def share_of_yes(record: dict[str, Any], row: dict[str, Any]) -> str:
 def difference(
     record: dict[str, Any], row: dict[str, Any], metric: str
 ) -> dict[str, float] | None:
-    """What a row has over random's metric, paired; None of what does not compete."""
+    """Return the paired difference to random, or None if the row does not compete.
+
+    A method competes with the lambda that its validation loss chooses; its rows of one
+    fixed lambda do not.
+    """
     if row["lambda_choice"] == "fixed":
         return None
     here = (row["budget"], metric, {row["name"], "random"})
@@ -154,13 +157,13 @@ def difference(
 
 
 def over_random(record: dict[str, Any], row: dict[str, Any], metric: str) -> str:
-    """The same as a text."""
+    """Format the paired difference to random."""
     found = difference(record, row, metric)
     return shown(found, "+") if found else ""
 
 
 def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Log likelihood with the share of Yes set right, and over random's."""
+    """Format the recentred log likelihood and its difference to random."""
     key = (row["method"], row["lambda"], row["budget"])
     for found in record["recentred"]:
         if (found["method"], found["lambda"], found["budget"]) == key:
@@ -170,7 +173,7 @@ def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
 
 
 def labels() -> str:
-    """What the loss of the answer alone has over that of the whole sequence."""
+    """Return what the answer's loss gains over the loss of the whole sequence."""
     record = load("labels")
     metrics = list(record["rows"][0]["over"])
     rows = []
@@ -184,87 +187,3 @@ def labels() -> str:
         f"{record['users']} test users and seeds, 95 % (`benchmarks/labels.py`)."
     )
     return "\n".join(lines)
-
-
-def helps() -> str:
-    """The experiments in a table and a few lines."""
-    long = load("experiment_ctr_long")
-    machines = " and ".join(long["machines"]["trained on"])
-    methods = ("goracs", "goracs:by-label", "itra", "grad-norm", "k-center")
-    head = ["", "n", "seeds", "random", *methods, "all"]
-    rows = [
-        *against("seqrec_long", "Which movie comes next? NDCG@10", methods),
-        *against("ctr_long", "Will the user like one more? AUC", methods),
-    ]
-    popular = load("experiment_seqrec_long")["popularity"]["NDCG@10"]
-    return "\n".join(
-        [
-            f"SmolLM2-135M fine-tuned on n of {long['drawn']['train']:,} MovieLens "
-            f"examples, {epochs_of(long)} ({machines}): the metric after a random "
-            "choice and after all, and what methods, lambda by validation, have over "
-            "random, paired over test users and seeds (of one seed: over users alone). "
-            "An interval that holds zero proves nothing.\n",
-            *markdown(head, rows),
-            f"\nAmong 100 titles, where popularity alone has {popular:.3f}. "
-            f"{brief()} {scored()} All tables: `benchmarks/README.md` "
-            "(`benchmarks/experiment.py`).",
-        ]
-    )
-
-
-def against(study: str, question: str, methods: Sequence[str]) -> list[list[str]]:
-    """What methods have over random, a row for each budget."""
-    record = load(f"experiment_{study}")
-    metric = headline(list(record["untrained"]))[0]
-    value = lambda row: f"{row['metrics'][metric]['value']:.3f}"
-    competing = [row for row in record["rows"] if row["lambda_choice"] != "fixed"]
-    full = next((value(row) for row in competing if row["method"] == "full"), "")
-    rows = []
-    for level in competing:
-        if level["method"] == "random":
-            budget, seeds = level["budget"], level["seeds"]
-            mine = {r["method"]: r for r in competing if r["budget"] == budget}
-            over = (
-                gain(record, mine[m], metric, len(seeds)) if m in mine else ""
-                for m in methods
-            )
-            row = [f"{budget:,}", str(len(seeds)), value(level), *over, full]
-            rows.append(["" if rows else question, *row])
-    return rows
-
-
-def gain(record: dict[str, Any], row: dict[str, Any], metric: str, seeds: int) -> str:
-    """What a row has over random; lambda and seeds where the table lacks them."""
-    said = []
-    if row["lambda"] is not None and row["lambda_choice"] is None:
-        said.append(f"lambda {row['lambda']:g}")
-    if len(row["seeds"]) != seeds:
-        said.append(f"{len(row['seeds'])} seeds")
-    return over_random(record, row, metric) + (f" ({', '.join(said)})" if said else "")
-
-
-def brief() -> str:
-    """Differences to random after few epochs whose intervals leave zero out."""
-    differences = [
-        (f"{row['method']} ({study}) {shown(found, '+')}", found)
-        for study in ("ctr", "ctr_users", "seqrec", "seqrec_answer")
-        for record in [load(f"experiment_{study}")]
-        for row in record["rows"]
-        if (found := difference(record, row, LIKELY))
-    ]
-    sure = [text for text, d in differences if d["low"] > 0 or d["high"] < 0]
-    return (
-        f"After {epochs_of(load('experiment_ctr'))}, on smaller pools, the intervals "
-        f"of {len(sure)} of {len(differences)} differences of log likelihoods leave "
-        f"zero out: {', '.join(sure) or 'none'}."
-    )
-
-
-def scored() -> str:
-    """What the loss counts against what is chosen, on the same random examples."""
-    (row,) = (row for row in load("labels")["rows"] if row["method"] == "random")
-    return (
-        "What the loss counts matters, too: that of the answer alone has "
-        f"{shown(row['over'][LIKELY], '+')} over that of prompt and answer, in the log "
-        "likelihood of the next movie's title, on the same random examples."
-    )

@@ -1,0 +1,148 @@
+"""Tables of the benchmarks that prepare data or run a language model over it."""
+
+from figures import load, markdown
+
+
+def demo() -> str:
+    """Return the table that `goracs demo` prints, and what the run took."""
+    figures = load("demo")
+    names = ("objective", "lower_bound", "mean_distance", "mean_grad_norm")
+    head = ["method", "POO exact", "lower bound", "mean distance", "mean gradient norm"]
+    rows = [
+        [row["method"], *(f"{row[name]:.4f}" for name in names)]
+        for row in figures["table"]
+    ]
+    lines = markdown(head, rows)
+    sizes = figures["sizes"]
+    lines.append(
+        f"\n{figures['budget']} of {sizes['train']} examples for {sizes['valid']} of "
+        f"validation, lambda {figures['lambda']}: {figures['wall_seconds']:.0f} s and "
+        f"{figures['peak_memory_mib'] / 1024:.1f} GiB on {figures['cores']} cores, "
+        f"{figures['seconds']['gradient-norms']:.0f} s of it gradient norms of a "
+        "135M-parameter LLM (`benchmarks/demo.py`)."
+    )
+    return "\n".join(lines)
+
+
+def gradients() -> str:
+    """Return the speed of gradient passes, with their floors and PyTorch."""
+    ours, theirs = load("gradients_ours"), load("gradients_torch")
+    speed = ours["tokens_per_second"]
+    rows = [
+        [
+            name,
+            f"{ours['ratio'].get(name, 1):.2f}",
+            f"{ours['floor'][name]:.2f}",
+            *(f"{speed[name + kind]:.0f}" for kind in ("", ", bfloat16")),
+        ]
+        for name in ours["floor"]
+    ]
+    head = ["pass", "time / bare forward pass", "FLOPs / those of it"]
+    head += ["tokens/s", "tokens/s, bfloat16"]
+    waste, gain = 100 * ours["padding_waste"], theirs["norms_speed"]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            f"\nSmolLM2-135M, {ours['examples']} MovieLens prompts, "
+            f"{ours['cores']} cores, {waste:.1f} % padding. On {theirs['examples']} "
+            f"prompts last_v_lora_b is {gain:.2f} times as fast as one backward pass "
+            "an example in PyTorch (batches of 8, the graph retained), and the bare "
+            f"forward pass {theirs['forward_speed']:.2f} times as fast as that of "
+            "transformers (`benchmarks/gradients.py`).",
+        ]
+    )
+
+
+def compiled() -> str:
+    """Return the seconds to compile models of two depths."""
+    found = load("gradients_compile")["seconds"]
+    cells = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in found.items())
+    return f"Compilation: {cells} (`benchmarks/gradients.py compile`)."
+
+
+def proxy() -> str:
+    """Return how alike passes rank examples."""
+    record = load("proxy")
+    first, *others = dict.fromkeys(
+        name for pair in record["spearman"] for name in pair.split(" | ")
+    )
+    answer = "labels answer"
+    cell = lambda one, other: (
+        f"{record['spearman'][f'{one} | {other}']:.3f}"
+        if f"{one} | {other}" in record["spearman"]
+        else ""
+    )
+    rows = [[name, cell(first, name), cell(answer, name)] for name in others]
+    head = ["pass", f"with {first}", f"with {answer}"]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            f"\nSpearman's correlation of the norms of {record['examples']} MovieLens "
+            f"prompts; with their lengths the first has {record['with_length']:.3f} "
+            "(`benchmarks/proxy.py`).",
+        ]
+    )
+
+
+def probe() -> str:
+    """Return how well embeddings tell the answers."""
+    record = load("probe")
+    auc = record["auc"]
+    readers = list(next(iter(auc.values())))
+    rows = [[name, *(f"{auc[name][r]:.3f}" for r in readers)] for name in auc]
+    return "\n".join(
+        [
+            *markdown(["embeddings", *readers], rows),
+            f"\nAUC of {record['test']:,} test examples, learnt from the embeddings "
+            f"and answers of all {record['train']:,} of the pool "
+            "(`benchmarks/probe.py`).",
+        ]
+    )
+
+
+def finetune() -> str:
+    """Return the speed of LoRA fine-tuning and of PyTorch with PEFT."""
+    record = load("finetune")
+    speeds = [
+        f"loss of {'all tokens' if labels == 'all' else 'the answer'}: "
+        + " and ".join(
+            f"{name.removesuffix(f', {labels}')} {speed:.0f}"
+            for name, speed in record["median"].items()
+            if name.endswith(f", {labels}")
+        )
+        + f", a ratio of {ratio:.2f}"
+        for labels, ratio in record["ratio"].items()
+    ]
+    return (
+        f"Tokens a second of LoRA steps of {record['batch']} MovieLens prompts on "
+        f"SmolLM2-135M; {'; '.join(speeds)} (`benchmarks/finetune.py`)."
+    )
+
+
+def evaluation() -> str:
+    """Return the speed of the scorers of `goracs evaluate` and of their floors."""
+    record = load("evaluate")
+    rows = [
+        [
+            name,
+            f"{part['examples_per_second']:.2f}",
+            f"{part['floor_examples_per_second']:.2f}",
+            f"{100 * part['share_of_floor']:.0f}",
+        ]
+        for name, part in record["parts"].items()
+    ]
+    head = ["part", "examples/s", "bare forward passes, examples/s", "share, %"]
+    return "\n".join([*markdown(head, rows), "\n(`benchmarks/evaluate.py`)"])
+
+
+def prepare() -> str:
+    """Return the seconds and memory of preparing a million reviews."""
+    record = load("prepare")
+    runs = "; ".join(
+        f"{name}: {run['seconds']:.0f} s, {run['peak_memory_mib'] / 1024:.2f} GiB"
+        for name, run in record["runs"].items()
+    )
+    return (
+        f"{record['lines']:,} lines of made-up reviews in the format of Amazon 2023, "
+        f"{record['reviews_mib']:.0f} MiB gzipped: {runs} (`benchmarks/prepare.py`)."
+    )
