@@ -1,4 +1,4 @@
-"""The two exceptions of the package: the user's mistake, and a computation that failed."""
+"""The two exceptions: a mistake in the input, and a computation that failed."""
 
 
 class InputError(ValueError):

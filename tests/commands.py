@@ -69,8 +69,8 @@ def slow_steps(seconds):
     return f"""
 import sys, time
 from goracs_jax.cli import main
-from goracs_jax.training import loop, run
-loop.CHECKPOINT_SECONDS = 0.0
+from goracs_jax.training import finetune, run
+finetune.__kwdefaults__["checkpoint_seconds"] = 0.0
 step = run.Run.step
 def slow(self, state):
     time.sleep({seconds})

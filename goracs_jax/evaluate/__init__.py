@@ -1,1 +1,1 @@
-"""What a fine-tuned model is worth: metrics, click prediction, next-item ranking."""
+"""Evaluate a fine-tuned model: metrics, click prediction and next-item ranking."""

@@ -1,15 +1,18 @@
-"""Beam search, as `transformers.generate` does it by default, in one program.
+"""Beam search with the rules of `transformers.generate`, as one compiled program.
 
-The beams of a prompt share its cache and one row of the batch: every generated token
-keeps its own slot, and a beam sees the slots of its ancestors. So no cache is copied
-when beams change places; only the masks of who sees whom are.
+The beams of a prompt share its cache of keys and values and one row of the batch. Every
+generated token keeps its own slot in the cache, and a beam attends to the slots of its
+ancestors. When beams are reordered, only the attention masks move, never the cache.
 
-The rules are those of transformers 5 with num_beams=2 and otherwise its defaults. From
-the beams the 2 * beams best continuations are taken; of these the best `beams` that do
-not end go on, and those that end and are among the first `beams` are finished, with
-score log p / length (length_penalty 1). The search is over when no running beam,
-divided by its present length, scores above the worst finished one (early_stopping
-False), or at the last token, where whatever runs is finished.
+The rules are those of transformers 5 with num_beams=2 and its other defaults:
+
+1. The 2 * beams best continuations of all running beams are the candidates.
+2. The best `beams` candidates that do not end keep running.
+3. Candidates that end and rank among the first `beams` are finished, with the score
+   log p / length (length_penalty 1).
+4. The search stops when no running beam, divided by its present length, scores above
+   the worst finished beam (early_stopping False), or at the last token, where every
+   running beam is finished.
 """
 
 from functools import partial
@@ -25,12 +28,12 @@ from goracs_jax.llm.tokens import PADDING
 from goracs_jax.models.attention import KeysValues
 from goracs_jax.models.decoder import Decoder, Layout
 
-# What transformers adds to the score of a beam that must not be chosen.
+# transformers adds this number to the score of a beam that must not be chosen.
 DEAD = -1e9
 
 
 class Ending(NamedTuple):
-    """When a text is over: as soon as its tokens' weights add up to `limit`."""
+    """When a text ends: as soon as the weights of its tokens add up to `limit`."""
 
     weights: Int32[Array, " vocab"]
     limit: Int32[Array, ""]
@@ -44,16 +47,19 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Running and finished beams of every prompt (without the axis `batch`: of one)."""
+    """The running and finished beams of every prompt.
+
+    Inside `vmap` the arrays are those of one prompt and lack the axis `batch`.
+    """
 
     ids: Int32[Array, "batch beams new"]
     scores: Float32[Array, "batch beams"]  # log p
-    weights: Int32[Array, "batch beams"]  # what counts towards the ending
-    ancestors: Bool[Array, "batch beams slots"]  # cached tokens that a beam came from
+    weights: Int32[Array, "batch beams"]  # sum of `Ending.weights` so far
+    ancestors: Bool[Array, "batch beams slots"]  # cached tokens in a beam's own text
     finished: Found
     is_finished: Bool[Array, "batch beams"]
-    can_improve: Bool[Array, " batch"]
-    is_stuck: Bool[Array, " batch"]  # no continuation goes on
+    can_improve: Bool[Array, " batch"]  # whether a running beam may still win
+    is_stuck: Bool[Array, " batch"]  # whether every continuation has ended
 
 
 def beam_search(
@@ -64,17 +70,17 @@ def beam_search(
     beams: int = 2,
     new: int = 128,
 ) -> Found:
-    """Continues prompts with the texts of highest mean log-probability a token.
+    """Continue prompts with the texts of highest mean log-probability per token.
 
     Args:
         model: The decoder.
         ids: Prompts, padded on the right with negative ids.
-        ending: When a text is over.
-        beams: Texts that are followed at one time.
-        new: Most tokens to generate.
+        ending: When a text ends.
+        beams: Number of texts that are followed at the same time.
+        new: Largest number of tokens to generate.
 
     Returns:
-        The beams of each prompt.
+        The finished beams of each prompt, best first.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -89,9 +95,9 @@ def beam_search(
 def _beam_search(graph, state, ids, ending, beams, new) -> Found:
     model = nnx.merge(graph, state)
     batch, time = ids.shape
-    real = jnp.any(ids >= 0, axis=1)  # others fill up a batch: nothing waits for them
+    real = jnp.any(ids >= 0, axis=1)  # rows of padding must not delay the end
     lengths = jnp.maximum(jnp.sum(ids >= 0, axis=1), 1)
-    # Slots: the prompt, then `beams` for every generated token.
+    # The cache has slots for the prompt, then `beams` slots for every generated token.
     slot = jnp.arange(new * beams)
     positions = jnp.concatenate(
         [
@@ -118,7 +124,8 @@ def _beam_search(graph, state, ids, ending, beams, new) -> Found:
         return jnp.any(search.can_improve) & ~jnp.all(search.is_stuck)
 
     def step(carry: tuple[Array, Search, KeysValues]) -> tuple:
-        done, search, cache = carry  # `done` tokens are generated, the last not run
+        # `done` tokens are generated; the model has not yet read the last of them.
+        done, search, cache = carry
         tokens = search.ids[:, :, done - 1]
         own = slot == (done - 1) * beams + jnp.arange(beams)[:, None]
         related = jnp.concatenate(
@@ -151,7 +158,7 @@ def _log_probs(model: Decoder, hidden: Array) -> Array:
 
 
 def _start(real: Bool[Array, " batch"], beams: int, new: int) -> Search:
-    """Nothing generated: all beams are alike, so all but the first are dead."""
+    """Start with equal beams, of which only the first one may be continued."""
     batch = len(real)
     ids = jnp.full((batch, beams, new), PADDING, jnp.int32)
     dead = jnp.full((batch, beams), DEAD)
@@ -173,7 +180,7 @@ def _follow(
     log_probs: Float32[Array, "beams vocab"],
     step: Int[Array, ""] | int,
 ) -> Search:
-    """Gives the beams of one prompt their token number `step`."""
+    """Choose token number `step`, counted from 0, for the beams of one prompt."""
     beams, vocab = log_probs.shape
     totals = (search.scores[:, None] + log_probs).reshape(-1)
     scores, chosen = jax.lax.top_k(totals, 2 * beams)

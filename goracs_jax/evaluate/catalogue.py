@@ -1,4 +1,4 @@
-"""The items that are ranked, and which of them stand beside each test example."""
+"""The catalogue of items, and the candidates that are ranked for each test example."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,34 +11,38 @@ from goracs_jax.data.examples import Example, read_records
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import ranks
 
-#: No candidate: rows with fewer negatives than others end with it.
+#: Fills rows of `Candidates.items` that have fewer candidates than others.
 NONE = -1
 
 
 class Catalogue(NamedTuple):
-    """All items, and their titles without repetitions.
+    """All items and their distinct titles, which several items may share."""
 
-    `title_of` leads from an item to its title: items may share one.
-    """
-
-    row_of: dict[str, int]  # item id -> row of title_of
-    title_of: Int[np.ndarray, " items"]
-    titles: list[str]
+    row_of: dict[str, int]  # from an item's id to its row
+    title_of: Int[np.ndarray, " items"]  # each row's position in `titles`
+    titles: list[str]  # sorted, without repetitions
 
 
 class Candidates(NamedTuple):
-    """Items to rank for each example: the target in column 0, negatives behind."""
+    """The items to rank for each example: the target first, then the negatives."""
 
     items: Int[np.ndarray, "examples candidates"]  # rows of the catalogue, or NONE
-    answers: list[list[str]]  # the output with each candidate's title in it
-    quotes: int  # quotation marks that an answer has around its title
+    answers: list[list[str]]  # each example's output, with every candidate's title
+    quotes: int  # number of quotation marks around the title in an answer
 
 
 def read_catalogue(path: Path) -> Catalogue:
-    """Read items.jsonl: lines with item_id and title.
+    """Read items.jsonl, whose records have the keys item_id and title.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The catalogue, with items in the order of the file.
 
     Raises:
-        InputError: The first thing that is wrong, with its place.
+        InputError: The file cannot be read, a record lacks a key, a title is empty, or
+            an item_id is repeated; the message names the place.
     """
     row_of: dict[str, int] = {}
     titles = []
@@ -63,16 +67,17 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
     """Find the target and the negatives of each example, and write their answers.
 
     Args:
-        examples: Records with target (an item_id) and negatives (a list of them),
-            whose output contains the target's title.
+        examples: Records with the keys target (an item_id) and negatives (a list of
+            item_ids), whose output contains the target's title.
         catalogue: The items.
 
     Returns:
-        The candidates.
+        The candidates of each example.
 
     Raises:
-        InputError: A key is missing, an item unknown, the target among its own
-            negatives, a negative repeated, or the output without the target's title.
+        InputError: A key is missing, an item is not in the catalogue, the target is
+            among its own negatives, a negative is repeated, or an output does not
+            contain the target's title.
     """
     rows, answers, quotes = [], [], set()
     for example in examples:
@@ -122,7 +127,16 @@ def sampled_ranks(
     items: Int[np.ndarray, "examples candidates"],
     catalogue: Catalogue,
 ) -> Int[np.ndarray, " examples"]:
-    """Ranks of the targets among their negatives; see `metrics.ranks`."""
+    """Rank each target among its negatives; see `metrics.ranks`.
+
+    Args:
+        distances: Distance of each candidate; the smallest ranks first.
+        items: The candidates' rows in the catalogue, or NONE; the target comes first.
+        catalogue: The items.
+
+    Returns:
+        One rank per example, from 0.
+    """
     titles = catalogue.title_of[items]
     there = items != NONE
     is_target = (titles == titles[:, :1]) & there
@@ -134,7 +148,18 @@ def full_ranks(
     items: Int[np.ndarray, "examples candidates"],
     catalogue: Catalogue,
 ) -> Int[np.ndarray, " examples"]:
-    """Ranks of the targets among all items; an item that shares a title counts too."""
+    """Rank each target among all items of the catalogue; see `metrics.ranks`.
+
+    Every item counts, also when it shares its title with others.
+
+    Args:
+        distances: Distance of each distinct title; the smallest ranks first.
+        items: The candidates' rows in the catalogue; the target comes first.
+        catalogue: The items.
+
+    Returns:
+        One rank per example, from 0.
+    """
     title_of = catalogue.title_of
     is_target: Bool[np.ndarray, "examples items"] = (
         title_of[None, :] == title_of[items[:, :1]]

@@ -1,4 +1,4 @@
-"""Click prediction: how much more the model believes in Yes than in No."""
+"""Click prediction: the probability of Yes, against No, as the answer to a prompt."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Bool, Float32
 
 from goracs_jax.data.examples import Example
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.embeddings import at_last_token
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import (
@@ -31,19 +31,26 @@ WORDS = ("Yes", "No")
 
 
 class Questions(NamedTuple):
-    """Prompts up to the place of the answer, and the tokens that answer there."""
+    """Prompts that end where the answer starts, and the ids of the two answers."""
 
     tokens: Tokens
-    yes: int
-    no: int
+    yes: int  # token id of Yes
+    no: int  # token id of No
 
 
 def read_answers(examples: Sequence[Example]) -> Bool[np.ndarray, " examples"]:
-    """Which examples say Yes.
+    """Read which examples have the output Yes.
+
+    White space around an output and a full stop at its end do not matter.
+
+    Args:
+        examples: Records whose output is Yes or No.
+
+    Returns:
+        Whether each output is Yes.
 
     Raises:
-        InputError: An output is neither Yes nor No; spaces around it and a full stop
-            do not count.
+        InputError: An output is neither Yes nor No.
 
     >>> record = {"instruction": "Will the user like it?", "output": " Yes."}
     >>> read_answers([Example(record, "test.jsonl:1")])
@@ -67,22 +74,22 @@ def ask(
     *,
     context: int,
 ) -> Questions:
-    """Tokenises each prompt with Yes and with No behind it, and takes them apart.
+    """Tokenize each prompt, followed by Yes and by No, and split off the answers.
 
-    An answer is written as the output is, with the same white space before it, so that
-    the tokens are those that were trained on.
+    An answer follows the prompt with the same white space as the example's output, so
+    that its token is the one that training used.
 
     Args:
         examples: Records whose outputs `read_answers` accepts.
-        tokenizer: Of the model.
-        context: Most tokens that the model can take.
+        tokenizer: The model's tokenizer.
+        context: Largest number of tokens that the model can take.
 
     Returns:
-        The prompts and the two tokens.
+        The prompts and the token ids of Yes and No.
 
     Raises:
-        InputError: Behind some prompt Yes or No is not a single token, or another than
-            elsewhere, or changes the tokens before it; or as `tokenize`.
+        InputError: Yes or No is not a single token, is not the same token after every
+            prompt, or changes the tokens of the prompt; or `tokenize` refuses a text.
     """
     places = [example.place for example in examples]
 
@@ -111,7 +118,7 @@ def ask(
 
 
 def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, int]:
-    """Prompts alone and the token of the word: what stands before the end of text."""
+    """Split texts into prompts and answer: the token before the end of text."""
     answers = tokens.ids[tokens.offsets[1:] - 2]
     bad = np.flatnonzero((tokens.scored != 2) | (answers != answers[0]))
     if len(bad):
@@ -133,21 +140,24 @@ def yes_probabilities(
     tokens_per_batch: int = 2048,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
-    """exp(z_yes) / (exp(z_yes) + exp(z_no)), of the logits at the answer's place.
+    """Return the probability of Yes for each prompt, against No.
 
-    One pass over the prompt; only these two rows of the head are multiplied.
+    It is exp(z_yes) / (exp(z_yes) + exp(z_no)), where z are the logits of the first
+    token of the answer. It takes one pass over the prompt and two rows of the output
+    head.
 
     Args:
         model: The decoder.
-        questions: The prompts and the two tokens.
-        tokens_per_batch: Padded tokens in one batch.
+        questions: The prompts and the token ids of Yes and No.
+        tokens_per_batch: Tokens of one batch, padding included.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One probability per example, in input order.
 
     Raises:
-        InputError: If an id is outside the vocabulary or a score is not finite.
+        InputError: A token id is outside the vocabulary.
+        NumericalError: A probability is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.llm.tokens import ragged
@@ -162,9 +172,10 @@ def yes_probabilities(
     scores = mapper(partial(_yes_of_batch, *nnx.split(model), pair), batches)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        raise InputError(
+        raise NumericalError(
             f"the score of example {bad[0] + 1} is not finite ({len(bad)} of "
-            f"{len(scores)}): check the weights of the model and the adapter."
+            f"{len(scores)}): check the weights of the model and the adapter, or use "
+            "float32."
         )
     return scores
 

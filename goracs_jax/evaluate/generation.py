@@ -1,4 +1,4 @@
-"""Generated answers of many prompts: batches, the closing quote, and their text."""
+"""Generate the answers to many prompts, batch by batch, up to the closing quote."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -33,20 +33,20 @@ def prompt_tokens(
     new: int,
     places: Sequence[str],
 ) -> Tokens:
-    """Tokens of prompts, with room behind them.
+    """Tokenize prompts and check that the context has room for their answers.
 
     Args:
-        prompts: The texts.
-        tokenizer: Of the model.
-        context: Most tokens that the model can take.
-        new: Tokens that are to be generated.
-        places: What errors call each prompt.
+        prompts: The prompts.
+        tokenizer: The model's tokenizer.
+        context: Largest number of tokens that the model can take.
+        new: Number of tokens to generate.
+        places: The name of each prompt in error messages.
 
     Returns:
-        The tokens; an end of text that the tokenizer adds is left out.
+        The tokens, without an end of text that the tokenizer may add.
 
     Raises:
-        InputError: If one leaves no room.
+        InputError: A prompt leaves no room for `new` tokens.
     """
     ids = open_ended(prompts, tokenizer)
     for row, place in zip(ids, places, strict=True):
@@ -61,15 +61,16 @@ def prompt_tokens(
 def ending(
     tokenizer: "PreTrainedTokenizerFast", vocab_size: int, quotes: int
 ) -> Ending:
-    """The end of an answer: end of text, or the closing quotation mark.
+    """Say when an answer ends: at the end of text, or at the closing quotation mark.
 
     Args:
-        tokenizer: Of the model.
-        vocab_size: Rows of the model's head; it may have more than the tokenizer.
-        quotes: Quotation marks of a whole answer; 0 where titles are not quoted.
+        tokenizer: The model's tokenizer.
+        vocab_size: Rows of the model's output head, which may exceed the vocabulary.
+        quotes: Number of quotation marks in an answer; 0 if titles are not quoted.
 
     Returns:
-        A weight for every token: how many quotation marks it has.
+        The number of quotation marks in every token, and the number that ends an
+        answer.
     """
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     weights = np.zeros(vocab_size, np.int32)
@@ -91,19 +92,19 @@ def generate(
     tokens_per_batch: int = 4096,
     mapper: Mapper = map_batches,
 ) -> Int32[np.ndarray, "examples new"]:
-    """The best beam of each prompt.
+    """Generate the best beam of each prompt.
 
     Args:
         model: The decoder.
-        prompts: The examples, answers left out.
-        ends: When a text is over.
-        beams: As `beam_search`.
-        new: As `beam_search`.
-        tokens_per_batch: Padded tokens of the prompts in one batch.
+        prompts: The prompts, without answers.
+        ends: When a text ends.
+        beams: Number of beams; see `beam_search`.
+        new: Largest number of tokens to generate.
+        tokens_per_batch: Tokens of one batch of prompts, padding included.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
-        Ids, PADDING behind the end.
+        The generated token ids, followed by PADDING.
     """
     check_ids(prompts, model.config.vocab_size)
     batches = make_batches(prompts, tokens_per_batch=tokens_per_batch)
@@ -120,6 +121,6 @@ def generate(
 def texts_of(
     ids: Int32[np.ndarray, "examples new"], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[str]:
-    """The generated texts, without special tokens."""
+    """Decode generated token ids into texts, without special tokens."""
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     return [str(tokenizer.decode(row[row >= 0].tolist(), **options)) for row in ids]

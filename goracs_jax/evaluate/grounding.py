@@ -1,7 +1,8 @@
-"""From a generated text to real items: the distance between LLM embeddings.
+"""Ground generated titles in real items by the distance between LLM embeddings.
 
-As BIGRec does (Bao et al., 2023): a text is embedded as the last layer's state of its
-last token, and items are ranked by their L2 distance to what was generated.
+This is the method of BIGRec (Bao et al., 2023): the embedding of a text is the last
+layer's hidden state of its last token, and items are ranked by the L2 distance of their
+titles to the generated text.
 """
 
 from collections.abc import Sequence
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 
 
 def title_in(text: str, quotes: int) -> str:
-    r"""The title in what was generated: up to the closing quote, without quotes.
+    r"""Return the title in a generated text: up to the closing quote, without quotes.
 
     Args:
-        text: What was generated.
-        quotes: Quotation marks that an answer has around its title.
+        text: The generated text.
+        quotes: Number of quotation marks around the title in an answer.
+
+    Returns:
+        The title, without quotation marks and white space at its ends.
 
     >>> title_in('"Heat" or so', 2), title_in("Heat\n", 2), title_in("Heat", 0)
     ('Heat', 'Heat', 'Heat')
@@ -42,7 +46,16 @@ def title_in(text: str, quotes: int) -> str:
 def text_tokens(
     texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", *, context: int
 ) -> Tokens:
-    """Tokens of bare texts, cut to the context; of an empty one, the end of text."""
+    """Tokenize texts without a prompt.
+
+    Args:
+        texts: The texts. An empty one becomes the end-of-text token.
+        tokenizer: The tokenizer.
+        context: Largest number of tokens; longer texts are cut.
+
+    Returns:
+        The tokens of each text.
+    """
     rows = open_ended(texts, tokenizer)
     return ragged([row[:context] or [end_of_text(tokenizer)] for row in rows])
 
@@ -54,19 +67,19 @@ def embed_texts(
     *,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "texts dim"]:
-    """The last layer's state of each text's last token; equal texts get equal rows.
+    """Embed each text as the last layer's hidden state of its last token.
 
     Args:
         model: The decoder.
-        tokenizer: Of the same folder.
+        tokenizer: The model's tokenizer.
         texts: Titles, generated or real.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
-        One row per text.
+        One row per text; equal texts have equal rows.
     """
-    # Computed in another batch, an equal text would have another last bit, and what
-    # was generated to the letter a distance above zero.
+    # Each distinct text is embedded once. In another batch its embedding could differ
+    # in the last bit, and an exactly generated title would have a distance above zero.
     unique, place = np.unique(list(texts), return_inverse=True)
     tokens = text_tokens(unique.tolist(), tokenizer, context=model.config.max_positions)
     return embed_with_decoder(model, tokens, pooling="last", mapper=mapper)[place]
@@ -75,10 +88,17 @@ def embed_texts(
 def squared_distances(
     x: Float[np.ndarray, "queries dim"], y: Float[np.ndarray, "keys dim"]
 ) -> Float64[np.ndarray, "queries keys"]:
-    """||x_i - y_j||^2 = ||x_i||^2 - 2 x_i . y_j + ||y_j||^2, in float64.
+    """Return ||x_i - y_j||^2 = ||x_i||^2 - 2 x_i . y_j + ||y_j||^2, in float64.
 
-    Hidden states of LLMs have a few coordinates that outweigh all others: float32
-    would lose the differences between titles in the subtraction.
+    Hidden states of LLMs have a few very large coordinates. In float32, the subtraction
+    would lose the differences between titles.
+
+    Args:
+        x: Embeddings of the generated titles.
+        y: Embeddings of the real titles.
+
+    Returns:
+        The squared distance of every pair.
 
     >>> squared_distances(np.array([[0.0, 3.0]]), np.array([[4.0, 0.0], [0.0, 3.0]]))
     array([[25.,  0.]])

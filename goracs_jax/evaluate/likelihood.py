@@ -1,8 +1,9 @@
-"""How likely the model finds each candidate's answer: a ranking without generation.
+"""Log-likelihoods of each candidate's answer, which rank candidates without generation.
 
-A prompt and all its candidates are one sequence, [prompt, answer 1, answer 2, ...]:
-each answer stands directly behind the prompt and does not see the others. So the prompt
-runs once, and titles of different lengths need no padding of their own.
+A prompt and all of its candidates form one sequence, [prompt, answer 1, answer 2, ...].
+The attention mask and the positions make each answer follow the prompt directly,
+without seeing the other answers. The model therefore reads the prompt once, and titles
+of different lengths need no padding.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32, Int
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import NumericalError
 from goracs_jax.llm.tokens import (
     Mapper,
     Tokens,
@@ -29,7 +30,7 @@ from goracs_jax.models.decoder import Decoder, Layout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Tokens of an example whose logits exist at one time.
+# Tokens of an example whose logits are in memory at one time.
 LOGIT_TOKENS = 512
 
 
@@ -41,24 +42,25 @@ def pack(
     context: int,
     places: Sequence[str],
 ) -> Tokens:
-    """One sequence for each prompt and its answers.
+    """Pack each prompt and its answers into one sequence of tokens.
 
-    Every text is tokenised in one piece, as for training. What an example's texts have
-    in common before the first token of an answer is the prompt; the rest of each is
-    scored, the end of text included.
+    A prompt with one answer is tokenized as one text, as in training. The leading
+    tokens that an example's texts share, up to the first token of any answer, are the
+    prompt. The remaining tokens of each text are its answer, the end of text included.
 
     Args:
-        prompts: One text per example.
-        answers: One list per example.
-        tokenizer: Of the model.
-        context: Most tokens of one prompt with one answer.
-        places: What errors call each example.
+        prompts: One prompt per example.
+        answers: One list of answers per example.
+        tokenizer: The model's tokenizer.
+        context: Largest number of tokens of a prompt with one answer.
+        places: The name of each example in error messages.
 
     Returns:
-        The tokens; their labels are 0 in the prompt and i in the i-th answer.
+        The tokens. Their field `labels` does not contain targets but branches: 0 in the
+        prompt, and i in the i-th answer.
 
     Raises:
-        InputError: As `tokenize`.
+        InputError: `tokenize` refuses a text.
     """
     ids, branches = [], []
     for prompt, titles, place in zip(prompts, answers, places, strict=True):
@@ -90,20 +92,21 @@ def answer_likelihoods(
     tokens_per_batch: int = 4096,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples answers 2"]:
-    """The sum log p(answer | prompt) in nats, and over how many tokens.
+    """Return log p(answer | prompt), summed over the answer's tokens, and their number.
 
     Args:
         model: The decoder.
-        packed: What `pack` made.
-        tokens_per_batch: Padded tokens in one batch.
+        packed: The sequences that `pack` made.
+        tokens_per_batch: Tokens of one batch, padding included.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
-        Sum and number for each answer; an example with fewer answers than others has
-        zeros behind them.
+        The sum in nats and the number of tokens of each answer. Both are 0 behind the
+        last answer of an example that has fewer answers than others.
 
     Raises:
-        InputError: An id is outside the vocabulary, or a sum is not finite.
+        InputError: A token id is outside the vocabulary.
+        NumericalError: A sum is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.llm.tokens import ragged
@@ -118,7 +121,7 @@ def answer_likelihoods(
     found = mapper(score, batches)
     bad = np.flatnonzero(~np.isfinite(found).all((1, 2)))
     if len(bad):
-        raise InputError(
+        raise NumericalError(
             f"the likelihoods of example {bad[0] + 1} are not finite ({len(bad)} of "
             f"{len(found)} examples): check the model's weights, or use float32."
         )
@@ -137,7 +140,7 @@ def _of_example(
     ids: Int[Array, " time"],
     branch: Int[Array, " time"],
 ) -> Float32[Array, "answers 2"]:
-    # Padding is a branch of its own: as an index, a negative number is another branch.
+    # Padding gets a branch of its own: a negative index would count from the end.
     branch = jnp.where(branch >= 0, branch, num_answers + 1)
     place = jnp.arange(len(ids))
     start = jax.ops.segment_min(place, branch, num_answers + 2)[branch]
@@ -145,12 +148,12 @@ def _of_example(
     positions = jnp.where(branch == 0, place, prompt + place - start)
     related = (branch == 0)[None, :] | (branch[:, None] == branch[None, :])
     hidden = model.hidden(ids, Layout(positions, related))
-    # The prompt's last state predicts the first token of every answer.
+    # The hidden state of the prompt's last token predicts every answer's first token.
     before = jnp.where(place == start, prompt - 1, place - 1)
 
     def log_p(token: tuple[Array, Array]) -> Array:
-        state, label = token
-        return jax.nn.log_softmax(model.logits(state))[label]
+        state, token_id = token
+        return jax.nn.log_softmax(model.logits(state))[token_id]
 
     tokens = (hidden[before], jnp.maximum(ids, 0))
     scores = jax.lax.map(log_p, tokens, batch_size=min(LOGIT_TOKENS, len(ids)))

@@ -1,4 +1,4 @@
-"""Ranks, HR@K, NDCG@K, AUC and log likelihood, each with a bootstrap interval."""
+"""Ranks, HR@K, NDCG@K, AUC and log likelihood, with bootstrap confidence intervals."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,10 +10,7 @@ from goracs_jax.errors import InputError
 
 #: The cut-offs of the ranking metrics.
 KS = (1, 5, 10, 20)
-# Weights of resamples that exist at one time.
-CHUNK = 1 << 22
-
-# Of a run of equal scores: half of it counts.
+# Both ends of a run of equal scores; their mean counts a tie as one half.
 SIDES = ("left", "right")
 
 Units = Int[np.ndarray, " examples"]
@@ -23,7 +20,7 @@ Statistic = Callable[
 
 
 class Estimate(NamedTuple):
-    """A metric and the ends of its 95 % interval."""
+    """A metric and the ends of its 95 % confidence interval."""
 
     value: float
     low: float
@@ -31,32 +28,35 @@ class Estimate(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """What is drawn with replacement, how often, and the seed of the draws.
+    """The settings of a bootstrap: units drawn with replacement, and how often.
 
-    `units` numbers what is drawn, from 0: where a user has several examples they are
-    drawn together, since they are not independent.
+    `units` is the number, from 0, of the unit that each example belongs to. All
+    examples of a unit are drawn together: a user's examples are one unit, because they
+    are not independent.
     """
 
     units: Units
     resamples: int
     seed: int
+    block: int = 1 << 22  # weights (resamples x examples) in memory at one time
 
 
 def ranks(
     distances: Float[np.ndarray, "examples candidates"],
     is_target: Bool[np.ndarray, "examples candidates"],
 ) -> Int[np.ndarray, " examples"]:
-    """How many candidates stand before the target, from 0, as the paper counts them.
+    """Return the rank of each target, counted from 0 as in the paper.
 
-    Only strictly closer candidates do, so ties favour the target; where several
-    candidates are the target (its title occurs more than once) the closest counts.
+    The rank is the number of candidates that are strictly closer than the target, so
+    ties favour the target. If several candidates are the target, because its title
+    occurs more than once, the closest of them counts.
 
     Args:
-        distances: Small is good.
-        is_target: At least one true in each row.
+        distances: Distance of each candidate; the smallest ranks first.
+        is_target: Whether each candidate is the target; at least one is in every row.
 
     Returns:
-        One rank per row.
+        One rank per example.
 
     >>> ranks(np.array([[0.3, 0.1, 0.3, 0.2]]), np.array([[True, False, False, False]]))
     array([2])
@@ -68,10 +68,16 @@ def ranks(
 def ranking_values(
     rank: Int[np.ndarray, " examples"],
 ) -> dict[str, Float[np.ndarray, " examples"]]:
-    """HR@K = [rank < K] and NDCG@K = [rank < K] / log2(rank + 2) of each example.
+    """Return HR@K and NDCG@K of each example, whose means are the metrics.
 
-    There is one relevant candidate, so the ideal gain is 1. Their means over the
-    examples are the metrics.
+    HR@K = [rank < K] and NDCG@K = [rank < K] / log2(rank + 2). Each example has one
+    relevant candidate, so the ideal discounted gain is 1.
+
+    Args:
+        rank: Ranks of the targets, from 0.
+
+    Returns:
+        One array per metric, for every K in `KS`.
 
     >>> {k: v.tolist() for k, v in ranking_values(np.array([2])).items() if "5" in k}
     {'HR@5': [1.0], 'NDCG@5': [0.5]}
@@ -85,7 +91,14 @@ def ranking_values(
 def means(
     values: Mapping[str, Float[np.ndarray, " examples"]], bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
-    """The mean of each array over the examples.
+    """Estimate the mean of each array over the examples.
+
+    Args:
+        values: One value per example for each metric.
+        bootstrap: The settings of the bootstrap.
+
+    Returns:
+        The mean of each metric, with its interval.
 
     >>> means({"HR@1": np.ones(4)}, Bootstrap(np.arange(4), 100, 0))
     {'HR@1': Estimate(value=1.0, low=1.0, high=1.0)}
@@ -104,27 +117,28 @@ def auc(
     scores: Float[np.ndarray, " examples"],
     bootstrap: Bootstrap,
 ) -> Estimate:
-    """Area under the ROC curve: how often a positive example outscores a negative one.
+    """Estimate the area under the ROC curve (AUC).
 
-    A tie counts one half. Resamples without one of the classes have no area and are
-    left out of the interval.
+    It is the probability that a positive example scores higher than a negative one; a
+    tie counts one half. Resamples that contain only one of the classes have no area and
+    are left out of the interval.
 
     Args:
-        positive: The class of each example.
-        scores: Higher should be positive.
-        bootstrap: How the interval is drawn.
+        positive: Whether each example is positive.
+        scores: Scores that should be higher for positive examples.
+        bootstrap: The settings of the bootstrap.
 
     Returns:
-        scikit-learn's area and its interval.
+        scikit-learn's area, with its interval.
 
     Raises:
-        InputError: If all examples are of one class.
+        InputError: All examples are of one class.
 
     >>> bootstrap = Bootstrap(np.arange(2), 100, 0)
     >>> auc(np.array([True, False]), np.array([0.9, 0.1]), bootstrap)
     Estimate(value=1.0, low=1.0, high=1.0)
     """
-    from sklearn.metrics import roc_auc_score  # takes seconds: only where it is needed
+    from sklearn.metrics import roc_auc_score  # imported here: it takes seconds
 
     check_classes(positive)
     drawn = _draw(
@@ -136,18 +150,19 @@ def auc(
 def auc_values(
     positive: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]
 ) -> Float[np.ndarray, " examples"]:
-    """What each example adds to the area: numbers whose mean it is.
+    """Return values per example whose mean is the area under the ROC curve, A.
 
-    With V the share of the other class that an example is on the right side of (a tie
-    counts one half), E examples, and C of them of its class: A + (E / C) (V - A). Their
-    sample variance over E estimates that of A (DeLong et al., Biometrics 1988).
+    Let V be the share of the other class against which an example is ranked correctly
+    (a tie counts one half), E the number of examples, and C the number in the example's
+    class. The example's value is A + (E / C) (V - A). The sample variance of the
+    values, divided by E, estimates the variance of A (DeLong et al., Biometrics 1988).
 
     Args:
-        positive: The class of each example, both among them.
-        scores: Higher should be positive.
+        positive: Whether each example is positive; both classes must occur.
+        scores: Scores that should be higher for positive examples.
 
     Returns:
-        One number an example.
+        One value per example.
 
     >>> scores = np.array([0.9, 0.5, 0.1])
     >>> auc_values(np.array([True, False, True]), scores).tolist()
@@ -165,14 +180,17 @@ def auc_values(
 def log_likelihoods(
     positive: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]
 ) -> Float[np.ndarray, " examples"]:
-    """The log of the probability that each example's own class is given, in nats.
+    """Return the log-probability of each example's true class, in nats.
 
-    Minus their mean is the log loss. Probabilities are cut where float32 ends, as
-    scikit-learn does: one certain mistake costs 16 nats.
+    The log loss is minus their mean. Like scikit-learn's, probabilities are clipped to
+    [eps, 1 - eps] with the eps of float32, so that one confident mistake costs 16 nats.
 
     Args:
-        positive: The class of each example.
+        positive: Whether each example is positive.
         scores: Probabilities of the positive class.
+
+    Returns:
+        One log-probability per example.
 
     >>> log_likelihoods(np.array([True, False]), np.array([0.5, 0.5])).round(3).tolist()
     [-0.693, -0.693]
@@ -183,7 +201,13 @@ def log_likelihoods(
 
 
 def check_classes(positive: Bool[np.ndarray, " examples"]) -> None:
-    """Refuse labels of one class.
+    """Check that the examples are not all of one class.
+
+    Args:
+        positive: Whether each example is positive.
+
+    Raises:
+        InputError: All examples are of one class.
 
     >>> check_classes(np.array([True, True]))
     Traceback (most recent call last):
@@ -202,13 +226,23 @@ def weighted_auc(
     scores: Float[np.ndarray, " examples"],
     weights: Float[np.ndarray, "resamples examples"],
 ) -> Float[np.ndarray, " resamples"]:
-    r"""The area for many weightings of the examples at once; NaN without both classes.
+    r"""Return the area under the ROC curve for many weightings of the examples.
 
-    sum_{p, n} w_p w_n ([s_p > s_n] + [s_p = s_n] / 2) / (sum_p w_p sum_n w_n): after
-    sorting by score, a running sum of the negative weights.
+    The area is sum_{p, n} w_p w_n ([s_p > s_n] + [s_p = s_n] / 2), divided by
+    sum_p w_p sum_n w_n, over positive examples p and negative examples n. Sorting by
+    score turns the double sum into one running sum of the negative weights.
+
+    Args:
+        positive: Whether each example is positive.
+        scores: Scores that should be higher for positive examples.
+        weights: One weight per example, for each weighting.
+
+    Returns:
+        One area per weighting; NaN where one of the classes has no weight.
     """
     order = np.argsort(scores, kind="stable")
-    _, first = np.unique(scores[order], return_index=True)  # of each group of ties
+    # Where each group of equal scores starts.
+    _, first = np.unique(scores[order], return_index=True)
     weights, positive = weights[:, order], positive[order]
     above = np.add.reduceat(weights * positive, first, axis=1)
     below = np.add.reduceat(weights * ~positive, first, axis=1)
@@ -220,10 +254,13 @@ def weighted_auc(
 def _draw(
     statistic: Statistic, bootstrap: Bootstrap
 ) -> Float[np.ndarray, "resamples statistics"]:
-    """The statistic on resamples; a weight is how often an example's unit was drawn."""
-    units, resamples, seed = bootstrap
+    """Compute a statistic on resamples.
+
+    The weight of an example is how many times its unit was drawn.
+    """
+    units, resamples, seed, weights = bootstrap
     rng, count = np.random.default_rng(seed), int(units.max()) + 1
-    block = max(1, CHUNK // len(units))
+    block = max(1, weights // len(units))
     sizes = [min(block, resamples - first) for first in range(0, resamples, block)]
     draw = lambda size: rng.multinomial(count, np.full(count, 1 / count), size)
     return np.concatenate(

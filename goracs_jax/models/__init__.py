@@ -1,4 +1,4 @@
-"""Llama-family decoders, BERT-like encoders, LoRA and their files."""
+"""Llama-family decoders, BERT-like encoders, LoRA adapters, and their files."""
 
 from goracs_jax.models.config import DecoderConfig as DecoderConfig
 from goracs_jax.models.config import EncoderConfig as EncoderConfig

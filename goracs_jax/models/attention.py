@@ -1,4 +1,4 @@
-"""Causal self-attention with rotary positions and shared keys."""
+"""Causal self-attention with rotary positions and grouped queries."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from goracs_jax.models.rope import Rope, rotate
 
 
 class Look(NamedTuple):
-    """How one layer looks at the sequence: its rotation and what each token sees."""
+    """The positions of one layer: its rotation and its attention mask."""
 
     rope: Rope
     visible: Bool[Array, "*texts queries keys"]
 
 
 class KeysValues(NamedTuple):
-    """What attention keeps of tokens for those that follow: a cache."""
+    """The keys and values of tokens, cached for the tokens that follow them."""
 
     k: Float[Array, "*batch keys kv_heads head_dim"]
     v: Float[Array, "*batch keys kv_heads head_dim"]
@@ -33,7 +33,15 @@ def visible_pairs(
     keys: Int[Array, "*texts keys"],
     window: int | None = None,
 ) -> Bool[Array, "*texts queries keys"]:
-    """Which position sees which: the past and itself, at most `window` tokens of it.
+    """Return the causal mask: each position sees itself and earlier positions.
+
+    Args:
+        queries: Positions of the queries.
+        keys: Positions of the keys.
+        window: Number of positions that a query sees, its own included; None means all.
+
+    Returns:
+        Whether each query sees each key.
 
     >>> visible_pairs(jnp.arange(3), jnp.arange(3), window=2).astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
@@ -52,10 +60,22 @@ def attend(
     scale: float,
     cap: float | None = None,
 ) -> Float[Array, "*batch queries heads head_dim"]:
-    """softmax(softcap(scale q k') over the visible keys) v, the softmax in float32.
+    """Return softmax(softcap(scale q k')) v over the visible keys.
 
-    The same as `jax.nn.dot_product_attention`, twice as fast on a CPU: queries that
-    share a key are rows of one larger matrix product.
+    The softmax is computed in float32. The result is that of
+    `jax.nn.dot_product_attention`, but a CPU computes it twice as fast, because queries
+    that share a key are rows of one larger matrix product.
+
+    Args:
+        q: Queries.
+        k: Keys; their number of heads divides that of the queries.
+        v: Values.
+        visible: Whether each query sees each key.
+        scale: Factor of the scores.
+        cap: Soft cap of the scores; None means no cap.
+
+    Returns:
+        The mean of the values for each query, weighted by attention.
     """
     *batch, queries, heads, dim = q.shape
     keys, group = k.shape[-3], heads // k.shape[-2]
@@ -73,7 +93,7 @@ def attend(
 
 
 class Attention(nnx.Module):
-    """Causal self-attention in which `num_heads / num_kv_heads` queries share a key."""
+    """Causal self-attention; num_heads / num_kv_heads query heads share a key."""
 
     def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
         queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
@@ -94,10 +114,15 @@ class Attention(nnx.Module):
         look: Look,
         past: KeysValues | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
-        """Mixes the tokens, and those before them whose keys and values are given.
+        """Attend to the tokens and, if given, to cached tokens before them.
+
+        Args:
+            x: The normalised hidden states.
+            look: The rotation and the mask.
+            past: Keys and values of the tokens before them, or None.
 
         Returns:
-            The mixed tokens, and their own keys and values.
+            The output of attention, and the keys and values of the tokens.
         """
         heads = lambda y: y.reshape(*y.shape[:-1], -1, self.head_dim)
         q, k = heads(self.q_proj(x)), heads(self.k_proj(x))

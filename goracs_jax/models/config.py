@@ -1,4 +1,4 @@
-"""Sizes of the models and what differs between their families."""
+"""Sizes of the models and the differences between their families."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,36 +11,37 @@ Pooling = Literal["mean", "cls", "max"]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of a Llama-family decoder; the defaults are Llama's own choices.
+    """Sizes of a Llama-family decoder; the defaults are those of Llama.
 
     Args:
-        vocab_size: Rows of the embedding.
+        vocab_size: Number of token ids, which is the number of rows of the embedding.
         hidden_size: Width of the residual stream.
         intermediate_size: Width of the MLP.
-        num_layers: Layers.
-        num_heads: Query heads.
-        num_kv_heads: Key and value heads, a divisor of `num_heads`.
+        num_layers: Number of layers.
+        num_heads: Number of query heads.
+        num_kv_heads: Number of key and value heads, a divisor of `num_heads`.
         head_dim: Width of a head.
-        max_positions: Tokens of the longest sequence.
+        max_positions: Largest number of tokens in a sequence.
         norm_eps: Epsilon of the norms.
         tie_embeddings: Whether the output head is the embedding.
         rope: Rotation of queries and keys.
-        activation: Of the MLP's gate.
+        activation: Activation function of the MLP's gate.
         biases: Names of the linear layers that have a bias.
         qk_norm: Whether queries and keys are normalised, head by head.
-        norm_offset: Norms multiply by offset + w.
-        post_norms: Whether what a layer adds is normalised before it is added.
-        embed_scale: Factor of the embedded tokens.
-        attention_scale: Factor of the scores; None stands for head_dim^-1/2.
-        attention_softcap: Cap of the scores.
-        logit_softcap: Cap of the logits.
-        sliding: For each layer, whether it sees the last `window` tokens only; empty
-            if none does.
-        window: Tokens that a sliding layer sees, the token itself among them.
-        sliding_rope: Rotation in sliding layers, if it is another one.
+        norm_offset: Number added to the weights of the norms.
+        post_norms: Whether the outputs of attention and MLP are normalised before they
+            are added to the residual stream.
+        embed_scale: Factor of the token embeddings.
+        attention_scale: Factor of the attention scores; None stands for head_dim^-1/2.
+        attention_softcap: Soft cap of the attention scores; None means no cap.
+        logit_softcap: Soft cap of the logits; None means no cap.
+        sliding: Whether each layer sees only the last `window` tokens; empty if no
+            layer does.
+        window: Number of tokens that a sliding layer sees, the token itself included.
+        sliding_rope: Rotation in sliding layers; None means `rope`.
 
     Raises:
-        InputError: If `sliding` does not name every layer.
+        InputError: The length of `sliding` is neither 0 nor the number of layers.
 
     >>> DecoderConfig.tiny().head_dim
     8
@@ -83,7 +84,7 @@ class DecoderConfig:
 
     @classmethod
     def tiny(cls, **changes: Any) -> "DecoderConfig":
-        """A model of some thousand weights for examples and tests.
+        """Return the sizes of a model with some thousand weights, for tests.
 
         >>> DecoderConfig.tiny(num_layers=3).num_layers
         3
@@ -106,11 +107,12 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Sizes of a BERT-like encoder and how a text becomes one vector.
+    """Sizes of a BERT-like encoder, and how it makes one vector of a text.
 
-    `first_position` is 0 for BERT and padding_idx + 1 for RoBERTa and MPNet, whose
-    position tables start with rows that are never used. MPNet has no token types
-    (`num_types` 0) and adds a bias per head for each of `relative_buckets` distances.
+    `first_position` is 0 for BERT. It is padding_idx + 1 for RoBERTa and MPNet, whose
+    position tables start with unused rows. MPNet has no token types (`num_types` is 0)
+    and adds to the attention scores of each head a bias that depends on the distance of
+    two tokens, of which there are `relative_buckets` classes.
     """
 
     vocab_size: int

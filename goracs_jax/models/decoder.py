@@ -1,10 +1,10 @@
 """Llama-family decoder: pre-norm, rotary positions, grouped-query attention, gated MLP.
 
-What differs between families (biases, norms, caps, windows) is a field of
-`DecoderConfig`, not a class. Written for sequences [*batch, time, dim] that are padded
-on the right: attention is causal, so what follows a token never changes it, and no
-padding mask is needed. Matrix products of float32 weights are full float32:
-accelerators default to less.
+The differences between families (biases, norms, caps, windows) are fields of
+`DecoderConfig`, not classes. Sequences [*batch, time, dim] are padded on the right.
+Attention is causal, so padding behind a token never changes it, and no padding mask is
+needed. Matrix products of float32 weights use full float32 precision, which is more
+than the default of accelerators.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,10 @@ from goracs_jax.models.rope import rope_table
 
 
 class DecoderLayer(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """A decoder layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
-    With post norms, what is added is normalised too.
+    With post norms, the outputs of attention and MLP are normalised before they are
+    added.
     """
 
     def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
@@ -46,7 +47,10 @@ class DecoderLayer(nnx.Module):
         look: Look,
         past: KeysValues | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
-        """One residual block, and the tokens' keys and values; see `Attention`."""
+        """Run the layer; return its output and the tokens' keys and values.
+
+        See `Attention` for the arguments.
+        """
         mixed, new = self.attention(self.attention_norm(x), look, past)
         x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
         changed = self.mlp(self.mlp_norm(x))
@@ -55,11 +59,11 @@ class DecoderLayer(nnx.Module):
 
 
 class Layout(NamedTuple):
-    """Where tokens stand, for sequences that are more than one text from left to right.
+    """Positions and mask of sequences that are not one text from left to right.
 
-    A token sees the tokens that it is related to and that stand no later. It must be
-    related to itself. With a cache, `positions` and the columns of `related` are those
-    of the cached tokens, then of the new ones.
+    A token sees the tokens that it is related to and whose position is not later. Every
+    token must be related to itself. With a cache, `positions` and the columns of
+    `related` belong to the cached tokens, followed by the new ones.
     """
 
     positions: Int[Array, "*batch keys"]
@@ -69,14 +73,14 @@ class Layout(NamedTuple):
 class Decoder(nnx.Module):
     """Llama-family language model with LoRA adapters.
 
-    The layers are one `DecoderLayer` whose parameters have a leading layer axis, run
-    by `jax.lax.scan`, so that compile time does not grow with depth.
+    All layers are one `DecoderLayer` whose parameters have a leading layer axis.
+    `jax.lax.scan` runs it, so that compile time does not grow with depth.
 
     Args:
         config: Sizes of the model.
-        lora: Adapters to put in place.
+        lora: Configuration of the adapters.
         key: Random key of the initial weights.
-        dtype: Of the frozen weights and the activations; adapters are float32.
+        dtype: Type of the frozen weights and the activations; adapters are float32.
 
     >>> config = DecoderConfig.tiny()
     >>> model = Decoder(config, key=jax.random.key(0))
@@ -108,16 +112,19 @@ class Decoder(nnx.Module):
 
     @property
     def output_head(self) -> Float[Array, "vocab dim"]:
-        """The rows whose inner product with a hidden state is the token's logit.
+        """The rows whose inner products with a hidden state are the logits.
 
-        Where the config has a `logit_softcap`, before the cap.
+        If the configuration has a `logit_softcap`, it applies to these logits.
         """
         return (self.embed if self.config.tie_embeddings else self.head)[...]
 
     def _looks(
         self, time: int, layout: Layout | None = None
     ) -> Callable[[Int[Array, ""] | int], Look]:
-        """What the layer of an index sees; full and sliding layers are one program."""
+        """Return a function from a layer's index to its rotation and mask.
+
+        Full and sliding layers share one program, because the index may be traced.
+        """
         c = self.config
         keys = jnp.arange(time) if layout is None else layout.positions
         queries = keys[..., keys.shape[-1] - time :]
@@ -143,17 +150,19 @@ class Decoder(nnx.Module):
         layout: Layout | None = None,
         past: KeysValues | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], KeysValues | None]:
-        """Embeds the tokens (a negative id is padding) and runs the first layers.
+        """Embed the tokens (negative ids are padding) and run the first layers.
 
-        Keys and values of the tokens, [layers, ...], come out where a past goes in.
+        Returns:
+            The hidden states and, if a past is given, the tokens' keys and values, with
+            a leading layer axis.
         """
         look = self._looks(ids.shape[-1], layout)
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
         kept = jax.checkpoint_policies.save_only_these_names(KEPT)
 
-        # A backward pass keeps what linear layers come to, and computes norms,
-        # attention and activations again, which costs little.
+        # The backward pass keeps the outputs of linear layers. It computes norms,
+        # attention and activations again, which is cheap.
         @partial(jax.checkpoint, policy=kept)
         def step(x, layer):
             index, lora_i, past_i = layer
@@ -161,28 +170,28 @@ class Decoder(nnx.Module):
             x, new = nnx.merge(graph, lora_i, frozen_i)(x, look(index), past_i)
             return x, None if past is None else new
 
-        # The frozen weights are indexed inside the loop: slicing off the layers that
-        # are not run would copy the model. The adapters are small, and as scanned
-        # inputs their gradients come out stacked.
+        # The frozen weights are indexed inside the loop, because slicing off the layers
+        # that are not run would copy the model. The adapters are small: they are inputs
+        # of the scan, which stacks their gradients.
         first = jax.tree.map(lambda w: w[:num_layers], lora)
         x = self.embed[...][jnp.maximum(ids, 0)]
         x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
         return jax.lax.scan(step, x, (jnp.arange(num_layers), first, past))
 
     def prefix(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
-        """Runs all layers but the last."""
+        """Return the hidden states before the last layer; see `tail`."""
         with jax.default_matmul_precision("float32"):
             return self._run(ids, self.config.num_layers - 1)[0]
 
     def last_layer(self) -> DecoderLayer:
-        """The last layer as a module of its own, without the layer axis."""
+        """Return the last layer as a module of its own, without the layer axis."""
         graph, state = nnx.split(self.layers)
         return nnx.merge(graph, _take(state, self.config.num_layers - 1))
 
     def tail(
         self, layer: DecoderLayer, x: Float[Array, "*batch time dim"]
     ) -> Float[Array, "*batch time dim"]:
-        """Goes on where `prefix` stopped: the last layer and the final norm."""
+        """Run the last layer and the final norm on the output of `prefix`."""
         look = self._looks(x.shape[-2])(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
             return self.norm(layer(x, look)[0])
@@ -190,20 +199,20 @@ class Decoder(nnx.Module):
     def hidden(
         self, ids: Int[Array, "*batch time"], layout: Layout | None = None
     ) -> Float[Array, "*batch time dim"]:
-        """Hidden states after the final norm.
+        """Return the hidden states after the final norm.
 
         Args:
-            ids: Token ids, padded on the right with negative ones.
-            layout: Where the tokens stand; one text from left to right by default.
+            ids: Token ids, padded on the right with negative ids.
+            layout: Positions and mask; the default is one text from left to right.
 
         Returns:
-            One state per token; those of padding mean nothing.
+            One hidden state per token; those of padding are meaningless.
         """
         with jax.default_matmul_precision("float32"):
             return self.norm(self._run(ids, self.config.num_layers, layout)[0])
 
     def empty_cache(self, batch: int, slots: int) -> KeysValues:
-        """Room for the keys and values of `slots` tokens: [layers, batch, slots, ...].
+        """Return an empty cache of shape [layers, batch, slots, heads, head_dim].
 
         >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
         >>> model.empty_cache(batch=3, slots=10).k.shape
@@ -216,20 +225,21 @@ class Decoder(nnx.Module):
     def extend(
         self, ids: Int[Array, "batch time"], layout: Layout, past: KeysValues
     ) -> tuple[Float[Array, "batch time dim"], KeysValues]:
-        """Hidden states of tokens that follow cached ones.
+        """Return the hidden states of tokens that follow cached ones.
 
         Args:
             ids: The new tokens.
-            layout: Where the cached and the new tokens stand.
+            layout: Positions and mask of the cached and the new tokens.
             past: Keys and values of the cached tokens, from `empty_cache` or from
                 earlier calls.
 
         Returns:
-            One state per new token, and their keys and values, to put into the cache.
+            One hidden state per new token, and the keys and values of the new tokens,
+            which the caller puts into the cache.
         """
         with jax.default_matmul_precision("float32"):
             x, new = self._run(ids, self.config.num_layers, layout, past)
-            assert new is not None  # there is a past
+            assert new is not None  # because a past is given
             return self.norm(x), new
 
     def logits(
@@ -237,7 +247,12 @@ class Decoder(nnx.Module):
         hidden: Float[Array, "*batch dim"],
         tokens: Int[Array, " tokens"] | None = None,
     ) -> Float32[Array, "*batch tokens"]:
-        """Logits of all tokens, or of some, in float32 whatever the weights."""
+        """Return the logits of all tokens, or of some, in float32.
+
+        Args:
+            hidden: Hidden states after the final norm.
+            tokens: Token ids whose logits are needed; None means the whole vocabulary.
+        """
         rows = self.output_head if tokens is None else self.output_head[tokens]
         dot = partial(jnp.matmul, precision="float32")
         logits = dot(hidden, rows.T, preferred_element_type=jnp.float32)
@@ -246,7 +261,7 @@ class Decoder(nnx.Module):
     def __call__(
         self, ids: Int[Array, "*batch time"]
     ) -> Float[Array, "*batch time vocab"]:
-        """Logits of the next token after each token, in the type of the weights."""
+        """Return the logits of the next token at each token, in the weights' type."""
         hidden = self.hidden(ids)
         return self.logits(hidden).astype(hidden.dtype)
 

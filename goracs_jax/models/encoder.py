@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and MPNet encoders: post-norm, learned positions, no causality."""
+"""BERT, RoBERTa and MPNet encoders: post-norm, learned positions, no causal mask."""
 
 import math
 
@@ -11,19 +11,19 @@ from goracs_jax.models.config import EncoderConfig
 
 
 class Dense(nnx.Module):
-    """x W + b, with W stored as [in, out]."""
+    """A linear layer, x W + b, with W stored as [in, out]."""
 
     def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         self.kernel = nnx.Param(0.02 * jax.random.normal(rngs(), (d_in, d_out)))
         self.bias = nnx.Param(jnp.zeros(d_out))
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """Applies the layer."""
+        """Apply the layer."""
         return x @ self.kernel[...] + self.bias[...]
 
 
 class LayerNorm(nnx.Module):
-    """w * (x - mean) / sqrt(var + eps) + b."""
+    """Layer normalisation: w * (x - mean) / sqrt(var + eps) + b."""
 
     def __init__(self, dim: int, eps: float):
         self.weight = nnx.Param(jnp.ones(dim))
@@ -31,13 +31,13 @@ class LayerNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Normalises the last axis."""
+        """Normalise the last axis."""
         y = jax.nn.standardize(x, axis=-1, epsilon=self.eps)
         return self.weight[...] * y + self.bias[...]
 
 
 class EncoderLayer(nnx.Module):
-    """norm(x + attention(x)), then norm(x + mlp(x))."""
+    """An encoder layer: norm(x + attention(x)), then norm(x + mlp(x))."""
 
     def __init__(self, c: EncoderConfig, *, rngs: nnx.Rngs):
         self.query = Dense(c.hidden_size, c.hidden_size, rngs=rngs)
@@ -56,9 +56,12 @@ class EncoderLayer(nnx.Module):
         visible: Bool[Array, "batch 1 1 time"],
         bias: Float[Array, "1 heads time time"] | None,
     ) -> Float[Array, "batch time dim"]:
-        """One residual block; tokens that are not visible are attended by none.
+        """Run the layer.
 
-        The bias, if there is one, is added to the scores.
+        Args:
+            x: Hidden states.
+            visible: Whether each token may be attended to; padding may not.
+            bias: Bias of the attention scores, or None.
         """
         heads = lambda y: y.reshape(*y.shape[:-1], self.num_heads, -1)
         q, k, v = (heads(f(x)) for f in (self.query, self.key, self.value))
@@ -69,7 +72,7 @@ class EncoderLayer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """BERT, RoBERTa or MPNet encoder in float32; its layers are stacked and scanned.
+    """A BERT, RoBERTa or MPNet encoder in float32; a scan runs its stacked layers.
 
     Args:
         config: Sizes of the model.
@@ -101,16 +104,16 @@ class Encoder(nnx.Module):
         )
 
     def hidden(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch time dim"]:
-        """Hidden states of the last layer.
+        """Return the hidden states of the last layer.
 
         Args:
-            ids: Token ids, padded on the right with negative ones.
+            ids: Token ids, padded on the right with negative ids.
 
         Returns:
-            One state per token; those of padding mean nothing.
+            One hidden state per token; those of padding are meaningless.
         """
-        # Padding may reach past the last position: an index out of range would give
-        # NaN, and NaN survives a mask.
+        # Padding may reach past the last position. An index out of range would give
+        # NaN, which a mask does not remove.
         position = jnp.minimum(
             jnp.arange(ids.shape[-1]) + self.config.first_position,
             self.config.num_positions - 1,
@@ -131,11 +134,19 @@ class Encoder(nnx.Module):
 def relative_bucket(
     time: int, num_buckets: int, max_distance: int = 128
 ) -> Int[Array, "time time"]:
-    """Bucket of the distance between two tokens (T5, Raffel et al., 2020).
+    """Return the bucket of the distance between two tokens (T5, Raffel et al., 2020).
 
-    Half of the buckets are for keys behind their query and half for those before it. In
-    each half the first distances have a bucket of their own, the others share buckets
-    that widen with the logarithm, up to `max_distance`.
+    Half of the buckets are for keys after their query, the other half for the rest. In
+    each half, short distances have buckets of their own, and longer ones share buckets
+    whose width grows logarithmically, up to `max_distance`.
+
+    Args:
+        time: Number of tokens.
+        num_buckets: Number of buckets.
+        max_distance: Distance from which on all tokens share the last bucket.
+
+    Returns:
+        The bucket of each query (rows) and key (columns).
 
     >>> relative_bucket(3, 32).tolist()
     [[0, 17, 18], [1, 0, 17], [2, 1, 0]]

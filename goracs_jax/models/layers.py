@@ -1,4 +1,4 @@
-"""The parts of a decoder that treat each token alone."""
+"""The parts of a decoder that process each token alone: norm, MLP, soft cap."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from goracs_jax.models.lora import LoraConfig, linear
 
 
 def softcap(x: Float[Array, "*shape"], cap: float | None) -> Float[Array, "*shape"]:
-    """Bends x into (-cap, cap) as cap * tanh(x / cap), if there is a cap.
+    """Return cap * tanh(x / cap), which lies in (-cap, cap), or x if cap is None.
 
     >>> float(softcap(jnp.array(100.0), 30.0)), float(softcap(jnp.array(100.0), None))
     (29.92, 100.0)
@@ -21,9 +21,9 @@ def softcap(x: Float[Array, "*shape"], cap: float | None) -> Float[Array, "*shap
 
 
 class RMSNorm(nnx.Module):
-    """(offset + w) * x / sqrt(mean(x^2) + eps), in float32.
+    """RMS normalisation, (offset + w) * x / sqrt(mean(x^2) + eps), in float32.
 
-    The offset is 1 where a model's weights are stored as what differs from 1.
+    The offset is 1 for models that store their weights as differences from 1.
     """
 
     def __init__(self, dim: int, eps: float, *, offset: float = 0.0, dtype=jnp.float32):
@@ -31,17 +31,17 @@ class RMSNorm(nnx.Module):
         self.eps, self.offset = eps, offset
 
     def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Normalises the last axis."""
+        """Normalise the last axis."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
         weight = self.weight[...].astype(jnp.float32)
-        # Adding nothing is left out: it would be an operation per use.
+        # An offset of 0 is not added: that would cost one more operation each time.
         weight = weight + self.offset if self.offset else weight
         return (weight * y).astype(x.dtype)
 
 
 class MLP(nnx.Module):
-    """(act(x W_gate) * x W_up) W_down, with act SiLU (SwiGLU) or GELU (GeGLU)."""
+    """The gated MLP (act(x W_gate) * x W_up) W_down, where act is SiLU or GELU."""
 
     def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
         make = partial(linear, lora=lora, biases=c.biases, rngs=rngs, dtype=dtype)
@@ -53,6 +53,6 @@ class MLP(nnx.Module):
     def __call__(
         self, x: Float[Array, "*batch time dim"]
     ) -> Float[Array, "*batch time dim"]:
-        """Transforms each token."""
+        """Apply the MLP to each token."""
         act = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}[self.activation]
         return self.down_proj(act(self.gate_proj(x)) * self.up_proj(x))

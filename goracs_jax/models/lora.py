@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) on linear layers."""
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) of linear layers."""
 
 import math
 from collections.abc import Collection
@@ -28,17 +28,17 @@ LINEAR_NAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Rank, scale and place of the adapters; the defaults are those of GORACS.
+    """Rank, scale and targets of the adapters; the defaults are those of GORACS.
 
     Args:
         r: Rank of the update.
-        alpha: The update is scaled by alpha / r.
-        targets: Names of the linear layers that carry an adapter.
-        dropout: Share of the inputs of A that are zero in training.
+        alpha: Numerator of the scale alpha / r of the update.
+        targets: Names of the linear layers that have an adapter.
+        dropout: Probability that training sets an input of A to zero.
 
     Raises:
-        InputError: If the rank is not positive, a target is unknown or the dropout is
-            no share.
+        InputError: The rank is not positive, a target is unknown, or the dropout is not
+            in [0, 1).
 
     >>> LoraConfig(r=4).scale
     4.0
@@ -60,7 +60,7 @@ class LoraConfig:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"LoRA dropout must be in [0, 1), got {self.dropout}.")
-        # One spelling per set, so that equal configurations compare equal.
+        # Sort the names, so that equal configurations compare equal.
         object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
 
     @property
@@ -72,7 +72,8 @@ class LoraConfig:
 DEFAULT_LORA = LoraConfig()
 
 
-#: Name of what a backward pass keeps: the results of linear layers, which cost.
+#: Name of the values that a backward pass keeps: the outputs of linear layers, because
+#: computing them again is expensive.
 KEPT = "linear"
 
 
@@ -80,12 +81,19 @@ KEPT = "linear"
 def product(
     x: Float[Array, "*batch in"], w: Float[Array, "in out"]
 ) -> Float[Array, "*batch out"]:
-    """The product x w in the type of x, summed in float32: forward and backward.
+    """Return x w in the type of x, with sums in float32, also in the backward pass.
 
-    XLA multiplies bfloat16 on a CPU at half of the speed that it has where the result
-    is to be float32; and the transpose that JAX makes of such a product multiplies a
-    float32 slope. So both are written out, with their precision: the backward one is
-    traced where the caller's `jax.default_matmul_precision` no longer holds.
+    On a CPU, XLA multiplies bfloat16 twice as fast if it may return float32. JAX's own
+    transpose of such a product would multiply a float32 gradient, so the backward pass
+    is written out. It states its precision, because it is traced after the caller's
+    `jax.default_matmul_precision` has ended.
+
+    Args:
+        x: Inputs.
+        w: Weights.
+
+    Returns:
+        The product, in the type of x.
 
     >>> ones = lambda *shape: jnp.ones(shape, jnp.bfloat16)
     >>> product(ones(2, 3), ones(3, 4)).dtype
@@ -99,17 +107,17 @@ def _sums(terms: str, x: Array, y: Array) -> Array:
     return dot(x, y, preferred_element_type=jnp.float32).astype(x.dtype)
 
 
-def _slopes(saved, slope):
+def _backward(saved, gradient):
     x, w = saved
-    # Where weights are frozen XLA drops the second, which nobody asks for.
-    return _sums("...o,io->...i", slope, w), _sums("...i,...o->io", x, slope)
+    # If the weights are frozen, XLA drops the second product, which is not used.
+    return _sums("...o,io->...i", gradient, w), _sums("...i,...o->io", x, gradient)
 
 
-product.defvjp(lambda x, w: (product(x, w), (x, w)), _slopes)
+product.defvjp(lambda x, w: (product(x, w), (x, w)), _backward)
 
 
 class Linear(nnx.Module):
-    """x W + b, with the kernel W stored as [in, out] and b only if asked for."""
+    """A linear layer, x W + b, with the kernel W stored as [in, out] and b optional."""
 
     def __init__(
         self,
@@ -125,22 +133,23 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """Applies the layer."""
+        """Apply the layer."""
         y = product(x, self.kernel[...])
         y = y if self.bias is None else y + self.bias[...]
         return checkpoint_name(y, KEPT)
 
 
 class DropoutKey(nnx.Variable):
-    """Random key of a layer's dropout: there in training alone, see `with_dropout`."""
+    """Random key of a layer's dropout, which only `with_dropout` adds."""
 
 
 class LoRALinear(nnx.Module):
-    r"""x W + b + (alpha / r) (d(x) A) B, with W and b frozen and A, B in float32.
+    r"""A linear layer with an adapter, x W + b + (alpha / r) (d(x) A) B.
 
-    d is dropout in a model made by `with_dropout`, and the identity in any other. A
-    starts as in PEFT, uniform in ± 1 / sqrt(in) (Kaiming with a = sqrt 5), and B at
-    zero: a fresh adapter changes nothing, its dL/dA is zero and its dL/dB is not.
+    W and b are frozen; A and B are float32. d is dropout in a model made by
+    `with_dropout`, and the identity in any other. As in PEFT, A starts uniform in
+    ± 1 / sqrt(in) (Kaiming with a = sqrt 5) and B starts at zero. A fresh adapter
+    therefore changes nothing; its gradient dL/dA is zero, and dL/dB is not.
 
     >>> layer = LoRALinear(6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))
     >>> layer.lora_a.shape, layer.lora_b.shape
@@ -170,7 +179,7 @@ class LoRALinear(nnx.Module):
         self.scale, self.dropout = lora.scale, lora.dropout
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """Applies the layer and its adapter."""
+        """Apply the layer and its adapter."""
         y = product(x, self.kernel[...])
         y = y if self.bias is None else y + self.bias[...]
         # The adapter stays in float32 under bfloat16 weights: its entries are small.
@@ -189,14 +198,15 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 def with_dropout(model: M, key: jax.Array) -> M:
-    """The model as it is trained: inputs of every A are dropped at random.
+    """Return the model in training mode, in which inputs of every A are dropped.
 
-    Each layer and each token has draws of its own, which do not depend on how far a
-    sequence is padded. For one example: under vmap give each its own key.
+    Apply the model to one example at a time: under `vmap`, give each example a key of
+    its own. The random numbers of a layer and a token then do not depend on the
+    padding.
 
     Args:
-        model: Its adapters have a leading layer axis.
-        key: Random key of all draws.
+        model: A model whose adapters have a leading layer axis.
+        key: Random key of the dropout.
 
     Returns:
         A model that shares all weights of `model`, which is unchanged.
@@ -228,9 +238,19 @@ def linear(
     rngs: nnx.Rngs,
     dtype=jnp.float32,
 ) -> Linear | LoRALinear:
-    """The layer called `name`: with an adapter if `lora` targets it.
+    """Make the linear layer called `name`, with an adapter if `lora` targets it.
 
-    `biases` names the layers that have a bias.
+    Args:
+        name: Name of the layer; see `LINEAR_NAMES`.
+        d_in: Width of the inputs.
+        d_out: Width of the outputs.
+        lora: Configuration of the adapters.
+        biases: Names of the layers that have a bias.
+        rngs: Random keys of the initial weights.
+        dtype: Type of the frozen weights.
+
+    Returns:
+        The layer.
 
     >>> type(linear("k_proj", 6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))).__name__
     'Linear'

@@ -1,4 +1,4 @@
-"""Rotary positions (RoFormer, Su et al., 2021) and the ways they are stretched."""
+"""Rotary positions (RoPE; RoFormer, Su et al., 2021) and their scaling."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ Rope = tuple[Float32[Array, "*places half"], Float32[Array, "*places half"]]
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
-    """Speeds of the rotation: theta^(-2i / head_dim) / divisors_i for the i-th pair.
+    """The frequencies theta^(-2i / head_dim) / divisors_i of the i-th pair.
 
-    Every kind of scaling is a choice of divisors: all 1 (default), all the same
+    Every kind of RoPE scaling is a choice of divisors: all 1 (default), all equal
     (linear), or growing with the wavelength (llama3). None stands for 1.
 
     >>> RopeConfig(theta=10000.0, divisors=(1.0, 4.0)).frequencies(4)
@@ -24,7 +24,7 @@ class RopeConfig:
     divisors: tuple[float, ...] | None = None
 
     def frequencies(self, head_dim: int) -> tuple[float, ...]:
-        """Radians per position, one for each of the head_dim / 2 pairs."""
+        """Return the frequencies of the head_dim / 2 pairs, in radians per token."""
         half = head_dim // 2
         divisors = self.divisors or (1.0,) * half
         return tuple(
@@ -42,19 +42,19 @@ def llama3_divisors(
     high_freq_factor: float,
     original_positions: int,
 ) -> tuple[float, ...]:
-    r"""How Llama 3.1 slows the rotation of each pair.
+    r"""Return the divisors d_i of the frequencies f_i in Llama 3.1.
 
-    A pair that turns r_i = L f_i / (2 pi) times within the original context L keeps its
-    speed where r_i > high, is divided by `factor` where r_i < low, and between them
+    Let r_i = L f_i / (2 pi) be the number of turns of a pair within the original
+    context L. Then d_i = 1 if r_i > high, and d_i = factor if r_i < low. Between them,
     1 / d_i = (1 - s_i) / factor + s_i with s_i = (r_i - low) / (high - low).
 
     Args:
-        theta: Base of the speeds.
-        head_dim: Twice the number of pairs.
+        theta: Base of the frequencies.
+        head_dim: Width of a head, which is twice the number of pairs.
         factor: The largest divisor.
-        low_freq_factor: low.
-        high_freq_factor: high.
-        original_positions: L.
+        low_freq_factor: The number of turns called low.
+        high_freq_factor: The number of turns called high.
+        original_positions: The original context L, in tokens.
 
     Returns:
         One divisor per pair.
@@ -80,9 +80,9 @@ def llama3_divisors(
 def rope_table(
     positions: Int[Array, "*places"], frequencies: tuple[float, ...]
 ) -> Rope:
-    """Cosines and sines of position times frequency.
+    """Return the cosines and sines of position times frequency, in float32.
 
-    In float32 whatever the weights: bfloat16 cannot tell position 257 from 256.
+    The type of the weights is not used, since bfloat16 rounds position 257 to 256.
 
     >>> cos, sin = rope_table(jnp.arange(3), (1.0, 0.01))
     >>> cos.shape, float(cos[0, 0])
@@ -96,7 +96,7 @@ def rope_table(
 def rotate(
     x: Float[Array, "*batch time heads head_dim"], rope: Rope
 ) -> Float[Array, "*batch time heads head_dim"]:
-    """Turns the pairs (x_i, x_{i + head_dim / 2}) by the angle of their position."""
+    """Rotate the pairs (x_i, x_{i + head_dim / 2}) by the angle of their position."""
     cos, sin = (table[..., None, :] for table in rope)  # [*places, 1, head_dim / 2]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = (first * cos - second * sin, second * cos + first * sin)

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning of a decoder: settings, data order, one step, resume, the loop."""
+"""LoRA fine-tuning of a decoder: settings, batches, one step, checkpoints, the loop."""
 
 from goracs_jax.training.config import TASKS as TASKS
 from goracs_jax.training.config import FinetuneConfig as FinetuneConfig

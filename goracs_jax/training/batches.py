@@ -1,4 +1,4 @@
-"""Which examples a step sees, and its micro-batches of few static shapes."""
+"""The examples of each step, in micro-batches of a few static shapes."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,20 +23,20 @@ from goracs_jax.training.config import FinetuneConfig
 class Shapes(NamedTuple):
     """The shapes of all micro-batches of a run, known before it starts."""
 
-    lengths: tuple[int, ...]  # padded, ascending
-    most: int  # scored tokens of an example
-    tokens_per_batch: int
-    step_examples: int
+    lengths: tuple[int, ...]  # padded lengths, ascending
+    most: int  # largest number of scored tokens in an example
+    tokens_per_batch: int  # tokens of a micro-batch, padding included
+    step_examples: int  # largest number of examples in a step
 
     @classmethod
     def of(cls, tokens: Tokens, config: FinetuneConfig) -> "Shapes":
-        """Those that pad the tokens of the examples least."""
+        """Choose the shapes that need the least padding for the given examples."""
         examples = min(config.batch_size, tokens.num_examples)
         lengths, most = static_lengths(tokens.lengths), int(tokens.scored.max())
         return cls(lengths, most, config.tokens_per_batch, examples)
 
     def blank(self, time: int) -> Batch:
-        """A micro-batch of a padded length without an example."""
+        """Make a micro-batch of a padded length that contains only padding."""
         rows = batch_rows(time, self.tokens_per_batch, self.step_examples)
         return Batch(
             np.full(rows, -1, np.int32),
@@ -45,7 +45,7 @@ class Shapes(NamedTuple):
         )
 
     def split(self, tokens: Tokens) -> list[Batch]:
-        """Micro-batches of some of the examples, all of these shapes."""
+        """Split examples into micro-batches of these shapes."""
         batches = make_batches(
             tokens,
             tokens_per_batch=self.tokens_per_batch,
@@ -57,7 +57,15 @@ class Shapes(NamedTuple):
 
 @lru_cache(maxsize=1)
 def epoch_order(n: int, seed: int, epoch: int) -> Int[np.ndarray, " train"]:
-    """The order of the examples in an epoch, a function of its arguments alone.
+    """Return the order of the examples in an epoch, which depends on nothing else.
+
+    Args:
+        n: Number of training examples.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+
+    Returns:
+        A permutation of the rows 0 to n - 1.
 
     >>> sorted(epoch_order(5, seed=0, epoch=3).tolist())
     [0, 1, 2, 3, 4]
@@ -68,7 +76,18 @@ def epoch_order(n: int, seed: int, epoch: int) -> Int[np.ndarray, " train"]:
 def step_batches(
     tokens: Tokens, shapes: Shapes, batch_size: int, seed: int, step: int
 ) -> list[Batch]:
-    """The micro-batches of a step; `rows` are places in the step."""
+    """Make the micro-batches of a step.
+
+    Args:
+        tokens: All training examples.
+        shapes: Shapes of the micro-batches.
+        batch_size: Examples of one step.
+        seed: Seed of the run.
+        step: Number of the step, from 0.
+
+    Returns:
+        The micro-batches; their `rows` are positions within the step.
+    """
     n = tokens.num_examples
     epoch, place = divmod(step, -(-n // batch_size))
     rows = epoch_order(n, seed, epoch)[place * batch_size : (place + 1) * batch_size]
@@ -76,5 +95,5 @@ def step_batches(
 
 
 def step_key(seed: int, step: int) -> jax.Array:
-    """The key of the dropout of a step."""
+    """Return the random key for the dropout of a step."""
     return jax.random.fold_in(jax.random.key(seed), step)

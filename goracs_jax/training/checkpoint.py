@@ -1,4 +1,4 @@
-"""Resume: the state of a training on disk (orbax), and the lines of its metrics."""
+"""Checkpoints of a training run (orbax) and its metrics file, for resuming."""
 
 import contextlib
 import json
@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
+LogEntry = dict[str, Any]  # the metrics of one step or one validation
+
 
 class State(NamedTuple):
-    """All that the next step depends on, and the best so far."""
+    """Everything that the next step depends on, and the best adapters so far."""
 
     lora: PyTree
     opt_state: PyTree
-    best: PyTree  # adapters at the least validation loss
-    step: int = 0  # steps done
+    best: PyTree  # adapters with the lowest validation loss
+    step: int = 0  # number of steps taken
     best_loss: float = float("inf")
     best_epoch: int = 0
-    waited: int = 0  # validations since the best
+    waited: int = 0  # validations since the lowest loss
 
     @property
     def _numbers(self) -> dict[str, Any]:
@@ -31,7 +33,7 @@ ARRAYS = ("lora", "opt_state", "best")
 
 
 class Store(NamedTuple):
-    """Where a training stands and how it is kept."""
+    """The state that training continues from, and the function that saves a state."""
 
     state: State
     save: Callable[[State], None]
@@ -39,18 +41,23 @@ class Store(NamedTuple):
 
 @contextlib.contextmanager
 def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
-    """The state that an earlier run left, or a fresh one.
+    """Open a folder of checkpoints and restore the newest one, if there is any.
 
     Args:
-        folder: Only the newest checkpoint stays there; a half-written one is dropped.
-        fresh: Where training starts, with all shapes and types.
+        folder: The folder. Only the newest checkpoint is kept, and an incomplete one is
+            deleted.
+        fresh: The state to start from if there is no checkpoint. It also gives the
+            shapes and types of all arrays.
+
+    Yields:
+        The state to continue from, and the function that saves a state.
     """
-    import orbax.checkpoint as ocp  # takes a second: only where it is needed
+    import orbax.checkpoint as ocp  # imported here: it takes a second
 
     options = ocp.CheckpointManagerOptions(
         max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    # Leaves alone: what is on disk does not depend on how the trees are nested.
+    # Store only the leaves: the files then do not depend on how the trees are nested.
     leaves, tree = jax.tree.flatten([getattr(fresh, name) for name in ARRAYS])
 
     def save(state: State) -> None:
@@ -78,30 +85,33 @@ def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
         yield Store(state, save)
 
 
-class Metrics:
-    """Records of steps and validations: a list and, line by line, a JSONL file.
+class MetricsLog:
+    """The metrics of steps and validations: a list and, line by line, a JSONL file.
 
-    Lines of steps after `last_step` are dropped: a run that was killed after its
-    checkpoint makes them again.
+    Args:
+        path: The file, or None to keep only the list. Entries that an earlier run left
+            there are read.
+        last_step: The step of the checkpoint that training continues from. Later
+            entries are dropped, because the run makes them again.
     """
 
     def __init__(self, path: Path | None, last_step: int):
-        self.path, self.records = path, []
+        self.path, self.entries = path, []
         if path is None:
             return
         lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
             with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
-                record = json.loads(line)
-                if record["step"] <= last_step:
-                    self.records.append(record)
+                entry = json.loads(line)
+                if entry["step"] <= last_step:
+                    self.entries.append(entry)
         part = path.with_name(path.name + ".part")
-        part.write_text("".join(json.dumps(r) + "\n" for r in self.records))
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
         os.replace(part, path)
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Keep a record; it is in the file when this returns."""
-        self.records.append(record)
+    def add(self, entry: LogEntry) -> None:
+        """Add an entry to the list and the file."""
+        self.entries.append(entry)
         if self.path is not None:
             with self.path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(entry) + "\n")

@@ -1,4 +1,4 @@
-"""How a fine-tuning runs; the defaults are those of GORACS (Mei et al., KDD 2025)."""
+"""Settings of fine-tuning; the defaults are those of GORACS (Mei et al., KDD 2025)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from goracs_jax.llm.tokens import LabelMode
 
 
 class TaskDefaults(NamedTuple):
-    """What the two tasks of the paper do not share."""
+    """The defaults that differ between the two tasks of the paper."""
 
     epochs: int
     learning_rate: float
@@ -27,23 +27,26 @@ TASKS: Mapping[Task, TaskDefaults] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """AdamW with warm-up and linear decay, as in Hugging Face's Trainer.
+    """Settings of AdamW with warm-up and linear decay, as in Hugging Face's Trainer.
 
-    Where the paper is silent the Trainer's defaults hold, since the authors trained
-    with it: no weight decay, betas 0.9 and 0.999, epsilon 1e-8, gradients clipped to
-    norm 1, a linear schedule whose first step has learning rate 0.
+    Where the paper does not give a value, the Trainer's default is used, since the
+    authors trained with it: no weight decay, betas 0.9 and 0.999, epsilon 1e-8,
+    gradients clipped to norm 1, and a linear schedule whose first step has learning
+    rate 0.
 
     Args:
-        epochs: Most passes over the training examples.
-        learning_rate: The largest, reached after the warm-up.
-        batch_size: Examples of one step.
-        warmup_steps: Steps until the largest learning rate.
-        patience: Validations without a new least loss after which training stops.
-        valid_every: Epochs from one validation to the next; the last has one too.
-        weight_decay: Of AdamW, decoupled.
-        max_grad_norm: Longer gradients are scaled to this norm.
-        tokens_per_batch: Padded tokens of a micro-batch: memory and speed, never the
-            gradient of a step.
+        epochs: Largest number of passes over the training examples.
+        learning_rate: Largest learning rate, reached after the warm-up.
+        batch_size: Examples per step.
+        warmup_steps: Steps in which the learning rate rises from 0 to its largest
+            value.
+        patience: Training stops after this many validations without a lower loss.
+        valid_every: Epochs between validations; there is always one after the last
+            epoch.
+        weight_decay: AdamW's decoupled weight decay.
+        max_grad_norm: Gradients with a larger norm are scaled down to this norm.
+        tokens_per_batch: Tokens of a micro-batch, padding included. It changes memory
+            and speed, but not the gradient of a step.
 
     Raises:
         InputError: A value is out of range.
@@ -78,18 +81,23 @@ class FinetuneConfig:
                 )
 
     def steps_per_epoch(self, n_train: int) -> int:
-        """Steps of one pass; the last may have fewer examples."""
+        """Return the number of steps in an epoch; the last may have fewer examples."""
         return -(-n_train // self.batch_size)
 
     def total_steps(self, n_train: int) -> int:
-        """Steps of all epochs."""
+        """Return the number of steps in all epochs."""
         return self.epochs * self.steps_per_epoch(n_train)
 
     def schedule(self, total_steps: int) -> optax.Schedule:
-        """Learning rate of a step, counted from 0: up to the largest, then down to 0.
+        """Return the learning rate as a function of the step, counted from 0.
+
+        It rises linearly from 0 during the warm-up, then falls linearly to 0.
+
+        Args:
+            total_steps: Number of steps in all epochs.
 
         Raises:
-            InputError: It is 0 at every step, so that nothing would train.
+            InputError: The rate is 0 at every step, so that nothing would train.
 
         >>> config = FinetuneConfig(epochs=9, learning_rate=1.0, warmup_steps=2)
         >>> rate = config.schedule(6)
@@ -111,7 +119,7 @@ class FinetuneConfig:
         )
 
     def optimizer(self, total_steps: int) -> optax.GradientTransformation:
-        """AdamW behind the clipping of gradients."""
+        """Return AdamW, preceded by the clipping of gradients."""
         return optax.chain(
             optax.clip_by_global_norm(self.max_grad_norm),
             optax.adamw(self.schedule(total_steps), weight_decay=self.weight_decay),

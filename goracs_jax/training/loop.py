@@ -1,4 +1,4 @@
-"""LoRA fine-tuning with early stopping: the loop around the step."""
+"""LoRA fine-tuning with early stopping: the loop over steps and validations."""
 
 import time
 from collections.abc import Callable
@@ -10,25 +10,22 @@ from flax import nnx
 
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.models import Decoder
-from goracs_jax.training.checkpoint import Metrics, Store, checkpoints
+from goracs_jax.training.checkpoint import LogEntry, MetricsLog, Store, checkpoints
 from goracs_jax.training.config import FinetuneConfig
-from goracs_jax.training.run import Record, Run
-
-# The state is stored at least this often: what a kill can cost.
-CHECKPOINT_SECONDS = 30.0
+from goracs_jax.training.run import Run
 
 
 class Finetuned(NamedTuple):
-    """The model with the adapter of the least validation loss, and how it came about.
+    """The model with the lowest validation loss, and the metrics of its training.
 
-    `records` has one entry a step (loss, learning_rate, grad_norm, tokens, seconds) and
-    one a validation (valid_loss), each with its step and epoch.
+    `log` has one entry per step (loss, learning_rate, grad_norm, tokens, seconds) and
+    one per validation (valid_loss, seconds), each with its step and epoch.
     """
 
     model: Decoder
     best_epoch: int
     best_loss: float
-    records: list[Record]
+    log: list[LogEntry]
 
 
 def finetune(
@@ -39,34 +36,38 @@ def finetune(
     *,
     seed: int,
     folder: Path | None = None,
-    watch: Callable[[Record], None] = lambda record: None,
+    watch: Callable[[LogEntry], None] = lambda entry: None,
+    checkpoint_seconds: float = 30.0,
 ) -> Finetuned:
-    r"""Trains the adapters of a model.
+    r"""Train the adapters of a model and keep those with the lowest validation loss.
 
-    One step moves them along the gradient of
+    The loss of a step is the mean over all scored tokens of its batch, as in Hugging
+    Face's Trainer:
 
         L = sum_i sum_{t scored} l_it / sum_i |{t scored}|
 
-    over the examples i of its batch: the mean over all scored tokens, as Hugging Face's
-    Trainer has it, exact for any size of micro-batches. The order of the data and the
-    draws of dropout are functions of (seed, epoch, step).
+    with the cross-entropy l_it of token t in example i. Its gradient is exact for any
+    size of micro-batches. The order of the data and the dropout are functions of (seed,
+    epoch, step).
 
     Args:
-        model: A decoder with adapters in place; dropout is that of `model.lora`.
-        train: Training examples with unshifted labels.
-        valid: Validation examples likewise.
-        config: Epochs, learning rate and the rest.
-        seed: Of order and dropout.
-        folder: Where checkpoints and metrics.jsonl go: a killed run goes on from there
-            and ends with the same bytes. Only for the same arguments.
-        watch: Called with every new record.
+        model: A decoder with adapters; the dropout rate is that of `model.lora`.
+        train: Training examples, with labels that are not shifted.
+        valid: Validation examples, with labels that are not shifted.
+        config: Epochs, learning rate and the other settings.
+        seed: Seed of the data order and of dropout.
+        folder: Folder for checkpoints and metrics.jsonl. A run with the same arguments
+            continues a killed one from there and ends with the same bytes.
+        watch: Called with every new entry of the log.
+        checkpoint_seconds: Least time between two checkpoints, in seconds; it bounds
+            the work that a killed run loses.
 
     Returns:
-        The best model and the records of all steps.
+        The best model and the metrics of all steps and validations.
 
     Raises:
-        InputError: If an example has an id outside the vocabulary, nothing would train,
-            or the loss is not finite.
+        InputError: A token id is outside the vocabulary, or nothing would train.
+        NumericalError: A loss or a gradient is not finite.
 
     >>> import jax
     >>> from goracs_jax.models import DecoderConfig
@@ -75,7 +76,7 @@ def finetune(
     >>> tokens = ragged([[1, 2, 3, 4]] * 3, [[1, 2, 3, 4]] * 3)
     >>> config = FinetuneConfig(epochs=3, learning_rate=1e-2, warmup_steps=1)
     >>> done = finetune(model, tokens, tokens, config, seed=0)
-    >>> losses = [r["valid_loss"] for r in done.records if "valid_loss" in r]
+    >>> losses = [entry["valid_loss"] for entry in done.log if "valid_loss" in entry]
     >>> losses[0] > losses[2]
     True
     """
@@ -85,18 +86,18 @@ def finetune(
     alone = nullcontext(Store(run.fresh, lambda state: None))
     keep = checkpoints(folder / "checkpoints", run.fresh) if folder else alone
     with keep as (state, save):
-        metrics = Metrics(folder / "metrics.jsonl" if folder else None, state.step)
+        log = MetricsLog(folder / "metrics.jsonl" if folder else None, state.step)
         saved = time.perf_counter()
         while state.step < run.total_steps and state.waited < config.patience:
             validates = run.validates_after(state.step + 1)
             for work in [run.step, run.validate] if validates else [run.step]:
                 started = time.perf_counter()
-                state, record = work(state)
-                record["seconds"] = time.perf_counter() - started
-                metrics.add(record)
-                watch(record)
-            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                state, entry = work(state)
+                entry["seconds"] = time.perf_counter() - started
+                log.add(entry)
+                watch(entry)
+            if time.perf_counter() - saved > checkpoint_seconds:
                 save(state)
                 saved = time.perf_counter()
     best = nnx.merge(run.parts.graph, state.best, run.parts.frozen)
-    return Finetuned(best, state.best_epoch, state.best_loss, metrics.records)
+    return Finetuned(best, state.best_epoch, state.best_loss, log.entries)

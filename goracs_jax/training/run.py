@@ -1,18 +1,18 @@
-"""A run of training: what stays the same from step to step, a step, a validation."""
+"""A training run: its data and compiled programs, one step, and one validation."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jaxtyping import Float32
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.tokens import Batch, Tokens
 from goracs_jax.models import Decoder
 from goracs_jax.training.batches import Shapes, step_batches, step_key
-from goracs_jax.training.checkpoint import State
+from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
 from goracs_jax.training.step import (
     Parts,
@@ -26,11 +26,9 @@ from goracs_jax.training.step import (
     zero_sums,
 )
 
-Record = dict[str, Any]
-
 
 class Run(NamedTuple):
-    """A model, its data and its compiled programs."""
+    """What stays the same in a training run: model, data and compiled programs."""
 
     parts: Parts
     train: Tokens
@@ -40,8 +38,8 @@ class Run(NamedTuple):
     shapes: Shapes
     optimizer: optax.GradientTransformation
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
-    accumulates: dict[int, Callable[..., Sums]]  # `accumulate`, by padded length
-    losses: dict[tuple[int, ...], Callable[..., jax.Array]]  # `loss_sum`, by shape
+    accumulates: dict[int, Callable[..., Sums]]  # `accumulate` for each padded length
+    losses: dict[tuple[int, ...], Callable[..., jax.Array]]  # `loss_sum` for each shape
     update: Callable[..., Update]
 
     @classmethod
@@ -53,11 +51,24 @@ class Run(NamedTuple):
         config: FinetuneConfig,
         seed: int,
     ) -> "Run":
-        """Splits the model and compiles a program for every shape that can come up.
+        """Split the model and compile a program for every shape that can occur.
 
-        Which shapes a step has depends on the order of the data: compiled on demand,
-        one might come up for the first time in any epoch. And seconds of steps and of
-        validations are those of work alone.
+        The shapes of a step depend on the order of the data, so a program that is
+        compiled on demand could interrupt any epoch. Compiling first also keeps compile
+        time out of the seconds of steps and validations.
+
+        Args:
+            model: A decoder with adapters.
+            train: Training examples.
+            valid: Validation examples.
+            config: The settings of the run.
+            seed: Seed of the data order and of dropout.
+
+        Returns:
+            The run.
+
+        Raises:
+            InputError: The learning rate would be 0 at every step.
         """
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
@@ -69,11 +80,11 @@ class Run(NamedTuple):
         )
         blanks = {time: shapes.blank(time) for time in shapes.lengths}
         accumulates = {time: adding(blank).compile() for time, blank in blanks.items()}
-        judged = Shapes.of(valid, config)
-        batches = judged.split(valid)
+        valid_shapes = Shapes.of(valid, config)
+        batches = valid_shapes.split(valid)
         by_shape = {batch.ids.shape: batch for batch in batches}
         losses = {
-            shape: loss_sum.lower(parts, batch, most=judged.most).compile()
+            shape: loss_sum.lower(parts, batch, most=valid_shapes.most).compile()
             for shape, batch in by_shape.items()
         }
         state = parts.lora, optimizer.init(parts.lora)
@@ -83,20 +94,27 @@ class Run(NamedTuple):
 
     @property
     def total_steps(self) -> int:
-        """Steps if nothing stops the run early."""
+        """The number of steps of a run that does not stop early."""
         return self.config.total_steps(self.train.num_examples)
 
     @property
     def fresh(self) -> State:
-        """Where training starts."""
+        """The state before the first step."""
         lora = self.parts.lora
         return State(lora, self.optimizer.init(lora), lora)
 
-    def step(self, state: State) -> tuple[State, Record]:
-        """Moves the adapters along the gradient of the next batch.
+    def step(self, state: State) -> tuple[State, LogEntry]:
+        """Update the adapters with the gradient of the next batch.
+
+        Args:
+            state: The state after the step before.
+
+        Returns:
+            The new state, and the step's metrics.
 
         Raises:
-            InputError: The loss is not finite, or the first gradient is exactly zero.
+            InputError: The gradient of the first step is exactly zero.
+            NumericalError: The loss or the gradient is not finite.
         """
         number, config, key = state.step, self.config, step_key(self.seed, state.step)
         batches = step_batches(
@@ -114,7 +132,7 @@ class Run(NamedTuple):
                 "the gradient of every adapter is exactly zero, so nothing would "
                 "train: check the adapter that training starts from."
             )
-        record = {
+        entry = {
             "step": number + 1,
             "epoch": self._epoch(number + 1),
             "loss": loss,
@@ -123,39 +141,47 @@ class Run(NamedTuple):
             "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
         }
         changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number + 1}
-        return state._replace(**changed), record
+        return state._replace(**changed), entry
 
-    def validate(self, state: State) -> tuple[State, Record]:
-        """The mean loss over the scored tokens of validation; the best is kept.
+    def validate(self, state: State) -> tuple[State, LogEntry]:
+        """Compute the validation loss, and keep the adapters if it is the lowest.
+
+        It is the mean over all scored tokens of the validation examples.
+
+        Args:
+            state: The state after a step.
+
+        Returns:
+            The new state, and the metrics of the validation.
 
         Raises:
-            InputError: It is not finite.
+            NumericalError: The loss is not finite.
         """
         parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
         sums = [self.losses[batch.ids.shape](parts, batch) for batch in self.valid]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid)
         _check_finite(f"validation after epoch {epoch}", loss)
-        record = {"step": state.step, "epoch": epoch, "valid_loss": loss}
+        entry = {"step": state.step, "epoch": epoch, "valid_loss": loss}
         if loss < state.best_loss:
             found = {"best": state.lora, "best_loss": loss, "best_epoch": epoch}
-            return state._replace(**found, waited=0), record
-        return state._replace(waited=state.waited + 1), record
+            return state._replace(**found, waited=0), entry
+        return state._replace(waited=state.waited + 1), entry
 
     def validates_after(self, step: int) -> bool:
-        """Whether validation follows a step, counted from 1."""
+        """Return whether a validation follows the step with this number, from 1."""
         per_epoch = self.config.steps_per_epoch(self.train.num_examples)
         every = self.config.valid_every * per_epoch
         return step % every == 0 or step == self.total_steps
 
     def _epoch(self, step: int) -> int:
-        """The epoch, from 1, of a step, counted from 1."""
+        """Return the epoch of a step; both are counted from 1."""
         return -(-step // self.config.steps_per_epoch(self.train.num_examples))
 
 
 def _check_finite(where: str, loss: float, grad_norm: float = 0.0) -> None:
     if not (np.isfinite(loss) and np.isfinite(grad_norm)):
-        raise InputError(
+        raise NumericalError(
             f"{where}: the loss is {loss}, the gradient norm {grad_norm}: lower the "
             "learning rate, check the model's weights, or use float32."
         )

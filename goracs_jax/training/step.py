@@ -1,9 +1,9 @@
-"""One step of training: the exact gradient of a batch, from micro-batches of any size.
+"""One training step: the exact gradient of a batch, from micro-batches of any size.
 
-The loss of a batch is the mean over all its scored tokens. Micro-batches add up the
-sums of loss and gradient, and the step divides by the number of scored tokens at its
-end; draws of dropout belong to an example of a step. So the split changes rounding
-alone.
+The loss of a batch is the mean over all of its scored tokens. Micro-batches add up the
+sums of the loss and of the gradient, and the end of the step divides them by the number
+of scored tokens. The dropout of an example depends on its position in the step, not on
+its micro-batch. The split into micro-batches therefore changes only rounding.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from goracs_jax.models import Decoder, with_dropout
 
 
 class Parts(NamedTuple):
-    """A model split once: what is trained and what is not."""
+    """A model that is split into its structure, its adapters and its frozen weights."""
 
     graph: nnx.GraphDef
     lora: PyTree
@@ -30,14 +30,14 @@ class Parts(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Loss and gradient, summed over scored tokens."""
+    """The loss and its gradient, summed over scored tokens."""
 
     loss: Float32[Array, ""]
     gradient: PyTree
 
 
 class Update(NamedTuple):
-    """What a step made, and its loss and gradient norm before clipping."""
+    """The state after a step, its loss, and its gradient norm before clipping."""
 
     lora: PyTree
     opt_state: PyTree
@@ -46,12 +46,12 @@ class Update(NamedTuple):
 
 
 def split(model: Decoder) -> Parts:
-    """Adapters apart from the rest."""
+    """Split a model into its structure, its adapters and its frozen weights."""
     return Parts(*nnx.split(model, nnx.LoRAParam, ...))
 
 
 def num_scored(batches: list[Batch]) -> int:
-    """Tokens that are predicted: the first of a sequence never is.
+    """Count the tokens that are predicted, which excludes the first of each sequence.
 
     >>> import numpy as np
     >>> from goracs_jax.llm.tokens import NOT_SCORED
@@ -64,7 +64,7 @@ def num_scored(batches: list[Batch]) -> int:
 
 @jax.jit
 def zero_sums(lora: PyTree) -> Sums:
-    """Where a step starts."""
+    """Return sums of zero, with which a step starts."""
     return Sums(jnp.zeros(()), jax.tree.map(jnp.zeros_like, lora))
 
 
@@ -72,9 +72,17 @@ def zero_sums(lora: PyTree) -> Sums:
 def accumulate(
     parts: Parts, sums: Sums, batch: Batch, key: jax.Array, *, most: int
 ) -> Sums:
-    """Adds a micro-batch of examples with at most so many scored tokens.
+    """Add the loss and the gradient of a micro-batch to the sums of its step.
 
-    `key` belongs to the step, `batch.rows` are places in it.
+    Args:
+        parts: The model.
+        sums: The sums so far, which are overwritten.
+        batch: The micro-batch; its `rows` are positions in the step.
+        key: Random key of the step's dropout.
+        most: Largest number of scored tokens in an example.
+
+    Returns:
+        The new sums.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(batch.rows)
 
@@ -89,7 +97,13 @@ def accumulate(
 
 @partial(jax.jit, static_argnames="most")
 def loss_sum(parts: Parts, batch: Batch, *, most: int) -> Float32[Array, ""]:
-    """The sum over the scored tokens of a batch, without dropout."""
+    """Return the loss of a batch, summed over its scored tokens, without dropout.
+
+    Args:
+        parts: The model.
+        batch: The batch.
+        most: Largest number of scored tokens in an example.
+    """
     model = nnx.merge(*parts)
     return _loss_sum(model, model.hidden(batch.ids), batch.labels, most)
 
@@ -102,7 +116,18 @@ def update(
     sums: Sums,
     count: Float32[Array, ""],
 ) -> Update:
-    """The step, from the sums over `count` scored tokens."""
+    """Update the adapters with the mean gradient.
+
+    Args:
+        optimizer: The optimiser.
+        lora: The adapters.
+        opt_state: The optimiser's state.
+        sums: The sums over the micro-batches of the step.
+        count: Number of scored tokens in the step.
+
+    Returns:
+        The new adapters and optimiser state, the mean loss and the gradient norm.
+    """
     gradient = jax.tree.map(lambda g: g / count, sums.gradient)
     changes, opt_state = optimizer.update(gradient, opt_state, lora)
     norm = optax.tree.norm(gradient)

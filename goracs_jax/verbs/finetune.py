@@ -36,7 +36,7 @@ from goracs_jax.runs.stages import Arrays, Stage, progress, run_stage
 from goracs_jax.settings import Finetune, Training
 from goracs_jax.training import TASKS, FinetuneConfig
 from goracs_jax.training import finetune as train_adapter
-from goracs_jax.training.run import Record
+from goracs_jax.training.checkpoint import LogEntry
 from goracs_jax.verbs.events import require_tensorboard, write_events
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _stage(
         with progress() as bar:
             task = bar.add_task("tokens", total=tokens)
 
-            def watch(record: Record) -> None:
+            def watch(record: LogEntry) -> None:
                 # By the step, which a resumed run knows: steps are about equal.
                 so_far = tokens * record["step"] // steps
                 what = _describe(record, config)
@@ -167,7 +167,7 @@ def _stage(
                 watch=watch,
             )
         save_adapter(done.model, home, str(settings.model))
-        return _outcome(done.records)
+        return _outcome(done.log)
 
     train, valid = pools
     inputs = {
@@ -190,13 +190,13 @@ def _say_size(decoder: Decoder) -> None:
     say(f"{trained:,} of {whole:,} parameters are trained ({share:.3g} %)")
 
 
-def _describe(record: Record, config: FinetuneConfig) -> str:
+def _describe(record: LogEntry, config: FinetuneConfig) -> str:
     kind = "valid_loss" if "valid_loss" in record else "loss"
     name = kind.replace("_", " ")
     return f"epoch {record['epoch']}/{config.epochs}, {name} {record[kind]:.4f}"
 
 
-def _outcome(records: list[Record]) -> Arrays:
+def _outcome(records: list[LogEntry]) -> Arrays:
     """What the manifest tells of a run."""
     found = [r for r in records if "valid_loss" in r]
     steps = [r for r in records if "valid_loss" not in r]

@@ -5,7 +5,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.llm.tokens import load_tokenizer, ragged, tokenize
 from goracs_jax.models import load_decoder
@@ -71,7 +71,7 @@ def test_likelihoods_that_are_not_finite_are_refused(llm):
     graph, state = nnx.split(llm[0])
     spoilt = nnx.merge(graph, jax.tree.map(lambda x: x * jnp.nan, state))
     packed = pack(PROMPTS[:2], ANSWERS[:2], llm[1], context=256, places=PLACES[:2])
-    with pytest.raises(InputError, match=r"of example 1 are not finite \(2 of 2"):
+    with pytest.raises(NumericalError, match=r"of example 1 are not finite \(2 of 2"):
         answer_likelihoods(spoilt, packed)
 
 

@@ -92,7 +92,7 @@ def test_twenty_steps(save_decoder, tmp_path, family, targets):
     tokens = examples(0, N)
     losses, norms = torch_training(theirs, tokens)
     done = finetune(model, tokens, tokens, CONFIG, seed=SEED)
-    ours = [r for r in done.records if "loss" in r]
+    ours = [r for r in done.log if "loss" in r]
     assert len(ours) == len(losses) == 20
     assert losses[-1] < losses[0] - 0.02
     # float32 gradients agree to 1e-5 or so. Adam divides them by their own size, so a

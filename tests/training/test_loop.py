@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import goracs_jax.training.loop as module
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig, finetune
@@ -28,8 +27,8 @@ def adapters(model):
     ]
 
 
-def curve(records):
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+def curve(log):
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in log]
 
 
 def same(one, other):
@@ -45,7 +44,7 @@ def whole(model, train, valid):
 
 
 def test_learns_and_changes_adapters_alone(whole, model):
-    found = [r["valid_loss"] for r in whole.records if "valid_loss" in r]
+    found = [r["valid_loss"] for r in whole.log if "valid_loss" in r]
     assert len(found) == 3
     assert found[-1] < found[0]
     assert whole.best_loss == min(found) == found[whole.best_epoch - 1]
@@ -56,7 +55,7 @@ def test_learns_and_changes_adapters_alone(whole, model):
 
 
 def test_records(whole, train):
-    steps = [r for r in whole.records if "loss" in r]
+    steps = [r for r in whole.log if "loss" in r]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert [r["epoch"] for r in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert sum(r["tokens"] for r in steps[:3]) == train.lengths.sum()
@@ -70,7 +69,7 @@ def test_records(whole, train):
 def test_the_best_is_kept_and_patience_ends_it(model, train, valid):
     config = replace(CONFIG, epochs=40, learning_rate=0.5, patience=2, warmup_steps=0)
     done = finetune(model, train, valid, config, seed=7)
-    found = [r["valid_loss"] for r in done.records if "valid_loss" in r]
+    found = [r["valid_loss"] for r in done.log if "valid_loss" in r]
     best = int(np.argmin(found))
     assert (done.best_epoch, done.best_loss) == (best + 1, found[best])
     assert len(found) == best + 1 + 2 < 40
@@ -80,7 +79,7 @@ def test_the_best_is_kept_and_patience_ends_it(model, train, valid):
 
 def test_valid_every(model, train, valid):
     done = finetune(model, train, valid, replace(CONFIG, valid_every=2), seed=7)
-    assert [r["epoch"] for r in done.records if "valid_loss" in r] == [2, 3]
+    assert [r["epoch"] for r in done.log if "valid_loss" in r] == [2, 3]
 
 
 class Kill(Exception):
@@ -94,9 +93,16 @@ def run_killed(model, train, valid, folder, last, every):
         if record["step"] == last:
             raise Kill
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHECKPOINT_SECONDS", 0.0 if every else np.inf)
-        return finetune(model, train, valid, CONFIG, seed=7, folder=folder, watch=watch)
+    return finetune(
+        model,
+        train,
+        valid,
+        CONFIG,
+        seed=7,
+        folder=folder,
+        watch=watch,
+        checkpoint_seconds=0.0 if every else np.inf,
+    )
 
 
 @pytest.mark.parametrize("last", [1, 2, 4, 6, 9])
@@ -107,9 +113,9 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
         run_killed(model, train, valid, tmp_path, last, every=True)
     done = run_killed(model, train, valid, tmp_path, None, every=True)
     assert same(done.model, whole.model)
-    assert curve(done.records) == curve(whole.records)
+    assert curve(done.log) == curve(whole.log)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert curve(map(json.loads, lines)) == curve(whole.records)
+    assert curve(map(json.loads, lines)) == curve(whole.log)
 
 
 def test_lines_after_the_checkpoint_are_made_again(
@@ -121,7 +127,7 @@ def test_lines_after_the_checkpoint_are_made_again(
     assert len(metrics.read_text().splitlines()) == 6
     metrics.write_text(metrics.read_text()[:-7])  # and the last is torn
     done = run_killed(model, train, valid, tmp_path, None, every=True)
-    assert curve(done.records) == curve(whole.records)
+    assert curve(done.log) == curve(whole.log)
 
 
 def test_checkpoints_hold_adapters_alone(model, train, valid, tmp_path):
@@ -157,7 +163,7 @@ def test_bfloat16_weights(train, valid):
     )
     done = finetune(model, train, valid, CONFIG, seed=7)
     assert {str(a.dtype) for a in adapters(done.model)} == {"float32"}
-    found = [r["valid_loss"] for r in done.records if "valid_loss" in r]
+    found = [r["valid_loss"] for r in done.log if "valid_loss" in r]
     assert found[-1] < found[0]
 
 
@@ -174,7 +180,7 @@ def test_refuses_what_would_train_nothing(model, train, valid):
 def test_refuses_a_loss_that_is_not_finite(model, train, valid):
     parts = nnx.split(model, nnx.LoRAParam, ...)
     broken = jax.tree.map(lambda w: w * jnp.nan, parts[1])
-    with pytest.raises(InputError, match=r"step 1: the loss is nan"):
+    with pytest.raises(NumericalError, match=r"step 1: the loss is nan"):
         finetune(nnx.merge(parts[0], broken, parts[2]), train, valid, CONFIG, seed=7)
 
 
