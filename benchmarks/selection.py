@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, peak_mib, write
 
-from goracs_jax.cost import Cost, block_rows, exact_cost, hold, make_cost
+from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost, materialize
 from goracs_jax.selection import SELECTORS, Problem
 from goracs_jax.selection.bound import lower_bound
 from goracs_jax.selection.problem import Step
@@ -97,14 +97,14 @@ def stages(
         print({k: v for k, v in done[-1].items() if v is not None})
         begun = time.perf_counter()
 
-    cost = jax.block_until_ready(hold(make()))
+    cost = jax.block_until_ready(materialize(make()))
     (n_train, n_valid), dim = cost.shape, cost.valid.shape[1]
     inputs = cost.train.nbytes + cost.valid.nbytes
     once = 2 * n_train * n_valid * dim  # FLOPs of one pass over C
     # Where C is kept in memory it is computed once more, and a pass reads it.
-    held = 0 if cost.held is None else cost.held.nbytes
-    a_pass, read = (0, held) if held else (once, inputs)
-    stage("cost", once + held / 4 * 2 * dim, inputs + held)
+    kept = 0 if cost.matrix is None else cost.matrix.nbytes
+    a_pass, read = (0, kept) if kept else (once, inputs)
+    stage("cost", once + kept / 4 * 2 * dim, inputs + kept)
     problem = Problem(cost)
     rows = np.asarray(problem.start(cost, budget))
     stage("greedy", 2 * a_pass + 2 * budget * n_valid * dim, 2 * read)

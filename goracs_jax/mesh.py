@@ -1,117 +1,117 @@
-"""Devices: in a row for selection, in a grid for language models.
+"""Meshes of devices: a row of them for selection, a grid for language models.
 
-One device is a row of one and a grid of one: nothing else in the package asks how many
-there are.
+A mesh is a value. It is made of devices at the front door, and every program below gets
+it from its arguments, so the same program runs on one device, on many, or is compiled
+for devices that are not there. One device is a row of one and a grid of one.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.shapes import AnyArray
 
+Devices = Sequence[Any]  # of jax.Device, which pyright takes for a variable
 AXIS = "train"
 BY_ROWS = PartitionSpec(AXIS)
 EVERYWHERE = PartitionSpec()
-#: Axes of the grid: examples of a batch go over the first, weights over both.
+#: Axes of a grid: the examples of a batch go over the first, weights over both.
 DATA, MODEL = "data", "model"
 
 
-@cache
-def train_mesh() -> Mesh:
-    """All devices in a row.
+def row_mesh(devices: Devices) -> Mesh:
+    """Put devices in a row, over which the training rows of a selection go.
 
-    >>> train_mesh().axis_names
+    >>> row_mesh(jax.devices()).axis_names
     ('train',)
     """
-    return _mesh((jax.device_count(),), (AXIS,))
+    return _mesh(devices, (len(devices),), (AXIS,))
 
 
-@cache
-def model_mesh(model: int = 1) -> Mesh:
-    """All devices in a grid.
+def model_mesh(devices: Devices, model: int = 1) -> Mesh:
+    """Put devices in a grid for a language model.
 
     Args:
-        model: Devices over which one copy of the activations' features goes.
+        devices: The devices.
+        model: Over how many of them the features of one example go.
 
     Returns:
         The mesh, of shape [devices / model, model].
 
     Raises:
-        InputError: If `model` does not divide the devices.
+        InputError: If `model` does not divide the number of devices.
 
-    >>> dict(model_mesh().shape)["model"]
+    >>> dict(model_mesh(jax.devices()).shape)["model"]
     1
     """
-    devices = jax.device_count()
-    if model < 1 or devices % model:
+    if model < 1 or len(devices) % model:
         raise InputError(
-            f"a model cannot go over {model} of {devices} devices: give a number that "
-            "divides them."
+            f"a model cannot go over {model} of {len(devices)} devices: give a number "
+            "that divides them."
         )
-    return _mesh((devices // model, model), (DATA, MODEL))
+    return _mesh(devices, (len(devices) // model, model), (DATA, MODEL))
 
 
-def _mesh(shape: tuple[int, ...], axes: tuple[str, ...]) -> Mesh:
-    return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * len(axes))
+def _mesh(devices: Devices, shape: tuple[int, ...], axes: tuple[str, ...]) -> Mesh:
+    kinds = (AxisType.Auto,) * len(axes)
+    return jax.make_mesh(shape, axes, axis_types=kinds, devices=devices)
 
 
-def shard_rows(x: np.ndarray) -> jax.Array:
-    """Spread rows over the devices, as many on each: the last one is repeated.
+def shard_rows(x: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Spread rows evenly over the devices of a row; the last row is repeated.
 
-    A CPU takes aligned rows (a .npy file that is memory-mapped has such) where they
-    lie, without a copy: nobody may write to them afterwards.
+    A CPU uses aligned rows (those of a memory-mapped .npy file are) where they lie,
+    without a copy: nobody may write to them afterwards.
 
     Args:
         x: Shape [N, ...].
+        mesh: Devices in a row.
 
     Returns:
         Shape [N rounded up to a multiple of the devices, ...].
 
-    >>> shard_rows(np.ones((3, 2), np.float32)).sharding.spec
+    >>> mesh = row_mesh(jax.devices())
+    >>> shard_rows(np.ones((3, 2), np.float32), mesh).sharding.spec
     P('train',)
     """
-    devices = jax.device_count()
-    here = -(-len(x) // devices)
+    local = -(-len(x) // mesh.size)
 
     def part(index: Any) -> np.ndarray:
-        first, last, _ = index[0].indices(here * devices)
+        first, last, _ = index[0].indices(local * mesh.size)
         if last <= len(x):
             return x[first:last]
         return x[np.minimum(np.arange(first, last), len(x) - 1)]
 
-    shape = (here * devices, *x.shape[1:])
-    return jax.make_array_from_callback(
-        shape, NamedSharding(train_mesh(), BY_ROWS), part
-    )
+    shape = (local * mesh.size, *x.shape[1:])
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, BY_ROWS), part)
 
 
-def copy_everywhere(x: AnyArray) -> jax.Array:
-    """The whole array on every device.
+def replicate(x: AnyArray, mesh: Mesh) -> jax.Array:
+    """Copy the whole array to every device of a mesh.
 
-    >>> copy_everywhere(np.ones(2, np.float32)).tolist()
+    >>> replicate(np.ones(2, np.float32), row_mesh(jax.devices())).tolist()
     [1.0, 1.0]
     """
-    return jax.device_put(x, NamedSharding(train_mesh(), EVERYWHERE))
+    return jax.device_put(x, NamedSharding(mesh, EVERYWHERE))
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
-    """Make this process one of several, before JAX is used for anything.
+    """Join a group of processes; call it before JAX is used for anything.
 
     Args:
-        coordinator: HOST:PORT of the first process, or "auto".
-        processes: How many there are.
-        process: Which of them this is, from 0.
+        coordinator: HOST:PORT of the first process, or "auto" on clusters that JAX
+            knows.
+        processes: How many processes there are.
+        process: The number of this one, from 0.
 
     Raises:
-        InputError: If numbers are missing or do not fit.
+        InputError: If a number is missing or out of range.
 
     >>> join("localhost:1", 2, None)
     Traceback (most recent call last):
@@ -130,7 +130,7 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
 
 
 def leads() -> bool:
-    """Whether this process is the one that writes files.
+    """Whether this process is the first, the one that writes files.
 
     >>> leads()
     True
@@ -139,7 +139,7 @@ def leads() -> bool:
 
 
 def meet(place: str) -> None:
-    """Wait until every process has come to this place.
+    """Wait until every process has called this function with the same name.
 
     >>> meet("the end")
     """
@@ -148,7 +148,7 @@ def meet(place: str) -> None:
 
 
 def agree(number: int) -> int:
-    """The number that the process that leads has.
+    """Return the first process's number, in every process.
 
     >>> agree(3)
     3
@@ -158,20 +158,37 @@ def agree(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def fitted(
+    shape: tuple[int, ...], mesh: Mesh | AbstractMesh, spec: PartitionSpec
+) -> NamedSharding:
+    """The sharding of an array of this shape, as far as it can be divided evenly.
+
+    An axis that is no multiple of the size of its mesh axis stays whole.
+
+    >>> grid = AbstractMesh((2, 2), (DATA, MODEL))
+    >>> fitted((3, 4), grid, PartitionSpec(DATA, MODEL)).spec
+    P(None, 'model')
+    """
+    axes = (
+        axis if axis and size % mesh.shape[axis] == 0 else None
+        for size, axis in zip(shape, (*spec, *[None] * len(shape)), strict=False)
+    )
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+
 def spread(x: AnyArray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
-    """An array that every process holds, cut up over a grid.
+    """Cut up an array, which every process has whole, over the devices of a grid.
 
-    An axis goes over those of `spec` by whose size it can be divided, and else stays
-    whole.
+    Args:
+        x: The array.
+        mesh: The grid.
+        spec: The mesh axis that each axis of the array goes over; see `fitted`.
 
-    >>> spread(np.ones((3, 4)), model_mesh(), PartitionSpec(DATA, MODEL)).shape
+    >>> mesh = model_mesh(jax.devices())
+    >>> spread(np.ones((3, 4)), mesh, PartitionSpec(DATA, MODEL)).shape
     (3, 4)
     """
-    fits = (
-        axis if axis and size % mesh.shape[axis] == 0 else None
-        for size, axis in zip(x.shape, (*spec, *[None] * x.ndim), strict=False)
-    )
-    sharding = NamedSharding(mesh, PartitionSpec(*fits))
+    sharding = fitted(x.shape, mesh, spec)
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
     whole = np.asarray(x)
@@ -181,14 +198,14 @@ def spread(x: AnyArray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
 def by_batch(
     fn: Callable[..., PyTree[jax.Array]], mesh: Mesh | None
 ) -> Callable[..., PyTree[jax.Array]]:
-    """A function of arrays [batch, ...] whose rows go over a grid, its results back.
+    """Run a function of arrays [batch, ...] with the rows spread over a grid.
 
     Args:
         fn: The function.
-        mesh: The grid, or nothing where there is one device.
+        mesh: The grid; if None, the function itself is returned.
 
     Returns:
-        The function; every process gets all its results.
+        A function of arrays in the host's memory. Every process gets all its results.
     """
     if mesh is None:
         return fn

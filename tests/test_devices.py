@@ -21,8 +21,9 @@ import jax
 import numpy as np
 from instances import instance
 from goracs_jax.cost import make_cost, nearest_distances
-from goracs_jax.selection import goracs, group_exchange
+from goracs_jax.selection import goracs
 from goracs_jax.selection.bound import slack_below
+from goracs_jax.selection.search import group_exchange
 
 n_train, n_valid, budget, k = {n_train}, {n_valid}, {budget}, {k}
 case = instance(n_train, n_valid, seed=3, dim=16)

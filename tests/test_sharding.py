@@ -41,7 +41,8 @@ tokens = ragged(ids, ids)
 plain = Decoder(DecoderConfig.tiny(**sizes), key=jax.random.key(0))
 found = {}
 for name, over in grids.items():
-    model = plain if over is None else spread_decoder(plain, model_mesh(over))
+    mesh = model_mesh(jax.devices(), over or 1)
+    model = plain if over is None else spread_decoder(plain, mesh)
     for which in ("last_v_lora_b", "all_lora"):
         scores = example_scores(model, tokens, which=which)
         found |= {f"{name} {which} {k}": v for k, v in scores._asdict().items()}
@@ -49,9 +50,9 @@ for name, over in grids.items():
     found[f"{name} projected"] = projected_gradients(model, tokens, dim=8, key=key)[1]
     found[f"{name} embedded"] = embed_with_decoder(model, tokens)
     if over:
-        assert mesh_of(model) == model_mesh(over)
+        assert mesh_of(model) == mesh
         batch = make_batches(tokens, multiple=8)[0]
-        rows = [spread(x, model_mesh(over), PartitionSpec("data")) for x in batch[1:]]
+        rows = [spread(x, mesh, PartitionSpec("data")) for x in batch[1:]]
         parts = nnx.split(model, nnx.LoRAParam, ...)
         program = _scores.lower("all_lora", 99, *parts, *rows).compile().as_text()
         found[f"{name} program"] = np.array(program)

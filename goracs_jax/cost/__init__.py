@@ -1,21 +1,5 @@
 """The cost matrix C of POO as its factors, and passes over it."""
 
-from goracs_jax.cost.blocks import BLOCK_ENTRIES as BLOCK_ENTRIES
-from goracs_jax.cost.blocks import HELD_ENTRIES as HELD_ENTRIES
-from goracs_jax.cost.blocks import Block as Block
-from goracs_jax.cost.blocks import Cost as Cost
-from goracs_jax.cost.blocks import block_rows as block_rows
-from goracs_jax.cost.blocks import centred_rows as centred_rows
-from goracs_jax.cost.blocks import centred_train as centred_train
-from goracs_jax.cost.blocks import cost_rows as cost_rows
-from goracs_jax.cost.blocks import distances as distances
-from goracs_jax.cost.blocks import fold_rows as fold_rows
-from goracs_jax.cost.blocks import hold as hold
-from goracs_jax.cost.blocks import map_rows as map_rows
-from goracs_jax.cost.blocks import map_some as map_some
-from goracs_jax.cost.blocks import to_points as to_points
-from goracs_jax.cost.blocks import train_rows as train_rows
-from goracs_jax.cost.blocks import without_reward as without_reward
 from goracs_jax.cost.build import exact_cost as exact_cost
 from goracs_jax.cost.build import make_cost as make_cost
 from goracs_jax.cost.build import nearest_distances as nearest_distances
@@ -26,5 +10,23 @@ from goracs_jax.cost.checks import check_lambda as check_lambda
 from goracs_jax.cost.checks import check_norms as check_norms
 from goracs_jax.cost.checks import check_row_scores as check_row_scores
 from goracs_jax.cost.checks import chunks as chunks
+from goracs_jax.cost.factors import BLOCK_ENTRIES as BLOCK_ENTRIES
+from goracs_jax.cost.factors import MATRIX_ENTRIES as MATRIX_ENTRIES
+from goracs_jax.cost.factors import Cost as Cost
+from goracs_jax.cost.factors import Layout as Layout
+from goracs_jax.cost.factors import centred_rows as centred_rows
+from goracs_jax.cost.factors import centred_train as centred_train
+from goracs_jax.cost.factors import cost_rows as cost_rows
+from goracs_jax.cost.factors import distances as distances
+from goracs_jax.cost.factors import to_points as to_points
+from goracs_jax.cost.factors import train_rows as train_rows
+from goracs_jax.cost.factors import with_layout as with_layout
+from goracs_jax.cost.factors import without_reward as without_reward
 from goracs_jax.cost.nearest_rows import Nearest as Nearest
 from goracs_jax.cost.nearest_rows import nearest_rows as nearest_rows
+from goracs_jax.cost.passes import Block as Block
+from goracs_jax.cost.passes import block_rows as block_rows
+from goracs_jax.cost.passes import fold_rows as fold_rows
+from goracs_jax.cost.passes import map_rows as map_rows
+from goracs_jax.cost.passes import map_some as map_some
+from goracs_jax.cost.passes import materialize as materialize

@@ -6,12 +6,21 @@ C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from goracs_jax.cost.blocks import Cost, map_rows, train_rows, without_reward
 from goracs_jax.cost.checks import check_inputs, check_norms, chunks
+from goracs_jax.cost.factors import (
+    BLOCK_ENTRIES,
+    MATRIX_ENTRIES,
+    Cost,
+    Layout,
+    train_rows,
+    without_reward,
+)
+from goracs_jax.cost.passes import map_rows
 from goracs_jax.errors import InputError
-from goracs_jax.mesh import copy_everywhere, shard_rows
+from goracs_jax.mesh import replicate, row_mesh, shard_rows
 from goracs_jax.shapes import AnyArray
 
 
@@ -20,8 +29,16 @@ def make_cost(
     valid: AnyArray,
     grad_norms: AnyArray | None = None,
     lambda_: float = 0.0,
+    *,
+    mesh: Mesh | None = None,
+    block_entries: int = BLOCK_ENTRIES,
+    matrix_entries: int = MATRIX_ENTRIES,
 ) -> Cost:
-    """C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
+    """Make C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
+
+    Both sets are centred on the mean of the validation embeddings, block by block:
+    distances stay what they are and keep more of their digits. Where all points
+    coincide, max(D) is taken as 1 (D is zero whatever the scale).
 
     Args:
         train: x_i, shape [N, dim]. A CPU uses 16 and 32-bit floats where they lie,
@@ -29,17 +46,19 @@ def make_cost(
         valid: y_j, shape [M, dim].
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
         lambda_: Weight of the gradient term, in units of the largest distance.
+        mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
+            devices of this process group if None.
+        block_entries: The most entries of C that one block of a pass holds.
+        matrix_entries: The most entries of C that `materialize` keeps in memory.
 
     Returns:
-        The cost, on all devices. Both sets are centred on the validation mean, block by
-        block: distances stay and keep more of their digits. Where all points coincide,
-        max(D) is taken as 1 (D is zero whatever the scale).
+        The cost, on the devices of the mesh.
 
     Raises:
         InputError: As `check_inputs`; or embeddings so large or so close together that
             float32 cannot hold their squared distances.
 
-    >>> from goracs_jax.cost.blocks import cost_rows
+    >>> from goracs_jax.cost import cost_rows
     >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
     >>> cost_rows(cost, jnp.arange(2)).tolist()
     [[0.75], [0.5]]
@@ -60,12 +79,16 @@ def make_cost(
             part[:] = given - centre
         train, valid, centre = moved, valid - centre, np.zeros_like(centre)
     centre = centre.astype(np.float32)
+    mesh = row_mesh(jax.devices()) if mesh is None else mesh
     cost = Cost(
-        train=shard_rows(train),
-        valid=copy_everywhere((valid - np.float64(centre)).astype(np.float32)),
-        centre=copy_everywhere(centre),
-        reward=copy_everywhere(_reward(grad_norms, lambda_, len(train))),
+        train=shard_rows(train, mesh),
+        valid=replicate((valid - np.float64(centre)).astype(np.float32), mesh),
+        centre=replicate(centre, mesh),
+        reward=replicate(_reward(grad_norms, lambda_, len(train)), mesh),
         distance_max=jnp.float32(1),
+        layout=Layout(
+            mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
+        ),
     )
     largest = _largest_distance(without_reward(cost))
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
@@ -91,7 +114,8 @@ def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost
     """
     n_train, _ = cost.shape
     check_norms(grad_norms, lambda_, n_train)
-    return cost._replace(reward=copy_everywhere(_reward(grad_norms, lambda_, n_train)))
+    reward = _reward(grad_norms, lambda_, n_train)
+    return cost._replace(reward=replicate(reward, cost.layout.mesh))
 
 
 def exact_cost(

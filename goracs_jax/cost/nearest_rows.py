@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost.blocks import Block, Cost, fold_rows
+from goracs_jax.cost.factors import Cost
+from goracs_jax.cost.passes import Block, fold_rows
 
 
 class Nearest(NamedTuple):
@@ -30,7 +31,7 @@ def nearest_rows(
             closed or listed before.
 
     >>> import numpy as np
-    >>> from goracs_jax.cost.build import make_cost
+    >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0], [5.0]], np.float32)
     >>> nearest_rows(make_cost(x, x[1:]), 2).rows.tolist()
     [[1, 2], [2, 1]]

@@ -90,7 +90,7 @@ def open_llm(
 
     Where there are many devices, it is loaded into the host's memory and spread.
     """
-    mesh = model_mesh(model_devices)
+    mesh = model_mesh(jax.devices(), model_devices)
     home = jax.local_devices(backend="cpu")[0] if mesh.size > 1 else None
 
     @cache

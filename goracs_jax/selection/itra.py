@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, hold, map_rows
+from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, map_rows, materialize
 from goracs_jax.selection.problem import Problem, Selection, Step, check_budget, solve
 from goracs_jax.shapes import AnyArray, Rows
 from goracs_jax.transport import Transport, exact, pair_values, sinkhorn
@@ -72,7 +72,7 @@ def itra(
     del key
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    cost = hold(problem.cost)
+    cost = materialize(problem.cost)
     held = _hold(cost, np.asarray(problem.start(cost, budget)))
     trace = [Step(held.solved.value, time.perf_counter() - started, 0)]
     converged = False

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from goracs_jax.cost import Cost, check_row_scores, hold, make_cost
+from goracs_jax.cost import Cost, check_row_scores, make_cost, materialize
 from goracs_jax.errors import InputError
 from goracs_jax.selection.baselines.coverage import k_center, k_means
 from goracs_jax.selection.baselines.random import greedy_only, random
@@ -50,7 +50,7 @@ def three_stages(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    cost = hold(problem.cost)
+    cost = materialize(problem.cost)
     problem = problem._replace(cost=cost)
     start = np.asarray(problem.start(cost, budget))
     rows, annealed = anneal(problem, start, key=key, started=started)
@@ -84,7 +84,7 @@ SELECTORS: dict[str, Selector] = {
     "error": prediction_error,
 }
 
-#: Methods that read C again and again, and so `hold` it.
+#: Methods that read C again and again, and so `materialize` it.
 HOLDERS = (three_stages, greedy_only, itra)
 
 

@@ -10,8 +10,8 @@ from goracs_jax.cost import (
     Cost,
     check_lambda,
     check_row_scores,
-    hold,
     make_cost,
+    materialize,
     with_lambda,
 )
 from goracs_jax.errors import InputError
@@ -136,7 +136,7 @@ def chooser(
     """
     selector = find_selector(method, labels)
     # Those that read C again and again would each keep one of their own.
-    keeps = cache(lambda: hold(cost) if selector in HOLDERS else cost)
+    keeps = cache(lambda: materialize(cost) if selector in HOLDERS else cost)
 
     @lru_cache(maxsize=1)  # cells of one lambda follow one another
     def problem(lambda_: float) -> Problem:

@@ -29,7 +29,7 @@ from goracs_jax.shapes import AnyArray
 ITERATIONS = 30
 
 
-@partial(jax.jit, static_argnames="iterations")
+@partial(jax.jit, static_argnames=("iterations", "batch_entries"))
 def pair_values(
     subset_cost: Float[AnyArray, "budget valid"],
     entering: Float[AnyArray, "entrants valid"],
@@ -37,6 +37,7 @@ def pair_values(
     g: Float[AnyArray, " valid"],
     epsilon: Float[AnyArray, ""],
     iterations: int = ITERATIONS,
+    batch_entries: int = BLOCK_ENTRIES,
 ) -> tuple[Float[jax.Array, ""], Float[jax.Array, "leavers entrants"]]:
     """Sinkhorn values of the subset and of all its swaps, after as many iterations.
 
@@ -49,6 +50,7 @@ def pair_values(
         g: Column potentials of the entropic transport of `subset_cost`.
         epsilon: Its regularisation, in the units of C.
         iterations: Sinkhorn iterations of every problem, a multiple of ten.
+        batch_entries: The most entries of C of the problems that run side by side.
 
     Returns:
         The value of S, and the value of S with row `slots[p]` replaced by `entering[q]`
@@ -85,5 +87,5 @@ def pair_values(
 
     grid = jnp.meshgrid(jnp.asarray(slots), jnp.arange(len(entering)), indexing="ij")
     pairs = tuple(side.ravel() for side in grid)
-    values = jax.lax.map(swapped, pairs, batch_size=max(1, BLOCK_ENTRIES // (n * m)))
+    values = jax.lax.map(swapped, pairs, batch_size=max(1, batch_entries // (n * m)))
     return value(subset_cost), values.reshape(grid[0].shape)

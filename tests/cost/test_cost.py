@@ -6,15 +6,16 @@ import pytest
 from instances import instance
 
 from goracs_jax.cost import (
-    blocks,
+    block_rows,
     cost_rows,
     exact_cost,
     fold_rows,
-    hold,
     make_cost,
     map_some,
+    materialize,
     nearest_distances,
     with_lambda,
+    with_layout,
 )
 from goracs_jax.errors import InputError
 
@@ -40,12 +41,12 @@ def test_exact_cost_has_no_cancellation():
     )
 
 
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("block", [1, 3, 7, 30, 100])
-def test_blocks_see_every_row_once(monkeypatch, block, held):
+def test_blocks_see_every_row_once(block, kept):
     case = instance(30, 20, seed=1, lambda_=0.5)
-    cost = hold(case.cost) if held else case.cost
-    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", block * 20)
+    cost = materialize(case.cost) if kept else case.cost
+    cost = with_layout(cost, block_entries=block * 20)
 
     def step(carry, seen):
         count, matrix = carry
@@ -63,13 +64,26 @@ def test_blocks_see_every_row_once(monkeypatch, block, held):
     np.testing.assert_allclose(cost_rows(cost, some), matrix[some], atol=1e-6)
 
 
-def test_a_small_matrix_is_held(monkeypatch):
+def test_a_small_matrix_is_kept():
     cost = instance(30, 20, seed=1, lambda_=0.5).cost
-    held = hold(cost)
-    assert held.held.shape == (30, 20)
-    assert hold(held) is held
-    monkeypatch.setattr(blocks, "HELD_ENTRIES", 599)
-    assert hold(cost) is cost
+    kept = materialize(cost)
+    assert kept.matrix.shape == (30, 20)
+    assert materialize(kept) is kept
+    small, large = (with_layout(cost, matrix_entries=n) for n in (599, 600))
+    assert materialize(small) is small
+    assert materialize(large).matrix is not None
+
+
+def test_block_sizes_are_given():
+    case = instance(30, 20, seed=1)
+    cost = make_cost(case.x, case.y, block_entries=140, matrix_entries=599)
+    assert block_rows(cost) == 7
+    assert block_rows(cost, width=70) == 2
+    assert materialize(cost) is cost
+    assert (
+        cost.layout
+        == with_layout(case.cost, block_entries=140, matrix_entries=599).layout
+    )
 
 
 def test_nearest_distances():
@@ -158,11 +172,9 @@ def test_mapped_rows_are_used_where_they_lie(tmp_path, dtype):
     np.testing.assert_allclose(exact_cost(cost, np.arange(64)), expected, atol=1e-6)
 
 
-def test_a_pass_holds_blocks_and_no_matrix(monkeypatch):
-    case = instance(2000, 500, seed=6)
-    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 20 * 500)
-    jax.clear_caches()
-    memory = nearest_distances.lower(case.cost).compile().memory_analysis()
+def test_a_pass_holds_blocks_and_no_matrix():
+    cost = with_layout(instance(2000, 500, seed=6).cost, block_entries=20 * 500)
+    memory = nearest_distances.lower(cost).compile().memory_analysis()
     # Products, squares and roots of a block of 20 rows, at most; C has 2000.
     assert memory.temp_size_in_bytes < 4 * (4 * 20 * 500) + 4 * 4 * (2000 + 500)
 

@@ -8,8 +8,8 @@ import pytest
 from instances import instance
 
 from goracs_jax import goracs, sweep
-from goracs_jax.cost import blocks
 from goracs_jax.cost import build as cost_module
+from goracs_jax.cost import passes
 from goracs_jax.errors import InputError
 from goracs_jax.selection import SELECTORS
 
@@ -53,7 +53,7 @@ def test_what_is_common_is_done_once(monkeypatch):
     monkeypatch.setattr(
         sys.modules["goracs_jax.selection.sweep"], "greedy", counted("greedy", greedy)
     )
-    monkeypatch.setattr(blocks, "_matrix", counted("matrix", blocks._matrix))
+    monkeypatch.setattr(passes, "_matrix", counted("matrix", passes._matrix))
     sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, key=KEY, method="greedy")
     assert calls == [("max",), ("matrix",), ("greedy", 8), ("greedy", 8)]
 

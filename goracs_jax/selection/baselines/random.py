@@ -5,7 +5,7 @@ import time
 import jax
 import numpy as np
 
-from goracs_jax.cost import hold
+from goracs_jax.cost import materialize
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -40,7 +40,7 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    rows = np.asarray(problem.start(hold(problem.cost), budget))
+    rows = np.asarray(problem.start(materialize(problem.cost), budget))
     return selection_of(problem, rows, started)
 
 

@@ -27,7 +27,7 @@ from goracs_jax.cost import (
     map_rows,
     nearest_rows,
 )
-from goracs_jax.mesh import copy_everywhere
+from goracs_jax.mesh import replicate
 from goracs_jax.selection.problem import Problem, Step, solve
 from goracs_jax.selection.search.pair_exchange import (
     DRAWN,
@@ -118,8 +118,9 @@ def _cool(
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
     """POO and rows after every epoch of one cooling."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    dealt = lambda: copy_everywhere(deal(problem, rows, held, rng))
-    slots = Slots(copy_everywhere(np.searchsorted(pool, rows)), dealt())
+    mesh = problem.cost.layout.mesh
+    dealt = lambda: replicate(deal(problem, rows, held, rng), mesh)
+    slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan_search(len(rows), problem.cost.shape[1])
     length = math.ceil(effort * length)
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)

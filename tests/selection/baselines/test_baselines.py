@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from instances import instance
 
-from goracs_jax.cost import blocks, centred_train, make_cost
+from goracs_jax.cost import centred_train, make_cost, with_layout
 from goracs_jax.selection import Problem, coverage, nearest_rows, scores
 
 METHODS = {
@@ -26,8 +26,6 @@ KEY = jax.random.key(0)
 def small_blocks(request, monkeypatch):
     """Whether blocks have a few rows only, of which the last repeats some."""
     if request.param:
-        for module in (blocks, scores):
-            monkeypatch.setattr(module, "BLOCK_ENTRIES", 60)
         monkeypatch.setattr(scores, "MEDIAN_ENTRIES", 60)
     streamed: tuple[Any, ...] = (
         coverage._lloyd,
@@ -39,6 +37,10 @@ def small_blocks(request, monkeypatch):
     yield request.param
     for function in streamed:
         function.clear_cache()
+
+
+def blocked(cost, small):
+    return with_layout(cost, block_entries=60) if small else cost
 
 
 def distance(x, y):
@@ -73,7 +75,7 @@ def test_k_means_is_lloyd(small_blocks):
     for centre in centres:
         order = distance(train, centre[None])[:, 0].argsort()
         taken.append(next(row for row in order if row not in taken))
-    found = coverage.k_means(Problem(case.cost), 6, key=KEY)
+    found = coverage.k_means(Problem(blocked(case.cost, small_blocks)), 6, key=KEY)
     assert found.indices.tolist() == sorted(taken)
 
 
@@ -96,7 +98,7 @@ def test_nearest_is_a_round_robin(budget, small_blocks):
     for turn in range(budget):
         order = apart[:, turn % 7].argsort()
         taken.append(next(row for row in order if row not in taken))
-    found = scores.nearest(Problem(case.cost), budget, key=KEY)
+    found = scores.nearest(Problem(blocked(case.cost, small_blocks)), budget, key=KEY)
     assert found.indices.tolist() == sorted(taken)
 
 
@@ -106,7 +108,7 @@ def test_nearest_for_points_that_agree(budget, small_blocks):
     case = instance(20, 1, seed=7)
     cost = make_cost(case.x, np.repeat(case.y, 12, axis=0))
     order = distance(case.x, case.y)[:, 0].argsort()
-    found = scores.nearest(Problem(cost), budget, key=KEY)
+    found = scores.nearest(Problem(blocked(cost, small_blocks)), budget, key=KEY)
     assert found.indices.tolist() == sorted(order[:budget])
 
 
@@ -134,7 +136,7 @@ def test_herding_is_herding(small_blocks):
         score = attraction - among[:, chosen].sum(1) / (t + 1)
         score[chosen] = -np.inf
         chosen.append(int(score.argmax()))
-    found = scores.herding(Problem(case.cost), 12, key=KEY)
+    found = scores.herding(Problem(blocked(case.cost, small_blocks)), 12, key=KEY)
     assert found.indices.tolist() == sorted(chosen)
 
 

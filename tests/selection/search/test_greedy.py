@@ -3,7 +3,7 @@ import oracles
 import pytest
 from instances import instance
 
-from goracs_jax.cost import exact_cost, hold
+from goracs_jax.cost import exact_cost, materialize
 from goracs_jax.selection.search.greedy import greedy
 
 
@@ -15,7 +15,7 @@ from goracs_jax.selection.search.greedy import greedy
 def test_same_picks_as_the_double_loop(n_train, n_valid, budget, lambda_, held):
     case = instance(n_train, n_valid, seed=budget, lambda_=lambda_)
     cost = exact_cost(case.cost, np.arange(n_train))
-    given = hold(case.cost) if held else case.cost
+    given = materialize(case.cost) if held else case.cost
     picks = np.asarray(greedy(given, budget)).tolist()
     expected = oracles.greedy(cost, budget)
     if picks != expected:
