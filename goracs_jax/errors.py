@@ -1,4 +1,4 @@
-"""The two exceptions of the package: the user's mistake, and a computation that failed."""
+"""The exceptions of the package: a mistake in the input, or a failed computation."""
 
 
 class InputError(ValueError):
