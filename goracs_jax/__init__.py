@@ -1,24 +1,82 @@
-"""Choose what to fine-tune an LLM on, by optimal transport and gradients, in JAX."""
+"""Choose what to fine-tune an LLM on, by optimal transport and gradients, in JAX.
 
-from goracs_jax.errors import InputError as InputError
-from goracs_jax.llm.embeddings import embed_with_decoder as embed_with_decoder
-from goracs_jax.llm.embeddings import embed_with_encoder as embed_with_encoder
-from goracs_jax.llm.gradients import gradient_norms as gradient_norms
-from goracs_jax.llm.tokens import Tokens as Tokens
-from goracs_jax.llm.tokens import load_tokenizer as load_tokenizer
-from goracs_jax.llm.tokens import tokenize as tokenize
-from goracs_jax.models import LoraConfig as LoraConfig
-from goracs_jax.models import load_adapter as load_adapter
-from goracs_jax.models import load_decoder as load_decoder
-from goracs_jax.models import load_encoder as load_encoder
-from goracs_jax.models import merge_adapters as merge_adapters
-from goracs_jax.models import read_lora_config as read_lora_config
-from goracs_jax.models import save_adapter as save_adapter
-from goracs_jax.models import save_merged as save_merged
-from goracs_jax.selection import SELECTORS as SELECTORS
-from goracs_jax.selection import Selection as Selection
-from goracs_jax.selection import goracs as goracs
-from goracs_jax.selection import poo as poo
-from goracs_jax.selection import sweep as sweep
-from goracs_jax.training import FinetuneConfig as FinetuneConfig
-from goracs_jax.training import finetune as finetune
+Names are imported when they are first used, so that `import goracs_jax` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goracs_jax.errors import InputError as InputError
+    from goracs_jax.errors import NumericalError as NumericalError
+    from goracs_jax.llm.embeddings import embed_with_decoder as embed_with_decoder
+    from goracs_jax.llm.embeddings import embed_with_encoder as embed_with_encoder
+    from goracs_jax.llm.gradients import gradient_norms as gradient_norms
+    from goracs_jax.llm.tokens import Tokens as Tokens
+    from goracs_jax.llm.tokens import load_tokenizer as load_tokenizer
+    from goracs_jax.llm.tokens import tokenize as tokenize
+    from goracs_jax.models import LoraConfig as LoraConfig
+    from goracs_jax.models import load_adapter as load_adapter
+    from goracs_jax.models import load_decoder as load_decoder
+    from goracs_jax.models import load_encoder as load_encoder
+    from goracs_jax.models import merge_adapters as merge_adapters
+    from goracs_jax.models import read_lora_config as read_lora_config
+    from goracs_jax.models import save_adapter as save_adapter
+    from goracs_jax.models import save_merged as save_merged
+    from goracs_jax.selection import SELECTORS as SELECTORS
+    from goracs_jax.selection import Selection as Selection
+    from goracs_jax.selection import goracs as goracs
+    from goracs_jax.selection import poo as poo
+    from goracs_jax.selection import sweep as sweep
+    from goracs_jax.training import FinetuneConfig as FinetuneConfig
+    from goracs_jax.training import finetune as finetune
+
+    __version__: str
+
+# The same names, for the interpreter.
+_HOMES = {
+    "InputError": "errors",
+    "NumericalError": "errors",
+    "embed_with_decoder": "llm.embeddings",
+    "embed_with_encoder": "llm.embeddings",
+    "gradient_norms": "llm.gradients",
+    "Tokens": "llm.tokens",
+    "load_tokenizer": "llm.tokens",
+    "tokenize": "llm.tokens",
+    "LoraConfig": "models",
+    "load_adapter": "models",
+    "load_decoder": "models",
+    "load_encoder": "models",
+    "merge_adapters": "models",
+    "read_lora_config": "models",
+    "save_adapter": "models",
+    "save_merged": "models",
+    "SELECTORS": "selection",
+    "Selection": "selection",
+    "goracs": "selection",
+    "poo": "selection",
+    "sweep": "selection",
+    "FinetuneConfig": "training",
+    "finetune": "training",
+}
+_ROOMS = ("cost", "data", "llm", "models", "selection", "training", "transport")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a room such as `goracs_jax.cost`, on its first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("goracs-jax")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_ROOMS, "__version__"})

@@ -1,21 +1,19 @@
-"""`goracs <verb>`: the dataclasses of `settings` are the flags.
+"""`goracs <verb>`: the fields of a verb's settings are its flags.
 
-Exit code 0 on success, 2 with one line on standard error for what the user can mend.
+Exit code 0 means success; 2 a mistake in the input and 3 a computation that failed,
+each with one line on standard error that says what to do. A verb is imported when it
+runs, so that help and mistakes in flags are told at once.
 """
 
-import contextlib
-import dataclasses
-import io
+import importlib
+import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import tyro
-
-from goracs_jax.data.demo import cache_folder
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Compare,
@@ -29,42 +27,62 @@ from goracs_jax.settings import (
     Select,
     Settings,
 )
-from goracs_jax.verbs.arrays import embed, grads
-from goracs_jax.verbs.compare import compare
-from goracs_jax.verbs.demo import demo
-from goracs_jax.verbs.evaluate import evaluate
-from goracs_jax.verbs.finetune import finetune
-from goracs_jax.verbs.merge import merge
-from goracs_jax.verbs.prepare import prepare
-from goracs_jax.verbs.select import select
+from goracs_jax.settings.flags import flag_name, flags_of
+from goracs_jax.settings.parser import Parser, make_parser
 
-VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "demo": (Demo, demo),
-    "prepare": (Prepare, prepare),
-    "embed": (Embed, embed),
-    "grads": (Grads, grads),
-    "select": (Select, select),
-    "finetune": (Finetune, finetune),
-    "merge": (Merge, merge),
-    "evaluate": (Evaluate, evaluate),
-    "compare": (Compare, compare),
+HELP = ("-h", "--help")
+USAGE = """usage: goracs VERB [FLAGS]
+
+Choose what to fine-tune an LLM on.
+"""
+
+
+class Verb(NamedTuple):
+    """What a verb is set by, and where its function lies."""
+
+    settings: type[Settings]
+    place: str  # module:function
+
+    def load(self) -> Callable[[Any], None]:
+        """Import the module and return the function."""
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+VERBS = {
+    "demo": Verb(Demo, "goracs_jax.verbs.demo:demo"),
+    "prepare": Verb(Prepare, "goracs_jax.verbs.prepare:prepare"),
+    "embed": Verb(Embed, "goracs_jax.verbs.arrays:embed"),
+    "grads": Verb(Grads, "goracs_jax.verbs.arrays:grads"),
+    "select": Verb(Select, "goracs_jax.verbs.select:select"),
+    "finetune": Verb(Finetune, "goracs_jax.verbs.finetune:finetune"),
+    "merge": Verb(Merge, "goracs_jax.verbs.merge:merge"),
+    "evaluate": Verb(Evaluate, "goracs_jax.verbs.evaluate:evaluate"),
+    "compare": Verb(Compare, "goracs_jax.verbs.compare:compare"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit code.
+    """Run a verb, or print help or the version, and return the exit code.
 
+    >>> main(["--version"])
+    goracs_jax ...
+    0
     >>> main(["select", "--budget", "1", "--out", "/tmp/none"])  # writes to stderr
     2
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if told := _told(arguments):
+            sys.stdout.write(told)
+            return 0
         settings = parse(arguments)
-        run = next(run for kind, run in VERBS.values() if type(settings) is kind)
         keep_programs()
-        run(settings)
+        VERBS[arguments[0]].load()(settings)
     except InputError as error:
         return _fail(str(error))
+    except NumericalError as error:
+        return _fail(str(error), code=3)
     except OSError as error:
         # No space, no permission: found in the middle, finished stages stay.
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
@@ -73,53 +91,90 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def keep_programs() -> None:
-    """Let compiled programs be read back by later runs, unless JAX is told where.
+def _told(arguments: Sequence[str]) -> str:
+    """The help or version that is asked for, empty where a verb is to run."""
+    if not arguments or arguments[0] in HELP:
+        return _overview()
+    if arguments[0] == "--version":
+        return f"goracs_jax {version('goracs-jax')}\n"
+    if any(argument in HELP for argument in arguments):
+        return _parser(arguments[0]).format_help()
+    return ""
 
+
+def _overview() -> str:
+    verbs = (
+        f"  {name:<12}{(verb.settings.__doc__ or '').splitlines()[0]}\n"
+        for name, verb in VERBS.items()
+    )
+    flags = (
+        "  --version   Print the version and stop.\n"
+        "  -h, --help  Print this help and stop; goracs VERB --help tells its flags.\n"
+    )
+    return f"{USAGE}\nverbs:\n{''.join(verbs)}\nflags:\n{flags}"
+
+
+def _parser(verb: str) -> Parser:
+    if verb not in VERBS:
+        raise InputError(f"there is no verb {verb!r}: give one of {', '.join(VERBS)}.")
+    return make_parser(VERBS[verb].settings, f"goracs {verb}")
+
+
+def keep_programs() -> None:
+    """Let later runs read compiled programs back, unless JAX has a folder for them.
+
+    >>> import jax
     >>> keep_programs()
     >>> bool(jax.config.values["jax_compilation_cache_dir"])
     True
     """
+    import jax
+
+    from goracs_jax.data.demo import cache_folder
+
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """The settings that the arguments and their `--config` file ask for.
+    """Read the settings that the arguments and their `--config` file ask for.
 
     Raises:
-        InputError: A flag is missing, unknown or has a value of the wrong kind.
+        InputError: The verb is unknown, or a flag is missing, unknown or has a value of
+            the wrong kind.
 
     >>> parse(["demo", "--budget", "7"]).budget
     7
     """
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            settings = tyro.extras.subcommand_cli_from_dict(
-                {verb: kind for verb, (kind, _) in VERBS.items()},
-                prog="goracs",
-                description="Choose what to fine-tune an LLM on.",
-                args=with_config(arguments),
-            )
-    except SystemExit as stop:
-        if stop.code == 2:
-            raise InputError(_one_line(box.getvalue())) from None
-        raise
+    verb = arguments[0] if arguments else ""
+    parser = _parser(verb)
+    flags = _spelled(with_config(arguments)[1:])
+    parser.check_names(flags)
+    settings = VERBS[verb].settings(**vars(parser.parse_args(flags)))
     if not 0 <= settings.seed < 2**32:
         raise InputError(f"--seed must be in [0, {2**32 - 1}], got {settings.seed}.")
     return settings
 
 
-def _one_line(box: str) -> str:
-    """What tyro says in a box, without its title, frame and help."""
-    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()]
-    # The title is in the upper edge of the frame, or above a line where there is none.
-    content = lines[1 if "╭" in box else 2 :]
-    ends = (i for i, line in enumerate(content) if line and not line.strip("─-"))
-    text = " ".join(" ".join(content[: next(ends, None)]).split())
-    return f"{text.rstrip('.')}: see goracs --help."
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments as the parser knows them.
+
+    A flag may be typed with underscores, and a number below 0 is not a flag.
+
+    >>> _spelled(["--dry_run", "--like-above", "-1e9"])
+    ['--dry-run', '--like-above=-1e9']
+    """
+    spelled: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            spelled.append(name.replace("_", "-") + equals + value)
+        elif spelled and re.match(r"--[^=]+ -(\d|\.|inf|nan)", f"{spelled[-1]} {name}"):
+            spelled[-1] += f"={argument}"
+        else:
+            spelled.append(argument)
+    return spelled
 
 
 def with_config(arguments: Sequence[str]) -> list[str]:
@@ -143,18 +198,17 @@ def with_config(arguments: Sequence[str]) -> list[str]:
 
 def _flags(path: Path, verb: str) -> list[str]:
     values = read_mapping(path, "--config")
-    kind, _ = VERBS.get(verb, (Settings, None))
-    known = {field.name.strip("_") for field in dataclasses.fields(kind)} - {"config"}
+    known = {flag.name for flag in flags_of(VERBS[verb].settings)} - {"config"}
     flags = []
     for name, value in values.items():
-        if str(name).strip("_").replace("-", "_") not in known:
+        flag = flag_name(str(name))
+        if flag not in known:
             raise InputError(f"--config {path}: {name!r} is no flag of {verb}.")
-        flag = "--" + str(name).strip("_").replace("_", "-")
         if isinstance(value, bool):
-            flags.append(flag if value else flag.replace("--", "--no-", 1))
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
             listed = value if isinstance(value, list) else [value]
-            flags += [flag, ",".join(map(str, listed))]
+            flags += [f"--{flag}", ",".join(map(str, listed))]
     return flags
 
 

@@ -1,6 +1,6 @@
 """The raw formats: how their files are laid out and what their fields are called."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from goracs_jax.data.raw import (
     Layout,
@@ -8,18 +8,6 @@ from goracs_jax.data.raw import (
     decode_json,
     decode_literal,
 )
-
-FormatName = Literal[
-    "movielens-100k",
-    "movielens-1m",
-    "movielens-csv",
-    "amazon-2014",
-    "amazon-2018",
-    "amazon-2023",
-    "recbole",
-    "csv",
-    "jsonl",
-]
 
 
 class Columns(NamedTuple):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from goracs_jax.choices import MAX_BAD
 from goracs_jax.data.raw import Reading, read_rows
 from goracs_jax.data.raw_files import RawFiles, to_interaction, to_title
 from goracs_jax.errors import InputError
@@ -29,7 +30,6 @@ RATINGS = {
     "timestamp": pl.Float64,
 }
 TITLES = {"item": pl.String, "title": pl.String}
-MAX_BAD = 0.01  # largest share of bad lines in a file
 
 
 class Raw(NamedTuple):

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
+from goracs_jax.choices import Which as Which
 from goracs_jax.errors import InputError
 from goracs_jax.llm.loss import Loss, next_token_loss
 from goracs_jax.llm.projection import project
@@ -24,8 +25,6 @@ from goracs_jax.llm.tokens import (
 from goracs_jax.mesh import by_batch
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.sharding import data_devices, mesh_of
-
-Which = Literal["last_v_lora_b", "all_lora"]
 
 
 class Scores(NamedTuple):

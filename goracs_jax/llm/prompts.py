@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from string import Formatter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from goracs_jax.choices import Task as Task
 from goracs_jax.errors import InputError
 from goracs_jax.files import read_mapping
-
-Task = Literal["seqrec", "ctr"]
 
 
 class Prompt(NamedTuple):

@@ -1,12 +1,13 @@
 """Texts to token ids, labels and batches of a few static shapes."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, PyTree
 
+from goracs_jax.choices import Scored as Scored
 from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 
@@ -21,7 +22,7 @@ PADDING = -1
 #: Padded tokens of a batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
 
-LabelMode = Literal["all", "answer"]
+LabelMode = Scored
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
     PyTree[Float[Array, "batch *features"]],

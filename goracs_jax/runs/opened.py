@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from goracs_jax.choices import Dtype
 from goracs_jax.data.examples import Example, read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
@@ -28,7 +29,6 @@ from goracs_jax.models import (
 )
 from goracs_jax.models.sharding import spread_decoder
 from goracs_jax.runs.stages import UNREADABLE, Arrays, Stage
-from goracs_jax.settings import Dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

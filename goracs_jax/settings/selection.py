@@ -2,120 +2,184 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.llm.gradients import Which
-from goracs_jax.llm.tokens import LabelMode
-from goracs_jax.settings.common import Budgets, Devices, Dtype, Lambdas, Settings
+from goracs_jax.choices import Dtype, Duplicates, Scored, SolverName, Which
+from goracs_jax.settings.common import Budgets, Devices, Settings
+from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.methods import list_methods, list_weighed
+
+Lambdas = Annotated[
+    tuple[float, ...] | None,
+    Flag(
+        default="0.1, or 0 for arrays without gradient norms",
+        more=list_weighed,
+        each=float,
+        metavar="FLOAT",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Devices):
-    """One vector per example: float32 [n, dim], in the order of the file."""
+class Embed(Devices, Settings):
+    """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
+
+    Give --model or --encoder.
+    """
+
+    group: ClassVar[str] = "model"
 
     data: Path
-    """Alpaca records, JSON or JSONL."""
+    """Examples to embed: Alpaca records, JSON or JSONL."""
     out: Path
     """The .npy file to write."""
     model: Path | None = None
-    """LLM: a Hugging Face folder or a .gguf file; its mean-pooled hidden states."""
+    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder or
+    a .gguf file."""
     adapter: Path | None = None
-    """PEFT folder of a LoRA adapter that the LLM is to have."""
+    """PEFT folder of a LoRA adapter that the LLM wears; without it the LLM stays as it
+    is."""
     encoder: Path | None = None
-    """Sentence encoder instead: a BERT, RoBERTa or MPNet folder."""
-    labels: LabelMode = "all"
-    """all: embed prompt and answer. answer: embed the prompt alone."""
+    """Sentence encoder to use instead of an LLM: a BERT, RoBERTa or MPNet folder."""
+    labels: Scored = "all"
+    """Embed prompt and answer (all), or the prompt alone (answer)."""
     dtype: Dtype = "float32"
     """Precision of the LLM's weights and activations; sums are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(Devices):
-    """One gradient norm per example: float32 [n], in the order of the file."""
+class _Gradient:
+    """The gradient that is taken."""
 
-    data: Path
-    """Alpaca records, JSON or JSONL."""
-    model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
-    out: Path
-    """The .npy file to write."""
+    group: ClassVar[str] = "model and loss"
+
     adapter: Path | None = None
-    """PEFT folder of a LoRA adapter; a fresh one (r 8, alpha 16) when left out."""
+    """PEFT folder of a LoRA adapter; without it a fresh one is drawn, with r 8 and
+    alpha 16."""
     which: Which = "last_v_lora_b"
-    """Gradient with respect to lora_B of the last v_proj, or to all of LoRA."""
-    labels: LabelMode = "all"
-    """Tokens in the loss: prompt and answer, or the answer alone."""
+    """Take the gradient with respect to lora_B of the last layer's v_proj, or to all
+    LoRA weights."""
+    labels: Scored = "all"
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
     dtype: Dtype = "float32"
     """Precision of the LLM's weights and activations; norms are float32."""
-    losses: Path | None = None
-    """Also write the loss of each example, float32 [n] .npy, from the same pass."""
-    errors: Path | None = None
-    """Also write its prediction error (EL2N: mean over the scored tokens of the length
-    of softmax minus one-hot), float32 [n] .npy, from the same pass."""
-    projections: Path | None = None
-    """Also write each gradient, randomly projected: [n, projection-dim] .npy, from the
-    same pass; inner products are kept on average."""
-    projection_dim: int = 1024
-    """Numbers to keep of a gradient."""
-    projection_dtype: Literal["float32", "float16"] = "float32"
-    """Type of these numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(Settings):
-    """Choose the n examples to fine-tune on.
+class _Outputs:
+    """What else the pass over the gradients can write."""
 
-    From texts: --train, --valid and --model (or, with --lambda 0, --encoder alone).
-    From arrays: --train-embeddings, --valid-embeddings and, for lambda > 0,
-    --grad-norms; with --train beside them, coreset.jsonl is written too.
-    Several budgets or lambdas: each pair gets its own folder in --out, as
-    budget-64-lambda-0.1, and a summary stands beside them.
-    """
+    group: ClassVar[str] = "further outputs of the same pass"
 
-    budget: Budgets
-    """n, the number of examples to choose; several with commas."""
+    losses: Path | None = None
+    """The .npy file for the loss of each example, float32 [n]."""
+    errors: Path | None = None
+    """The .npy file for the prediction error of each example (EL2N), float32 [n]: the
+    norm of softmax minus one-hot, averaged over the scored tokens."""
+    projections: Path | None = None
+    """The .npy file for a random projection of each gradient, [n, projection-dim],
+    which keeps inner products in expectation."""
+    projection_dim: int = 1024
+    """Number of dimensions of a projected gradient."""
+    projection_dtype: Literal["float32", "float16"] = "float32"
+    """Type of the projected numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grads(_Gradient, _Outputs, Devices, Settings):
+    """Take each example's gradient norm: float32 [n], in the order of the file."""
+
+    data: Path
+    """Examples to take gradients of: Alpaca records, JSON or JSONL."""
+    model: Path
+    """LLM: a Hugging Face folder or a .gguf file."""
     out: Path
-    """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json, report.png."""
-    lambda_: Lambdas = None
-    """Weight of the gradient term (0.1; without gradient norms, 0); several with
-    commas."""
-    method: str = "goracs"
-    """goracs; to compare with: greedy, itra (the paper's single swaps), random,
-    stratified, k-center, k-means, herding, nearest, grad-norm or error."""
-    solver: Literal["auto", "exact", "sinkhorn"] = "auto"
-    """Transport inside the search; auto: exact on CPUs and unless very large. What is
-    reported is exact."""
+    """The .npy file of norms to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Texts:
+    """Texts to select from, and the models that score them."""
+
+    group: ClassVar[str] = "texts and models"
+
     train: Path | None = None
     """Training pool: Alpaca records, JSON or JSONL."""
     valid: Path | None = None
     """Validation examples: Alpaca records, JSON or JSONL."""
     model: Path | None = None
-    """LLM for gradient norms, and for embeddings where no encoder is given."""
+    """LLM for gradient norms, and for embeddings where --encoder is not given: a
+    Hugging Face folder or a .gguf file."""
     encoder: Path | None = None
     """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
     adapter: Path | None = None
-    """PEFT folder of a LoRA adapter; a fresh one (r 8, alpha 16) when left out."""
-    labels: LabelMode = "all"
-    """all: prompt and answer are trained on and embedded (SeqRec). answer: the loss
-    sees the answer alone and the prompt alone is embedded (CTR)."""
+    """PEFT folder of a LoRA adapter; without it a fresh one is drawn, with r 8 and
+    alpha 16."""
+    labels: Scored = "all"
+    """Score and embed prompt and answer (all: for sequential recommendation), or score
+    the answer alone and embed the prompt alone (answer: for CTR)."""
     dtype: Dtype = "float32"
     """Precision of the LLM's weights and activations; sums and norms are float32."""
-    duplicates: Literal["refuse", "keep"] = "refuse"
-    """What to do with training examples that repeat another's texts."""
+    duplicates: Duplicates = "refuse"
+    """Refuse or keep training examples that repeat another's texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrays:
+    """Arrays to select from."""
+
+    group: ClassVar[str] = "arrays, instead of a model"
+
     train_embeddings: Path | None = None
-    """x, .npy of floats [N, dim]."""
+    """Training embeddings, .npy of floats [N, dim]."""
     valid_embeddings: Path | None = None
-    """y, .npy of floats [M, dim]."""
+    """Validation embeddings, .npy of floats [M, dim]."""
     grad_norms: Path | None = None
-    """g, .npy of floats [N]."""
+    """Gradient norms of the training examples, .npy of floats [N]."""
     errors: Path | None = None
-    """Prediction error of each training example, .npy of floats [N]: what --method
-    error ranks by; from texts, by default the LLM's (EL2N)."""
+    """Prediction errors of the training examples, .npy of floats [N], which --method
+    error ranks by; from texts, the LLM's own (EL2N) where left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Classes:
+    """Classes of the rows."""
+
+    group: ClassVar[str] = "classes, for a label-aware selection"
+
     by_label: bool = False
-    """Label-aware: every output is a class (Yes, No), the method runs inside each, and
-    budgets follow the classes' shares of validation. Beside embeddings, the outputs of
-    --train and --valid."""
+    """Take the outputs of --train and --valid (such as Yes and No) as classes: the
+    method runs inside each class, with a budget in proportion to the class's share of
+    validation."""
     train_labels: Path | None = None
-    """Label-aware: classes of the training rows, .npy of integers or strings [N]."""
+    """Classes of the training rows from a file, .npy of integers or strings [N]."""
     valid_labels: Path | None = None
-    """The classes of the validation rows, likewise [M]."""
+    """Classes of the validation rows from a file, .npy of integers or strings [M]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(_Texts, _Arrays, _Classes, Settings):
+    """Choose the n examples to fine-tune on.
+
+    From texts: give --train, --valid and --model (or, with --lambda 0, --encoder
+    alone). From arrays: give --train-embeddings, --valid-embeddings and, for a lambda
+    above 0, --grad-norms; with --train beside them, coreset.jsonl is written too.
+    With several budgets or lambdas each pair gets its own folder in --out, such as
+    budget-64-lambda-0.1, with a summary beside them.
+    """
+
+    group: ClassVar[str] = "search"
+
+    budget: Budgets
+    """Number n of examples to choose; give several with commas between them."""
+    out: Path
+    """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json and
+    report.png."""
+    method: Annotated[str, Flag(more=list_methods)] = "goracs"
+    """Method that chooses the examples, one of those below."""
+    lambda_: Lambdas = None
+    """Weight of the gradient norms in the cost; give several with commas between
+    them."""
+    solver: SolverName = "auto"
+    """Transport solver inside the search; auto is exact on CPUs and for all but very
+    large problems. The objective that is reported is exact either way."""

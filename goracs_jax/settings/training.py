@@ -2,79 +2,116 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.llm.prompts import Task
-from goracs_jax.llm.tokens import LabelMode
-from goracs_jax.settings.common import Budgets, Dtype, Names, Settings, listed
+from goracs_jax.choices import Dtype, Duplicates, Scored, Task
+from goracs_jax.settings.common import Budgets, Names, Settings
+from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.methods import list_compared, list_weighed
+
+_by_task = lambda seqrec, ctr: Flag(default=f"{seqrec} for seqrec, {ctr} for ctr")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Settings):
+class _Adapter:
+    """The LoRA adapter that is trained."""
+
+    group: ClassVar[str] = "adapter"
+
+    adapter: Path | None = None
+    """PEFT folder to start from, with its own rank, alpha and targets; without it
+    training starts from a fresh adapter."""
+    r: int = 8
+    """Rank of a fresh adapter."""
+    alpha: float = 16.0
+    """Scale of a fresh adapter: its update is multiplied by alpha / r."""
+    targets: Names = ("q_proj", "v_proj")
+    """Linear layers that get a fresh adapter, with commas between them, from q_proj,
+    k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."""
+    dropout: float = 0.05
+    """Probability with which an input of the adapter is zeroed in training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Memory:
+    """Precision and memory."""
+
+    group: ClassVar[str] = "machine"
+
+    dtype: Dtype = "float32"
+    """Precision of the frozen weights and the activations; adapters, sums and scores
+    are float32."""
+    micro_batch_tokens: int = 2048
+    """Padded tokens that are processed at one time, which changes memory and speed but
+    not the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(_Adapter, _Memory):
     """How an adapter is trained; the defaults are those of the paper for both tasks."""
+
+    group: ClassVar[str] = "training"
 
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     valid: Path
-    """Validation examples, whose loss stops training: Alpaca records, JSON or JSONL."""
+    """Validation examples, whose loss decides when training stops: Alpaca records, JSON
+    or JSONL."""
     task: Task = "seqrec"
-    """seqrec: 50 epochs, learning rate 1e-4, loss of prompt and answer. ctr: 200
-    epochs, 1e-5, loss of the answer. The three flags below replace these."""
-    epochs: int | None = None
-    """Most passes over the training examples."""
-    learning_rate: float | None = None
-    """The largest, after the warm-up; from there it falls to 0 on a line."""
-    labels: LabelMode | None = None
-    """Tokens in the loss: all of prompt and answer, or the answer alone."""
-    adapter: Path | None = None
-    """PEFT folder to start from, with its rank, alpha and targets; fresh otherwise."""
-    r: int = 8
-    """Rank of a fresh adapter."""
-    alpha: float = 16.0
-    """A fresh adapter's update is scaled by alpha / r."""
-    targets: Names = ("q_proj", "v_proj")
-    """Linear layers that get a fresh adapter: q_proj, k_proj, v_proj, o_proj,
-    gate_proj, up_proj, down_proj."""
-    dropout: float = 0.05
-    """Share of an adapter's inputs that are zero in training."""
+    """Sequential recommendation (seqrec) or click-through rate (ctr); the task decides
+    the defaults of --epochs, --learning-rate and --labels."""
+    epochs: Annotated[int | None, _by_task(50, 200)] = None
+    """Largest number of passes over the training examples."""
+    learning_rate: Annotated[float | None, _by_task("1e-4", "1e-5")] = None
+    """Learning rate at the end of the warm-up, from where it decays linearly to 0."""
+    labels: Annotated[Scored | None, _by_task("all", "answer")] = None
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
     batch_size: int = 128
-    """Examples of one step."""
+    """Number of examples of one optimiser step."""
     warmup_steps: int = 20
-    """Steps until the largest learning rate; the first has learning rate 0."""
+    """Number of steps in which the learning rate rises linearly from 0."""
     patience: int = 5
-    """Validations without a new least loss after which training stops."""
+    """Number of validations in a row without a new least loss after which training
+    stops."""
     valid_every: int = 1
-    """Epochs from one validation to the next."""
+    """Number of epochs from one validation to the next."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """AdamW's decoupled weight decay."""
     max_grad_norm: float = 1.0
-    """Longer gradients are scaled to this norm."""
-    dtype: Dtype = "float32"
-    """Of the frozen weights and activations; adapters, sums and scores are float32."""
-    micro_batch_tokens: int = 2048
-    """Padded tokens at one time: memory and speed, not the result."""
+    """Norm to which longer gradients are clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Training):
-    """Train a LoRA adapter: AdamW, warm-up, early stopping; the best one is kept.
+class _Events:
+    """Records of a training for other programs."""
+
+    group: ClassVar[str] = "output"
+
+    tensorboard: bool = False
+    """Write event files to --out/tensorboard too, which needs
+    goracs_jax[tensorboard]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Training, _Events, Settings):
+    """Train a LoRA adapter with AdamW, warm-up and early stopping; the best is kept.
 
     The loss of a step is the mean over all scored tokens of its batch. --out becomes a
     PEFT folder. The defaults are those of the paper for both tasks.
     """
 
     data: Path
-    """Training examples (a coreset): Alpaca records, JSON or JSONL."""
+    """Training examples, such as a coreset: Alpaca records, JSON or JSONL."""
     out: Path
     """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
     manifest.json."""
-    tensorboard: bool = False
-    """Write event files to --out/tensorboard too: needs goracs_jax[tensorboard]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Settings):
-    """Merge an adapter into its model: a plain Hugging Face folder."""
+    """Merge an adapter into its model: the result is a plain Hugging Face folder."""
+
+    group: ClassVar[str] = "output"
 
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
@@ -83,80 +120,112 @@ class Merge(Settings):
     out: Path
     """Folder for config.json, safetensors and the tokenizer."""
     dtype: Dtype = "float32"
-    """Of the weights that are written; bfloat16 halves the files and rounds."""
+    """Type of the weights that are written; bfloat16 halves the files and rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging(Settings):
+class Judging:
     """How a model is judged on test examples."""
+
+    group: ClassVar[str] = "evaluation"
 
     test: Path
     """Test examples as goracs prepare writes them, JSON or JSONL."""
-    items: Path | None = None
-    """seqrec: items.jsonl (item_id, title); the one beside --test when left out."""
+    items: Annotated[Path | None, Flag(default="items.jsonl beside --test")] = None
+    """File of all items (item_id, title), used for seqrec."""
     rank_by: Literal["both", "generation", "likelihood"] = "both"
-    """seqrec: which rankings; likelihood needs no generation."""
+    """Ranking of the items for seqrec: by the distance of their titles to a generated
+    one, by the likelihood of their titles, which generates nothing, or both."""
     beams: int = 2
-    """seqrec: texts that beam search follows at one time."""
+    """Number of beams that generate a title for seqrec."""
     max_new_tokens: int = 128
-    """seqrec: most tokens of a generated title."""
+    """Largest number of tokens of a title that is generated for seqrec."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging):
-    """How good a fine-tuned model is: AUC, or HR and NDCG, with 95 % intervals.
+class _Judged:
+    """The model that is judged."""
 
-    ctr: the probability of Yes against No, and the log likelihood of the right one
-    (minus it is the log loss). seqrec: each target is ranked among its
-    negatives, by the distance of titles to a generated one (and among all items), and
-    by the likelihood of its title, per token and in total; and the log likelihood of
-    the right title, per token. Of several examples of one `user` the interval knows
-    that they are not independent.
+    group: ClassVar[str] = "model"
+
+    adapter: Path | None = None
+    """PEFT folder of a LoRA adapter; without it the model is evaluated as it is."""
+    dtype: Dtype = "float32"
+    """Precision of the weights and activations; scores are float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Judging, _Judged, Settings):
+    """Measure how good a fine-tuned model is, with 95 % intervals.
+
+    For ctr: AUC of the probability of Yes against No, and the log likelihood of the
+    right answer (its negative is the log loss). For seqrec: HR and NDCG, where each
+    target is ranked among its negatives by the distance of titles to a generated one
+    (and among all items), and by the likelihood of its title, per token and in total;
+    and the log likelihood of the right title, per token. Examples of the same `user`
+    are not independent, and the intervals take this into account.
     """
 
+    group: ClassVar[str] = "evaluation"
+
     task: Task
-    """seqrec: next items. ctr: Yes or No."""
+    """Sequential recommendation (seqrec: name the next title), or click-through rate
+    (ctr: answer Yes or No)."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     out: Path
-    """The .json file of metrics to write; beside m.json goes m.predictions.jsonl."""
-    adapter: Path | None = None
-    """PEFT folder of the LoRA adapter; the model as it is when left out."""
+    """The .json file of metrics to write; m.predictions.jsonl is written beside
+    m.json."""
     resamples: int = 1000
-    """Bootstrap resamples of the intervals."""
-    dtype: Dtype = "float32"
-    """Of the weights and activations; scores are float32."""
+    """Number of bootstrap resamples of the intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Training, Judging):
-    """Which selection fine-tunes the best model, and at what cost.
+class _Selections:
+    """What the selections of a comparison share."""
 
-    A cell is one method, budget, lambda and seed: select, finetune, evaluate. Cells are
-    stored in --out/cells under the hash of all that they depend on: one that is done is
-    not done again, whatever else is compared later and wherever the folder is copied.
-    Embeddings and gradient norms are computed once.
+    group: ClassVar[str] = "selection"
+
+    lambdas: Annotated[
+        tuple[float, ...] | None,
+        Flag(default="0.1", more=list_weighed, each=float, metavar="FLOAT"),
+    ] = None
+    """Weights of the gradient norms in the cost, with commas between them; of several,
+    the one with the least validation loss is reported."""
+    encoder: Path | None = None
+    """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder; without it the
+    LLM embeds."""
+    duplicates: Duplicates = "refuse"
+    """Refuse or keep training examples that repeat another's texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(_Selections, Training, Judging, Settings):
+    """Compare methods: which selection fine-tunes the best model, and at what cost.
+
+    A trial is one method, budget, lambda and seed: select, finetune, evaluate. Trials
+    are stored in --out/cells under the hash of all that they depend on: one that is
+    done is not done again, whatever else is compared later and wherever the folder is
+    copied. Embeddings and gradient norms are computed once.
     """
 
-    methods: Names
-    """Names as in `select --method`, and full: all of --train; with commas. As in
-    goracs:by-label, any but full inside every class: see `select --by-label`."""
+    group: ClassVar[str] = "trials"
+
+    methods: Annotated[
+        tuple[str, ...], Flag(more=list_compared, each=str, metavar="NAME")
+    ]
+    """Methods to compare, of those below, with commas between them."""
     budgets: Budgets
-    """Values of n, with commas."""
+    """Numbers n of examples to choose, with commas between them."""
     train: Path
     """Training pool: Alpaca records, JSON or JSONL."""
     out: Path
-    """Folder for table.md, table.csv, comparison.json, comparison.png and the cells."""
-    encoder: Path | None = None
-    """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
-    lambdas: Annotated[tuple[float, ...] | None, listed(float, "FLOAT")] = None
-    """Weights of the gradient term (0.1), for goracs, greedy and itra; with commas.
-    Of several, the least mean validation loss chooses."""
+    """Folder for table.md, table.csv, comparison.json, comparison.png and the
+    trials."""
     seeds: int = 3
-    """How many seeds, from --seed on; gradient norms are those of the first."""
+    """Number of seeds, counted up from --seed; gradient norms are computed with the
+    first alone."""
     full_seeds: int = 1
-    """How many of them for full, which costs most."""
-    duplicates: Literal["refuse", "keep"] = "refuse"
-    """What to do with training examples that repeat another's texts."""
+    """Number of these seeds for full, which costs most."""
     finished: bool = False
-    """The table of the cells that are done, without doing the rest."""
+    """Make the table of the trials that are done, without doing the rest."""

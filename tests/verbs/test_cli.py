@@ -1,14 +1,30 @@
+import ast
+import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from commands import run
+from commands import ARRAYS, assert_refused, run
 
-from goracs_jax.cli import main, with_config
-from goracs_jax.errors import InputError
+import goracs_jax as gx
+from goracs_jax import cli
+from goracs_jax.cli import VERBS, main, parse, with_config
+from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.settings.flags import flag_name, flags_of
+from goracs_jax.training import TASKS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {
+    *("jax", "jaxlib", "flax", "optax", "orbax", "ott", "ot", "sklearn", "scipy"),
+    *("matplotlib", "transformers", "tokenizers", "polars", "rich", "numpy"),
+}
 
 
 def test_config_file(arrays):
@@ -34,12 +50,185 @@ def test_flags_of_a_config_file(tmp_path):
         with_config(["select", "--config", str(path)])
 
 
-def test_help_names_every_flag(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["select", "--help"])
-    printed = capsys.readouterr().out
-    for flag in ("--budget", "--lambda", "--train-embeddings", "--config", "--dry-run"):
-        assert flag in printed
+def test_typed_flags_override_a_config_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("dry-run: true\nlambda: [0.5, -1e-7]\nencoder: e\nbudget: 3\n")
+    common = ["select", "--out", "out", "--config", str(path)]
+    settings = parse(common)
+    assert (settings.dry_run, settings.encoder) == (True, Path("e"))
+    assert settings.lambda_ == (0.5, -1e-7)
+    typed = ["--no-dry-run", "--lambda", "-1e-9,2", "--encoder", "None"]
+    settings = parse([*common, *typed])
+    assert (settings.dry_run, settings.encoder) == (False, None)
+    assert (settings.lambda_, settings.budget) == ((-1e-9, 2.0), (3,))
+
+
+def test_values_have_the_types_of_their_fields():
+    ctr = ["prepare", "--task=ctr", "--input", "a", "--out", "b"]
+    settings = parse([*ctr, "--valid", "7", "--test", "0.25", "--like_above", "-.5"])
+    assert (settings.valid, settings.test, settings.like_above) == (7, 0.25, -0.5)
+    assert isinstance(settings.valid, int)
+    assert (settings.input, settings.task) == (Path("a"), "ctr")
+    assert parse(["select", "--budget", "8,4,8", "--out", "o"]).budget == (8, 4)
+
+
+def help_of(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    printed = capsys.readouterr()
+    assert not printed.err
+    return printed.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text, settings = help_of(verb, capsys), VERBS[verb].settings
+    required = [f.name for f in fields(settings) if f.default is MISSING]
+    introduction, *sections = re.split(r"\n\n(\S.*):\n(?=  -)", text)
+    titles = sections[::2]
+    if required:
+        assert titles[0] == "required"
+        listed = re.findall(r"^  --([\w-]+)", sections[1], re.MULTILINE)
+        assert {*listed} == {flag_name(name) for name in required}
+        usage = introduction.split("[FLAGS]")[0]
+        assert all(f"--{flag_name(name)} " in usage for name in required)
+    assert titles[-1] == "run"
+    for field in fields(settings):
+        flag = rf"^  --{flag_name(field.name)}[ ,]"
+        assert len(re.findall(flag, text, re.MULTILINE)) == 1
+    for wrong in ("None", "MISSING", "<", "==SUPPRESS==", "ellipsis"):
+        assert wrong not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f.help.endswith(".") for f in flags_of(settings))
+
+
+def test_defaults_in_help(capsys):
+    text = " ".join(help_of("finetune", capsys).split())
+    told = "(default: {} for seqrec, {} for ctr)".format
+    seqrec, ctr = TASKS["seqrec"], TASKS["ctr"]
+    assert told(seqrec.epochs, ctr.epochs) in text
+    assert told(seqrec.labels, ctr.labels) in text
+    rates = re.search(r"to 0\. \(default: (\S+) for seqrec, (\S+) for ctr\)", text)
+    assert rates
+    assert [*map(float, rates.groups())] == [seqrec.learning_rate, ctr.learning_rate]
+    assert "(default: q_proj,v_proj)" in text
+    assert "(default: off)" in text
+    assert "95 % intervals" in help_of("evaluate", capsys)
+
+
+class Registered(NamedTuple):
+    name: str
+    about: str
+    needs: tuple[str, ...] = ()
+    weighed: bool = True
+
+
+def test_help_lists_a_registered_method(capsys, monkeypatch):
+    methods = pytest.importorskip("goracs_jax.selection.method").METHODS
+    monkeypatch.setitem(methods, "mine", Registered("mine", "rows that I like"))
+    for verb in ("select", "compare"):
+        text = help_of(verb, capsys)
+        assert re.search(r"^ +mine +rows that I like$", text, re.MULTILINE)
+        assert re.search(r"in these methods: [^.]*\bmine\b", " ".join(text.split()))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_overview(arguments, capsys):
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert not printed.err
+    for verb in VERBS:
+        assert re.search(rf"^  {verb} +[A-Z].*\.$", printed.out, re.MULTILINE)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"goracs_jax {version('goracs-jax')}\n"
+    assert gx.__version__ == version("goracs-jax")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("nosuch", r"there is no verb 'nosuch': give one of demo, prepare, .*compare"),
+        ("nosuch --help", r"there is no verb 'nosuch': give one of demo, prepare"),
+        ("--seed 3 demo", r"there is no verb '--seed'"),
+        (ARRAYS, r"--budget must be given: see goracs select --help\."),
+        ("evaluate", r"--task, --model, --out, --test must be given: see goracs eval"),
+        (
+            "demo --budgett 3",
+            r"no flag --budgett \(did you mean --budget\?\): see gora",
+        ),
+        ("demo --budg 3", r"no flag --budg .*see goracs demo --help\."),
+        ("demo --budget", r"--budget: expected one argument: see goracs demo --help"),
+        ("demo --dry-run=yes", r"--dry-run.*'yes': see goracs demo --help"),
+        ("demo 3", r"unrecognized arguments: 3: see goracs demo --help"),
+        ("embed --labels x", r"--labels must be one of all, answer, got 'x': see"),
+        ("prepare --format x", r"must be one of auto, movielens-100k, .*, got 'x'"),
+        ("prepare --test x", r"--test must be a number, got 'x': see goracs prepare"),
+        ("demo --seed 1.5", r"--seed must be a whole number, got '1\.5'"),
+    ],
+)
+def test_mistakes_name_the_help_of_the_verb(command, message, capsys):
+    assert_refused(command, None, capsys, message)
+
+
+def test_a_computation_that_fails_is_code_3(capsys, monkeypatch):
+    def fail(settings):
+        raise NumericalError("the loss is NaN at step 7: lower the learning rate.")
+
+    monkeypatch.setattr(cli.Verb, "load", lambda verb: fail)
+    assert main(["demo"]) == 3
+    line = "goracs: the loss is NaN at step 7: lower the learning rate.\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_its_function(verb):
+    assert VERBS[verb].load().__name__ == verb
+
+
+LIGHT = [
+    *[["--help"], ["--version"], ["select", "--help"], ["compare", "--help"]],
+    *[["nosuch"], ["select", "--nosuch"], ["select", "--budget", "x", "--out", "o"]],
+]
+
+
+@pytest.mark.parametrize("arguments", [*LIGHT, None])
+def test_what_is_told_at_once_imports_nothing_heavy(arguments):
+    """None stands for the package alone."""
+    program = "import json, sys, goracs_jax\n"
+    if arguments is not None:
+        program += f"from goracs_jax.cli import main\nmain({arguments!r})\n"
+    program += "print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert not loaded & HEAVY
+
+
+def test_public_names():
+    """What type checkers see is what the interpreter finds."""
+    tree = ast.parse(Path(gx.__file__).read_text())
+    (told,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        (statement.module.removeprefix("goracs_jax."), name.asname)
+        for statement in told.body
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    }
+    assert imported == {(home, name) for name, home in gx._HOMES.items()}
+    for name in gx._HOMES:
+        assert getattr(getattr(gx, name), "__name__", name) == name
+        assert name in dir(gx)
+    assert gx.cost.make_cost
+    with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
+        _ = gx.nosuch
 
 
 def test_another_process_compiles_nothing(files):
@@ -48,7 +237,7 @@ def test_another_process_compiles_nothing(files):
     environment = os.environ | {
         "GORACS_CACHE": str(files / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
     }
     programs = []
     for out in ("one.npy", "two.npy"):

@@ -1,0 +1,40 @@
+"""The named choices and limits that flags and functions share; imports nothing heavy.
+
+Each is told in the module that acts on it, which re-exports it.
+"""
+
+from typing import Literal
+
+#: What is predicted: the next title (seqrec), or whether the user likes one (ctr).
+Task = Literal["seqrec", "ctr"]
+
+#: The tokens that the loss scores: prompt and answer, or the answer alone.
+Scored = Literal["all", "answer"]
+
+#: The gradient whose norm is taken: of lora_B of the last v_proj, or of all of LoRA.
+Which = Literal["last_v_lora_b", "all_lora"]
+
+#: The precision of a model's weights and activations.
+Dtype = Literal["float32", "bfloat16"]
+
+#: The solver of the transport problem inside a search.
+SolverName = Literal["auto", "exact", "sinkhorn"]
+
+#: What to do with training examples that repeat another's texts.
+Duplicates = Literal["refuse", "keep"]
+
+#: The raw formats that `goracs prepare` reads.
+FormatName = Literal[
+    "movielens-100k",
+    "movielens-1m",
+    "movielens-csv",
+    "amazon-2014",
+    "amazon-2018",
+    "amazon-2023",
+    "recbole",
+    "csv",
+    "jsonl",
+]
+
+#: The largest share of a raw file's lines that may be unreadable.
+MAX_BAD = 0.01
