@@ -1,4 +1,4 @@
-"""What came of the cells of an experiment, beyond the table of `goracs compare`."""
+"""What became of the trials of a study, beyond the table of `goracs compare`."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ RECENTRED = "log likelihood, recentred"
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file."""
+    """Read the records of a JSONL file."""
     return list(map(json.loads, path.read_text().splitlines()))
 
 
@@ -30,10 +30,10 @@ def recentred(
     score: Float[np.ndarray, " examples"],
     users: Int[np.ndarray, " examples"],
 ) -> Float[np.ndarray, " examples"]:
-    """Log likelihoods when the model's share of Yes is set right.
+    """Return log likelihoods after the model's share of Yes is corrected.
 
-    One number is added to all logits: the best for one half of the users is judged on
-    the other half.
+    One number is added to all logits. It is fitted on one half of the users and applied
+    to the other half.
     """
     half, z = users % 2 == 0, logit(np.clip(score, 1e-7, 1 - 1e-7))
     likely = lambda rows, b: log_expit(np.where(yes, 1, -1) * (z + b))[rows]
@@ -45,11 +45,11 @@ def recentred(
 
 
 def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> list:
-    """Every cell: POO of its choice, and what came of it.
+    """Return one record per trial: POO of its selection, and its metrics.
 
-    Of ctr also the share of Yes in the choice, how much more of it the model expects
-    than there is, and log likelihoods without that. Of seqrec the mean logarithm of how
-    often the pool has the title of a chosen example.
+    A ctr trial has the share of Yes in its selection as well, the share of Yes that the
+    model predicts minus the true one, and the recentred log likelihoods. A seqrec trial
+    has the mean logarithm of how often the pool has the title of a selected example.
     """
     outputs = np.array([r["output"] for r in records_of(out / "train.jsonl")])
     times, users = Counter(outputs.tolist()), users_of(out)
@@ -77,19 +77,19 @@ def cells_of(task: Task, compared: Path, record: dict[str, Any], out: Path) -> l
 
 
 def machines_of(cells: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """On what rows were chosen and models trained: seconds of two are no sum."""
+    """Name the devices that selected and trained, whose seconds cannot be compared."""
     kinds = lambda key: sorted({cell[key]["kind"] for cell in cells if cell.get(key)})
     return {"chosen on": kinds("chosen_on"), "trained on": kinds("device")}
 
 
 def users_of(out: Path) -> Int[np.ndarray, " examples"]:
-    """The user of each test example, as a number."""
+    """Return the user of each test example as a number."""
     names = [record["user"] for record in records_of(out / "test.jsonl")]
     return np.unique(names, return_inverse=True)[1]
 
 
 def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
-    """Of each method, its recentred log likelihood and what it has over random's."""
+    """Return each method's recentred log likelihood and its difference to random."""
     values: dict[tuple, dict[int, list[float]]] = {}
     for cell in cells:
         key = (cell["method"], cell["lambda_"], cell["budget"])
@@ -108,7 +108,7 @@ def over_seeds(cells: list[dict], users: np.ndarray) -> list[dict[str, Any]]:
 
 
 def ranks(cells: list[dict]) -> dict[str, Any]:
-    """How POO at lambda 0 ranks choices, and how the trained models do (Spearman)."""
+    """Correlate the ranks of POO at lambda 0 with those of the trained models."""
     plain = [c for c in cells if c["poo"] is not None and not c["lambda_"]]
     found = against_outcomes(plain, lambda cell: cell["poo"])
     return {"cells": len(plain), **found}
@@ -117,7 +117,7 @@ def ranks(cells: list[dict]) -> dict[str, Any]:
 def against_outcomes(
     cells: list[dict], x: Callable[[dict], float]
 ) -> dict[str, dict[str, float | None]]:
-    """Correlations of a property of a choice with what came of it."""
+    """Correlate a property of a selection with the metrics of its trained model."""
     columns = {"valid_loss": lambda cell: cell["valid_loss"]}
     for name in cells[0]["metrics"] if cells else ():
         columns[name] = lambda cell, name=name: cell["metrics"][name]
@@ -129,9 +129,10 @@ def correlation(
     x: Callable[[dict], float],
     y: Callable[[dict], float],
 ) -> dict[str, float | None]:
-    """Spearman's, of ranks within a budget; None where there is nothing to rank.
+    """Return Spearman's correlation of ranks within a budget, or None without ranks.
 
-    Without a p: cells of one method are too much alike to be counted one by one.
+    It has no p-value, because trials of one method are too similar to count as
+    independent observations.
     """
     budgets: dict[int, list[dict]] = {}
     for cell in cells:
@@ -148,21 +149,21 @@ def correlation(
 
 
 def scaled_ranks(values: list[float]) -> Float[np.ndarray, " cells"]:
-    """Ranks around zero, between -1/2 and 1/2 however many there are."""
+    """Return ranks around zero, between -1/2 and 1/2 for any number of values."""
     ranked = rankdata(values) - (len(values) + 1) / 2
     return ranked / len(values)
 
 
 def bias_against(cells: list[dict]) -> dict[str, Any]:
-    """How a wrong share of Yes, however it is wrong, goes with the log likelihood."""
+    """Correlate the absolute error in the share of Yes with the log likelihood."""
     bias = lambda cell: abs(cell["excess_yes"])
     return correlation(cells, bias, lambda cell: cell["metrics"]["log likelihood"])
 
 
 def popularity(out: Path) -> dict[str, float]:
-    """HR and NDCG where candidates are ranked by how often the pool has their titles.
+    """Return HR and NDCG when candidates are ranked by their counts in the pool.
 
-    Those of equal counts stand in random order: the mean over all places.
+    Candidates with equal counts come in random order; the result is the expectation.
     """
     title = {r["item_id"]: r["title"] for r in records_of(out / "data" / "items.jsonl")}
     times = Counter(title[r["target"]] for r in records_of(out / "train.jsonl"))

@@ -15,11 +15,12 @@ def demo() -> str:
     lines = markdown(head, rows)
     sizes = figures["sizes"]
     lines.append(
-        f"\n{figures['budget']} of {sizes['train']} examples for {sizes['valid']} of "
-        f"validation, lambda {figures['lambda']}: {figures['wall_seconds']:.0f} s and "
-        f"{figures['peak_memory_mib'] / 1024:.1f} GiB on {figures['cores']} cores, "
-        f"{figures['seconds']['gradient-norms']:.0f} s of it gradient norms of a "
-        "135M-parameter LLM (`benchmarks/demo.py`)."
+        f"\n{figures['budget']} of {sizes['train']} examples are selected for "
+        f"{sizes['valid']} validation examples with lambda {figures['lambda']}. This "
+        f"takes {figures['wall_seconds']:.0f} s and "
+        f"{figures['peak_memory_mib'] / 1024:.1f} GiB on {figures['cores']} cores; "
+        f"{figures['seconds']['gradient-norms']:.0f} s of them are for the gradient "
+        "norms of a 135M-parameter LLM (`benchmarks/demo.py`)."
     )
     return "\n".join(lines)
 
@@ -37,18 +38,18 @@ def gradients() -> str:
         ]
         for name in ours["floor"]
     ]
-    head = ["pass", "time / bare forward pass", "FLOPs / those of it"]
+    head = ["pass", "time / bare forward pass", "FLOPs / bare forward pass"]
     head += ["tokens/s", "tokens/s, bfloat16"]
     waste, gain = 100 * ours["padding_waste"], theirs["norms_speed"]
     return "\n".join(
         [
             *markdown(head, rows),
-            f"\nSmolLM2-135M, {ours['examples']} MovieLens prompts, "
-            f"{ours['cores']} cores, {waste:.1f} % padding. On {theirs['examples']} "
-            f"prompts last_v_lora_b is {gain:.2f} times as fast as one backward pass "
-            "an example in PyTorch (batches of 8, the graph retained), and the bare "
-            f"forward pass {theirs['forward_speed']:.2f} times as fast as that of "
-            "transformers (`benchmarks/gradients.py`).",
+            f"\nSmolLM2-135M runs over {ours['examples']} MovieLens prompts on "
+            f"{ours['cores']} cores; {waste:.1f} % of the tokens are padding. On "
+            f"{theirs['examples']} prompts, last_v_lora_b is {gain:.2f} times as fast "
+            "as PyTorch with one backward pass per example (batches of 8, graph "
+            f"retained), and the bare forward pass is {theirs['forward_speed']:.2f} "
+            "times as fast as that of transformers (`benchmarks/gradients.py`).",
         ]
     )
 
@@ -57,7 +58,7 @@ def compiled() -> str:
     """Return the seconds to compile models of two depths."""
     found = load("gradients_compile")["seconds"]
     cells = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in found.items())
-    return f"Compilation: {cells} (`benchmarks/gradients.py compile`)."
+    return f"Compilation takes: {cells} (`benchmarks/gradients.py compile`)."
 
 
 def proxy() -> str:
@@ -77,8 +78,9 @@ def proxy() -> str:
     return "\n".join(
         [
             *markdown(head, rows),
-            f"\nSpearman's correlation of the norms of {record['examples']} MovieLens "
-            f"prompts; with their lengths the first has {record['with_length']:.3f} "
+            "\nValues are Spearman's correlations of the gradient norms of "
+            f"{record['examples']} MovieLens prompts. The correlation of the norms of "
+            f"{first} with the lengths of the prompts is {record['with_length']:.3f} "
             "(`benchmarks/proxy.py`).",
         ]
     )
@@ -93,9 +95,9 @@ def probe() -> str:
     return "\n".join(
         [
             *markdown(["embeddings", *readers], rows),
-            f"\nAUC of {record['test']:,} test examples, learnt from the embeddings "
-            f"and answers of all {record['train']:,} of the pool "
-            "(`benchmarks/probe.py`).",
+            f"\nValues are the AUC of {record['test']:,} test examples. Classifiers "
+            f"learn from the embeddings and answers of all {record['train']:,} "
+            "examples of the pool (`benchmarks/probe.py`).",
         ]
     )
 
@@ -104,7 +106,7 @@ def finetune() -> str:
     """Return the speed of LoRA fine-tuning and of PyTorch with PEFT."""
     record = load("finetune")
     speeds = [
-        f"loss of {'all tokens' if labels == 'all' else 'the answer'}: "
+        f"with the loss of {'all tokens' if labels == 'all' else 'the answer'}, "
         + " and ".join(
             f"{name.removesuffix(f', {labels}')} {speed:.0f}"
             for name, speed in record["median"].items()
@@ -114,8 +116,8 @@ def finetune() -> str:
         for labels, ratio in record["ratio"].items()
     ]
     return (
-        f"Tokens a second of LoRA steps of {record['batch']} MovieLens prompts on "
-        f"SmolLM2-135M; {'; '.join(speeds)} (`benchmarks/finetune.py`)."
+        f"LoRA steps of {record['batch']} MovieLens prompts on SmolLM2-135M process, "
+        f"in tokens per second: {'; '.join(speeds)} (`benchmarks/finetune.py`)."
     )
 
 
@@ -132,7 +134,11 @@ def evaluation() -> str:
         for name, part in record["parts"].items()
     ]
     head = ["part", "examples/s", "bare forward passes, examples/s", "share, %"]
-    return "\n".join([*markdown(head, rows), "\n(`benchmarks/evaluate.py`)"])
+    caption = (
+        "\nThe share is the time of the bare forward passes over that of the part "
+        "(`benchmarks/evaluate.py`)."
+    )
+    return "\n".join([*markdown(head, rows), caption])
 
 
 def prepare() -> str:
@@ -143,6 +149,7 @@ def prepare() -> str:
         for name, run in record["runs"].items()
     )
     return (
-        f"{record['lines']:,} lines of made-up reviews in the format of Amazon 2023, "
-        f"{record['reviews_mib']:.0f} MiB gzipped: {runs} (`benchmarks/prepare.py`)."
+        f"`goracs prepare` reads {record['lines']:,} made-up reviews in the format of "
+        f"Amazon 2023, {record['reviews_mib']:.0f} MiB gzipped. Seconds and peak "
+        f"memory are: {runs} (`benchmarks/prepare.py`)."
     )

@@ -34,13 +34,14 @@ def games() -> str:
     return "\n".join(
         [
             *markdown(head, [[method, *row] for method, row in cells.items()]),
-            f"\n{figures['budget']:,} of {figures['train']:,} for "
-            f"{figures['valid']:,} of validation, {figures['cores']} cores: the worst "
-            f"POO of {seeds} seeds (one for {', '.join(once)}) and the median of their "
-            "seconds, lower bound included; the slowest, which compiles, took "
-            f"{first:.0f} s. Peak memory "
+            f"\n{figures['budget']:,} of {figures['train']:,} rows are selected for "
+            f"{figures['valid']:,} validation rows on {figures['cores']} cores. Values "
+            f"are the worst POO of {seeds} seeds (one seed for {', '.join(once)}), "
+            "scaled to (POO - min C) / (max C - min C), and in parentheses the median "
+            "seconds, which include the lower bound. The slowest run of goracs, which "
+            f"compiles, took {first:.0f} s. Peak memory is "
             f"{figures['peak_memory_mib'] / 1024:.1f} GiB "
-            "(`benchmarks/selection.py`). Scaled is (POO - min C) / (max C - min C).",
+            "(`benchmarks/selection.py`).",
         ]
     )
 
@@ -55,11 +56,12 @@ def optimal() -> str:
     for method, rows in share.items():
         hit = sum(row["optimal"] for row in rows) / len(rows)
         excess = sum(row["mean_excess"] for row in rows) / len(rows)
-        cells.append(f"{method} on {100 * hit:.0f} % (mean excess of POO {excess:.4f})")
+        cells.append(f"{method} on {100 * hit:.0f} % (mean excess {excess:.4f})")
     count = figures["instances"] * len(share["goracs"])
     return (
-        f"The best of all subsets, enumerated on {count:,} random instances of 8 to 12 "
-        f"rows, is found by {', '.join(cells)} (`benchmarks/brute_force.py`)."
+        f"All subsets of {count:,} random instances of 8 to 12 rows are enumerated. "
+        f"The best one is found by {', '.join(cells)}; the excess is POO minus the "
+        "optimum (`benchmarks/brute_force.py`)."
     )
 
 
@@ -87,9 +89,9 @@ def suite() -> str:
     return "\n".join(
         [
             *markdown(head, lines),
-            "\nPOO above the best known in per cent, the worst of the seeds, and "
-            "median seconds; the best known includes searches of twice the length "
-            "(`benchmarks/suite.py`).",
+            "\nValues are how far POO of the worst seed is above the best known POO, "
+            "in per cent, and in parentheses the median seconds. The best known POO "
+            "includes searches of twice the default length (`benchmarks/suite.py`).",
         ]
     )
 
@@ -115,10 +117,10 @@ def sizes() -> str:
     return "\n".join(
         [
             *markdown(head, lines),
-            "\nSynthetic clusters of 384 dimensions, memory-mapped, compilation "
-            f"included. Seconds of a pass grow as N^{over['slope_train']:.2f} and "
-            f"M^{over['slope_valid']:.2f} over four sizes each "
-            "(`benchmarks/scale.py`).",
+            "\nThe data is synthetic clusters of 384 dimensions, memory-mapped. "
+            "Seconds include compilation. The seconds of one pass over C grow as "
+            f"N^{over['slope_train']:.2f} and M^{over['slope_valid']:.2f} over four "
+            "sizes each (`benchmarks/scale.py`).",
         ]
     )
 
@@ -143,8 +145,9 @@ def transport() -> str:
     return "\n".join(
         [
             *markdown(head, lines),
-            "\nSeconds cold · warm from a subset in which a tenth of the rows differ · "
-            "a hundredth (`benchmarks/transport.py`).",
+            "\nThe three numbers of a solver are the seconds of a cold start, of a "
+            "warm start from a subset in which a tenth of the rows differ, and of one "
+            "in which a hundredth differ (`benchmarks/transport.py`).",
         ]
     )
 
@@ -154,7 +157,7 @@ def sweep() -> str:
     row = load("sweep")
     one, many = row["together"]["clock"], row["separate"]["clock"]
     return (
-        f"{len(row['cells'])} pairs of budget and lambda ({row['train']:,} x "
-        f"{row['valid']:,}) in one run take {one:.0f} s, one run for each "
-        f"{many:.0f} s (`benchmarks/sweep.py`)."
+        f"For {len(row['cells'])} pairs of budget and lambda ({row['train']:,} x "
+        f"{row['valid']:,}), one run takes {one:.0f} s, and a separate run for each "
+        f"pair takes {many:.0f} s in total (`benchmarks/sweep.py`)."
     )

@@ -37,37 +37,39 @@ def experiment(study: str) -> str:
                 "" if share is None else f"{100 * share:.0f}",
             ]
         )
-    gains = [f"{metric} over random's" for metric in compared]
+    gains = [f"{metric} minus random's" for metric in compared]
     costs = ("valid. loss", "s", "FLOPs, % of full")
-    centred = ctr * ["recentred", "over random's"]
-    head = ["chosen by", "n", "seeds", *ctr * ["Yes, %"], *metrics, *gains, *centred]
+    centred = ctr * ["recentred", "minus random's"]
+    head = ["selected by", "n", "seeds", *ctr * ["Yes, %"], *metrics, *gains, *centred]
     drawn, ranked = record["drawn"], record["poo_against"]
     names = ["valid_loss", *metrics, *ctr * ["log likelihood, recentred"]]
     ranks = ", ".join(f"with {n} {rho(ranked[n])}" for n in names)
     lines = [
-        f"\nn of {drawn['train']} examples, {drawn['valid']} for validation, "
-        f"{drawn['test']} of {record['users']} users for the test; "
-        f"{epochs_of(record)}. Intervals of 95 % over users and seeds, of one seed "
-        "over users alone; bold where the paired difference to every other method of "
-        "the budget lies above zero. Seconds were taken beside other work"
-        f"{where(record)} (`benchmarks/experiment.py {study}`)."
+        f"\nn of {drawn['train']} examples are selected; {drawn['valid']} examples are "
+        f"for validation and {drawn['test']} of {record['users']} users for testing. "
+        f"Models are trained for {epochs_of(record)}. Intervals are of 95 % over users "
+        "and seeds, or over users alone where there is one seed. A value is bold where "
+        "the interval of its paired difference to every other method of the budget "
+        "lies above zero. Other programs ran on the machine while seconds were "
+        f"measured{where(record)} (`benchmarks/experiment.py {study}`)."
     ]
     if ranked["cells"] > 2:  # two have a correlation of 1 or -1, whatever they are
         lines.append(
-            f"\nSpearman's correlations of POO over the {ranked['cells']} choices "
-            "without gradients in C, ranked within a budget (those of a method are "
-            "alike: evidence is one point a method): "
-            f"{ranks.replace('valid_loss', 'validation loss')}."
+            f"\nSpearman's correlations of POO over the {ranked['cells']} selections "
+            "whose cost has no gradient term, ranked within a budget, are "
+            f"{ranks.replace('valid_loss', 'validation loss')}. Selections of one "
+            "method are similar, so that each method is about one observation."
         )
     if "popularity" in record:
         lines.append("\n" + popular(record))
     if ctr:
         bias = record["bias_against_log_likelihood"]
         lines.append(
-            "\nRecentred: one number is added to all logits, fitted on one half of the "
-            "users for the other, so that the share of Yes is right. How wrong that "
-            "share is goes with a model's log likelihood: the correlation over all "
-            f"{len(record['cells'])} models, ranked within a budget, is {rho(bias)}."
+            "\nFor the recentred log likelihood, one number is added to all logits so "
+            "that the predicted share of Yes is right; it is fitted on one half of the "
+            "users and applied to the other. The error of that share and the log "
+            f"likelihood of a model are correlated: over all {len(record['cells'])} "
+            f"models, ranked within a budget, the correlation is {rho(bias)}."
         )
     return "\n".join([*markdown([*head, *costs], rows), *lines])
 
@@ -75,12 +77,12 @@ def experiment(study: str) -> str:
 def epochs_of(record: dict[str, Any]) -> str:
     """Say how long models are trained."""
     training = record["training"]
-    scored = ", the loss that of the answer alone" if "--labels" in training else ""
+    scored = " with the loss of the answer alone" if "--labels" in training else ""
     if "--patience" not in training:
         return f"{training['--epochs']} epochs{scored}"
     return (
-        f"at most {training['--epochs']} epochs, until the validation loss has not "
-        f"fallen for {training['--patience']}{scored}"
+        f"at most {training['--epochs']} epochs, or until the validation loss has not "
+        f"fallen for {training['--patience']} epochs{scored}"
     )
 
 
@@ -89,7 +91,12 @@ def where(record: dict[str, Any]) -> str:
     machines = record.get("machines", {})
     if len({kind for kinds in machines.values() for kind in kinds}) < 2:
         return ""
-    return ": " + ", ".join(f"{k} {' and '.join(v)}" for k, v in machines.items())
+    said = {
+        "chosen on": "rows were selected on",
+        "trained on": "models were trained on",
+    }
+    used = (f"{said[k]} {' and '.join(v)}" for k, v in machines.items() if v)
+    return "; " + ", ".join(used)
 
 
 def popular(record: dict[str, Any]) -> str:
@@ -105,12 +112,12 @@ def popular(record: dict[str, Any]) -> str:
     )
     found, metric = record["popularity"], headline(list(record["untrained"]))[0]
     ranked = rho(record["popularity_against"][metric])
-    alike = f"; its correlation with {metric} is {ranked}"
+    alike = f" Its correlation with {metric} is {ranked}."
     return (
-        "Candidates ranked by how often the pool has their titles: NDCG@10 "
-        f"{found['NDCG@10']:.3f}, HR@10 {found['HR@10']:.3f}, without a model. How "
-        "often the pool has a chosen title, the geometric mean: "
-        f"{chosen}{alike if len(record['cells']) > 2 else ''}."
+        "Without a model, candidates that are ranked by how often the pool has their "
+        f"titles reach NDCG@10 {found['NDCG@10']:.3f} and HR@10 {found['HR@10']:.3f}. "
+        "The geometric mean of how often the pool has a selected title is: "
+        f"{chosen}.{alike if len(record['cells']) > 2 else ''}"
     )
 
 
@@ -181,9 +188,11 @@ def labels() -> str:
         weight = "" if row["lambda"] is None else f", lambda {row['lambda']:g}"
         gains = [shown(row["over"][metric], "+") for metric in metrics]
         rows.append([row["method"] + weight, str(len(row["seeds"])), *gains])
-    lines = markdown(["chosen by", "seeds", *metrics], rows)
+    lines = markdown(["selected by", "seeds", *metrics], rows)
     lines.append(
-        "\nWhat the loss of the answer has over that of prompt and answer, paired over "
-        f"{record['users']} test users and seeds, 95 % (`benchmarks/labels.py`)."
+        "\nEach value is the metric after training with the answer's loss minus the "
+        "metric after training with the loss of prompt and answer, paired over "
+        f"{record['users']} test users and seeds, with intervals of 95 % "
+        "(`benchmarks/labels.py`)."
     )
     return "\n".join(lines)

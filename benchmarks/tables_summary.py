@@ -22,13 +22,16 @@ def helps() -> str:
     popular = load("experiment_seqrec_long")["popularity"]["NDCG@10"]
     return "\n".join(
         [
-            f"SmolLM2-135M fine-tuned on n of {long['drawn']['train']:,} MovieLens "
-            f"examples, {epochs_of(long)} ({machines}): the metric after a random "
-            "choice and after all, and what methods, lambda by validation, have over "
-            "random, paired over test users and seeds (of one seed: over users alone). "
-            "An interval that holds zero proves nothing.\n",
+            f"SmolLM2-135M is fine-tuned on n of {long['drawn']['train']:,} MovieLens "
+            f"examples for {epochs_of(long)} ({machines}). The columns `random` and "
+            "`all` are the metric after a random selection and after training on all "
+            "examples. The columns between them are differences to random, with lambda "
+            "chosen by validation, paired over test users and seeds (over users alone "
+            "where there is one seed). An interval that contains zero proves nothing."
+            "\n",
             *markdown(head, rows),
-            f"\nAmong 100 titles, where popularity alone has {popular:.3f}. "
+            "\nTitles are ranked among 100; ranking by popularity alone reaches "
+            f"{popular:.3f}. "
             f"{brief()} {scored()} All tables: `benchmarks/README.md` "
             "(`benchmarks/experiment.py`).",
         ]
@@ -77,9 +80,9 @@ def brief() -> str:
     ]
     sure = [text for text, d in differences if d["low"] > 0 or d["high"] < 0]
     return (
-        f"After {epochs_of(load('experiment_ctr'))}, on smaller pools, the intervals "
-        f"of {len(sure)} of {len(differences)} differences of log likelihoods leave "
-        f"zero out: {', '.join(sure) or 'none'}."
+        f"After {epochs_of(load('experiment_ctr'))} on smaller pools, the intervals of "
+        f"{len(sure)} of {len(differences)} differences in log likelihood exclude "
+        f"zero: {', '.join(sure) or 'none'}."
     )
 
 
@@ -87,7 +90,7 @@ def scored() -> str:
     """Say what scoring the answer alone gains on the same random examples."""
     (row,) = (row for row in load("labels")["rows"] if row["method"] == "random")
     return (
-        "What the loss counts matters, too: that of the answer alone has "
-        f"{shown(row['over'][LIKELY], '+')} over that of prompt and answer, in the log "
-        "likelihood of the next movie's title, on the same random examples."
+        "The scored tokens matter, too: on the same random examples, the loss of the "
+        "answer alone changes the log likelihood of the next movie's title by "
+        f"{shown(row['over'][LIKELY], '+')} against the loss of prompt and answer."
     )
