@@ -13,14 +13,14 @@ from goracs_jax.cost.checks import chunks as chunks
 from goracs_jax.cost.factors import BLOCK_ENTRIES as BLOCK_ENTRIES
 from goracs_jax.cost.factors import MATRIX_ENTRIES as MATRIX_ENTRIES
 from goracs_jax.cost.factors import Cost as Cost
-from goracs_jax.cost.factors import Layout as Layout
+from goracs_jax.cost.factors import Tiling as Tiling
 from goracs_jax.cost.factors import centred_rows as centred_rows
 from goracs_jax.cost.factors import centred_train as centred_train
 from goracs_jax.cost.factors import cost_rows as cost_rows
 from goracs_jax.cost.factors import distances as distances
 from goracs_jax.cost.factors import to_points as to_points
 from goracs_jax.cost.factors import train_rows as train_rows
-from goracs_jax.cost.factors import with_layout as with_layout
+from goracs_jax.cost.factors import with_tiling as with_tiling
 from goracs_jax.cost.factors import without_reward as without_reward
 from goracs_jax.cost.nearest_rows import Nearest as Nearest
 from goracs_jax.cost.nearest_rows import nearest_rows as nearest_rows

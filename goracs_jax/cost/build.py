@@ -14,7 +14,7 @@ from goracs_jax.cost.factors import (
     BLOCK_ENTRIES,
     MATRIX_ENTRIES,
     Cost,
-    Layout,
+    Tiling,
     train_rows,
     without_reward,
 )
@@ -86,7 +86,7 @@ def make_cost(
         centre=replicate(centre, mesh),
         reward=replicate(_reward(grad_norms, lambda_, len(train)), mesh),
         distance_max=jnp.float32(1),
-        layout=Layout(
+        tiling=Tiling(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
         ),
     )
@@ -115,7 +115,7 @@ def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost
     n_train, _ = cost.shape
     check_norms(grad_norms, lambda_, n_train)
     reward = _reward(grad_norms, lambda_, n_train)
-    return cost._replace(reward=replicate(reward, cost.layout.mesh))
+    return cost._replace(reward=replicate(reward, cost.tiling.mesh))
 
 
 def exact_cost(

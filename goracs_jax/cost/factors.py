@@ -26,10 +26,10 @@ MATRIX_ENTRIES = 1 << 27  # 512 MiB in float32
 
 @jax.tree_util.register_static
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where C is computed, and in which pieces.
+class Tiling:
+    """How C is cut: its rows over the devices of a mesh, and a device's into blocks.
 
-    A layout has no arrays. JAX sees it as a part of the structure of a `Cost`, so that
+    A tiling has no arrays. JAX sees it as a part of the structure of a `Cost`, so that
     a jitted function of a cost is compiled for the cost's own mesh and block size.
 
     Attributes:
@@ -53,7 +53,7 @@ class Cost(NamedTuple):
     centre: Float[AnyArray, " dim"]
     reward: GradNorms  # lambda * g_i / max(g)
     distance_max: Float[AnyArray, ""]
-    layout: Layout
+    tiling: Tiling
     # D / max(D), spread like the training rows, where `materialize` has put it.
     matrix: Float[AnyArray, "rows valid"] | None = None
 
@@ -63,7 +63,7 @@ class Cost(NamedTuple):
         return self.reward.shape[0], self.valid.shape[0]
 
 
-def with_layout(
+def with_tiling(
     cost: Cost, *, block_entries: int | None = None, matrix_entries: int | None = None
 ) -> Cost:
     """Return the same cost with other sizes of blocks or of a matrix that is kept.
@@ -76,12 +76,12 @@ def with_layout(
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.eye(3), np.eye(3))
-    >>> with_layout(cost, block_entries=6).layout.block_entries
+    >>> with_tiling(cost, block_entries=6).tiling.block_entries
     6
     """
     given = {"block_entries": block_entries, "matrix_entries": matrix_entries}
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    return cost._replace(layout=replace(cost.layout, **changes))
+    return cost._replace(tiling=replace(cost.tiling, **changes))
 
 
 def distances(
@@ -239,12 +239,12 @@ def on_every_device(
         out: How its results are spread.
     """
     specs = dict.fromkeys(Cost._fields, EVERYWHERE)
-    specs |= {"train": BY_ROWS, "layout": cost.layout}
+    specs |= {"train": BY_ROWS, "tiling": cost.tiling}
     specs |= {"matrix": None if cost.matrix is None else BY_ROWS}
     # Replicated results follow collectives, which the checker cannot see through.
     mapped = jax.shard_map(
         on_device,
-        mesh=cost.layout.mesh,
+        mesh=cost.tiling.mesh,
         in_specs=(Cost._make(specs.values()),),
         out_specs=out,
         check_vma=False,

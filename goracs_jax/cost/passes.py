@@ -50,7 +50,7 @@ def block_rows(cost: Cost, width: int = 1) -> int:
     (2, 1)
     """
     _, n_valid = cost.shape
-    fitting = cost.layout.block_entries // max(n_valid, width)
+    fitting = cost.tiling.block_entries // max(n_valid, width)
     return max(1, min(len(cost.train), fitting))
 
 
@@ -142,7 +142,7 @@ def materialize(cost: Cost) -> Cost:
 
     Returns:
         The cost with its matrix; the same cost if it has one already or if C has more
-        than `cost.layout.matrix_entries` entries.
+        than `cost.tiling.matrix_entries` entries.
 
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
@@ -151,7 +151,7 @@ def materialize(cost: Cost) -> Cost:
     [[0.0, 1.0], [1.0, 0.0]]
     """
     n_train, n_valid = cost.shape
-    if cost.matrix is not None or n_train * n_valid > cost.layout.matrix_entries:
+    if cost.matrix is not None or n_train * n_valid > cost.tiling.matrix_entries:
         return cost
     return cost._replace(matrix=_matrix(without_reward(cost)))
 

@@ -132,7 +132,7 @@ def _of_class(cost: Cost, labels: Labels, c: int) -> Cost:
     mine = np.flatnonzero(labels.train == c)
     theirs = np.flatnonzero(labels.valid == c)
     return to_points(cost, jnp.asarray(cost.valid)[theirs])._replace(
-        train=shard_rows(np.asarray(train_rows(cost, mine)), cost.layout.mesh),
+        train=shard_rows(np.asarray(train_rows(cost, mine)), cost.tiling.mesh),
         reward=jnp.asarray(cost.reward)[mine],
     )
 

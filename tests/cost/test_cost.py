@@ -15,7 +15,7 @@ from goracs_jax.cost import (
     materialize,
     nearest_distances,
     with_lambda,
-    with_layout,
+    with_tiling,
 )
 from goracs_jax.errors import InputError
 
@@ -46,7 +46,7 @@ def test_exact_cost_has_no_cancellation():
 def test_blocks_see_every_row_once(block, kept):
     case = instance(30, 20, seed=1, lambda_=0.5)
     cost = materialize(case.cost) if kept else case.cost
-    cost = with_layout(cost, block_entries=block * 20)
+    cost = with_tiling(cost, block_entries=block * 20)
 
     def step(carry, seen):
         count, matrix = carry
@@ -69,7 +69,7 @@ def test_a_small_matrix_is_kept():
     kept = materialize(cost)
     assert kept.matrix.shape == (30, 20)
     assert materialize(kept) is kept
-    small, large = (with_layout(cost, matrix_entries=n) for n in (599, 600))
+    small, large = (with_tiling(cost, matrix_entries=n) for n in (599, 600))
     assert materialize(small) is small
     assert materialize(large).matrix is not None
 
@@ -81,8 +81,8 @@ def test_block_sizes_are_given():
     assert block_rows(cost, width=70) == 2
     assert materialize(cost) is cost
     assert (
-        cost.layout
-        == with_layout(case.cost, block_entries=140, matrix_entries=599).layout
+        cost.tiling
+        == with_tiling(case.cost, block_entries=140, matrix_entries=599).tiling
     )
 
 
@@ -173,7 +173,7 @@ def test_mapped_rows_are_used_where_they_lie(tmp_path, dtype):
 
 
 def test_a_pass_holds_blocks_and_no_matrix():
-    cost = with_layout(instance(2000, 500, seed=6).cost, block_entries=20 * 500)
+    cost = with_tiling(instance(2000, 500, seed=6).cost, block_entries=20 * 500)
     memory = nearest_distances.lower(cost).compile().memory_analysis()
     # Products, squares and roots of a block of 20 rows, at most; C has 2000.
     assert memory.temp_size_in_bytes < 4 * (4 * 20 * 500) + 4 * 4 * (2000 + 500)

@@ -118,7 +118,7 @@ def _cool(
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
     """POO and rows after every epoch of one cooling."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    mesh = problem.cost.layout.mesh
+    mesh = problem.cost.tiling.mesh
     dealt = lambda: replicate(deal(problem, rows, held, rng), mesh)
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan_search(len(rows), problem.cost.shape[1])

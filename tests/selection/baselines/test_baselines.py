@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from instances import instance
 
-from goracs_jax.cost import centred_train, make_cost, with_layout
+from goracs_jax.cost import centred_train, make_cost, with_tiling
 from goracs_jax.selection import Problem, coverage, nearest_rows, scores
 
 METHODS = {
@@ -40,7 +40,7 @@ def small_blocks(request, monkeypatch):
 
 
 def blocked(cost, small):
-    return with_layout(cost, block_entries=60) if small else cost
+    return with_tiling(cost, block_entries=60) if small else cost
 
 
 def distance(x, y):

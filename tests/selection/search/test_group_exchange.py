@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from instances import instance
 from scipy.optimize import linear_sum_assignment
 
-from goracs_jax.cost import exact_cost, make_cost, with_layout
+from goracs_jax.cost import exact_cost, make_cost, with_tiling
 from goracs_jax.errors import InputError
 from goracs_jax.selection import annealing
 from goracs_jax.selection.problem import Problem
@@ -67,7 +67,7 @@ def test_sinkhorn_plans_lead_close_to_exact_ones():
 
 def test_candidates_are_the_cheapest_rows():
     case = instance(50, 20, seed=5)
-    cost = with_layout(case.cost, block_entries=7 * 20)
+    cost = with_tiling(case.cost, block_entries=7 * 20)
     plan = exact(exact_cost(case.cost, np.arange(6))).plan
     q = plan @ exact_cost(case.cost, np.arange(50)).T
     value, rows = slot_candidates(cost, plan, 9)
