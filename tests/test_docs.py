@@ -20,10 +20,6 @@ PAGES = {
     ]
 }
 MAKEFILE = (ROOT / "Makefile").read_text()
-VERBS = (
-    *("demo", "prepare", "embed", "grads", "select"),
-    *("finetune", "merge", "evaluate", "compare"),
-)
 
 
 def blocks(text, language):
@@ -82,8 +78,8 @@ def test_named_files_exist(page):
 
 def test_every_verb_has_its_help():
     page = PAGES["docs/cli.md"]
-    assert tuple(re.findall(r"<!-- help: (\w+) -->", page)) == VERBS
-    assert tuple(re.findall(r"^## goracs (\w+)", page, re.M)) == VERBS
+    assert tuple(re.findall(r"<!-- help: (\w+) -->", page)) == tuple(cli.VERBS)
+    assert re.findall(r"^## goracs (\w+)", page, re.M) == list(cli.VERBS)
 
 
 def test_method_table_names_every_method():
@@ -101,18 +97,18 @@ def example(start):
 
 
 def test_example_of_a_raw_format(tmp_path, monkeypatch):
-    from goracs_jax.data import formats, interactions, sources
+    from goracs_jax.data import formats, interactions, raw_files
 
     added = eval("{" + example('"yelp"') + "}", vars(formats))
     monkeypatch.setattr(formats, "FORMATS", formats.FORMATS | added)
-    monkeypatch.setattr(sources, "FORMATS", formats.FORMATS)
+    monkeypatch.setattr(raw_files, "FORMATS", formats.FORMATS)
     reviews, places = tmp_path / "review.json", tmp_path / "business.json"
     reviews.write_text(
         '{"user_id": "u", "business_id": "b", "stars": 4.0, '
         '"date": "1970-01-02 00:00:01"}\n'
     )
     places.write_text('{"business_id": "b", "name": "Café"}\n')
-    raw = interactions.read_raw(sources.find_source("auto", reviews, places))
+    raw = interactions.read_raw(raw_files.find_raw_files("auto", reviews, places))
     assert raw.ratings.rows.rows() == [("u", "b", 4.0, 86_401.0)]
     assert raw.titles.rows.rows() == [("b", "Café")]
 
