@@ -1,8 +1,7 @@
 """What `mkdocs build` does beyond its plugins.
 
-
-- Pages of the repository become pages of the site, with their pictures; README.md is the
-  home page. There is one copy of each, which reads well in both places.
+- Pages of the repository become pages of the site, with their pictures; README.md is
+  the home page. There is one copy of each, which reads well in both places.
 - A marker such as `<!-- help: select -->` becomes the text of `goracs select --help`.
 - A block of language math becomes MathML, which browsers show without a script.
 """
