@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test parity lint notebooks clean
+.PHONY: demo test parity lint notebooks docs dist clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 # PyTorch and PEFT are oracles of tests/parity alone; nothing imports them at run time.
 $(VENV)/installed-parity: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -39,5 +43,12 @@ lint: $(VENV)/installed-parity
 notebooks: $(VENV)/installed-dev
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks notebooks/*.ipynb
 
+# Pages into build/site, warnings as errors; tests/test_docs.py runs their code.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(VENV)/installed-dev
+	$(BIN)/hatchling build -t sdist -t wheel
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build dist

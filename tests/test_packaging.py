@@ -1,4 +1,4 @@
-"""What is published: the wheel, the source archive, and the texts that describe them."""
+"""What is published: the wheel, the source archive, and what describes them."""
 
 import re
 import subprocess
