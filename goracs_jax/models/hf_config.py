@@ -84,7 +84,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     field.only("architectures", {family.architecture}, default=family.architecture)
     num_heads = field("num_attention_heads", int)
     hidden_size = field("hidden_size", int)
-    # The defaults of transformers differ between families, so few fields may be missing.
+    # The defaults of transformers differ between families: few fields may be missing.
     default = lambda name, value: value if name in family.may_lack else None
     num_kv_heads = field(
         "num_key_value_heads", int, default("num_key_value_heads", num_heads)
