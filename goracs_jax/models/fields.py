@@ -1,4 +1,4 @@
-"""Typed reads of raw metadata, in which no field is left unread without a word."""
+"""Read typed fields of raw metadata, and refuse fields that nobody read."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from goracs_jax.errors import InputError
 
 
 class Fields:
-    """Reads the fields of a dictionary; messages name file and field.
+    """A reader of the fields of a dictionary, whose messages name file and field.
 
     Args:
         raw: The dictionary.
         where: Path of its file.
-        prefix: Put before every name that is read and shown.
+        prefix: Prefix of every name that is read and shown.
 
     >>> fields = Fields({"llama.block_count": 3}, "model.gguf", prefix="llama.")
     >>> fields("block_count", int)
@@ -24,7 +24,7 @@ class Fields:
         self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The raw value; a null counts as absent."""
+        """Return the raw value, or the default if it is missing or null."""
         self.read.add(self.prefix + name)
         value = self.raw.get(self.prefix + name)
         return default if value is None else value
@@ -32,7 +32,17 @@ class Fields:
     def __call__(
         self, name: str, kind: type, default: Any = None, *, positive: bool = True
     ) -> Any:
-        """The value, if it is of its kind; a field without a default must be there."""
+        """Return the value of a field, checked for its type.
+
+        Args:
+            name: Name of the field.
+            kind: Type of the value.
+            default: Value if the field is missing; without a default it is required.
+            positive: Whether a number must be positive; otherwise it may be 0.
+
+        Raises:
+            InputError: The field is missing, has another type, or is out of range.
+        """
         value = self.get(name, default)
         shown = f"{self.where}: field {self.prefix + name!r}"
         if value is None:
@@ -40,7 +50,7 @@ class Fields:
                 f"{shown} is missing: take the file that was published with the "
                 "weights."
             )
-        # JSON writes 10000.0 as 10000; True is an int for Python, not for us.
+        # JSON may write 10000.0 as 10000. In Python, True is an int; here it is not.
         numeric = isinstance(value, int) and not isinstance(value, bool)
         if kind is float and numeric:
             value = float(value)
@@ -51,17 +61,21 @@ class Fields:
         return value
 
     def nullable(self, name: str, kind: type) -> Any:
-        """The value of a field that must be there and may be null."""
+        """Return the value of a field that is required but may be null."""
         if self.prefix + name in self.raw and self.get(name) is None:
             return None
         return self(name, kind)
 
     def ignore(self, *names: str):
-        """Counts fields as read that have no effect where the caller stands."""
+        """Mark fields as read that have no effect in the caller's case."""
         self.read.update(self.prefix + name for name in names)
 
     def only(self, name: str, supported: Collection, default: Any = None) -> Any:
-        """The value, if it is among those supported."""
+        """Return the value of a field if it is one of the supported values.
+
+        Raises:
+            InputError: The value is not supported.
+        """
         value = self.get(name, default)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -74,7 +88,7 @@ class Fields:
         return value
 
     def divides(self, name: str, part: int, whole: int, what: str):
-        """Refuses a part that does not divide a whole, which `what` describes."""
+        """Check that a part divides a whole, which `what` describes in the message."""
         if whole % part:
             raise InputError(
                 f"{self.where}: {self.prefix}{name} {part} must divide the {whole} "
@@ -82,11 +96,14 @@ class Fields:
             )
 
     def nothing_else(self, harmless: Collection[str] = ()):
-        """Refuses fields under the prefix that were not read: they may change results.
+        """Check that all fields under the prefix were read, since others may matter.
 
         Args:
-            harmless: Names that change nothing that is computed here. A null changes
-                nothing either.
+            harmless: Names of fields that change no result and need not be read. The
+                same holds for fields that are null.
+
+        Raises:
+            InputError: A field was not read.
         """
         for name, value in self.raw.items():
             known = name in self.read or name.removeprefix(self.prefix) in harmless

@@ -1,4 +1,4 @@
-"""Configurations from the metadata of a GGUF file, as llama.cpp writes and reads it."""
+"""Read model configurations from the metadata of a GGUF file, as llama.cpp does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import Fields
 from goracs_jax.models.rope import RopeConfig
 
-# Names of the linear layers, ours -> GGUF's.
+# From our names of the linear layers to those of GGUF.
 LINEAR = {
     "q_proj": "attn_q",
     "k_proj": "attn_k",
@@ -29,21 +29,21 @@ def read_gguf_config(
     shapes: Mapping[str, tuple[int, ...]],
     rope_divisors: tuple[float, ...] | None = None,
 ) -> DecoderConfig:
-    """Reads the metadata of a language model.
+    """Read the metadata of a language model.
 
     Args:
-        raw: Metadata, key to value.
+        raw: The metadata.
         where: Path of the file, for messages.
-        shapes: Tensors of the file: they tell the size of the vocabulary, which layers
-            have a bias, and whether the head is the embedding.
-        rope_divisors: The tensor "rope_freqs.weight", in which Llama 3 scaling stands.
+        shapes: Shapes of the file's tensors. They give the size of the vocabulary, the
+            layers that have a bias, and whether the output head is the embedding.
+        rope_divisors: The tensor "rope_freqs.weight", which contains Llama 3's scaling.
 
     Returns:
         The configuration.
 
     Raises:
-        InputError: If the architecture or rope type is not supported, or a key is
-            missing or not known.
+        InputError: The architecture or RoPE type is not supported, or a key is missing
+            or unknown.
     """
     arch = Fields(raw, where).only("general.architecture", ARCHITECTURES)
     field = Fields(raw, where, prefix=f"{arch}.")
@@ -86,7 +86,7 @@ def read_gguf_config(
 def _divisors(
     field: Fields, head_dim: int, stored: tuple[float, ...] | None
 ) -> tuple[float, ...] | None:
-    """Of the rotation's speeds: stored as a tensor, or one factor for all."""
+    """Return the divisors of the RoPE frequencies: a stored tensor, or one factor."""
     kind = field.only("rope.scaling.type", {"none", "linear"}, default="none")
     if kind == "none":
         return stored
@@ -99,9 +99,9 @@ def _divisors(
 
 
 def _gemma(field: Fields, arch: str, sizes: dict[str, Any]) -> dict[str, Any]:
-    """What llama.cpp fixes in its code for Gemma, and what it reads."""
+    """Read Gemma's fields, and add values that are fixed in the code of llama.cpp."""
     num_layers, hidden_size = sizes["num_layers"], sizes["hidden_size"]
-    # The largest model of each generation, told by its depth, has its own scale.
+    # The largest model of each generation, recognised by its depth, scales differently.
     largest = num_layers == {"gemma2": 46, "gemma3": 62}[arch]
     divisor = hidden_size // sizes["num_heads"] if largest else sizes["head_dim"]
     period = {"gemma2": 2, "gemma3": 6}[arch]

@@ -1,4 +1,4 @@
-"""Reading GGUF files (the format of llama.cpp) into plain arrays."""
+"""Read GGUF files (the format of llama.cpp) into plain arrays."""
 
 import functools
 import struct
@@ -13,21 +13,21 @@ from goracs_jax.errors import InputError
 
 
 class GGUFFile(NamedTuple):
-    """Metadata of an open file, and its tensors, still quantised and on disk."""
+    """The metadata of an open file, and its tensors, still quantised and on disk."""
 
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, Any]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor in row-major order (GGUF lists the fastest axis first)."""
+        """Return a shape in row-major order; GGUF lists the fastest axis first."""
         return tuple(int(n) for n in reversed(self.tensors[name].shape))
 
     def read(self, name: str) -> np.ndarray:
-        """Dequantises one tensor to float32.
+        """Read one tensor and dequantise it to float32.
 
         Raises:
-            InputError: If its quantisation is unknown.
+            InputError: The kind of quantisation is not supported.
         """
         tensor = self.tensors[name]
         try:
@@ -41,16 +41,16 @@ class GGUFFile(NamedTuple):
 
 
 def open_gguf(path: str | Path) -> GGUFFile:
-    """Opens a GGUF file; tensors are mapped, not read.
+    """Open a GGUF file; tensors are memory-mapped, not read.
 
     Args:
         path: The file.
 
     Returns:
-        Its metadata and tensors.
+        The file's metadata and tensors.
 
     Raises:
-        InputError: If the file does not exist, is not GGUF or is cut short.
+        InputError: The file does not exist, is not GGUF, or is incomplete.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,8 +59,8 @@ def open_gguf(path: str | Path) -> GGUFFile:
     return _open(path, state.st_size, state.st_mtime_ns)
 
 
-# The tokenizer and the weights come from one file: its metadata are parsed once. Size
-# and time are there to tell a changed file from the one that is remembered.
+# The tokenizer and the weights come from the same file, so its metadata is cached. Size
+# and time are part of the cache's key, so that a changed file is read again.
 @functools.lru_cache(maxsize=1)
 def _open(path: Path, size: int, time: int) -> GGUFFile:
     del size, time
@@ -79,14 +79,15 @@ def _one_line(error: Exception) -> str:
 
 
 def unpermute(rows: np.ndarray, num_heads: int) -> np.ndarray:
-    """Undoes llama.cpp's reordering of the rows of a query or key matrix.
+    """Undo llama.cpp's reordering of the rows of a query or key matrix.
 
-    llama.cpp rotates neighbours (x_0, x_1), Hugging Face and we rotate halves
-    (x_0, x_{h/2}), so its converter interleaves the two halves of every head.
+    llama.cpp rotates neighbouring pairs (x_0, x_1). Hugging Face and our code rotate
+    pairs (x_0, x_{h/2}). The converter of llama.cpp therefore interleaves the two
+    halves of every head.
 
     Args:
-        rows: Matrix [heads * head_dim, in] or bias as it stands in a GGUF file.
-        num_heads: Query heads, or key heads for a key matrix.
+        rows: Matrix [heads * head_dim, in], or bias, from a GGUF file.
+        num_heads: Number of query heads, or of key heads for a key matrix.
 
     Returns:
         The rows in Hugging Face's order.

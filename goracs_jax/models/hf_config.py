@@ -1,8 +1,8 @@
-"""Configurations from a Hugging Face config.json, family by family.
+"""Read model configurations from a Hugging Face config.json, family by family.
 
-The raw file is read instead of a library's config class: libraries fill what is missing
-with defaults, and a wrong default loads without a word. For the same reason a field
-that is not read and not known to be harmless is refused by name.
+We read the raw file, not a library's config class. Libraries fill missing fields with
+defaults, and a wrong default would change the model in silence. For the same reason, a
+field that is neither read nor known to be harmless is refused by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
 from goracs_jax.models.fields import Fields
 from goracs_jax.models.rope import RopeConfig, llama3_divisors
 
-# What training, generation and bookkeeping need, and a forward pass in evaluation does
-# not: dropout, ids of special tokens, how weights were drawn, who wrote the file.
+# Fields that do not change a forward pass in evaluation mode: dropout, ids of special
+# tokens, initialisation of weights, the program that wrote the file.
 HARMLESS = frozenset(
     [
         "_attn_implementation_autoset",
@@ -66,25 +66,25 @@ Traits = dict[str, Any]  # fields of a DecoderConfig
 
 
 def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
-    """Reads the config.json of a language model.
+    """Read the config.json of a language model.
 
     Args:
         raw: The parsed file.
-        where: Its path, for messages.
+        where: Path of the file, for messages.
 
     Returns:
         The configuration.
 
     Raises:
-        InputError: If the family, activation or rope type is not supported, a field is
-            missing, or a field is not known.
+        InputError: The family, activation or RoPE type is not supported, or a field is
+            missing or unknown.
     """
     field = Fields(raw, where)
     family = FAMILIES[field.only("model_type", FAMILIES)]
     field.only("architectures", {family.architecture}, default=family.architecture)
     num_heads = field("num_attention_heads", int)
     hidden_size = field("hidden_size", int)
-    # transformers has other defaults for other families: there the fields must stand.
+    # The defaults of transformers differ between families: few fields may be missing.
     default = lambda name, value: value if name in family.may_lack else None
     num_kv_heads = field(
         "num_key_value_heads", int, default("num_key_value_heads", num_heads)
@@ -109,7 +109,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
 
 
 def _llama(field: Fields, sizes: Traits) -> Traits:
-    # Of SmolLM2: the pairs are halves, as everywhere here, not neighbours.
+    # A field of SmolLM2: False means that RoPE rotates pairs (x_i, x_{i + head_dim /
+    # 2}).
     field.only("rope_interleaved", {False}, default=False)
     mlp = MLP if field("mlp_bias", bool, default=False) else ()
     return _plain(field, sizes) | {"biases": _attention_bias(field) + mlp}
@@ -131,14 +132,14 @@ def _qwen3(field: Fields, sizes: Traits) -> Traits:
 
 
 def _qwen(field: Fields, sizes: Traits) -> Traits:
-    """What Qwen 2 and 3 have in common: a window, if any, in the last layers."""
+    """Read the fields that Qwen 2 and 3 share; only their last layers have a window."""
     field.only("use_mrope", {False}, default=False)
     num_layers = sizes["num_layers"]
     if field("use_sliding_window", bool, default=False):
         window = field("sliding_window", int)
         first = field("max_window_layers", int, positive=False)
     else:
-        # Both stand in most files, without effect.
+        # Most files contain both fields, although they have no effect.
         field.ignore("sliding_window", "max_window_layers")
         window, first = None, num_layers
     rule = [i >= first for i in range(num_layers)]
@@ -158,7 +159,7 @@ def _gemma2(field: Fields, sizes: Traits) -> Traits:
 
 
 def _gemma3(field: Fields, sizes: Traits) -> Traits:
-    # transformers reads this field and does not use it.
+    # transformers reads this field but does not use it.
     field.only("attn_logit_softcapping", {None})
     cap = field.get("final_logit_softcapping")
     period = field(
@@ -183,7 +184,7 @@ def _gemma3(field: Fields, sizes: Traits) -> Traits:
 
 
 def _plain(field: Fields, sizes: Traits) -> Traits:
-    """What Llama, Mistral and Qwen have in common."""
+    """Read the fields that Llama, Mistral and Qwen share."""
     field.only("hidden_act", {"silu"})
     return {
         "tie_embeddings": field("tie_word_embeddings", bool, default=False),
@@ -192,7 +193,7 @@ def _plain(field: Fields, sizes: Traits) -> Traits:
 
 
 def _gemma(field: Fields, sizes: Traits) -> Traits:
-    """What Gemma 2 and 3 have in common."""
+    """Read the fields that Gemma 2 and 3 share."""
     field.only("hidden_activation", {"gelu_pytorch_tanh"})
     field.only("hidden_act", {"gelu_pytorch_tanh"}, default="gelu_pytorch_tanh")
     field.only("use_bidirectional_attention", {False}, default=False)
@@ -208,11 +209,11 @@ def _gemma(field: Fields, sizes: Traits) -> Traits:
 
 
 class Family(NamedTuple):
-    """A model_type: its class in transformers and how its own fields are read."""
+    """How the config.json of one model_type is read."""
 
-    architecture: str
-    traits: Callable[[Fields, Traits], Traits]
-    may_lack: tuple[str, ...] = ()
+    architecture: str  # its class in transformers
+    traits: Callable[[Fields, Traits], Traits]  # reads the fields that only it has
+    may_lack: tuple[str, ...] = ()  # fields that may be missing
 
 
 FAMILIES = {
@@ -230,7 +231,7 @@ def _attention_bias(field: Fields) -> tuple[str, ...]:
 
 
 def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
-    """Which layers see a window only: said layer by layer, or by a rule."""
+    """Read which layers have a window; `default` is used if the file does not say."""
     kinds = {"sliding_attention": True, "full_attention": False}
     stated = field.get(
         "layer_types", [k for d in default for k in kinds if kinds[k] == d]
@@ -241,7 +242,7 @@ def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
             f"{stated!r}: take the file that was published with the weights."
         )
     for kind in stated:
-        if kind not in list(kinds):  # a list: what is compared may be anything
+        if kind not in list(kinds):  # a list, because `kind` may not be hashable
             raise InputError(
                 f"{field.where}: layer_types {kind!r} is not supported: use a model "
                 f"of {' and '.join(kinds)}."
@@ -256,13 +257,14 @@ def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
 
 
 def _rope(field: Fields, sizes: Traits) -> RopeConfig:
-    """The rotation in either spelling.
+    """Read the rotation in its old or new spelling.
 
-    transformers 5 moved `rope_theta` into `rope_parameters`; before it, scaling stood
-    in `rope_scaling` (with `type` or `rope_type`). The new spelling wins.
+    transformers 5 moved `rope_theta` into `rope_parameters`. Earlier versions had the
+    scaling in `rope_scaling`, with `type` or `rope_type`. If a file has both, the new
+    spelling takes precedence.
     """
     rope = {**_mapping(field, "rope_scaling"), **_mapping(field, "rope_parameters")}
-    # Llama's own value, and what every reader of an old config.json assumes.
+    # Llama's value, which all readers assume if an old config.json lacks it.
     theta = field("rope_theta", float, default=10000.0)
     return _one_rope(rope, theta, field, sizes)
 
@@ -278,7 +280,7 @@ def _one_rope(
         place.only("partial_rotary_factor", {1.0}, default=1.0)
     name = "original_max_position_embeddings"
     inside = field(name, int, default=sizes["max_positions"])
-    # Where it stands outside, it wins: so transformers reads it.
+    # Like in transformers, a field outside of rope_parameters takes precedence.
     original = top(name, int, default=inside)
     divisors = None
     if kind == "linear":
@@ -312,26 +314,28 @@ def read_encoder_config(
     lowercase: bool = False,
     max_tokens: int | None = None,
 ) -> EncoderConfig:
-    """Reads the config.json of a BERT, RoBERTa or MPNet encoder.
+    """Read the config.json of a BERT, RoBERTa or MPNet encoder.
 
     Args:
         raw: The parsed file.
-        where: Its path, for messages.
-        pooling: Mean or maximum over the tokens, or the first token.
+        where: Path of the file, for messages.
+        pooling: Whether a text's vector is the mean or the maximum over its tokens, or
+            the hidden state of its first token.
         normalize: Whether vectors are scaled to length 1.
-        lowercase: Whether texts are lower-cased before the tokenizer.
-        max_tokens: Longer texts are cut; by default as many as there are positions.
+        lowercase: Whether texts are lower-cased before they are tokenized.
+        max_tokens: Longer texts are cut to this number of tokens; None means the number
+            of positions.
 
     Returns:
         The configuration.
 
     Raises:
-        InputError: If the model type, activation or position embedding is not
-            supported, a field is missing, or a field is not known.
+        InputError: The model type, activation or position embedding is not supported,
+            or a field is missing or unknown.
     """
     field = Fields(raw, where)
     model_type = field.only("model_type", {"bert", "roberta", "xlm-roberta", "mpnet"})
-    field.ignore("architectures")  # heads differ, the encoder is the same
+    field.ignore("architectures")  # they differ in the head, which is not used
     field.only("position_embedding_type", {"absolute"}, default="absolute")
     for name in ("is_decoder", "add_cross_attention"):
         field.only(name, {False}, default=False)
@@ -346,7 +350,7 @@ def read_encoder_config(
     if model_type in ("roberta", "xlm-roberta"):
         first = field("pad_token_id", int, default=1, positive=False) + 1
     if model_type == "mpnet":
-        # transformers fixes both numbers, whatever the file says.
+        # transformers uses these two numbers, whatever the file says.
         first, buckets = 2, field.only("relative_attention_num_buckets", {32})
     config = EncoderConfig(
         vocab_size=field("vocab_size", int),

@@ -1,4 +1,4 @@
-"""A decoder and its adapters as one plain Hugging Face folder."""
+"""Merge adapters into the weights and write one plain Hugging Face folder."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from goracs_jax.models.tensors import read_json, spread
 from goracs_jax.models.tokenizer import load_tokenizer
 from goracs_jax.models.weights import stored_names
 
-# As transformers: files of at most 5 GB each.
+# Like transformers, write files of at most 5 GB.
 SHARD_BYTES = 5 * 10**9
 
-# Roles of tokens that config.json names.
+# Special tokens whose ids config.json contains.
 SPECIAL = ("bos", "eos", "pad")
 
-# What a folder needs beside weights and config.json to be used.
+# The files of a model's folder that are copied as they are.
 COPIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,15 +43,15 @@ COPIED = (
 
 
 def merge_adapters(model: Decoder) -> Decoder:
-    """The same function without adapters: W + (alpha / r) A B in every layer.
+    """Merge the adapters into the weights: W + (alpha / r) A B in every layer.
 
-    The sum is formed in float32 and rounded to the type of the weights.
+    The sum is computed in float32 and rounded to the type of the weights.
 
     Args:
-        model: A decoder with adapters.
+        model: A decoder with adapters, which is unchanged.
 
     Returns:
-        A model whose adapters are zero; `model` is unchanged.
+        A model that computes the same, up to rounding, and whose adapters are zero.
 
     >>> import jax
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -73,17 +73,18 @@ def merge_adapters(model: Decoder) -> Decoder:
 def save_merged(
     model: Decoder, base: str | Path, folder: str | Path, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes a model with its adapters merged, as transformers loads it.
+    """Write a model with merged adapters as a folder that transformers can load.
 
     Args:
         model: A decoder with adapters.
-        base: Where it came from: a Hugging Face folder, whose config.json and tokenizer
-            are taken over, or a GGUF file, from which both are made.
-        folder: Where config.json, safetensors and tokenizer go.
-        shard_bytes: Weights that are larger in all are split into files of this size.
+        base: The model's source. A Hugging Face folder gives config.json and the
+            tokenizer; from a GGUF file, both are made.
+        folder: Folder for config.json, safetensors and tokenizer.
+        shard_bytes: Largest size of a file of weights; more weights are split.
 
     Raises:
-        InputError: If `base` is a GGUF file of another family than plain Llama.
+        InputError: `base` is a GGUF file of another family than Llama, or has RoPE
+            scaling.
     """
     base, folder = Path(base), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def save_merged(
 
 
 def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
-    """The config.json of a model that had none."""
+    """Make the config.json of a model from a GGUF file."""
     raw = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -119,7 +120,7 @@ def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_positions,
-        # In either spelling: transformers 5 reads the second.
+        # Both spellings: transformers 5 reads the second one.
         "rope_theta": config.rope.theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope.theta},
         "rms_norm_eps": config.norm_eps,
@@ -134,11 +135,11 @@ def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
 
 
 def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
-    """Writes one file, or files of at most `shard_bytes` and their index."""
+    """Write one file, or several of at most `shard_bytes` with their index."""
     _, _, state = nnx.split(model, nnx.LoRAParam, ...)
     names = stored_names(model.config, gguf=False)
     parts: list[Path] = []
-    home: dict[str, int] = {}  # tensor to its file
+    home: dict[str, int] = {}  # from a tensor's name to the number of its file
     total = 0
     for shard in _shards(spread(state, names), shard_bytes):
         parts.append(folder / f"model-{len(parts) + 1:05d}.safetensors.part")
@@ -164,7 +165,7 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
 def _shards(
     tensors: Mapping[str, Callable[[], np.ndarray]], shard_bytes: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Tensors in their order, as many together as fit; one at least."""
+    """Group tensors, in their order, into files with at least one tensor each."""
     shard: dict[str, np.ndarray] = {}
     for name, make in tensors.items():
         tensor = make()

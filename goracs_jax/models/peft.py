@@ -1,4 +1,4 @@
-"""Adapters in the format of the PEFT library, in and out."""
+"""Read and write adapters in the format of the PEFT library."""
 
 import json
 import logging
@@ -20,7 +20,8 @@ from goracs_jax.models.tensors import fill, open_safetensors, read_json, spread
 
 logger = logging.getLogger(__name__)
 
-# What would change the formula W x + (alpha / r) B A x, and the value that does not.
+# Options that would change the formula W x + (alpha / r) B A x, with the values that
+# leave it unchanged.
 PLAIN: Mapping[str, Any] = {
     "use_dora": False,
     "use_rslora": False,
@@ -41,7 +42,7 @@ PLAIN: Mapping[str, Any] = {
 
 
 def read_lora_config(folder: str | Path) -> LoraConfig:
-    """Reads rank, scale, targets and dropout from an adapter's adapter_config.json.
+    """Read rank, scale, targets and dropout from an adapter's adapter_config.json.
 
     Args:
         folder: The PEFT folder.
@@ -50,8 +51,8 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
         The configuration to give to `load_decoder` before `load_adapter`.
 
     Raises:
-        InputError: If the file is absent, the adapter is not plain LoRA, or it targets
-            a layer that cannot carry one.
+        InputError: The file is missing, the adapter is not plain LoRA, or it targets a
+            layer that cannot have one.
     """
     raw, where = read_json(Path(folder) / "adapter_config.json")
     if raw.get("peft_type") != "LORA":
@@ -97,25 +98,25 @@ def load_adapter(
     *,
     untrained: Literal["refuse", "warn"] = "refuse",
 ) -> Decoder:
-    """Puts an adapter into a model.
+    """Load an adapter into a model.
 
     Args:
-        model: A decoder made with `lora=read_lora_config(folder)`.
+        model: A decoder made with `lora=read_lora_config(folder)`, which is unchanged.
         folder: The PEFT folder: adapter_config.json and adapter_model.safetensors.
         untrained: What to do if every lora_B is zero, so that the adapter changes
-            nothing: refuse it, or, where it is to be trained, log a warning.
+            nothing: "refuse" it, or "warn" in the log, for an adapter that will be
+            trained.
 
     Returns:
-        A decoder that shares the frozen weights of `model`; `model` is unchanged.
+        A decoder with the adapter, which shares the frozen weights of `model`.
 
     Raises:
-        InputError: If the adapter does not fit the model, a tensor is missing,
-            unexpected or of the wrong shape, or every lora_B is zero and `untrained`
-            is "refuse".
+        InputError: The adapter does not fit the model; a tensor is missing, unexpected
+            or of the wrong shape; or every lora_B is zero and `untrained` is "refuse".
     """
     folder = Path(folder)
     lora = read_lora_config(folder)
-    # Dropout is a matter of training: the model keeps its own.
+    # Dropout matters only in training, so the model keeps its own.
     if replace(lora, dropout=model.lora.dropout) != model.lora:
         raise InputError(
             f"{folder}: the adapter is {lora}, the model was built with {model.lora}: "
@@ -134,15 +135,15 @@ def load_adapter(
 
 
 def save_adapter(model: Decoder, folder: str | Path, base: str = "") -> None:
-    """Writes the adapters of a model as PEFT does.
+    """Write the adapters of a model in the format of PEFT.
 
-    An adapter whose lora_B is zero everywhere is written with a warning: it is a legal
-    start of training, and `load_adapter` refuses it as a result of one.
+    If every lora_B is zero, a warning is logged: training may start from such an
+    adapter, but `load_adapter` refuses it as a trained one.
 
     Args:
         model: A decoder with adapters.
-        folder: Where adapter_config.json and adapter_model.safetensors go.
-        base: What base_model_name_or_path says: where the frozen weights are found.
+        folder: Folder for adapter_config.json and adapter_model.safetensors.
+        base: Path of the frozen weights, for the field base_model_name_or_path.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,13 +177,13 @@ def _is_untrained(adapters: PyTree) -> bool:
 
 
 def _peft_names(adapters: PyTree) -> dict[str, str]:
-    """Path of each adapter in the module to its name in the file."""
+    """Map the path of each adapter in the module to its name in the file."""
     paths = (".".join(map(str, path)) for path, _ in nnx.to_flat_state(adapters))
     return {path: _peft_name(path) for path in paths}
 
 
 def _peft_name(path: str) -> str:
-    """Name in the file of "layers.attention.q_proj.lora_a" and its like.
+    """Return the name in the file for a path in the module, "{}" for the layer.
 
     >>> _peft_name("layers.mlp.up_proj.lora_b")
     'base_model.model.model.layers.{}.mlp.up_proj.lora_B.weight'

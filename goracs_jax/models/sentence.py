@@ -1,4 +1,4 @@
-"""How a sentence-transformers folder turns token states into one vector."""
+"""Read how a sentence-transformers model makes one vector of its hidden states."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from goracs_jax.errors import InputError
 from goracs_jax.models.tensors import read_json
 
-# Pooling modes by their names in a pooling module's config.json, old and new.
+# Pooling modes, by their old and new names in the config.json of a pooling module.
 POOLING = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -19,18 +19,18 @@ POOLING = {
 
 
 def sentence_options(folder: Path) -> dict[str, Any]:
-    """Reads pooling, normalisation and length from a sentence-transformers folder.
+    """Read pooling, normalisation and length from a sentence-transformers folder.
 
     Args:
-        folder: The model folder; a plain Hugging Face folder has no modules.json and
-            tells at most the length, in tokenizer_config.json.
+        folder: The model folder. A plain Hugging Face folder has no modules.json and
+            gives at most the length, in tokenizer_config.json.
 
     Returns:
         Keyword arguments of `read_encoder_config`.
 
     Raises:
-        InputError: If modules.json names other steps than Transformer, Pooling and
-            perhaps Normalize, the pooling is not supported, or texts get a prompt.
+        InputError: modules.json names other modules than Transformer, Pooling and an
+            optional Normalize; the pooling is not supported; or texts get a prompt.
 
     >>> sentence_options(Path("no modules.json here"))
     {}
@@ -64,7 +64,7 @@ def sentence_options(folder: Path) -> dict[str, Any]:
     bert = folder / "sentence_bert_config.json"
     if bert.is_file():
         lowercase = read_json(bert)[0].get("do_lower_case", False)
-        # Its length wins over the tokenizer's.
+        # This length takes precedence over that of the tokenizer.
         options |= _length(bert, "max_seq_length") | {"lowercase": bool(lowercase)}
     options["pooling"] = _pooling(folder / str(modules[1].get("path")) / "config.json")
     return options | {"normalize": "Normalize" in kinds}
@@ -81,11 +81,11 @@ def _modules(listing: Path) -> list[dict[str, Any]]:
 
 
 def _length(path: Path, name: str) -> dict[str, Any]:
-    """The longest text in tokens, if the file tells it."""
+    """Read the largest number of tokens, if the file gives it."""
     length = read_json(path)[0].get(name) if path.is_file() else None
     if length is None:
         return {}
-    # Tokenizers without a limit have 10^30, which some write as a float.
+    # Tokenizers without a limit have 10^30, which some files write as a float.
     if not isinstance(length, int | float) or length < 1:
         raise InputError(f"{path}: {name} must be positive, got {length!r}.")
     return {"max_tokens": int(length)}

@@ -1,4 +1,4 @@
-"""Named tensors on disk, and filling a module with them so that none is left over."""
+"""Read named tensors from disk and fill a module with them, all accounted for."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import ml_dtypes as ml_dtypes  # gives NumPy the bfloat16 that safetensors asks for
+import ml_dtypes as ml_dtypes  # registers the bfloat16 that safetensors asks NumPy for
 import numpy as np
 from flax import nnx
 from jaxtyping import PyTree
@@ -19,7 +19,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 class Tensors(NamedTuple):
-    """Named tensors of a checkpoint: shapes at once, values one at a time."""
+    """The named tensors of a checkpoint: all shapes, and values read one by one."""
 
     where: str
     shapes: dict[str, tuple[int, ...]]
@@ -27,10 +27,17 @@ class Tensors(NamedTuple):
 
 
 def existing_model(path: str | Path) -> Path:
-    """The path of a model folder or file, if it is one that may be opened.
+    """Check that a path is a model folder or file that may be opened.
+
+    Args:
+        path: A folder with config.json and safetensors, or a .gguf file.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: If it does not exist or is a pickle, which can run any code.
+        InputError: The path does not exist, or is a pickle, which can run any code, or
+            another kind of file.
     """
     path = Path(path)
     if not path.exists():
@@ -49,10 +56,10 @@ def existing_model(path: str | Path) -> Path:
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], str]:
-    """Parses a JSON object and returns it with its path as a string.
+    """Parse a JSON object and return it with its path as a string.
 
     Raises:
-        InputError: If the file is absent or not a JSON object.
+        InputError: The file is missing or is not a JSON object.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -68,17 +75,17 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
-    """Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
+    """Open `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
 
     Args:
-        folder: Where the files are.
+        folder: The folder of the files.
         stem: First part of the file name.
 
     Returns:
         The tensors of all shards.
 
     Raises:
-        InputError: If there is none, or only a pickle, or a file is damaged.
+        InputError: The folder has no such file, or only a pickle, or a file is damaged.
     """
     single, index = folder / f"{stem}.safetensors", f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -128,27 +135,27 @@ def fill(
     *,
     ignore: Callable[[str], bool],
 ) -> PyTree:
-    """Reads every weight of a module from a checkpoint.
+    """Read every weight of a module from a checkpoint.
 
     Args:
-        skeleton: State of the module; only its shapes and types are used. Weights
+        skeleton: State of the module, of which only shapes and types are used. Weights
             under "layers" have a leading layer axis.
-        names: Path in the module to name in the checkpoint, "{}" for the layer.
+        names: From paths in the module to names in the checkpoint, "{}" for the layer.
         tensors: The checkpoint. Arrays at a path that ends in "kernel" or "lora_*"
             are stored transposed.
-        ignore: Tells names that may be in the checkpoint without being read.
+        ignore: Whether a name may be in the checkpoint without being read.
 
     Returns:
         The state with its values.
 
     Raises:
-        InputError: If tensors are missing, unexpected or of the wrong shape; one line
-            names them all.
+        InputError: Tensors are missing, unexpected or of the wrong shape; the message
+            counts them and names the first ones.
     """
     wanted = {
         ".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(skeleton)
     }
-    expected = {}  # name in the checkpoint -> shape there
+    expected = {}  # from names in the checkpoint to shapes there
     for path, leaf in wanted.items():
         stacked = path.startswith("layers.")
         shape = leaf.shape[1:] if stacked else leaf.shape
@@ -175,14 +182,14 @@ def fill(
 
 
 def spread(state: PyTree, names: Mapping[str, str]) -> dict[str, Callable[[], Any]]:
-    """The inverse of `fill`: tensors of a checkpoint, made when they are asked for.
+    """Turn the state of a module into the tensors of a checkpoint; inverse of `fill`.
 
     Args:
         state: State of a module; weights under "layers" have a leading layer axis.
-        names: Path in the module to name in the checkpoint, "{}" for the layer.
+        names: From paths in the module to names in the checkpoint, "{}" for the layer.
 
     Returns:
-        Name in the checkpoint to a function that gives the array in its layout there.
+        From names in the checkpoint to functions that make the arrays as stored there.
     """
 
     def tensor(path: str, leaf: Any, layer: int | None) -> np.ndarray:

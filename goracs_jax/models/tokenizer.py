@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to a model, from its folder or its GGUF file."""
+"""Load the tokenizer of a model from its folder or its GGUF file."""
 
 import os
 from pathlib import Path
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
-    """Loads the tokenizer that belongs to a model.
+    """Load the tokenizer of a model, without any download.
 
     Args:
-        path: A Hugging Face folder or a .gguf file. Of GGUF files the byte-level BPE
-            kinds smollm, gpt-2, llama-bpe and qwen2 are known.
+        path: A Hugging Face folder or a .gguf file. GGUF files must have a byte-level
+            BPE tokenizer of kind smollm, gpt-2, llama-bpe or qwen2.
 
     Returns:
-        A fast tokenizer; nothing is fetched.
+        A fast tokenizer.
 
     Raises:
-        InputError: If the files are missing or of an unknown kind.
+        InputError: Files are missing, or the kind of tokenizer is not supported.
     """
     path = existing_model(path)
-    # transformers announces at import that PyTorch is absent: it is not needed.
+    # At import, transformers warns that PyTorch is missing; we do not need it.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if path.suffix == ".gguf":
         return _gguf_tokenizer(path)
-    from transformers import AutoTokenizer  # takes seconds: only where it is needed
+    from transformers import AutoTokenizer  # imported here: it takes seconds
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -48,8 +48,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-# Contractions, then letters, numbers and signs apart: llama 3 keeps up to three digits
-# together, qwen 2 none (their published tokenizer.json).
+# Split a text into contractions, letters, digits and signs (from the published
+# tokenizer.json). Llama 3 keeps up to three digits together, Qwen 2 splits all digits.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{%s}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -58,7 +58,7 @@ _CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
 
 
 def _pre_tokenizer(kind: str) -> Any:
-    """How a text is split before the merges, by its name in a GGUF file."""
+    """Make the pre-tokenizer, which splits a text before the merges, from its name."""
     from tokenizers import Regex
     from tokenizers import pre_tokenizers as pre
 
@@ -101,7 +101,7 @@ def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
         BPE(
             {token: i for i, token in enumerate(names)},
             [tuple(merge.split(" ", 1)) for merge in meta["merges"]],
-            # Llama 3's vocabulary has words that its merges do not reach.
+            # Some words of Llama 3's vocabulary cannot be reached by its merges.
             ignore_merges=kind == "llama-bpe",
         )
     )
@@ -126,7 +126,7 @@ def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
         ]
         if key in meta
     }
-    # llama.cpp starts texts of Llama 3 with bos even where the file does not say so.
+    # llama.cpp starts texts of Llama 3 with bos, even if the file does not say so.
     if meta.get("add_bos_token", kind == "llama-bpe"):
         bos = special["bos_token"]
         tokenizer.post_processor = processors.TemplateProcessing(

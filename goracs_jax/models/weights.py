@@ -1,4 +1,4 @@
-"""Loading of published weights, tensor by tensor, with every tensor accounted for."""
+"""Load published weights, tensor by tensor, with every tensor accounted for."""
 
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from goracs_jax.models.tensors import (
     read_json,
 )
 
-# Path in our module -> name in a Hugging Face file, name in a GGUF file. "{}" is the
-# layer. Kernels are stored there as [out, in] and here as [in, out]. What a model does
-# not have (biases, some norms) is not asked for.
+# From a path in our module to the names in a Hugging Face file and in a GGUF file. "{}"
+# stands for the layer. Both files store kernels as [out, in], our modules as [in, out].
+# Entries for parts that a model does not have (biases, some norms) are not used.
 LLAMA = (
     {
         "embed": ("model.embed_tokens.weight", "token_embd.weight"),
@@ -63,8 +63,8 @@ LLAMA = (
         ]
     }
 )
-# With post norms, the name of what was the norm before the MLP is that of the norm
-# behind the attention.
+# In models with post norms, the name of Llama's norm before the MLP belongs to the norm
+# after attention.
 POST_NORMS = {
     f"layers.{ours}.weight": (
         f"model.layers.{{}}.{hf}.weight",
@@ -99,7 +99,7 @@ BERT = {
         ("bias", "bias"),
     ]
 }
-# What MPNet calls by another name than BERT.
+# The names of MPNet that differ from those of BERT.
 MPNET = {"relative_bias": "encoder.relative_attention_bias.weight"} | {
     f"layers.{ours}": f"encoder.layer.{{}}.attention.{hf}"
     for name, letter in [("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")]
@@ -113,7 +113,14 @@ MPNET = {"relative_bias": "encoder.relative_attention_bias.weight"} | {
 
 
 def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
-    """Path in a decoder to the name in a checkpoint, "{}" for the layer.
+    """Map paths in a decoder to names in a checkpoint, "{}" for the layer.
+
+    Args:
+        config: Sizes of the model.
+        gguf: Whether the checkpoint is a GGUF file; otherwise it is from Hugging Face.
+
+    Returns:
+        From paths to names.
 
     >>> stored_names(DecoderConfig.tiny(), gguf=False)["embed"]
     'model.embed_tokens.weight'
@@ -129,21 +136,22 @@ def load_decoder(
     key: jax.Array,
     dtype: Any = jnp.float32,
 ) -> Decoder:
-    """Loads a Llama-family model and puts fresh adapters in place.
+    """Load a Llama-family model and add fresh adapters.
 
     Args:
         path: A Hugging Face folder (config.json and safetensors, one file or several)
             or a .gguf file.
-        lora: Adapters; their weights are those of `Decoder(config, lora, key=key)`.
+        lora: Configuration of the adapters, whose weights are those of
+            `Decoder(config, lora, key=key)`.
         key: Random key of the adapters.
-        dtype: Of the frozen weights.
+        dtype: Type of the frozen weights.
 
     Returns:
         The model.
 
     Raises:
-        InputError: If files are absent, pickled, damaged or of an unknown kind, or if
-            any tensor is missing, unexpected or of the wrong shape.
+        InputError: Files are missing, pickled, damaged or of an unknown kind, or a
+            tensor is missing, unexpected or of the wrong shape.
     """
     path = existing_model(path)
     if path.suffix == ".gguf":
@@ -158,24 +166,25 @@ def load_decoder(
     graph, _, skeleton = nnx.split(nnx.eval_shape(build, key), nnx.LoRAParam, ...)
     ignore = lambda name: name.endswith("rotary_emb.inv_freq")
     weights = fill(skeleton, names, tensors, ignore=ignore)
-    # Only the adapters' random numbers are drawn: the compiler drops the rest.
+    # The compiler drops all random numbers except those of the adapters.
     adapters = jax.jit(lambda key: nnx.state(build(key), nnx.LoRAParam))(key)
     return nnx.merge(graph, adapters, weights)
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """Loads a BERT, RoBERTa or MPNet encoder in float32.
+    """Load a BERT, RoBERTa or MPNet encoder in float32.
 
     Args:
-        path: A Hugging Face or sentence-transformers folder. Without modules.json the
+        path: A Hugging Face or sentence-transformers folder. Without modules.json, the
             vector of a text is the mean over its tokens, not normalised.
 
     Returns:
         The model.
 
     Raises:
-        InputError: As `load_decoder`, or if modules.json asks for a step that is not
-            supported.
+        InputError: Files are missing, pickled, damaged or of an unknown kind; a tensor
+            is missing, unexpected or of the wrong shape; or modules.json names a module
+            that is not supported.
     """
     path = existing_model(path)
     raw, where = read_json(path / "config.json")
@@ -193,7 +202,7 @@ def load_encoder(path: str | Path) -> Encoder:
 
 
 def _bert_name(name: str) -> str:
-    """Drops prefixes, which differ, and renames the norms of old checkpoints."""
+    """Drop a model's prefix from a name, and rename the norms of old checkpoints."""
     for prefix in ("bert.", "roberta.", "mpnet."):
         name = name.removeprefix(prefix)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
@@ -227,7 +236,7 @@ def _open_gguf_decoder(path: Path) -> tuple[DecoderConfig, Tensors]:
 
 
 def _without_tied_head(tensors: Tensors, head: str, embed: str) -> Tensors:
-    """Drops a stored copy of the embedding, if it is one."""
+    """Drop the stored output head, which must be a copy of the embedding."""
     if head not in tensors.shapes or embed not in tensors.shapes:
         return tensors
     if not np.array_equal(tensors.read(head), tensors.read(embed)):

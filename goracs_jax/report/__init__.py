@@ -1,1 +1,1 @@
-"""Pictures and tables of a run."""
+"""Pictures and tables of selections."""

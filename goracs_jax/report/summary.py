@@ -1,4 +1,4 @@
-"""The picture of a run with several budgets or lambdas."""
+"""The picture of a selection with several budgets or lambdas."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,15 @@ from goracs_jax.report.picture import Row
 
 
 def summary_figure(rows: Mapping[tuple[float, int], Row]) -> Figure:
-    """POO and its lower bound against the budget, one line for each lambda.
+    """Plot POO and its lower bound against the budget, with one line per lambda.
 
     Args:
-        rows: What a method came to, by (lambda, budget). POO of different lambdas is in
-            different units: a line is compared with its own bound alone.
+        rows: Results of one method by (lambda, budget). Values of POO for different
+            lambdas have different units, so a line is comparable only with its own
+            bound.
 
     Returns:
-        A figure of one panel.
+        A figure with one panel.
 
     >>> row = Row("goracs", 0.5, 0.4, 1.0, 2.0, 0.1)
     >>> len(summary_figure({(0.1, 4): row, (0.1, 8): row}).axes[0].lines)
