@@ -1,18 +1,18 @@
-r"""What a subset would be worth after each of many single swaps, in one batch.
+r"""The values of many subsets that each differ from one subset in a single row.
 
 Every pair (slot, entrant) is a transport problem of its own: the rows of C of the
-subset with one of them replaced. All start from the potentials of the present subset,
-so a few Sinkhorn iterations each do, and `vmap` runs them side by side. The value of
-potentials f is the unregularised dual
+subset, with the row of one slot replaced. All problems start from the potentials of the
+present subset, so that a few Sinkhorn iterations are enough for most, and `vmap` runs
+them side by side. The value of row potentials f is the unregularised dual
 
     V(f) = (1/n) sum_k f_k + (1/M) sum_j min_k (C_kj - f_k),
 
-a lower bound of OT for whatever f: too few iterations make a pair look better, never
-worse.
+a lower bound of the transport cost for every f: with too few iterations a pair looks
+better than it is, never worse.
 
-Floor: an iteration reads n M costs twice and takes 2 n M exponentials. 900 pairs of
-1,000 x 5,000 and 30 iterations are 2.7e11 exponentials and 1.1 TB of reads. Two CPU
-cores were measured at 0.7 s a pair, ten minutes for all.
+An iteration reads n M costs twice and takes 2 n M exponentials. 900 pairs of
+1,000 x 5,000 and 30 iterations are 2.7e11 exponentials and 1.1 TB of reads: 0.7 s per
+pair on two CPU cores, ten minutes for all.
 """
 
 from functools import partial
@@ -24,8 +24,8 @@ from jaxtyping import Float, Int
 from goracs_jax.cost import BLOCK_ENTRIES
 from goracs_jax.shapes import AnyArray
 
-# Where a swap moves mass between far clusters, not even 200 bring the value near; for
-# other swaps 30 are enough.
+# Enough for most swaps. Where a swap moves mass between far clusters, not even 200
+# bring the value near.
 ITERATIONS = 30
 
 
@@ -39,22 +39,23 @@ def pair_values(
     iterations: int = ITERATIONS,
     batch_entries: int = BLOCK_ENTRIES,
 ) -> tuple[Float[jax.Array, ""], Float[jax.Array, "leavers entrants"]]:
-    """Sinkhorn values of the subset and of all its swaps, after as many iterations.
+    """Sinkhorn values of a subset and of all its swaps, each after as many iterations.
 
-    Comparing like with like cancels most of what regularisation does to a value.
+    Most of the error of regularisation cancels in the difference of two such values.
 
     Args:
-        subset_cost: C_S, centred so that float32 keeps its digits, shape [n, M].
-        entering: Rows of C that may enter, centred alike.
-        slots: Positions in S whose row may leave.
-        g: Column potentials of the entropic transport of `subset_cost`.
-        epsilon: Its regularisation, in the units of C.
+        subset_cost: Rows of C of the subset S, less the mean of C so that float32
+            keeps its digits, shape [n, M].
+        entering: Rows of C that may enter, less the same mean, shape [entrants, M].
+        slots: Positions in S whose row may leave, shape [leavers].
+        g: Column potentials of the entropic transport of `subset_cost`, shape [M].
+        epsilon: Regularisation, in the units of C.
         iterations: Sinkhorn iterations of every problem, a multiple of ten.
         batch_entries: The most entries of C of the problems that run side by side.
 
     Returns:
-        The value of S, and the value of S with row `slots[p]` replaced by `entering[q]`
-        at [p, q].
+        The value of S; and at [p, q] the value of S with the row of slot `slots[p]`
+        replaced by `entering[q]`, shape [leavers, entrants].
 
     >>> eye = jnp.eye(2)
     >>> kept, swapped = pair_values(eye, eye[:1], jnp.array([0, 1]), jnp.zeros(2), 0.01)

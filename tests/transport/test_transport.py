@@ -4,8 +4,8 @@ import pytest
 from instances import instance
 
 from goracs_jax.cost import exact_cost
-from goracs_jax.errors import InputError
-from goracs_jax.transport import exact, sinkhorn
+from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.transport import Solver, exact, find_solver, sinkhorn
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (6, 9), (9, 6), (8, 8)]
 
@@ -54,6 +54,31 @@ def test_equal_costs(solver):
 def test_exact_takes_other_marginals():
     solved = exact(np.array([[0.0, 2.0]]), np.array([1.0]), np.array([0.25, 0.75]))
     assert solved.value == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("noise", [0.01, 100.0])
+def test_exact_from_potentials_has_the_same_optimum(noise):
+    cost = random_cost(100, 120)  # about 0.37 of the arcs are tried first
+    cold = exact(cost)
+    g = cold.g + noise * np.random.default_rng(0).normal(size=120)
+    warm = exact(cost, g=g, dense_arcs=0)
+    assert warm.value == pytest.approx(cold.value, abs=1e-12)
+    slack = cost - warm.f[:, None] - warm.g[None, :]
+    assert slack.min() > -1e-9  # potentials are feasible to 1e-10 of the largest cost
+    np.testing.assert_allclose(warm.plan.sum(1), 1 / 100, atol=1e-12)
+    np.testing.assert_allclose(warm.plan.sum(0), 1 / 120, atol=1e-12)
+
+
+def test_exact_says_that_it_found_no_optimum():
+    with pytest.raises(NumericalError, match=r"no optimal transport plan .*sinkhorn"):
+        exact(random_cost(30, 40), max_iterations=3)
+
+
+def test_solvers_by_name():
+    assert isinstance(exact, Solver)
+    assert find_solver("sinkhorn", 2, 2) is sinkhorn
+    with pytest.raises(InputError, match=r"one of auto, exact, sinkhorn, got 'best'"):
+        find_solver("best", 2, 2)
 
 
 @pytest.mark.parametrize("relative_epsilon", [1e-1, 1e-2, 1e-3])
