@@ -74,23 +74,13 @@ def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selec
     return selection_of(problem, order[np.asarray(places)], started)
 
 
-def nearest(
-    problem: Problem, budget: int, *, key: jax.Array, list_entries: int = 1 << 21
-) -> Selection:
+def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """Let validation points in turn take their nearest row that is not yet taken.
 
     This is the round robin of RDS+ (Ivison et al., arXiv 2503.01807) by Euclidean
-    distance. Each point sees a short list of rows. When one runs out, a new pass over
-    the rows that are left makes lists twice as long.
-
-    Args:
-        problem: The distances are read, not the reward.
-        budget: n.
-        key: Not used.
-        list_entries: Rows in the lists of all points together, at most.
-
-    Returns:
-        The n rows.
+    distance; `key` is not used. Each point sees a short list of rows. When one runs
+    out, a new pass over the rows that are left makes lists twice as long, but never
+    longer than a block of C in all.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [1.0], [5.0], [9.0]], np.float32)
@@ -101,7 +91,7 @@ def nearest(
     n_train, n_valid = problem.cost.shape
     check_budget(n_train, budget)
     started = time.perf_counter()
-    longest = min(n_train, max(1, list_entries // n_valid))
+    longest = min(n_train, max(1, problem.cost.tiling.block_entries // n_valid))
     length = min(longest, 2 * -(-budget // n_valid))
     taken = np.zeros(n_train, bool)
     turn = 0

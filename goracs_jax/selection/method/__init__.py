@@ -8,7 +8,6 @@ from goracs_jax.selection.method.builtin import Goracs as Goracs
 from goracs_jax.selection.method.builtin import Herding as Herding
 from goracs_jax.selection.method.builtin import Itra as Itra
 from goracs_jax.selection.method.builtin import KMeans as KMeans
-from goracs_jax.selection.method.builtin import Nearest as Nearest
 from goracs_jax.selection.method.record import FunctionMethod as FunctionMethod
 from goracs_jax.selection.method.record import Method as Method
 from goracs_jax.selection.method.record import Need as Need

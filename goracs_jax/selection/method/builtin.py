@@ -105,24 +105,6 @@ class Herding:
         return herding(problem, budget, key=key, median_entries=self.median_entries)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Nearest:
-    """Validation points in turn take their nearest training row."""
-
-    name: str = "nearest"
-    list_entries: int = 1 << 21
-    """Rows in the lists of all validation points together, at most."""
-    about: str = "Validation points in turn take their nearest training row."
-    needs: tuple[Need, ...] = ("embeddings",)
-    weighed: bool = False
-
-    def choose(self, problem, budget, *, key):
-        """Choose by round robin (see `Method.choose`)."""
-        from goracs_jax.selection.baselines.scores import nearest
-
-        return nearest(problem, budget, key=key, list_entries=self.list_entries)
-
-
 def imported(module: str, name: str) -> Callable[..., Any]:
     """Return a function of a module of `selection`, which its first call imports.
 
@@ -164,7 +146,11 @@ BUILT_IN: tuple[Method, ...] = (
     ),
     KMeans(),
     Herding(),
-    Nearest(),
+    FunctionMethod(
+        name="nearest",
+        choose=imported("baselines.scores", "nearest"),
+        about="Validation points in turn take their nearest training row.",
+    ),
     FunctionMethod(
         name="grad-norm",
         choose=imported("baselines.scores", "gradient_norm"),
