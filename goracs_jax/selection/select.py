@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
@@ -35,6 +36,7 @@ def goracs(
     errors: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
+    mesh: Mesh | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
 
@@ -60,6 +62,8 @@ def goracs(
             to the class's rows in validation (Algorithm 2). A warning names the classes
             that cannot have their share.
         valid_labels: The class of every validation row, likewise, shape [M].
+        mesh: Devices in a row (`mesh.row_mesh`), over which the training rows go; all
+            devices when left out.
 
     Returns:
         The selection: indices, objective, lower bound, trace, converged.
@@ -75,7 +79,8 @@ def goracs(
     >>> selection.indices.tolist(), round(selection.objective, 4)
     ([1, 4], 0.1333)
     """
-    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
+    embeddings = train_embeddings, valid_embeddings
+    cost = make_cost(*embeddings, grad_norms, lambda_, mesh=mesh)
     return select_from_cost(
         cost,
         budget,
@@ -141,7 +146,7 @@ def checked_choice(
         classes: The classes of both sets, where the selection is to be label-aware.
 
     Returns:
-        `choose(problem, budget, *, key)` of the method, label-aware where there are
+        The method's `choose(problem, budget, *, key)`, label-aware where there are
         classes.
 
     Raises:
@@ -151,7 +156,7 @@ def checked_choice(
     >>> checked_choice(Problem(make_cost(x, x)), [2], "error")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: method error ranks by prediction errors, got none: ...
+    goracs_jax.errors.InputError: method error needs prediction errors, got none: ...
     """
     method = find_method(method)
     cost = problem.cost
@@ -167,13 +172,13 @@ def checked_choice(
             check_row_scores(scores, n_train, name)
         elif need in method.needs:
             raise InputError(
-                f"method {method.name} ranks by {name}, got none: give one per "
+                f"method {method.name} needs {name}, got none: give one per "
                 "training row."
             )
     return by_class(method, classes) if classes else method.choose
 
 
-#: Scores of training rows that a problem may have, as messages name them.
+#: The scores of training rows that a problem may have, as messages name them.
 SCORES = {"grad_norms": "gradient norms", "prediction_errors": "prediction errors"}
 
 
@@ -185,6 +190,7 @@ def poo(
     *,
     lambda_: float = 0.1,
     solver: str = "exact",
+    mesh: Mesh | None = None,
 ) -> float:
     """POO(S) of a subset of the training rows, in the units of C (see `goracs`).
 
@@ -195,6 +201,7 @@ def poo(
         indices: S, distinct row numbers in [0, N), shape [n].
         lambda_: Weight of the gradient term.
         solver: "exact", "sinkhorn" or "auto" (see `goracs`).
+        mesh: As for `goracs`.
 
     Returns:
         The objective.
@@ -207,7 +214,8 @@ def poo(
     >>> poo(x, x, np.array([1.0, 1.0, 2.0]), np.array([0, 2]), lambda_=0.5)
     -0.2083
     """
-    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, lambda_)
+    embeddings = train_embeddings, valid_embeddings
+    cost = make_cost(*embeddings, grad_norms, lambda_, mesh=mesh)
     rows = np.asarray(indices)
     n_train, _ = cost.shape
     if rows.ndim != 1 or rows.dtype.kind not in "iu":

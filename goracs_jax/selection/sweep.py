@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
@@ -30,6 +31,7 @@ def sweep(
     errors: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
     """Run `goracs` for every budget with every lambda, each as it would run alone.
 
@@ -45,6 +47,7 @@ def sweep(
         errors: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
+        mesh: As for `goracs`.
 
     Returns:
         The selections by (budget, lambda).
@@ -61,7 +64,8 @@ def sweep(
     for lambda_ in lambdas:
         check_lambda(lambda_)
     grid = ordered(budgets, lambdas)
-    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, max(lambdas))
+    embeddings = train_embeddings, valid_embeddings
+    cost = make_cost(*embeddings, grad_norms, max(lambdas), mesh=mesh)
     choose = chooser(
         cost,
         budgets,

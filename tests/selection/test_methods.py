@@ -203,7 +203,7 @@ def test_transport_that_does_not_fit(method, monkeypatch):
 )
 def test_no_scores_to_rank_by(method, scores):
     cost, key = instance(30, 5, seed=0).cost, jax.random.key(0)
-    with pytest.raises(InputError, match=rf"ranks by {scores}, got none: give one p"):
+    with pytest.raises(InputError, match=rf"needs {scores}, got none: give one p"):
         select_from_cost(cost, 2, key=key, method=method)
 
 

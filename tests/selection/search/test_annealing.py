@@ -45,8 +45,8 @@ def test_cold_sweeps_never_cost_more_and_keep_units_and_rows():
     case = instance(40, 20, seed=3)
     rows = np.arange(10)
     pool, field = candidate_field(case.cost, rows)
-    held = exact(exact_cost(case.cost, rows))
-    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    solved = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, solved, np.random.default_rng(0))
     slots = Slots(jnp.asarray(np.searchsorted(pool, rows)), jnp.asarray(units))
     # Dealt by an exact transport: 2 units a slot cost 20 times POO.
     value = 20 * oracles.poo(exact_cost(case.cost, np.arange(40)), rows)
@@ -87,8 +87,8 @@ def test_pairs_share_no_slot():
 def test_uneven_units_fill_every_slot(n, n_valid):
     case = instance(20, n_valid, seed=1)
     rows = np.arange(n)
-    held = exact(exact_cost(case.cost, rows))
-    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    solved = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, solved, np.random.default_rng(0))
     counts = np.bincount(units.ravel(), minlength=n_valid)
     assert len(units) == n
     assert np.ptp(counts) <= 1
