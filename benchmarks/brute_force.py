@@ -16,7 +16,8 @@ import numpy as np
 from common import write
 
 from goracs_jax.cost import exact_cost, make_cost
-from goracs_jax.selection import SELECTORS, Problem
+from goracs_jax.selection.method import find_method
+from goracs_jax.selection.problem import Problem
 from goracs_jax.transport import exact
 
 SIZES = [(8, 6, 2), (10, 8, 3), (12, 10, 4), (12, 5, 6)]  # N, M, n
@@ -43,7 +44,7 @@ def main() -> None:
             best = min(exact(matrix[list(subset)]).value for subset in subsets)
             for method in METHODS:
                 key = jax.random.key(seed)
-                found = SELECTORS[method](Problem(cost), budget, key=key)
+                found = find_method(method).choose(Problem(cost), budget, key=key)
                 excess[method].append(found.objective - best)
         for method, values in excess.items():
             over = np.array(values)

@@ -25,10 +25,9 @@ from common import RESULTS, in_own_process, peak_mib, timed, write
 from selection import matmul_rate, stages
 
 from goracs_jax.cost import make_cost
-from goracs_jax.selection import Problem
-from goracs_jax.selection.problem import solve
+from goracs_jax.selection.method import GroupExchange
+from goracs_jax.selection.problem import Problem, solve
 from goracs_jax.selection.search.group_exchange import (
-    CANDIDATES,
     assign,
     largest_entries,
     slot_candidates,
@@ -60,7 +59,7 @@ def one_round(x: np.ndarray, y: np.ndarray, g: np.ndarray, budget: int) -> dict:
     rows = np.random.default_rng(1).choice(len(x), budget, replace=False)
     (rows_cost, solved), _, transport = timed(lambda: solve_exact(cost, rows), 1)
     (value, candidates), _, pass_ = timed(
-        lambda: slot_candidates(cost, solved.plan, CANDIDATES), 3
+        lambda: slot_candidates(cost, solved.plan, GroupExchange().candidates), 3
     )
     present = np.asarray(largest_entries(solved.plan).multiply(rows_cost).sum(1))
     value = value.astype(np.float64)

@@ -24,12 +24,12 @@ import numpy as np
 from common import RESULTS, peak_mib, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost, materialize
-from goracs_jax.selection import SELECTORS, Problem
 from goracs_jax.selection.bound import lower_bound
-from goracs_jax.selection.problem import Step
-from goracs_jax.selection.search.annealing import anneal, plan_search, units_a_slot
+from goracs_jax.selection.method import METHODS, PairMoves
+from goracs_jax.selection.problem import Problem, Step
+from goracs_jax.selection.search.annealing import anneal, plan_search, units_per_slot
 from goracs_jax.selection.search.group_exchange import group_exchange
-from goracs_jax.selection.search.pair_exchange import DRAWN, pairs_a_sweep
+from goracs_jax.selection.search.pair_exchange import pairs_per_sweep
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:
@@ -108,23 +108,22 @@ def stages(
     problem = Problem(cost)
     rows = np.asarray(problem.start(cost, budget))
     stage("greedy", 2 * a_pass + 2 * budget * n_valid * dim, 2 * read)
-    rows, annealed = anneal(problem, rows, key=key, started=started)
-    s = units_a_slot(budget, n_valid)
+    annealed = anneal(problem, rows, key=key, started=started)
+    s = units_per_slot(budget, n_valid)
     epochs, sweeps = plan_search(budget, n_valid)
-    moves = (1 + epochs) * sweeps * pairs_a_sweep(budget)
-    looked_at = moves * (2 + DRAWN) * 2 * s  # entries of C
+    moves = (1 + epochs) * sweeps * pairs_per_sweep(budget)
+    looked_at = moves * (2 + PairMoves().drawn) * 2 * s  # entries of C
     transports = (1 + epochs) * 2 * budget * n_valid * dim
     sums = looked_at * 3 * 2 * s
-    stage(
-        "annealing", a_pass + transports + sums, read + 4 * looked_at, annealed[-1][0]
-    )
-    rows, descent, _ = group_exchange(problem, rows, started=started)
-    rounds = len(descent)
+    reached = annealed.trace[-1].objective
+    stage("annealing", a_pass + transports + sums, read + 4 * looked_at, reached)
+    found = group_exchange(problem, annealed.rows, key=key, started=started)
+    rounds = len(found.trace)
     flops = rounds * (once + 2 * n_train * (budget + n_valid))
-    stage("group exchange", flops, rounds * inputs, descent[-1].objective)
-    bound, _ = lower_bound(cost, rows)
+    stage("group exchange", flops, rounds * inputs, found.trace[-1].objective)
+    bound, _ = lower_bound(cost, found.rows)
     stage("lower bound", a_pass, read)
-    return done, [*annealed, *descent[1:]], bound
+    return done, [*annealed.trace, *found.trace[1:]], bound
 
 
 def measure(
@@ -168,7 +167,7 @@ def measure(
                 add(method, seed, trace, **seconds, stages=parts, lower_bound=bound)
                 rows[-1]["scaled_lower_bound"] = (bound - low) / (high - low)
             else:
-                trace = SELECTORS[method](problem, budget, key=key).trace
+                trace = METHODS[method].choose(problem, budget, key=key).trace
                 add(method, seed, trace, seconds=time.perf_counter() - started)
     return rows
 

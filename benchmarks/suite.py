@@ -26,7 +26,8 @@ from instances import INSTANCES, Instance
 from goracs_jax import goracs
 from goracs_jax.cost import make_cost
 from goracs_jax.errors import InputError
-from goracs_jax.selection import Problem
+from goracs_jax.selection.method import SimulatedAnnealing
+from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search.annealing import anneal
 from goracs_jax.selection.search.group_exchange import group_exchange
 
@@ -43,8 +44,9 @@ def long_search(case: Instance) -> float:
     values = []
     for seed in LONG_SEEDS:
         key = jax.random.key(seed)
-        rows, _ = anneal(problem, start, key=key, started=0.0, effort=LONGER)
-        _, trace, _ = group_exchange(problem, rows)
+        longer = SimulatedAnnealing(effort=LONGER)
+        rows = anneal(problem, start, key=key, settings=longer).rows
+        trace = group_exchange(problem, rows, key=key).trace
         values.append(trace[-1].objective)
     return min(values)
 

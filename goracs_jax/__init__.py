@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from goracs_jax.models import read_lora_config as read_lora_config
     from goracs_jax.models import save_adapter as save_adapter
     from goracs_jax.models import save_merged as save_merged
-    from goracs_jax.selection import SELECTORS as SELECTORS
-    from goracs_jax.selection import Selection as Selection
-    from goracs_jax.selection import goracs as goracs
-    from goracs_jax.selection import poo as poo
-    from goracs_jax.selection import sweep as sweep
+    from goracs_jax.selection.method import METHODS as METHODS
+    from goracs_jax.selection.method import SELECTORS as SELECTORS
+    from goracs_jax.selection.method import FunctionMethod as FunctionMethod
+    from goracs_jax.selection.method import Goracs as Goracs
+    from goracs_jax.selection.method import Method as Method
+    from goracs_jax.selection.method import register as register
+    from goracs_jax.selection.problem import Selection as Selection
+    from goracs_jax.selection.select import goracs as goracs
+    from goracs_jax.selection.select import poo as poo
+    from goracs_jax.selection.sweep import sweep as sweep
     from goracs_jax.training import FinetuneConfig as FinetuneConfig
     from goracs_jax.training import finetune as finetune
 
@@ -51,11 +56,16 @@ _HOMES = {
     "read_lora_config": "models",
     "save_adapter": "models",
     "save_merged": "models",
-    "SELECTORS": "selection",
-    "Selection": "selection",
-    "goracs": "selection",
-    "poo": "selection",
-    "sweep": "selection",
+    "METHODS": "selection.method",
+    "SELECTORS": "selection.method",
+    "FunctionMethod": "selection.method",
+    "Goracs": "selection.method",
+    "Method": "selection.method",
+    "register": "selection.method",
+    "Selection": "selection.problem",
+    "goracs": "selection.select",
+    "poo": "selection.select",
+    "sweep": "selection.sweep",
     "FinetuneConfig": "training",
     "finetune": "training",
 }

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.cost import Cost, make_cost
-from goracs_jax.selection import Problem
+from goracs_jax.selection.problem import Problem
 
 
 class Instance(NamedTuple):
@@ -21,7 +21,7 @@ class Instance(NamedTuple):
 
     @property
     def problem(self) -> Problem:
-        return Problem(self.cost, grad_norms=self.g, errors=self.errors)
+        return Problem(self.cost, grad_norms=self.g, prediction_errors=self.errors)
 
 
 def instance(

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from instances import instance
 from goracs_jax.cost import make_cost, nearest_distances
-from goracs_jax.selection import goracs
+from goracs_jax import goracs
 from goracs_jax.selection.bound import slack_below
 from goracs_jax.selection.search import group_exchange
 

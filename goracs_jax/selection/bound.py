@@ -1,4 +1,4 @@
-r"""A certificate: how far a subset can be from the best one.
+r"""A lower bound of POO: it certifies how far a subset can be from the best one.
 
 Relaxing |S| = n to row masses in [0, 1/n] gives a linear programme,
 
@@ -23,23 +23,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, block_rows, exact_cost, map_rows, nearest_rows
+from goracs_jax.selection.method import LowerBound
 from goracs_jax.transport import exact
-
-MAX_ROUNDS = 20
-# Larger problems get fewer rounds: each looks at all entries of C.
-LOOKED_AT = 4_000_000_000
-FEWEST_ROUNDS = 2
-# What a user may lose of the bound, in the units of C, for fewer rounds.
-TOLERANCE = 5e-4
-# The programme over few rows takes at most this many entries: 224 MiB in float64, and
-# the transport about five times that.
-POOL_ENTRIES = 28_000_000
 
 
 def dual_bound(
     cost: Cost, g: Float[np.ndarray, " valid"], budget: int
 ) -> tuple[float, Float[np.ndarray, " train"]]:
-    """B(g), a lower bound of POO for every subset of size n and every g.
+    """Return B(g), a lower bound of POO for every subset of size n, whatever g is.
 
     Args:
         cost: C as factors.
@@ -48,7 +39,7 @@ def dual_bound(
 
     Returns:
         B(g) in float64, and the row potentials f_i = min(0, min_j (C_ij - g_j)), shape
-        [N]: the more negative, the more the relaxed programme wants row i.
+        [N]: the more negative f_i is, the more the relaxed programme wants row i.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [2.0]], np.float32)
@@ -72,7 +63,7 @@ def dual_bound(
 def slack_below(
     cost: Cost, g: Float[jax.Array, " valid"]
 ) -> Float[jax.Array, " train"]:
-    r"""Numbers that min_j (C_ij - g_j) surely exceeds, from one pass in float32.
+    r"""Bound min_j (C_ij - g_j) of every row from below, by one pass in float32.
 
     With u = 2^-24 and any order of summation, |x|^2 + |y|^2 - 2 x.y is off by at most
     (dim + 2) u (|x| + |y|)^2 to first order (Higham, Accuracy and Stability of
@@ -90,7 +81,8 @@ def slack_below(
         g: Any potential of the validation points, shape [M].
 
     Returns:
-        One number a row, shape [N]. Floor: the 2 N M dim FLOPs of a pass over C.
+        One number per row, shape [N]. The floor of the work is a pass over C: 2 N M dim
+        FLOPs.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0]], np.float32)
@@ -115,17 +107,14 @@ def slack_below(
 def lower_bound(
     cost: Cost,
     rows: Int[np.ndarray, " budget"],
-    *,
-    tolerance: float = TOLERANCE,
-    max_rounds: int = MAX_ROUNDS,
+    settings: LowerBound | None = None,
 ) -> tuple[float, Float[np.ndarray, " train"]]:
-    """The best lower bound of POO that row generation finds for subsets of this size.
+    """Bound the POO of all subsets of this size from below, by row generation.
 
     Args:
         cost: C as factors.
-        rows: A subset of size n; the better, the fewer rounds.
-        tolerance: Stop this close to the value of the relaxed programme.
-        max_rounds: Where to stop; the bound is valid after any number of rounds.
+        rows: A subset of size n; the better it is, the fewer rounds it takes.
+        settings: When the rounds end; the defaults of `LowerBound` when left out.
 
     Returns:
         The bound and the row potentials f that belong to it, shape [N].
@@ -135,10 +124,13 @@ def lower_bound(
     >>> round(lower_bound(make_cost(x, y), np.array([1]))[0], 6)
     0.166667
     """
+    settings = settings or LowerBound()
     n_train, n_valid = cost.shape
     budget = len(rows)
-    max_rounds = min(max_rounds, max(FEWEST_ROUNDS, LOOKED_AT // (n_train * n_valid)))
-    fits = lambda size: max(64, min(2 * budget, POOL_ENTRIES // n_valid - size))
+    affordable = settings.passed_entries // (n_train * n_valid)
+    rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
+    most = settings.pool_entries // n_valid
+    fits = lambda size: max(64, min(2 * budget, most - size))
     nearest = nearest_rows(cost, 1)
     near, listed = np.unique(nearest.rows, return_counts=True)
     wanted = near[np.argsort(-listed, kind="stable")[: fits(budget)]]
@@ -146,7 +138,7 @@ def lower_bound(
     # With g_j = min_i C_ij no f is below zero, and B(g) is the mean of g.
     g = np.asarray(nearest.cost[:, 0], np.float64)
     best = (g.mean(), g)
-    for _ in range(max_rounds):
+    for _ in range(rounds):
         # All masses times n / |pool|, so that both marginals sum to one.
         share = budget / len(pool)
         unused = np.zeros((len(pool), 1))
@@ -161,18 +153,18 @@ def lower_bound(
         f = np.minimum(slack(cost, jnp.asarray(g, jnp.float32)), 0)
         best = max(best, (g.mean() + f.sum() / budget, g), key=lambda pair: pair[0])
         missing = np.setdiff1d(np.flatnonzero(f < 0), pool)
-        if not len(missing) or solved.value / share - best[0] <= tolerance:
+        if not len(missing) or solved.value / share - best[0] <= settings.tolerance:
             break
         # Without the rows that it leaves unused the programme keeps its value.
         pool = pool[solved.plan[:, :-1].any(1)]
-        most = np.argsort(f[missing], kind="stable")[: fits(len(pool))]
-        pool = np.union1d(pool, missing[most])
+        wanted = missing[np.argsort(f[missing], kind="stable")[: fits(len(pool))]]
+        pool = np.union1d(pool, wanted)
     return dual_bound(cost, best[1], budget)
 
 
 @jax.jit
 def slack(cost: Cost, g: Float[jax.Array, " valid"]) -> Float[jax.Array, " train"]:
-    """min_j (C_ij - g_j) of every row as float32 has it.
+    """Return min_j (C_ij - g_j) of every row, in float32.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0]], np.float32)

@@ -13,31 +13,31 @@ from goracs_jax.shapes import AnyArray
 
 Counts = Int[np.ndarray, " classes"]
 
-# Classes that a message names.
+# A message names at most this many classes.
 NAMED = 5
 
 
-class Labels(NamedTuple):
-    """The class of every row of both sets, as a number, and what the classes are."""
+class Classes(NamedTuple):
+    """The number of the class of every row of both sets, and the classes' names."""
 
-    classes: tuple[int | str, ...]  # sorted
+    names: tuple[int | str, ...]  # sorted
     train: Int[np.ndarray, " train"]
     valid: Int[np.ndarray, " valid"]
 
     @property
     def counts(self) -> tuple[Counts, Counts]:
-        """Rows of every class: in training, in validation."""
-        k = len(self.classes)
+        """The number of rows of every class, in training and in validation."""
+        k = len(self.names)
         return np.bincount(self.train, minlength=k), np.bincount(
             self.valid, minlength=k
         )
 
 
-def make_labels(
+def make_classes(
     train: Shaped[AnyArray, "..."],
     valid: Shaped[AnyArray, "..."],
     shape: tuple[int, int],
-) -> Labels:
+) -> Classes:
     """Number the classes of both sets.
 
     Args:
@@ -46,48 +46,51 @@ def make_labels(
         shape: (N, M).
 
     Returns:
-        The labels.
+        The classes.
 
     Raises:
         InputError: A length that does not fit, other types, or two types.
 
-    >>> make_labels(np.array(["Yes", "No"]), np.array(["Yes"]), (2, 1)).train.tolist()
+    >>> make_classes(np.array(["Yes", "No"]), np.array(["Yes"]), (2, 1)).train.tolist()
     [1, 0]
     """
     sides = []
-    for name, labels, size in zip(
+    for name, given, size in zip(
         ("training", "validation"), (train, valid), shape, strict=True
     ):
-        labels = np.asarray(labels)
-        if labels.shape != (size,) or labels.dtype.kind not in "biuU":
+        given = np.asarray(given)
+        if given.shape != (size,) or given.dtype.kind not in "biuU":
             raise InputError(
-                f"{name} labels must be {size} integers or strings, one a row, got "
-                f"shape {list(labels.shape)} of {labels.dtype}."
+                f"{name} labels must be {size} integers or strings, one per row, got "
+                f"shape {list(given.shape)} of {given.dtype}."
             )
-        sides.append(labels)
+        sides.append(given)
     if (sides[0].dtype.kind == "U") != (sides[1].dtype.kind == "U"):
         raise InputError(
             f"training labels are {sides[0].dtype}, validation labels {sides[1].dtype}:"
             " give integers for both or strings for both."
         )
     # Python's own integers and strings: NumPy would merge types to a common one.
-    lists = [labels.tolist() for labels in sides]
-    classes = tuple(sorted({*lists[0], *lists[1]}))
-    number = {label: c for c, label in enumerate(classes)}
-    numbers = (np.array([number[label] for label in labels]) for labels in lists)
-    return Labels(classes, *numbers)
+    lists = [side.tolist() for side in sides]
+    names = tuple(sorted({*lists[0], *lists[1]}))
+    number = {name: c for c, name in enumerate(names)}
+    numbers = (np.array([number[name] for name in side]) for side in lists)
+    return Classes(names, *numbers)
 
 
 def largest_remainder(weights: Counts, seats: int) -> Counts:
-    """Whole numbers that add up to `seats`, in proportion to the weights.
+    """Share seats among classes in proportion to weights (Hamilton's rule).
 
-    Every class gets floor(seats w_c / sum w); what is left goes, one each, to the
-    largest remainders (Hamilton's rule). Of equal ones the class of more weight wins,
-    and then the earlier one.
+    Every class gets floor(seats w_c / sum w). The seats that are left go, one each, to
+    the largest remainders; of equal remainders the class of more weight wins, and then
+    the earlier one.
 
     Args:
         weights: w_c >= 0, not all zero, shape [K].
-        seats: What to share out.
+        seats: The number to share out.
+
+    Returns:
+        Whole numbers that add up to `seats`, shape [K].
 
     >>> largest_remainder(np.array([5, 3, 2]), 4).tolist()
     [2, 1, 1]
@@ -98,15 +101,15 @@ def largest_remainder(weights: Counts, seats: int) -> Counts:
     return whole
 
 
-def class_budgets(labels: Labels, budget: int) -> Counts:
-    """n_c, the rows to choose in every class: they add up to n.
+def class_budgets(classes: Classes, budget: int) -> Counts:
+    """Share a budget n among the classes: n_c rows of each, which add up to n.
 
     n is shared in proportion to the classes' validation rows, by the largest remainder.
     A class with fewer training rows than that gives all it has, and what it leaves is
     shared by the others in the same way.
 
     Args:
-        labels: The classes of both sets.
+        classes: The classes of both sets.
         budget: n.
 
     Returns:
@@ -116,17 +119,17 @@ def class_budgets(labels: Labels, budget: int) -> Counts:
         InputError: As `check_budget`; or the classes of the validation set have fewer
             training rows than n.
 
-    >>> labels = make_labels(np.array([0, 1, 1, 1, 2]), np.array([0, 0, 1]), (5, 3))
-    >>> class_budgets(labels, 3).tolist()
+    >>> classes = make_classes(np.array([0, 1, 1, 1, 2]), np.array([0, 0, 1]), (5, 3))
+    >>> class_budgets(classes, 3).tolist()
     [1, 2, 0]
     """
-    check_budget(len(labels.train), budget)
-    train, valid = labels.counts
+    check_budget(len(classes.train), budget)
+    train, valid = classes.counts
     shared = valid > 0
     if budget > (most := train[shared].sum()):
         raise InputError(
             f"budget must be at most {most}, got {budget}: validation lacks classes "
-            f"{_names(labels, ~shared)}, so their training examples are not chosen."
+            f"{_names(classes, ~shared)}, so their training examples are not chosen."
         )
     budgets = np.zeros(len(train), np.int64)
     while True:
@@ -140,58 +143,66 @@ def class_budgets(labels: Labels, budget: int) -> Counts:
         shared &= ~short
 
 
-def class_notes(labels: Labels, budget: int) -> list[str]:
-    """What a user should know of classes that do not get their share, a line each.
+def class_notes(classes: Classes, budget: int) -> list[str]:
+    """Name the classes that do not get their share, with one line per reason.
 
-    >>> labels = make_labels(np.array([0, 1, 1, 2]), np.array([0, 0, 1]), (4, 3))
-    >>> for note in class_notes(labels, 3):
+    >>> classes = make_classes(np.array([0, 1, 1, 2]), np.array([0, 0, 1]), (4, 3))
+    >>> for note in class_notes(classes, 3):
     ...     note
     'classes absent from validation, nothing of them is chosen: 2'
     'classes with fewer rows than their share, others get the rest of it: 0'
     """
-    train, valid = labels.counts
+    train, valid = classes.counts
     wanted = largest_remainder(valid, budget)
     notes = {
         "absent from validation, nothing of them is chosen": valid == 0,
         "with fewer rows than their share, others get the rest of it": wanted > train,
         "with too small a share for a row, nothing of them is chosen": (
-            (valid > 0) & (train > 0) & (class_budgets(labels, budget) == 0)
+            (valid > 0) & (train > 0) & (class_budgets(classes, budget) == 0)
         ),
     }
     return [
-        f"classes {note}: {_names(labels, of)}"
+        f"classes {note}: {_names(classes, of)}"
         for note, of in notes.items()
         if of.any()
     ]
 
 
-def given_labels(
+def given_classes(
     train: AnyArray | None,
     valid: AnyArray | None,
     shape: tuple[int, int],
     budgets: Sequence[int],
-) -> Labels | None:
-    """The labels that a caller gave, if any, with a warning of classes that fall short.
+) -> Classes | None:
+    """Return the classes of the labels that a caller gave, or None without labels.
+
+    A warning names the classes that do not get their share of a budget.
+
+    Args:
+        train: The label of every training row, shape [N].
+        valid: The label of every validation row, shape [M].
+        shape: (N, M).
+        budgets: Values of n.
 
     Raises:
         InputError: One side alone, labels that do not fit, or a budget out of range.
 
-    >>> given_labels(None, None, (5, 3), [2])
+    >>> given_classes(None, None, (5, 3), [2])
     """
     if train is None and valid is None:
         return None
     if train is None or valid is None:
         raise InputError("give train_labels and valid_labels together.")
-    labels = make_labels(train, valid, shape)
+    classes = make_classes(train, valid, shape)
     for budget in budgets:
         check_budget(shape[0], budget)
-        for note in class_notes(labels, budget):
+        for note in class_notes(classes, budget):
             warnings.warn(f"budget {budget}: {note}", stacklevel=3)
-    return labels
+    return classes
 
 
-def _names(labels: Labels, of: Sequence[bool] | np.ndarray) -> str:
-    """The first few of some classes."""
-    names = [str(labels.classes[c]) for c in np.flatnonzero(of)]
+def _names(classes: Classes, of: Sequence[bool] | np.ndarray) -> str:
+    """Name the first few of some classes."""
+    names = [str(classes.names[c]) for c in np.flatnonzero(of)]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

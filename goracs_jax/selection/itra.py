@@ -9,9 +9,9 @@ without another transport:
 
 The worst rows inside and the best outside are paired, and the first pair that lowers
 POO is swapped. Here a batch of Sinkhorn problems first rules pairs out, so that exact
-transport is spent on promising ones alone.
+transport is spent only on promising ones.
 
-The R-th largest is what was published. The bound that F_i comes from is concave in t
+The R-th largest is the published choice. The bound that F_i comes from is concave in t
 and greatest at the R-th smallest, with which the swaps end lower on random instances.
 """
 
@@ -24,41 +24,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, map_rows, materialize
+from goracs_jax.cost import Block, Cost, cost_rows, exact_cost, map_rows
+from goracs_jax.selection.method import Itra
 from goracs_jax.selection.problem import Problem, Selection, Step, check_budget, solve
 from goracs_jax.shapes import AnyArray, Rows
 from goracs_jax.transport import Transport, exact, pair_values, sinkhorn
 
-# Entropic regularisation of the pairs, as a share of max(C_S) - min(C_S).
-PAIR_EPSILON = 3e-3
 # A swap must lower POO by more than this: less may be rounding.
 GAIN = 1e-7
 
 
-class Held(NamedTuple):
-    """The subset that the search stands on."""
+class Incumbent(NamedTuple):
+    """The best subset so far, which swaps are to improve."""
 
     rows: Int[np.ndarray, " budget"]
-    cost: Float[np.ndarray, "budget valid"]
+    cost: Float[np.ndarray, "budget valid"]  # C_S
     solved: Transport
 
 
 def itra(
-    problem: Problem,
-    budget: int,
-    *,
-    key: jax.Array,
-    max_swaps: int = 100,
-    candidates: int = 30,
+    problem: Problem, budget: int, *, key: jax.Array, settings: Itra | None = None
 ) -> Selection:
-    """Greedy start, then single swaps chosen by marginal-improvement scores.
+    """Start greedily, then swap single rows by their marginal-improvement scores.
 
     Args:
         problem: The cost; swaps are accepted by exact transport whatever its solver.
         budget: n.
-        key: Not used: nothing here is random.
-        max_swaps: Where to give up.
-        candidates: Rows inside and rows outside that are paired before every swap.
+        key: Not used, since nothing here is random.
+        settings: Limits and pairs; the defaults of `Itra` when left out.
 
     Returns:
         The subset; its trace falls with every swap, and `converged` says that no pair
@@ -72,30 +65,32 @@ def itra(
     del key
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    cost = materialize(problem.cost)
-    held = _hold(cost, np.asarray(problem.start(cost, budget)))
-    trace = [Step(held.solved.value, time.perf_counter() - started, 0)]
+    settings = settings or Itra()
+    cost = problem.materialize(problem.cost)
+    incumbent = solved_rows(cost, np.asarray(problem.start(cost, budget)))
+    trace = [Step(incumbent.solved.value, time.perf_counter() - started, 0)]
     converged = False
-    while not converged and len(trace) <= max_swaps:
-        before, held = held, _first_better(cost, held, candidates)
-        converged = held is before
+    while not converged and len(trace) <= settings.max_swaps:
+        before, incumbent = incumbent, _first_better(cost, incumbent, settings)
+        converged = incumbent is before
         if not converged:
-            trace.append(Step(held.solved.value, time.perf_counter() - started, 1))
-    rows = np.sort(held.rows).astype(np.int64)
-    return Selection(rows, held.solved.value, -np.inf, tuple(trace), converged)
+            trace.append(Step(incumbent.solved.value, time.perf_counter() - started, 1))
+    rows = np.sort(incumbent.rows).astype(np.int64)
+    return Selection(rows, incumbent.solved.value, -np.inf, tuple(trace), converged)
 
 
 @jax.jit
 def improvement_scores(
     cost: Cost, rows: Rows, duals: Float[AnyArray, " budget"]
 ) -> Float[jax.Array, " train"]:
-    """F_i, the marginal-improvement score of every training row.
+    """Return F_i, the marginal-improvement score of every training row.
 
-    The minimum without row i is the smallest or, where i holds that one, the second
-    smallest over S: two numbers a column serve all rows. A subset of one row leaves no
-    minimum without it; its only row is given its mean cost, (1/M) sum_j C_ij.
+    The minimum without row i is the smallest over S or, where i has that one, the
+    second smallest, so that two numbers per column serve all rows. A subset of one row
+    leaves no minimum without it; its only row is given its mean cost, (1/M) sum_j C_ij.
 
-    Floor: the 2 N M dim FLOPs of one pass over C, and the selection of R in M a row.
+    The floor of the work is one pass over C, 2 N M dim FLOPs, and for every row the
+    selection of R numbers in M.
 
     Args:
         cost: C as factors.
@@ -125,49 +120,59 @@ def improvement_scores(
     return scores.at[rows].set(cost_rows(cost, rows).mean(1)) if n == 1 else scores
 
 
-def _hold(cost: Cost, rows: np.ndarray, g: np.ndarray | None = None) -> Held:
-    return Held(rows, *solve(cost, rows, exact, g))
+def solved_rows(cost: Cost, rows: np.ndarray, g: np.ndarray | None = None) -> Incumbent:
+    """Solve the exact transport of a subset, from column potentials g if given."""
+    return Incumbent(rows, *solve(cost, rows, exact, g))
 
 
-def _first_better(cost: Cost, held: Held, candidates: int) -> Held:
-    """After the first swap, in the order of the pairs, that lowers POO; else `held`."""
-    for slot, entrant in _promising(cost, held, candidates):
-        rows = held.rows.copy()
+def _first_better(cost: Cost, incumbent: Incumbent, settings: Itra) -> Incumbent:
+    """Make the first swap that lowers POO, in the order of the pairs, if any does."""
+    for slot, entrant in promising_pairs(cost, incumbent, settings):
+        rows = incumbent.rows.copy()
         rows[slot] = entrant
-        tried = _hold(cost, rows, held.solved.g)
-        if tried.solved.value < held.solved.value - GAIN:
+        tried = solved_rows(cost, rows, incumbent.solved.g)
+        if tried.solved.value < incumbent.solved.value - GAIN:
             return tried
-    return held
+    return incumbent
 
 
-def _promising(cost: Cost, held: Held, candidates: int) -> Iterator[tuple[int, int]]:
-    """Pairs (slot, entrant) that Sinkhorn does not rule out: the worst leaver first."""
-    scores = np.array(improvement_scores(cost, held.rows, held.solved.f))
-    slots = np.argsort(-scores[held.rows], kind="stable")[:candidates]
-    scores[held.rows] = np.inf
-    outside = min(candidates, len(scores) - len(held.rows))
+def promising_pairs(
+    cost: Cost, incumbent: Incumbent, settings: Itra
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs (slot, entrant) that Sinkhorn does not rule out, worst leaver first.
+
+    Args:
+        cost: C as factors.
+        incumbent: The subset that a row is to leave.
+        settings: Candidates and regularisation.
+    """
+    scores = np.array(improvement_scores(cost, incumbent.rows, incumbent.solved.f))
+    slots = np.argsort(-scores[incumbent.rows], kind="stable")[: settings.candidates]
+    scores[incumbent.rows] = np.inf
+    outside = min(settings.candidates, len(scores) - len(incumbent.rows))
     entrants = np.argsort(scores, kind="stable")[:outside]
     if not outside:
         return
-    epsilon, slack = _epsilon(held.cost)
-    entropic = sinkhorn(held.cost, g=held.solved.g, epsilon=epsilon)
-    centre = held.cost.mean()
+    epsilon, slack = _epsilon(incumbent.cost, settings.pair_epsilon)
+    entropic = sinkhorn(incumbent.cost, g=incumbent.solved.g, epsilon=epsilon)
+    centre = incumbent.cost.mean()
     kept, swapped = pair_values(
-        (held.cost - centre).astype(np.float32),
+        (incumbent.cost - centre).astype(np.float32),
         (exact_cost(cost, entrants) - centre).astype(np.float32),
         slots,
         entropic.g.astype(np.float32),
         np.float32(epsilon),
+        settings.pair_iterations,
     )
     for p, q in np.argwhere(np.asarray(swapped) < float(kept) + slack):
         yield int(slots[p]), int(entrants[q])
 
 
-def _epsilon(cost: np.ndarray) -> tuple[float, float]:
-    """Regularisation of the pairs, and how much worse than S one may look."""
+def _epsilon(cost: np.ndarray, share: float) -> tuple[float, float]:
+    """Return the pairs' regularisation, and how much worse than S one may look."""
     n = len(cost)
     # Equal costs leave nothing to regularise: any epsilon will do.
-    epsilon = PAIR_EPSILON * float(np.ptp(cost)) or 1.0
+    epsilon = share * float(np.ptp(cost)) or 1.0
     # The entropy term of one row lies between 0 and epsilon log(n) / n, since no entry
     # of its plan exceeds 1 / M. The factor 2 leaves room for float32 where n is 1.
     return epsilon, epsilon * float(np.log(2 * n)) / n

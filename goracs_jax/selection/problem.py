@@ -1,4 +1,4 @@
-"""What a selector is given and what it returns."""
+"""What a method is given and what it returns, the objective, and checks of sizes."""
 
 import os
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Cost, exact_cost, without_reward
-from goracs_jax.errors import InputError
+from goracs_jax.cost import Cost, exact_cost, materialize, without_reward
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
@@ -17,24 +17,39 @@ from goracs_jax.transport import Solver, Transport, exact
 class Problem(NamedTuple):
     """Choose rows of `cost` so that the transport to all its columns is cheap.
 
-    Gradient norms (whatever lambda is) and prediction errors are for the baselines that
-    rank by them alone.
+    `grad_norms` (as given, whatever lambda is) and `prediction_errors` serve the
+    methods that rank by them. `start` gives the greedy picks of a cost and
+    `materialize` the cost with its matrix in memory; in a sweep both remember what they
+    made, so that several selections share it.
     """
 
     cost: Cost
     solver: Solver = exact
     grad_norms: GradNorms | None = None
-    errors: Float[AnyArray, " train"] | None = None
-    # The greedy picks of this cost; a sweep gives picks that are remembered.
+    prediction_errors: Float[AnyArray, " train"] | None = None
     start: Callable[[Cost, int], Rows] = greedy
+    materialize: Callable[[Cost], Cost] = materialize
 
 
 class Step(NamedTuple):
-    """One entry of a trace: POO of the subset held, and when it was reached."""
+    """One entry of a trace: POO of the subset reached, and when it was reached."""
 
     objective: float
     seconds: float
     replaced: int  # rows that left the subset in this step
+
+
+class Refined(NamedTuple):
+    """What a stage of the search returns, `refine(problem, rows, *, key)`.
+
+    `rows` is the subset by slot, shape [n], in no order. `trace` starts with the subset
+    that the stage was given. `converged` says that the stage ended by itself, at none
+    of its limits.
+    """
+
+    rows: Int[np.ndarray, " budget"]
+    trace: tuple[Step, ...]
+    converged: bool
 
 
 class Selection(NamedTuple):
@@ -52,9 +67,6 @@ class Selection(NamedTuple):
     converged: bool
 
 
-Selector = Callable[..., Selection]
-
-
 def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
     """POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025).
 
@@ -70,7 +82,7 @@ def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
         POO in the units of C.
 
     Raises:
-        InputError: The solver did not converge.
+        NumericalError: The solver did not converge.
 
     >>> from goracs_jax.cost import make_cost
     >>> eye = np.eye(2, dtype=np.float32)
@@ -87,7 +99,7 @@ def solve(
     solver: Solver,
     g: Float[np.ndarray, " valid"] | None = None,
 ) -> tuple[Float[np.ndarray, "budget valid"], Transport]:
-    """The rows of C of a subset and their transport, refused where not converged.
+    """Return the rows of C of a subset and the transport from it to validation.
 
     Args:
         cost: C as factors.
@@ -99,7 +111,7 @@ def solve(
         C_S in float64, shape [n, M], and the transport.
 
     Raises:
-        InputError: The solver did not converge.
+        NumericalError: The solver did not converge.
 
     >>> from goracs_jax.cost import make_cost
     >>> eye = np.eye(2, dtype=np.float32)
@@ -109,7 +121,7 @@ def solve(
     rows_cost = exact_cost(cost, indices)
     solved = solver(rows_cost) if g is None else solver(rows_cost, g=g)
     if not solved.converged:
-        raise InputError(
+        raise NumericalError(
             f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
             "use the exact solver."
         )
@@ -134,7 +146,7 @@ def check_budget(n_train: int, budget: object) -> None:
 
 
 def check_memory(budget: int, n_valid: int) -> None:
-    """Refuse a transport that this machine cannot hold: before the hours of work.
+    """Refuse a transport that this machine cannot hold, before hours of work.
 
     >>> check_memory(10**6, 10**6)
     Traceback (most recent call last):
@@ -152,7 +164,7 @@ def check_memory(budget: int, n_valid: int) -> None:
 
 
 def transport_bytes(budget: int, n_valid: int) -> int:
-    """What the exact transport of a subset takes on the host.
+    """Bytes of host memory that the exact transport of a subset takes.
 
     >>> transport_bytes(2, 3)
     144
@@ -164,7 +176,7 @@ def transport_bytes(budget: int, n_valid: int) -> int:
 def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     """Mean over the validation points of the distance to the nearest selected row.
 
-    In the units of the embeddings, not divided by max(D).
+    It is in the units of the embeddings, not divided by max(D).
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0]], np.float32)

@@ -1,24 +1,19 @@
-"""Several budgets and lambdas at once: what the runs have in common is done once."""
+"""Several budgets and lambdas at once: the selections share what can be shared."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from goracs_jax.cost import (
-    Cost,
-    check_lambda,
-    check_row_scores,
-    make_cost,
-    materialize,
-    with_lambda,
-)
+from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
-from goracs_jax.selection.classes import Labels, given_labels
-from goracs_jax.selection.problem import Problem, Selection, check_budget, check_memory
+from goracs_jax.selection.classes import Classes, given_classes
+from goracs_jax.selection.method import Method
+from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
-from goracs_jax.selection.select import HOLDERS, find_selector
+from goracs_jax.selection.select import checked_choice
 from goracs_jax.shapes import AnyArray, Rows
 from goracs_jax.transport import find_solver
 
@@ -31,13 +26,14 @@ def sweep(
     budgets: Sequence[int],
     lambdas: Sequence[float],
     key: jax.Array,
-    method: str = "goracs",
+    method: str | Method = "goracs",
     solver: str = "auto",
     errors: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
-    """`goracs` for every budget with every lambda, each the same as on its own.
+    """Run `goracs` for every budget with every lambda, each as it would run alone.
 
     Args:
         train_embeddings: x_i, shape [N, dim].
@@ -46,17 +42,19 @@ def sweep(
         budgets: Values of n.
         lambdas: Weights of the gradient term.
         key: As for `goracs`; every selection starts from it.
-        method: One of `SELECTORS`.
-        solver: Transport inside the search.
+        method: As for `goracs`.
+        solver: As for `goracs`.
         errors: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
+        mesh: As for `goracs`.
 
     Returns:
         The selections by (budget, lambda).
 
     Raises:
         InputError: As `goracs`, before the first selection; or an empty list.
+        NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> found = sweep(x, x, budgets=[1, 2], lambdas=[0.0], key=jax.random.key(0))
@@ -65,30 +63,26 @@ def sweep(
     """
     for lambda_ in lambdas:
         check_lambda(lambda_)
-    cells = ordered(budgets, lambdas)
-    cost = make_cost(train_embeddings, valid_embeddings, grad_norms, max(lambdas))
-    for budget in budgets:
-        check_budget(cost.shape[0], budget)
-    check_memory(max(budgets), cost.shape[1])
-    if errors is not None:
-        check_row_scores(errors, cost.shape[0], "prediction errors")
-    labels = given_labels(train_labels, valid_labels, cost.shape, budgets)
+    grid = ordered(budgets, lambdas)
+    embeddings = train_embeddings, valid_embeddings
+    cost = make_cost(*embeddings, grad_norms, max(lambdas), mesh=mesh)
     choose = chooser(
         cost,
-        grad_norms,
+        budgets,
         key=key,
         method=method,
         solver=solver,
-        errors=errors,
-        labels=labels,
+        grad_norms=grad_norms,
+        prediction_errors=errors,
+        classes=given_classes(train_labels, valid_labels, cost.shape, budgets),
     )
-    return {cell: choose(*cell) for cell in cells}
+    return {point: choose(*point) for point in grid}
 
 
 def ordered(
     budgets: Sequence[int], lambdas: Sequence[float]
 ) -> list[tuple[int, float]]:
-    """Cells (budget, lambda) in the order that shares most: the largest budget first.
+    """Pairs (budget, lambda) in the order that shares most: the largest budget first.
 
     >>> ordered([1, 2], [0.0, 0.5])
     [(2, 0.0), (1, 0.0), (2, 0.5), (1, 0.5)]
@@ -104,55 +98,62 @@ def ordered(
 
 def chooser(
     cost: Cost,
-    grad_norms: AnyArray | None,
+    budgets: Sequence[int],
     *,
     key: jax.Array,
-    method: str,
-    solver: str,
-    errors: AnyArray | None = None,
-    labels: Labels | None = None,
+    method: str | Method = "goracs",
+    solver: str = "exact",
+    grad_norms: AnyArray | None = None,
+    prediction_errors: AnyArray | None = None,
+    classes: Classes | None = None,
 ) -> Callable[[int, float], Selection]:
-    """A function of budget and lambda that selects: the cells of a sweep, one by one.
+    """Return a function of budget and lambda that selects.
 
-    The distances and their maximum serve all cells. Greedy picks are nested, so those
-    of the largest budget so far serve the smaller ones of the same lambda (and count in
-    its seconds alone); inside classes, whose budgets need not be nested, they are
-    picked anew.
+    All its selections share the distances and, where a method materializes C, its
+    matrix. Greedy picks are nested, so those of the largest budget so far serve the
+    smaller ones of the same lambda (and count in its seconds alone). Inside classes,
+    whose budgets need not be nested, they are picked anew.
 
     Args:
         cost: C as factors, for any lambda.
-        grad_norms: As for `goracs`.
-        key: As for `goracs`; every cell starts from it.
-        method: One of `SELECTORS`.
+        budgets: All values of n to come.
+        key: Every selection starts from it.
+        method: As for `goracs`.
         solver: As for `goracs`.
-        errors: As for `goracs`.
-        labels: The classes, where the selection is label-aware.
+        grad_norms: As for `goracs`.
+        prediction_errors: As for `select_from_cost`.
+        classes: As for `select_from_cost`.
+
+    Raises:
+        InputError: As `goracs`.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
-    >>> names = {"method": "goracs", "solver": "exact"}
-    >>> choose = chooser(make_cost(x, x), None, key=jax.random.key(0), **names)
+    >>> choose = chooser(make_cost(x, x), [2], key=jax.random.key(0))
     >>> choose(2, 0.0).indices.tolist()
     [1, 4]
     """
-    selector = find_selector(method, labels)
-    # Those that read C again and again would each keep one of their own.
-    keeps = cache(lambda: materialize(cost) if selector in HOLDERS else cost)
+    shared = Problem(
+        cost,
+        grad_norms=grad_norms,
+        prediction_errors=prediction_errors,
+        materialize=remembered_matrix(),
+    )
+    choose = checked_choice(shared, budgets, method, classes)
 
-    @lru_cache(maxsize=1)  # cells of one lambda follow one another
+    @lru_cache(maxsize=1)  # the selections of one lambda follow one another
     def problem(lambda_: float) -> Problem:
-        weighed = with_lambda(keeps(), grad_norms, lambda_)
-        start = nested_greedy()
-        return Problem(weighed, grad_norms=grad_norms, errors=errors, start=start)
+        weighed = with_lambda(cost, grad_norms, lambda_)
+        return shared._replace(cost=weighed, start=nested_greedy())
 
-    def choose(budget: int, lambda_: float) -> Selection:
+    def choose_one(budget: int, lambda_: float) -> Selection:
         transport = find_solver(solver, budget, cost.shape[1])
-        return selector(problem(lambda_)._replace(solver=transport), budget, key=key)
+        return choose(problem(lambda_)._replace(solver=transport), budget, key=key)
 
-    return choose
+    return choose_one
 
 
 def nested_greedy() -> Callable[[Cost, int], Rows]:
-    """`greedy` of one cost that remembers: fewer picks are a prefix of more.
+    """Return `greedy` of one cost that remembers: fewer picks are a prefix of more.
 
     >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
     >>> picks = nested_greedy()
@@ -168,3 +169,22 @@ def nested_greedy() -> Callable[[Cost, int], Rows]:
         return known[:budget]
 
     return picks
+
+
+def remembered_matrix() -> Callable[[Cost], Cost]:
+    """Return `materialize` for costs that differ in lambda alone: one matrix for all.
+
+    >>> x = np.array([[0.0], [5.0]], np.float32)
+    >>> materialize = remembered_matrix()
+    >>> one, two = (materialize(make_cost(x, x)) for _ in range(2))
+    >>> one.matrix is two.matrix
+    True
+    """
+    known: list[Cost] = []
+
+    def materialize_once(cost: Cost) -> Cost:
+        if not known:
+            known.append(materialize(cost))
+        return cost._replace(matrix=known[0].matrix)
+
+    return materialize_once

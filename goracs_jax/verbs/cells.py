@@ -68,12 +68,13 @@ def make_cells(
     def choose(method: str) -> Callable[[int, float], Selection]:
         return chooser(
             inputs().cost,
-            inputs().arrays.get("g"),
+            settings.budget,
             key=jax.random.key(settings.seed),
             method=method,
             solver=settings.solver,
-            errors=inputs().arrays.get("e"),
-            labels=source.labels,
+            grad_norms=inputs().arrays.get("g"),
+            prediction_errors=inputs().arrays.get("e"),
+            classes=source.labels,
         )
 
     def stage(method: str, budget: int, lambda_: float) -> Stage:

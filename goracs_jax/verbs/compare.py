@@ -40,8 +40,8 @@ from goracs_jax.runs.opened import (
     tokenize_pool,
 )
 from goracs_jax.runs.say import say, waiting
-from goracs_jax.selection import SELECTORS
 from goracs_jax.selection.classes import class_budgets
+from goracs_jax.selection.method import METHODS
 from goracs_jax.selection.problem import check_budget, check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging
 from goracs_jax.verbs.evaluate import bootstrap_of, check, make_plan
@@ -110,7 +110,7 @@ def _done(settings: Compare, places: list[Place], todo: list[Place]) -> list[Pla
 
 def _check_settings(settings: Compare) -> None:
     """What can be refused before a file is read."""
-    known = [*SELECTORS, FULL]
+    known = [*METHODS, FULL]
     selectors = {selector_of(method) for method in settings.methods}
     for method in settings.methods:
         if selector_of(method) not in known or method == FULL + BY_LABEL:

@@ -8,14 +8,19 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.runs.opened import Pool, read_npy
 from goracs_jax.runs.say import say
-from goracs_jax.selection.classes import Labels, class_budgets, class_notes, make_labels
+from goracs_jax.selection.classes import (
+    Classes,
+    class_budgets,
+    class_notes,
+    make_classes,
+)
 from goracs_jax.selection.problem import check_budget
 from goracs_jax.settings import Select
 
 
 def read_labels(
     settings: Select, shape: tuple[int, int], *pools: Pool
-) -> Labels | None:
+) -> Classes | None:
     """The labels that the settings ask for, if any; every budget is checked.
 
     Args:
@@ -34,16 +39,16 @@ def read_labels(
     return labels
 
 
-def labels_of(train: Pool, valid: Pool) -> Labels:
+def labels_of(train: Pool, valid: Pool) -> Classes:
     """Every output is a class."""
     one, two = (
         np.array([example.record["output"] for example in pool.examples])
         for pool in (train, valid)
     )
-    return make_labels(one, two, (len(one), len(two)))
+    return make_classes(one, two, (len(one), len(two)))
 
 
-def identity_of(labels: Labels | None) -> dict[str, str]:
+def identity_of(labels: Classes | None) -> dict[str, str]:
     """What names the stages that depend on labels: nothing without them."""
     if not labels:
         return {}
@@ -51,7 +56,7 @@ def identity_of(labels: Labels | None) -> dict[str, str]:
     return {"labels": digest([classes, *(side.tolist() for side in sides)])}
 
 
-def say_classes(labels: Labels, budget: int) -> None:
+def say_classes(labels: Classes, budget: int) -> None:
     """Say which classes do not get their share."""
     for note in class_notes(labels, budget):
         say(f"budget {budget}: {note}")
@@ -59,7 +64,7 @@ def say_classes(labels: Labels, budget: int) -> None:
 
 def _labels(
     settings: Select, shape: tuple[int, int], pools: Sequence[Pool]
-) -> Labels | None:
+) -> Classes | None:
     train, valid = settings.train_labels, settings.valid_labels
     if settings.by_label:
         if train or valid:
@@ -77,4 +82,4 @@ def _labels(
     kind = "integers or strings"
     one = read_npy(train, "training labels", kind)
     two = read_npy(valid, "validation labels", kind)
-    return make_labels(one, two, shape)
+    return make_classes(one, two, shape)

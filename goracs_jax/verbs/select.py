@@ -11,7 +11,7 @@ from goracs_jax.report.picture import Row, table
 from goracs_jax.runs.opened import bytes_to_store, keep_apart
 from goracs_jax.runs.say import say, waiting
 from goracs_jax.runs.stages import run_stage
-from goracs_jax.selection import SELECTORS
+from goracs_jax.selection.method import METHODS
 from goracs_jax.selection.problem import check_memory, transport_bytes
 from goracs_jax.settings import Select
 from goracs_jax.verbs.cells import Cell, Inputs, make_cells, stored_selection
@@ -28,9 +28,9 @@ READ = (
 
 def select(settings: Select) -> None:
     """Run `goracs select`."""
-    if settings.method not in SELECTORS:
+    if settings.method not in METHODS:
         raise InputError(
-            f"--method must be one of {', '.join(SELECTORS)}, got {settings.method!r}."
+            f"--method must be one of {', '.join(METHODS)}, got {settings.method!r}."
         )
     keep_apart(settings.out, settings.model, settings.encoder, settings.adapter)
     by_arrays = settings.train_embeddings or settings.valid_embeddings

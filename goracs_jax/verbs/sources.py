@@ -18,7 +18,7 @@ from goracs_jax.runs.opened import (
     read_pool,
 )
 from goracs_jax.runs.stages import Arrays, Stage
-from goracs_jax.selection.classes import Labels
+from goracs_jax.selection.classes import Classes
 from goracs_jax.settings import Select
 from goracs_jax.verbs.labels import identity_of, read_labels
 
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     n_valid: int
     lambdas: tuple[float, ...]
     pool: Pool | None  # the training examples, where there are texts
-    labels: Labels | None  # where the selection is label-aware
+    labels: Classes | None  # where the selection is label-aware
 
 
 def from_arrays(settings: Select) -> Source:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from goracs_jax.report.picture import Row, figure, principal_plane, table
-from goracs_jax.selection import Selection, Step
+from goracs_jax.selection.problem import Selection, Step
 
 
 def test_plane_keeps_distances_of_flat_clouds():

@@ -8,6 +8,7 @@ from instances import instance
 
 from goracs_jax.cost import exact_cost, make_cost
 from goracs_jax.selection.bound import dual_bound, lower_bound, slack_below
+from goracs_jax.selection.method import LowerBound
 
 
 @settings(max_examples=30, deadline=None)
@@ -28,7 +29,7 @@ def test_any_dual_is_below_every_subset(seed, budget, scale):
 def test_row_generation_solves_the_relaxed_programme(n_train, n_valid, budget, lambda_):
     case = instance(n_train, n_valid, seed=n_train, lambda_=lambda_)
     cost = exact_cost(case.cost, np.arange(n_train))
-    bound, f = lower_bound(case.cost, np.arange(budget), tolerance=0.0)
+    bound, f = lower_bound(case.cost, np.arange(budget), LowerBound(tolerance=0.0))
     # linprog (HiGHS) stops at 1e-7 primal and dual infeasibility.
     assert bound == pytest.approx(oracles.relaxed_poo(cost, budget), abs=1e-6)
     assert (f <= 0).all()
@@ -36,7 +37,7 @@ def test_row_generation_solves_the_relaxed_programme(n_train, n_valid, budget, l
 
 def test_bound_is_valid_after_one_round():
     case = instance(400, 30, seed=1)
-    early, _ = lower_bound(case.cost, np.arange(5), max_rounds=1)
+    early, _ = lower_bound(case.cost, np.arange(5), LowerBound(max_rounds=1))
     late, _ = lower_bound(case.cost, np.arange(5))
     assert early < late  # 400 rows do not fit into the first pool of 10
 
@@ -67,6 +68,6 @@ def test_screening_is_below_float64(dtype, shift):
 
 def test_tolerance_ends_the_rounds():
     case = instance(400, 30, seed=1)
-    close, _ = lower_bound(case.cost, np.arange(5), tolerance=1e-2)
-    best, _ = lower_bound(case.cost, np.arange(5), tolerance=0.0)
+    close, _ = lower_bound(case.cost, np.arange(5), LowerBound(tolerance=1e-2))
+    best, _ = lower_bound(case.cost, np.arange(5), LowerBound(tolerance=0.0))
     assert best - 1e-2 <= close <= best

@@ -8,10 +8,10 @@ from instances import instance
 
 from goracs_jax import goracs
 from goracs_jax.cost import exact_cost
-from goracs_jax.selection import SELECTORS, Problem
-from goracs_jax.selection.bound import TOLERANCE
 from goracs_jax.selection.by_class import by_class, class_table
-from goracs_jax.selection.classes import class_budgets, make_labels
+from goracs_jax.selection.classes import class_budgets, make_classes
+from goracs_jax.selection.method import METHODS, FunctionMethod, Goracs, LowerBound
+from goracs_jax.selection.problem import Problem
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(5)
@@ -27,7 +27,7 @@ def of_class(label):
     return mine, COST[np.ix_(mine, theirs)]
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_class_gets_its_budget_and_values_are_exact(method):
     found = goracs(
         *CASE[:3],
@@ -46,7 +46,7 @@ def test_every_class_gets_its_budget_and_values_are_exact(method):
     assert found.trace[-1].objective == found.objective
     values = {}
     for row in class_table(
-        CASE.cost, make_labels(TRAIN, VALID, (60, 40)), found.indices
+        CASE.cost, make_classes(TRAIN, VALID, (60, 40)), found.indices
     ):
         mine, cost = of_class(row.label)
         chosen = np.flatnonzero(np.isin(mine, found.indices))
@@ -62,7 +62,17 @@ def test_every_class_gets_its_budget_and_values_are_exact(method):
 def test_the_bound_is_that_of_the_whole():
     found = goracs(*CASE[:3], budget=8, lambda_=0.3, key=KEY, **BOTH)
     relaxed = oracles.relaxed_poo(COST, 8)
-    assert relaxed - TOLERANCE <= found.lower_bound <= relaxed + 1e-7  # of HiGHS
+    assert (
+        relaxed - LowerBound().tolerance <= found.lower_bound <= relaxed + 1e-7
+    )  # of HiGHS
+
+
+def test_the_bound_has_the_settings_of_the_method():
+    """No round is left to improve the first bound."""
+    hasty = Goracs(bound=LowerBound(max_rounds=0))
+    arguments = {"budget": 8, "lambda_": 0.3, "key": KEY, **BOTH}
+    early = goracs(*CASE[:3], method=hasty, **arguments).lower_bound
+    assert early < goracs(*CASE[:3], **arguments).lower_bound - LowerBound().tolerance
 
 
 def test_greedy_is_the_double_loop_in_every_class():
@@ -74,7 +84,7 @@ def test_greedy_is_the_double_loop_in_every_class():
     assert found.indices.tolist() == sorted(expected)
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_one_class_is_the_plain_run(method):
     arguments = {"budget": 6, "key": KEY, "method": method, "errors": CASE.errors}
     plain = goracs(*CASE[:3], **arguments)
@@ -114,9 +124,9 @@ def test_classes_that_fall_short_are_warned_of():
             *CASE[:3], budget=8, key=KEY, train_labels=TRAIN, valid_labels=valid
         )
     assert set(TRAIN[found.indices]) == {"a", "b"}
-    labels = make_labels(TRAIN, valid, (60, 40))
-    expected = class_budgets(labels, 8)
-    table = class_table(CASE.cost, labels, found.indices)
+    classes = make_classes(TRAIN, valid, (60, 40))
+    expected = class_budgets(classes, 8)
+    table = class_table(CASE.cost, classes, found.indices)
     assert [row.budget for row in table] == expected.tolist()
     assert [np.isnan(row.objective) for row in table] == [False, False, True, True]
 
@@ -131,8 +141,10 @@ def test_random_draws_differ_between_classes():
 
 
 def test_converged_is_that_of_all_classes():
-    tired = lambda problem, budget, *, key: SELECTORS["random"](
-        problem, budget, key=key
-    )._replace(converged=problem.cost.shape[1] != 20)
-    labels = make_labels(TRAIN, VALID, (60, 40))
-    assert not by_class(tired, labels)(Problem(CASE.cost), 8, key=KEY).converged
+    def tired(problem, budget, *, key):
+        found = METHODS["random"].choose(problem, budget, key=key)
+        return found._replace(converged=problem.cost.shape[1] != 20)
+
+    method = FunctionMethod(name="tired", choose=tired, about="Gives up on one class.")
+    classes = make_classes(TRAIN, VALID, (60, 40))
+    assert not by_class(method, classes)(Problem(CASE.cost), 8, key=KEY).converged

@@ -11,11 +11,11 @@ from instances import instance
 from goracs_jax.cost import exact_cost
 from goracs_jax.selection.itra import (
     GAIN,
-    _hold,
-    _promising,
     improvement_scores,
-    itra,
+    promising_pairs,
+    solved_rows,
 )
+from goracs_jax.selection.method import Itra
 from goracs_jax.selection.problem import Problem, solve
 from goracs_jax.transport import exact, pair_values
 
@@ -90,7 +90,7 @@ def test_same_swaps_as_trying_every_pair(n_train, n_valid, budget, seed):
     case = instance(n_train, n_valid, seed=seed, lambda_=lambda_)
     cost = exact_cost(case.cost, np.arange(n_train))
     expected = swaps(cost, budget, candidates=6)
-    got = itra(Problem(case.cost), budget, key=KEY, candidates=6)
+    got = Itra(candidates=6).choose(Problem(case.cost), budget, key=KEY)
     assert got.converged
     rows, value = expected[-1]
     assert got.indices.tolist() == sorted(rows)
@@ -123,7 +123,8 @@ def test_no_better_pair_is_ruled_out(seed):
     rows = np.random.default_rng(seed).choice(60, 12, replace=False)
     cost = exact_cost(case.cost, np.arange(60))
     value = oracles.poo(cost, rows)
-    promising = set(_promising(case.cost, _hold(case.cost, rows), candidates=60))
+    incumbent = solved_rows(case.cost, rows)
+    promising = set(promising_pairs(case.cost, incumbent, Itra(candidates=60)))
     assert len(promising) < 12 * 48
     for slot, entrant in product(range(12), set(range(60)) - set(rows)):
         new = [*rows[:slot], entrant, *rows[slot + 1 :]]
@@ -133,9 +134,9 @@ def test_no_better_pair_is_ruled_out(seed):
 
 def test_stops_at_max_swaps():
     case = instance(40, 24, seed=0)
-    free = itra(Problem(case.cost), 8, key=KEY)
+    free = Itra().choose(Problem(case.cost), 8, key=KEY)
     assert len(free.trace) > 2
-    short = itra(Problem(case.cost), 8, key=KEY, max_swaps=1)
+    short = Itra(max_swaps=1).choose(Problem(case.cost), 8, key=KEY)
     assert not short.converged
     assert short.trace[-1].objective == free.trace[1].objective
     assert [step.replaced for step in short.trace] == [0, 1]

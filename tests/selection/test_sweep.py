@@ -1,6 +1,4 @@
-"""Every cell of a sweep is what a run of its own gives, and the rest is shared."""
-
-import sys
+"""Every selection of a sweep is what a run of its own gives, and the rest is shared."""
 
 import jax
 import numpy as np
@@ -11,7 +9,8 @@ from goracs_jax import goracs, sweep
 from goracs_jax.cost import build as cost_module
 from goracs_jax.cost import passes
 from goracs_jax.errors import InputError
-from goracs_jax.selection import SELECTORS
+from goracs_jax.selection import sweep as sweep_module
+from goracs_jax.selection.method import METHODS, FunctionMethod
 
 KEY = jax.random.key(2)
 CASE = instance(60, 40, seed=3)
@@ -24,9 +23,9 @@ LABELS = {
 
 @pytest.mark.parametrize(
     ("method", "labels"),
-    [*((method, {}) for method in sorted(SELECTORS)), ("greedy", LABELS)],
+    [*((method, {}) for method in sorted(METHODS)), ("greedy", LABELS)],
 )
-def test_every_cell_is_a_run_of_its_own(method, labels):
+def test_every_selection_is_a_run_of_its_own(method, labels):
     arguments = {"key": KEY, "method": method, "errors": CASE.errors, **labels}
     found = sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, **arguments)
     assert set(found) == {(n, lambda_) for n in BUDGETS for lambda_ in LAMBDAS}
@@ -41,18 +40,13 @@ def test_every_cell_is_a_run_of_its_own(method, labels):
 
 def test_what_is_common_is_done_once(monkeypatch):
     calls = []
-    largest, greedy = (
-        cost_module._largest_distance,
-        sys.modules["goracs_jax.selection.sweep"].greedy,
-    )
+    largest, greedy = cost_module._largest_distance, sweep_module.greedy
 
     def counted(name, fn):
         return lambda *arguments: calls.append((name, *arguments[1:])) or fn(*arguments)
 
     monkeypatch.setattr(cost_module, "_largest_distance", counted("max", largest))
-    monkeypatch.setattr(
-        sys.modules["goracs_jax.selection.sweep"], "greedy", counted("greedy", greedy)
-    )
+    monkeypatch.setattr(sweep_module, "greedy", counted("greedy", greedy))
     monkeypatch.setattr(passes, "_matrix", counted("matrix", passes._matrix))
     sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, key=KEY, method="greedy")
     assert calls == [("max",), ("matrix",), ("greedy", 8), ("greedy", 8)]
@@ -69,7 +63,10 @@ def test_what_is_common_is_done_once(monkeypatch):
         ([3], [0.1, np.nan], r"lambda must be in \[0, 1000\], got nan"),
     ],
 )
-def test_bad_cells_before_the_first(monkeypatch, budgets, lambdas, message):
-    monkeypatch.setitem(SELECTORS, "random", None)
+def test_bad_lists_are_refused_before_the_first_selection(budgets, lambdas, message):
+    def never(problem, budget, *, key):
+        raise AssertionError("nothing may be selected")
+
+    method = FunctionMethod(name="never", choose=never, about="Fails.", needs=())
     with pytest.raises(InputError, match=message):
-        sweep(*CASE[:3], budgets=budgets, lambdas=lambdas, key=KEY, method="random")
+        sweep(*CASE[:3], budgets=budgets, lambdas=lambdas, key=KEY, method=method)

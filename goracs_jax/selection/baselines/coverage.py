@@ -21,23 +21,22 @@ from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.problem import Problem, Selection, check_budget
 from goracs_jax.shapes import Train
 
-# Lloyd's loss hardly falls after the first few rounds from a k-means++ start.
-LLOYD_ROUNDS = 10
-
 
 def k_center(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
-    """Farthest-first traversal: at most twice the least radius that covers all rows.
+    """Choose by farthest-first traversal of the training rows.
 
-    r_1 is drawn, r_t = argmax_i min_{s < t} ||x_i - x_{r_s}||_2 (Gonzalez, Theoretical
-    Computer Science 1985; for data selection Sener and Savarese, ICLR 2018).
+    r_1 is drawn, r_t = argmax_i min_{s < t} ||x_i - x_{r_s}||_2. The radius that covers
+    all rows is at most twice the least one (Gonzalez, Theoretical Computer Science
+    1985; for data selection Sener and Savarese, ICLR 2018).
 
     Args:
-        problem: The training rows are read, nothing else.
+        problem: Only the training rows are read.
         budget: n.
         key: Draws the first row.
 
     Returns:
-        The n rows; where all that are left coincide with one of them, the lowest.
+        The n rows; where all rows that are left coincide with a chosen one, the lowest
+        row comes next.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [0.0], [5.0], [9.0]], np.float32)
@@ -51,16 +50,20 @@ def k_center(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     return selection_of(problem, np.asarray(rows), started)
 
 
-def k_means(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
-    """The training rows nearest to the n centres of k-means.
+def k_means(
+    problem: Problem, budget: int, *, key: jax.Array, rounds: int = 10
+) -> Selection:
+    """Choose the training rows nearest to the n centres of k-means.
 
-    k-means++ draws the first centres (Arthur and Vassilvitskii, SODA 2007), Lloyd moves
-    each to the mean of its rows, and each then takes its nearest row not yet taken.
+    k-means++ draws the first centres (Arthur and Vassilvitskii, SODA 2007), Lloyd's
+    algorithm moves each to the mean of its rows, and each then takes its nearest row
+    that is not yet taken.
 
     Args:
-        problem: The training rows are read, nothing else.
+        problem: Only the training rows are read.
         budget: n.
         key: Draws the first centres.
+        rounds: Rounds of Lloyd's algorithm.
 
     Returns:
         The n rows.
@@ -73,7 +76,7 @@ def k_means(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     train = centred_train(problem.cost)
     check_budget(len(train), budget)
     started = time.perf_counter()
-    centres = _lloyd(problem.cost, train[_plus_plus(train, key, budget)])
+    centres = _lloyd(problem.cost, train[_plus_plus(train, key, budget)], rounds)
     rows = _medoids(train, centres)
     return selection_of(problem, np.asarray(rows), started)
 
@@ -87,7 +90,7 @@ def _farthest_first(
 
 @partial(jax.jit, static_argnames="budget")
 def _plus_plus(train: Train, key: jax.Array, budget: int) -> Int[jax.Array, " budget"]:
-    """Row i comes next with a probability in proportion to its squared distance.
+    """Draw the next row with a probability in proportion to its squared distance.
 
     Once every row coincides with a centre, row 0 is drawn again and again.
     """
@@ -104,9 +107,9 @@ def _spread(
     budget: int,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Int[jax.Array, " budget"]:
-    """Rows chosen one by one by their squared distance to the nearest one before.
+    """Choose rows one by one by their squared distance to the nearest chosen row.
 
-    That distance is -1 for the rows that are chosen already. The first is uniform.
+    That distance is -1 for the rows that are chosen already. The first row is uniform.
     """
     first_key, key = jax.random.split(key)
 
@@ -130,9 +133,9 @@ def _squared(
     return ((train - point) ** 2).sum(1)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="rounds")
 def _lloyd(
-    cost: Cost, centres: Float[jax.Array, "budget dim"]
+    cost: Cost, centres: Float[jax.Array, "budget dim"], rounds: int
 ) -> Float[jax.Array, "budget dim"]:
     budget, dim = centres.shape
 
@@ -159,7 +162,7 @@ def _lloyd(
             counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centres
         )
 
-    return jax.lax.fori_loop(0, LLOYD_ROUNDS, move, centres)
+    return jax.lax.fori_loop(0, rounds, move, centres)
 
 
 @jax.jit

@@ -1,11 +1,10 @@
-"""Selectors to compare with."""
+"""The random baseline, and the selection of every method that picks rows only once."""
 
 import time
 
 import jax
 import numpy as np
 
-from goracs_jax.cost import materialize
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -16,7 +15,7 @@ from goracs_jax.selection.problem import (
 
 
 def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
-    """A uniform random subset: the baseline that data selection most often loses to.
+    """Choose a uniformly random subset: data selection most often loses to this one.
 
     >>> from goracs_jax.cost import make_cost
     >>> eye = np.eye(3, dtype=np.float32)
@@ -30,22 +29,8 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     return selection_of(problem, np.asarray(rows), started)
 
 
-def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
-    """The greedy start without any refinement; `key` is not used.
-
-    >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
-    >>> greedy_only(Problem(make_cost(x, x)), 1, key=jax.random.key(0)).indices.tolist()
-    [1]
-    """
-    check_budget(problem.cost.shape[0], budget)
-    started = time.perf_counter()
-    rows = np.asarray(problem.start(materialize(problem.cost), budget))
-    return selection_of(problem, rows, started)
-
-
 def selection_of(problem: Problem, rows: np.ndarray, started: float) -> Selection:
-    """The selection of a method that picks once and knows no lower bound.
+    """Return the selection of a method that picks once and knows no lower bound.
 
     Args:
         problem: What was selected from.

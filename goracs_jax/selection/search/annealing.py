@@ -1,10 +1,10 @@
-r"""Stage 3, the schedule: out of the local minimum by annealing pairs of slots.
+r"""Stage 2, the schedule: simulated annealing of pairs of slots.
 
-Group exchange stops where no assignment of rows to the present groups is cheaper. Here
-rows and groups change together, pair by pair (`pair_exchange`), while a temperature T
-falls (simulated annealing: Kirkpatrick et al., 1983). T is in units of the least that
-another choice of rows costs a pair after a quench at T = 0: so one schedule serves
-every lambda and every scale of the embeddings.
+A slot is the place of one selected row, and its group is the validation mass that it
+carries. Rows and groups change together, pair by pair (`pair_exchange`), while a
+temperature T falls (simulated annealing: Kirkpatrick et al., Science 1983). T is in
+units of the gap, the least that another choice of rows costs a pair after a quench at
+T = 0, so that one schedule serves every lambda and every scale of the embeddings.
 
 The pairs see the validation mass in equal units. After every epoch the transport is
 solved on the true masses, and its plan deals the units anew.
@@ -13,6 +13,7 @@ solved on the true masses, and its plan deals the units anew.
 import math
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,35 +29,17 @@ from goracs_jax.cost import (
     nearest_rows,
 )
 from goracs_jax.mesh import replicate
-from goracs_jax.selection.problem import Problem, Step, solve
+from goracs_jax.selection.method import SimulatedAnnealing
+from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.selection.search.pair_exchange import (
-    DRAWN,
     Field,
     Slots,
-    pairs_a_sweep,
+    pairs_per_sweep,
     sweeps,
 )
 from goracs_jax.transport import Transport, exact
 
-# Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
-LISTED = 16  # rows of least cost known of every validation point
-EPOCHS = 15
-SWEEPS = 2400  # an epoch, and at most 4 n
-# Few slots freeze into different subsets: they are annealed so many times anew, and no
-# more often than makes STARTED slots.
-STARTS = 16
-STARTED = 512
-HOTTER = 16.0  # how much hotter every second start is: a gap may be a low step
-# Larger problems get fewer sweeps and epochs, so that the time stays near theirs: so
-# many entries of C are looked at in an epoch, and in the transports of all epochs.
-LOOKED_AT = 40_000_000
-TRANSPORTED = 75_000_000
-FEWEST_EPOCHS = 5
-HEAT = 0.27  # the first T, in units of the gap
-COLD = 0.06  # T before the last epoch, at T = 0
-DENSE_ENTRIES = 1 << 28  # C of the candidates is kept up to 1 GiB of float32
-POOL_SIZES = 16  # to which the number of candidates is rounded up
-UNEVEN = 0.05  # share of the validation mass that units may misplace
+DEFAULTS = SimulatedAnnealing()
 
 
 def anneal(
@@ -64,111 +47,128 @@ def anneal(
     rows: Int[np.ndarray, " budget"],
     *,
     key: jax.Array,
-    started: float,
-    effort: float = 1.0,
-) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...]]:
-    """Anneal pairs of slots and keep the best subset.
+    settings: SimulatedAnnealing = DEFAULTS,
+    started: float | None = None,
+) -> Refined:
+    """Anneal pairs of slots, from some starts, and keep the best subset.
 
     Args:
         problem: The cost and the transport solver.
         rows: The subset to start from, distinct, shape [n].
         key: Draws units, pairs and moves.
-        started: `time.perf_counter()` that the trace counts from.
-        effort: Makes an epoch so many times as long.
+        settings: Temperatures and lengths.
+        started: `time.perf_counter()` that the trace counts from; now when left out.
 
     Returns:
-        The best subset seen, and a step for the start and for every epoch that found a
-        better one.
+        The best subset seen, and a trace of the start and of every epoch that found a
+        better one. It always ends by itself.
+
+    Raises:
+        NumericalError: The transport solver did not converge.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> problem, start = Problem(make_cost(x, x)), np.array([0, 5])
-    >>> rows, _ = anneal(problem, start, key=jax.random.key(0), started=0.0)
-    >>> sorted(rows.tolist())
+    >>> sorted(anneal(problem, start, key=jax.random.key(0)).rows.tolist())
     [1, 4]
     """
+    started = time.perf_counter() if started is None else started
     n_train, _ = problem.cost.shape
-    _, held = solve(problem.cost, rows, problem.solver)
-    best = (held.value, rows)
+    _, solved = solve(problem.cost, rows, problem.solver)
+    best = (solved.value, rows)
     step = lambda value, new: Step(value, time.perf_counter() - started, new)
-    trace = [step(held.value, 0)]
+    trace = [step(solved.value, 0)]
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
-        return rows, tuple(trace)
-    pool, field = candidate_field(problem.cost, rows)
-    starts = max(1, min(STARTS, STARTED // len(rows)))
-    heats = HEAT * np.where(np.arange(starts) % 2, HOTTER, 1)
+        return Refined(rows, tuple(trace), True)
+    start = _Start(rows, solved, *candidate_field(problem.cost, rows, settings))
+    starts = max(1, min(settings.starts, settings.started_slots // len(rows)))
+    heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
     for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
-        cooled = _cool(problem, rows, held, pool, field, heat, start_key, effort)
-        for value, found in cooled:
+        for value, found in _cool(problem, start, heat, start_key, settings):
             if value < best[0]:
                 trace.append(step(value, len(np.setdiff1d(found, best[1]))))
                 best = value, found
-    return best[1], tuple(trace)
+    return Refined(best[1], tuple(trace), True)
+
+
+class _Start(NamedTuple):
+    """What every annealing starts from."""
+
+    rows: Int[np.ndarray, " budget"]
+    solved: Transport  # of these rows
+    pool: Int[np.ndarray, " pool"]
+    field: Field
 
 
 def _cool(
     problem: Problem,
-    rows: Int[np.ndarray, " budget"],
-    held: Transport,
-    pool: Int[np.ndarray, " pool"],
-    field: Field,
+    start: _Start,
     hottest: float,
     key: jax.Array,
-    effort: float,
+    settings: SimulatedAnnealing,
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
-    """POO and rows after every epoch of one cooling."""
+    """Yield POO and rows after every epoch of one annealing."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rows, solved, pool, field = start
     mesh = problem.cost.tiling.mesh
-    dealt = lambda: replicate(deal(problem, rows, held, rng), mesh)
+    dealt = lambda: replicate(deal(problem, rows, solved, rng, settings.uneven), mesh)
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
-    epochs, length = plan_search(len(rows), problem.cost.shape[1])
-    length = math.ceil(effort * length)
+    epochs, length = plan_search(len(rows), problem.cost.shape[1], settings)
+    length = math.ceil(settings.effort * length)
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
-    slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key)
-    falling = np.linspace(hottest, COLD, (epochs - 1) * length)
+    slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key, settings.moves)
+    falling = np.linspace(hottest, settings.cold, (epochs - 1) * length)
     heat = np.nan_to_num(float(gap)) * falling
     schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(epochs, length))
     for epoch, (temperatures, epoch_key) in enumerate(
         zip(schedule, epoch_keys, strict=True)
     ):
         slots = slots._replace(units=dealt()) if epoch else slots
-        slots, _, _ = sweeps(field, slots, temperatures, epoch_key)
+        slots, _, _ = sweeps(field, slots, temperatures, epoch_key, settings.moves)
         rows = pool[np.asarray(slots.rows)]
-        _, held = solve(problem.cost, rows, problem.solver, held.g)
-        yield held.value, rows
+        _, solved = solve(problem.cost, rows, problem.solver, solved.g)
+        yield solved.value, rows
 
 
-def plan_search(n: int, n_valid: int) -> tuple[int, int]:
-    """How many epochs, and sweeps in each.
+def plan_search(
+    n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS
+) -> tuple[int, int]:
+    """Return the number of epochs, and of sweeps in each before `effort` multiplies it.
 
     >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
     ((15, 769), (5, 179), (15, 32))
     """
-    epochs = min(EPOCHS, max(FEWEST_EPOCHS, TRANSPORTED // (n * n_valid)))
-    a_sweep = pairs_a_sweep(n) * (2 + DRAWN) * 2 * units_a_slot(n, n_valid)
-    return epochs, min(SWEEPS, 4 * n, max(1, LOOKED_AT // a_sweep))
+    affordable = settings.transport_entries // (n * n_valid)
+    epochs = min(settings.epochs, max(settings.fewest_epochs, affordable))
+    units = 2 * units_per_slot(n, n_valid, settings.uneven)
+    one_sweep = pairs_per_sweep(n) * (2 + settings.moves.drawn) * units
+    affordable = max(1, settings.epoch_entries // one_sweep)
+    return epochs, min(settings.sweeps, 4 * n, affordable)
 
 
 def candidate_field(
-    cost: Cost, rows: Int[np.ndarray, " budget"]
+    cost: Cost,
+    rows: Int[np.ndarray, " budget"],
+    settings: SimulatedAnnealing = DEFAULTS,
 ) -> tuple[Int[np.ndarray, " pool"], Field]:
-    """The rows that are near some validation point, and all that moves look at.
+    """Pool the rows that are near some validation point, with all that moves read.
 
     Args:
         cost: C as factors.
         rows: The present subset, which is among them.
+        settings: How many rows are listed, and how large C in memory may be.
 
     Returns:
         Sorted row numbers, and the field over these rows alone: C itself where it has
-        at most DENSE_ENTRIES entries, else its factors.
+        at most `dense_entries` entries, else its factors.
     """
     n_train, n_valid = cost.shape
     # Copies of a row stand beside it: lists are longer where there are many.
-    listed = LISTED * n_train // count_distinct(cost)
+    listed = settings.listed * n_train // count_distinct(cost)
     near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
     pool = np.union1d(near, rows)
     # Rows that no list has fill it up to one of few sizes, for few programs.
-    step = -(-n_train // POOL_SIZES)
+    step = -(-n_train // settings.pool_sizes)
     others = np.setdiff1d(np.arange(n_train), pool)
     pool = np.union1d(pool, others[: -len(pool) % step])
     field = Field(
@@ -177,13 +177,13 @@ def candidate_field(
         reward=jnp.asarray(cost.reward)[pool],
         near=jnp.asarray(np.searchsorted(pool, near)),
     )
-    if len(pool) * n_valid <= DENSE_ENTRIES:
+    if len(pool) * n_valid <= settings.dense_entries:
         field = field._replace(dense=cost_rows(cost, pool))
     return pool, field
 
 
 def count_distinct(cost: Cost) -> int:
-    """How many training rows differ in place or reward, by their sums with weights.
+    """Count the training rows that differ in place or reward, by weighted sums.
 
     >>> from goracs_jax.cost import make_cost
     >>> count_distinct(make_cost(np.array([[1.0], [0.0], [1.0]]), np.ones((1, 1))))
@@ -199,13 +199,19 @@ def _sums(cost: Cost) -> Float[jax.Array, " train"]:
     return map_rows(cost, lambda block: (block.points * weights).sum(1))
 
 
-def units_a_slot(n: int, n_valid: int) -> int:
-    """The least s for which n s units, dealt as evenly as can be, misplace few masses.
+def units_per_slot(n: int, n_valid: int, uneven: float = DEFAULTS.uneven) -> int:
+    """Return the least s for which n s equal units misplace little mass.
 
-    A column gets floor(n s / M) units or one more; exact where n s is a multiple of M.
+    A column gets floor(n s / M) units or one more, so that no mass is misplaced where
+    n s is a multiple of M.
 
-    >>> units_a_slot(1000, 5000), units_a_slot(3000, 5000), units_a_slot(64, 5000)
-    (5, 5, 77)
+    Args:
+        n: Slots.
+        n_valid: M, the columns.
+        uneven: Share of the mass that may be misplaced.
+
+    >>> [units_per_slot(n, 5000) for n in (1000, 3000, 64)]
+    [5, 5, 77]
     """
 
     def misplaced(s: int) -> float:
@@ -214,38 +220,41 @@ def units_a_slot(n: int, n_valid: int) -> int:
         return 2 * share * (1 - share) / mean
 
     choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
-    even = (s for s in choices if misplaced(s) <= UNEVEN)
+    even = (s for s in choices if misplaced(s) <= uneven)
     return next(even, min(choices, key=misplaced))
 
 
 def deal(
     problem: Problem,
     rows: Int[np.ndarray, " budget"],
-    held: Transport,
+    solved: Transport,
     rng: np.random.Generator,
+    uneven: float = DEFAULTS.uneven,
 ) -> Int[np.ndarray, "budget units"]:
-    """Units to slots by an optimal transport of the units, whose plan is integral.
+    """Deal units to slots by an optimal transport of the units, whose plan is integral.
 
     Args:
-        problem: The cost and the solver of `held`.
+        problem: The cost and the solver of `solved`.
         rows: The subset, shape [n].
-        held: Its transport: where the units are even and it is exact, they are its own.
+        solved: Its transport; where the units are even and it is exact, its plan is
+            dealt as it is.
         rng: Draws the columns that get one unit more.
+        uneven: Share of the mass that the units may misplace.
 
     Returns:
         Column numbers, shape [n, s].
     """
     n, n_valid = len(rows), problem.cost.shape[1]
-    s = units_a_slot(n, n_valid)
+    s = units_per_slot(n, n_valid, uneven)
     count, more = divmod(n * s, n_valid)
     units = np.full(n_valid, count)
     units[rng.permutation(n_valid)[:more]] += 1
     columns = np.flatnonzero(units)
-    plan = held.plan
+    plan = solved.plan
     if more or problem.solver is not exact:
         cost = exact_cost(problem.cost, rows)[:, columns]
         mass = units[columns] / units.sum()
-        plan = exact(cost, b=mass, g=held.g[columns]).plan
+        plan = exact(cost, b=mass, g=solved.g[columns]).plan
     counts = np.rint(plan * n * s).astype(int)
     slot, column = np.nonzero(counts)
     return np.repeat(columns[column], counts[slot, column]).reshape(n, s)

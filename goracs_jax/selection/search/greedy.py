@@ -1,12 +1,12 @@
-r"""Stage 1: greedy start on the relaxed objective (GORACS, KDD 2025).
+r"""Stage 1: the greedy start on the relaxed objective (GORACS, KDD 2025).
 
 Without the constraint that each selected row carries 1 / n, the best weights send every
 validation point to its nearest selected row, and
 
     h(S) = (1/M) sum_j min_{i in S} C_ij
 
-is monotone and supermodular: add, n times, the row with the largest decrease
-sum_j max(m_j - C_ej, 0), m_j = min_{i in S} C_ij.
+is monotone and supermodular. The greedy algorithm adds, n times, the row e with the
+largest decrease sum_j max(m_j - C_ej, 0), where m_j = min_{i in S} C_ij.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,12 @@ from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
 
-# Rows whose gain is recomputed together while looking for the best one: more of them
-# fill a matrix product better, and more of them are recomputed for nothing.
-BATCH = 64
-# A pick that has looked into a quarter of that takes as many rows at a time as make so
-# many entries of C (64 MiB): the first few picks move the gain of nearly every row.
-WIDE_ENTRIES = 1 << 24
-
 
 class GreedyState(NamedTuple):
-    """Gains only shrink (supermodularity), so an old gain is an upper bound."""
+    """The bounds of lazy evaluation.
+
+    Gains only shrink (supermodularity), so an old gain is an upper bound.
+    """
 
     nearest: Float[jax.Array, " valid"]  # m_j
     gain: Float[jax.Array, " train"]  # upper bound; minus infinity once selected
@@ -36,17 +32,25 @@ class GreedyState(NamedTuple):
     looked_into: Int[jax.Array, ""]  # bounds recomputed since the last pick
 
 
-@partial(jax.jit, static_argnames="budget")
-def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
-    """The n rows that the greedy double loop would pick, in its order.
+@partial(jax.jit, static_argnames=("budget", "batch", "wide_entries"))
+def greedy(
+    cost: Cost, budget: int, batch: int = 64, wide_entries: int = 1 << 24
+) -> Int[jax.Array, " budget"]:
+    """Pick the n rows that the greedy double loop would pick, in its order.
 
     The first pick changes every m_j, so two passes over C give the gains before and
-    after it. From there on lazy evaluation (Minoux, 1978): a step recomputes only the
-    rows whose bound still tops the best fresh gain, a batch at a time.
+    after it. From there on evaluation is lazy (Minoux, 1978): a step recomputes only
+    the rows whose bound still tops the best fresh gain, a batch at a time. The sizes of
+    batches change the time and nothing else.
 
     Args:
         cost: C as factors.
         budget: n.
+        batch: Rows whose gain is recomputed together: more of them fill a matrix
+            product better, and more of them are recomputed for nothing.
+        wide_entries: Entries of C (64 MiB) of a wide batch. A pick that has looked into
+            a quarter of its rows goes on with wide batches, since the first few picks
+            move the gain of nearly every row.
 
     Returns:
         Row numbers in the order of picking, so that any prefix is the greedy subset of
@@ -59,8 +63,8 @@ def greedy(cost: Cost, budget: int) -> Int[jax.Array, " budget"]:
     [1, 0]
     """
     n_train, n_valid = cost.shape
-    batch = min(BATCH, n_train)
-    wide = min(max(batch, WIDE_ENTRIES // n_valid), n_train)
+    batch = min(batch, n_train)
+    wide = min(max(batch, wide_entries // n_valid), n_train)
 
     def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
         return lambda block: jnp.maximum(nearest - block.cost, 0).sum(1)

@@ -1,18 +1,19 @@
-r"""Stage 2: exchange whole groups at once.
+r"""Stage 3: exchange whole groups at once.
 
-The optimal plan P of OT_C(U_S, U_V) gives every selected row k, a slot, its group: the
-validation mass it carries. With P fixed, row i in slot k would cost
+Call the place of a selected row a slot, k. The optimal plan P of OT_C(U_S, U_V) gives
+every slot its group, the validation mass that it carries. With P fixed, row i in slot k
+would cost
 
     Q_ki = sum_j P_kj C_ij,
 
 and choosing the best distinct rows for all n slots is a linear assignment over Q. The
 present S is a feasible assignment, so the assigned value is at most <P, C_S> = POO(S);
-solving the transport for the new S lowers it again. One round is one pass over the
+solving the transport for the new S lowers it again. One round takes one pass over the
 training rows, one sparse assignment and one transport of n x M.
 
 An exact plan has at most n + M - 1 entries, so Q costs no more than C itself: a pass
 takes 2 N M dim FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once.
-A slot whose group is still the same keeps its candidates, and a pass sees only the
+A slot whose group has not changed keeps its candidates, and a pass sees only the
 columns that the other groups carry.
 """
 
@@ -29,18 +30,14 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from goracs_jax.cost import Block, Cost, fold_rows, to_points
-from goracs_jax.selection.problem import Problem, Step, solve
+from goracs_jax.selection.method import GroupExchange
+from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.shapes import AnyArray
 
 SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
-# The best rows kept for each slot at first; more while they may not be enough.
-CANDIDATES = 16
 # A round must lower POO by more than the rounding of float32 distances can feign.
 TOLERANCE = 1e-7
-MAX_ROUNDS = 100
-# Shapes of passes over fewer groups: the whole halved at most so many times, so that
-# few programs are compiled.
-HALVINGS = 4
+DEFAULTS = GroupExchange()
 
 
 class Candidates(NamedTuple):
@@ -52,9 +49,9 @@ class Candidates(NamedTuple):
 
 
 def largest_entries(plan: Float[AnyArray, "budget valid"]) -> SparsePlan:
-    """The n + M largest entries of a plan: all of an exact one.
+    """Keep the n + M largest entries of a plan, which are all entries of an exact one.
 
-    Of an entropic plan they are an approximation, and so is what is proposed for it.
+    Those of an entropic plan are an approximation, and so are its candidates.
 
     >>> largest_entries(np.array([[0.3, 0.2], [0.0, 0.5]])).nnz
     3
@@ -68,14 +65,18 @@ def largest_entries(plan: Float[AnyArray, "budget valid"]) -> SparsePlan:
 
 
 def slot_candidates(
-    cost: Cost, plan: Float[AnyArray, "budget valid"], k: int
+    cost: Cost,
+    plan: Float[AnyArray, "budget valid"],
+    k: int,
+    halvings: int = DEFAULTS.halvings,
 ) -> tuple[Float[np.ndarray, "budget k"], Int[np.ndarray, "budget k"]]:
-    """The k rows i with the least Q_ki = sum_j P_kj C_ij, for every slot.
+    """Return the k rows i with the least Q_ki = sum_j P_kj C_ij, for every slot.
 
     Args:
         cost: C as factors.
         plan: P, shape [n, M]; its n + M largest entries count.
-        k: How many rows to keep for each slot.
+        k: The number of rows to keep for each slot.
+        halvings: See `GroupExchange`.
 
     Returns:
         Q and row numbers, both of shape [n, k], the least Q first. Only n x k numbers
@@ -87,21 +88,25 @@ def slot_candidates(
     >>> rows.T.tolist()
     [[0, 1, 2]]
     """
-    return _some_candidates(cost, largest_entries(plan), k, np.arange(plan.shape[0]))
+    slots = np.arange(plan.shape[0])
+    return _some_candidates(cost, largest_entries(plan), k, slots, halvings)
 
 
 def _some_candidates(
-    cost: Cost, plan: SparsePlan, k: int, slots: Int[np.ndarray, " slots"]
+    cost: Cost,
+    plan: SparsePlan,
+    k: int,
+    slots: Int[np.ndarray, " slots"],
+    halvings: int,
 ) -> tuple[Float[np.ndarray, "slots k"], Int[np.ndarray, "slots k"]]:
-    """Candidates of some slots, from the columns that these carry."""
+    """Find the candidates of some slots, from the columns that these carry."""
     groups = plan[slots]
     columns, column = np.unique(groups.indices, return_inverse=True)
     n, m = plan.shape
-    halvings = HALVINGS
     room = lambda whole: -(-whole // 2**halvings)
     while len(slots) > room(n) or len(columns) > room(m) or groups.nnz > room(n + m):
         halvings -= 1
-    # What fills the room: columns and entries of no mass, and slots of no entries.
+    # The room is filled with columns and entries of no mass, and slots of no entries.
     fill = lambda x, size: np.pad(x, (0, size - len(x)))
     starts = np.append(groups.indptr, np.full(room(n) - len(slots), groups.nnz))
     value, rows = _least(
@@ -124,7 +129,7 @@ def _least(
     starts: Int[AnyArray, " ends"],
     k: int,
 ) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
-    """Q and rows of the candidates, for groups given as a sparse matrix by rows."""
+    """Find the candidates for groups that are given as a sparse matrix by rows."""
     slots = len(starts) - 1
     entries = (jnp.asarray(mass), jnp.asarray(column), jnp.asarray(starts))
     plan = BCSR(entries, shape=(slots, len(columns)))
@@ -146,15 +151,20 @@ def _least(
 
 
 def update_candidates(
-    cost: Cost, plan: SparsePlan, k: int, old: Candidates | None = None
+    cost: Cost,
+    plan: SparsePlan,
+    k: int,
+    old: Candidates | None = None,
+    halvings: int = DEFAULTS.halvings,
 ) -> Candidates:
-    """Candidates for a plan, where some may be known from the plan before.
+    """Find the candidates for a plan, where some may be known from the plan before.
 
     Args:
         cost: C as factors.
         plan: P, shape [n, M].
-        k: How many rows to keep for each slot.
-        old: Those of another plan: slots with the same group keep them.
+        k: The number of rows to keep for each slot.
+        old: The candidates for another plan: slots with the same group keep them.
+        halvings: See `GroupExchange`.
 
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
@@ -165,13 +175,14 @@ def update_candidates(
     """
     if old is None or old.value.shape[1] != k:
         slots = np.arange(plan.shape[0])
-        return Candidates(plan, *_some_candidates(cost, plan, k, slots))
+        return Candidates(plan, *_some_candidates(cost, plan, k, slots, halvings))
     # Less mass than float32 can tell apart is no change.
     moved = abs(plan - old.plan).sum(1) > np.finfo(np.float32).eps * plan.sum(1)
     slots = np.flatnonzero(moved)
     value, rows = old.value.copy(), old.rows.copy()
     if len(slots):
-        value[slots], rows[slots] = _some_candidates(cost, plan, k, slots)
+        found = _some_candidates(cost, plan, k, slots, halvings)
+        value[slots], rows[slots] = found
     return Candidates(plan, value, rows)
 
 
@@ -181,13 +192,13 @@ def assign(
     current_value: Float[np.ndarray, " budget"],
     current: Int[np.ndarray, " budget"],
 ) -> Int[np.ndarray, " budget"]:
-    """Distinct rows for all slots with the least total Q: a sparse assignment.
+    """Assign distinct rows to all slots with the least total Q, among candidates.
 
     Args:
         value: Q of the candidates of each slot, shape [n, k].
         candidates: Their row numbers, shape [n, k], distinct within a slot.
         current_value: Q of the row that each slot has now, shape [n].
-        current: Those rows, distinct: they make the assignment feasible.
+        current: Those rows, distinct; they make the assignment feasible.
 
     Returns:
         A row for each slot, shape [n].
@@ -202,7 +213,7 @@ def assign(
     )
     slot = np.concatenate([np.repeat(np.arange(slots), k), np.arange(slots)])
     weight = np.concatenate([value.ravel(), current_value])
-    # A slot's present row may be among its candidates: keep one entry of the two.
+    # A slot's present row may be among its candidates: one entry of the two is kept.
     _, once = np.unique(slot * len(rows) + columns, return_index=True)
     # A full matching uses one entry of each slot, so a shift changes no argmin; SciPy
     # takes a stored zero for a missing edge.
@@ -217,22 +228,22 @@ def best_assignment(
     plan: Float[np.ndarray, "budget valid"],
     rows: Int[np.ndarray, " budget"],
     rows_cost: Float[np.ndarray, "budget valid"],
-    k: int = CANDIDATES,
+    settings: GroupExchange = DEFAULTS,
     known: Candidates | None = None,
 ) -> tuple[Int[np.ndarray, " budget"], Candidates]:
-    """The best distinct rows for all slots out of ALL training rows, for a fixed plan.
+    """Find the best distinct rows for all slots among ALL training rows, for one plan.
 
-    Only k candidates a slot are looked at. They are enough when every slot has one that
-    no slot took: its Q bounds the slot's dual potential from above, every row that was
-    left out costs the slot at least as much, and prices of rows are never positive, so
-    the duals of the small assignment are feasible for the whole one. Else k grows.
+    Only k candidates per slot are looked at. They are enough when every slot has one
+    that no slot took: its Q bounds the slot's dual potential from above, every row that
+    was left out costs the slot at least as much, and prices of rows are never positive,
+    so the duals of the small assignment are feasible for the whole one. Else k grows.
 
     Args:
         cost: C as factors.
         plan: P, shape [n, M].
         rows: The present subset, by slot.
         rows_cost: Its rows of C.
-        k: Candidates a slot to begin with, where none are known.
+        settings: The number of candidates to begin with, where none are known.
         known: The candidates for the plan before.
 
     Returns:
@@ -240,11 +251,11 @@ def best_assignment(
     """
     groups = largest_entries(plan)
     current_value = np.asarray(groups.multiply(rows_cost).sum(1))
-    most = min(len(rows), cost.shape[0])  # with n candidates a slot nothing is lost
-    k = k if known is None else known.value.shape[1]
+    most = min(len(rows), cost.shape[0])  # with n candidates per slot nothing is lost
+    k = settings.candidates if known is None else known.value.shape[1]
     while True:
         k = min(k, most)
-        known = update_candidates(cost, groups, k, known)
+        known = update_candidates(cost, groups, k, known, settings.halvings)
         value = known.value.astype(np.float64)
         assigned = assign(value, known.rows, current_value, rows)
         if k == most or not np.isin(known.rows, assigned).all(1).any():
@@ -256,15 +267,17 @@ def group_exchange(
     problem: Problem,
     rows: Int[np.ndarray, " budget"],
     *,
-    max_rounds: int = MAX_ROUNDS,
+    key: jax.Array | None = None,
+    settings: GroupExchange = DEFAULTS,
     started: float | None = None,
-) -> tuple[Int[np.ndarray, " budget"], tuple[Step, ...], bool]:
+) -> Refined:
     """Exchange groups until no round lowers POO.
 
     Args:
         problem: The cost and the transport solver.
         rows: The subset to start from, distinct, shape [n].
-        max_rounds: Where to give up.
+        key: Not used; all stages take one.
+        settings: Limits and numbers of candidates.
         started: `time.perf_counter()` that the trace counts from; now when left out.
 
     Returns:
@@ -272,28 +285,29 @@ def group_exchange(
         whether the last round found nothing better.
 
     Raises:
-        InputError: The transport solver did not converge.
+        NumericalError: The transport solver did not converge.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.arange(6, dtype=np.float32)[:, None]
-    >>> rows, trace, done = group_exchange(Problem(make_cost(x, x)), np.array([0, 1]))
-    >>> sorted(rows.tolist()), done
+    >>> found = group_exchange(Problem(make_cost(x, x)), np.array([0, 1]))
+    >>> sorted(found.rows.tolist()), found.converged
     ([1, 4], True)
     """
+    del key
     started = time.perf_counter() if started is None else started
     known = None
-    rows_cost, held = solve(problem.cost, rows, problem.solver)
-    trace = [Step(held.value, time.perf_counter() - started, 0)]
-    for _ in range(max_rounds):
+    rows_cost, solved = solve(problem.cost, rows, problem.solver)
+    trace = [Step(solved.value, time.perf_counter() - started, 0)]
+    for _ in range(settings.max_rounds):
         new, known = best_assignment(
-            problem.cost, held.plan, rows, rows_cost, known=known
+            problem.cost, solved.plan, rows, rows_cost, settings, known
         )
         replaced = len(np.setdiff1d(new, rows))
         if not replaced:
-            return rows, tuple(trace), True
-        new_cost, solved = solve(problem.cost, new, problem.solver, held.g)
-        if solved.value >= held.value - TOLERANCE:
-            return rows, tuple(trace), True
-        rows, rows_cost, held = new, new_cost, solved
-        trace.append(Step(held.value, time.perf_counter() - started, replaced))
-    return rows, tuple(trace), False
+            return Refined(rows, tuple(trace), True)
+        new_cost, better = solve(problem.cost, new, problem.solver, solved.g)
+        if better.value >= solved.value - TOLERANCE:
+            return Refined(rows, tuple(trace), True)
+        rows, rows_cost, solved = new, new_cost, better
+        trace.append(Step(solved.value, time.perf_counter() - started, replaced))
+    return Refined(rows, tuple(trace), False)

@@ -1,7 +1,7 @@
-r"""Stage 3, the moves: two neighbouring slots choose their rows and groups anew.
+r"""The moves of the annealing: two neighbouring slots choose rows and groups anew.
 
-Cut the validation mass into equal units, s of them a slot. For two slots that hold 2 s
-units together and for two rows i, i' the best division of the units is known: with
+The validation mass is cut into equal units, s of them per slot. For two slots that hold
+2 s units together and for two rows i, i' the best division of the units is known: with
 d_j = C_ij - C_i'j, row i takes the s units with the least d,
 
     v(i, i') = sum_j C_i'j + sum of the s smallest d_j,
@@ -10,8 +10,8 @@ an exact transport without a solver. All pairs of some candidate rows are evalua
 one is drawn with probability in proportion to exp(-v / T) (heat bath; Geman and Geman,
 1984). At T = 0 that is the best one, and the total cost never rises.
 
-Pairs that share no slot do not touch each other: a sweep moves n / 5 of them at once,
-and the whole search is one program of gathers, sorts and sums.
+Pairs that share no slot do not touch each other, so a sweep moves n / 5 of them at
+once, and the whole search is one program of gathers, sorts and sums.
 """
 
 from functools import partial
@@ -23,13 +23,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import distances
+from goracs_jax.selection.method import PairMoves
 
-# Found by trial on 15,000 x 5,000, n = 1,000, lambda 0, 0.1 and 0.5.
-DRAWN = 24  # candidates drawn from the lists of a pair's units
-KEPT = 6  # of these, the ones whose s cheapest units cost least
-SAME = 1e-6  # by which the costs of a unit may differ in float32
-FEW = 64  # numbers that are compared all with all, not sorted
-NEIGHBOURS = 5  # slots that a slot may be paired with
+# Equal costs of a unit differ by at most this in float32.
+SAME = 1e-6
+# Up to this many numbers are compared all with all; more are sorted.
+FEW = 64
 
 
 class Slots(NamedTuple):
@@ -40,7 +39,7 @@ class Slots(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What moves look at and never change."""
+    """The pool of candidates and their costs, which moves read and never change."""
 
     points: Float[jax.Array, "pool dim"]  # x_i / max(D)
     valid: Float[jax.Array, "valid dim"]  # y_j / max(D)
@@ -51,48 +50,51 @@ class Field(NamedTuple):
     def entries(
         self, rows: Int[jax.Array, " rows"], columns: Int[jax.Array, " columns"]
     ) -> Float[jax.Array, "rows columns"]:
-        """C of some rows and columns."""
+        """Return C of some rows and columns."""
         if self.dense is None:
             apart = distances(self.points[rows], self.valid[columns])
             return apart - self.reward[rows][:, None]
         return self.dense[rows[:, None], columns]
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="moves")
 def sweeps(
     field: Field,
     slots: Slots,
     temperatures: Float[jax.Array, " sweeps"],
     key: jax.Array,
+    moves: PairMoves,
 ) -> tuple[Slots, Float[jax.Array, ""], Float[jax.Array, ""]]:
-    """One sweep after the other, with slots paired anew in each.
+    """Run one sweep after the other, with slots paired anew in each.
 
     Args:
         field: Cost and candidates.
         slots: Where to start; rows must be distinct.
         temperatures: T of every sweep, in the units of the cost of one unit of mass.
         key: Draws pairs, candidates and moves.
+        moves: How a pair of slots moves.
 
     Returns:
-        The slots reached; the total cost of their units; and the median over the pairs
-        of the last sweep of how much more the best other choice of rows costs.
+        The slots reached; the total cost of their units; and how much more the best
+        other choice of rows costs, the median over the pairs of the last sweep.
 
     >>> x = jnp.arange(6.0)[:, None] / 5
     >>> near = jnp.array([[0, 1], [1, 2], [2, 1], [3, 4], [4, 3], [5, 4]])
     >>> field = Field(x, x, jnp.zeros(6), near)
     >>> start = Slots(jnp.array([0, 5]), jnp.array([[0, 1, 2], [3, 4, 5]]))
-    >>> slots, value, _ = sweeps(field, start, jnp.zeros(20), jax.random.key(0))
+    >>> cold, key = jnp.zeros(20), jax.random.key(0)
+    >>> slots, value, _ = sweeps(field, start, cold, key, PairMoves())
     >>> sorted(slots.rows.tolist()), round(value.item(), 3)
     ([1, 4], 0.8)
     """
-    neighbours = neighbouring_slots(field.valid, slots.units)
+    neighbours = neighbouring_slots(field.valid, slots.units, moves.neighbours)
 
     def sweep(slots: Slots, at: tuple[jax.Array, jax.Array]) -> tuple[Slots, jax.Array]:
         temperature, key = at
         pair_key, move_key = jax.random.split(key)
         first, second, paired = pair_slots(neighbours, pair_key)
         chosen = jnp.zeros(len(field.points), bool).at[slots.rows].set(True)
-        move = jax.vmap(partial(_move, field, chosen, temperature))
+        move = jax.vmap(partial(_move, moves, field, chosen, temperature))
         keys = jax.random.split(move_key, len(first))
         ends = jnp.stack([first, second], 1)
         rows, units, gap = move(slots.rows[ends], slots.units[ends], keys)
@@ -109,19 +111,21 @@ def sweeps(
 
 
 def neighbouring_slots(
-    valid: Float[jax.Array, "valid dim"], units: Int[jax.Array, "budget units"]
+    valid: Float[jax.Array, "valid dim"],
+    units: Int[jax.Array, "budget units"],
+    most: int,
 ) -> Int[jax.Array, "budget neighbours"]:
-    """The slots whose units have the nearest means, for every slot."""
+    """List for every slot the slots, `most` of them, whose units have nearest means."""
     means = valid[units].mean(1)
     apart = (means**2).sum(1) - 2 * means @ means.T  # and a constant in each row
     apart = jnp.fill_diagonal(apart, jnp.inf, inplace=False)
-    return jax.lax.top_k(-apart, min(NEIGHBOURS, len(apart) - 1))[1]
+    return jax.lax.top_k(-apart, min(most, len(apart) - 1))[1]
 
 
-def pairs_a_sweep(n: int) -> int:
-    """As many as `pair_slots` finds on average: n / 2 (1 - exp(-1/2)).
+def pairs_per_sweep(n: int) -> int:
+    """Return how many pairs `pair_slots` finds on average: n / 2 (1 - exp(-1/2)).
 
-    >>> pairs_a_sweep(1000), pairs_a_sweep(2)
+    >>> pairs_per_sweep(1000), pairs_per_sweep(2)
     (200, 1)
     """
     return max(1, n // 5)
@@ -132,10 +136,13 @@ def pair_slots(
 ) -> tuple[
     Int[jax.Array, " pairs"], Int[jax.Array, " pairs"], Bool[jax.Array, " pairs"]
 ]:
-    """Random pairs of neighbours that share no slot, in one parallel step.
+    """Draw random pairs of neighbours that share no slot, in one parallel step.
 
     Half of the slots, drawn by coin, propose to a random neighbour; those of the other
     half accept the first proposal.
+
+    Returns:
+        The first and the second slot of every pair, and which of the pairs exist.
     """
     n, width = neighbours.shape
     coin_key, choice_key, order_key = jax.random.split(key, 3)
@@ -146,11 +153,12 @@ def pair_slots(
     valid = proposes & ~proposes[partner]
     heard = jnp.full(n, n).at[partner].min(jnp.where(valid, rank, n))
     valid &= heard[partner] == rank
-    (first,) = jnp.nonzero(valid, size=pairs_a_sweep(n), fill_value=0)
+    (first,) = jnp.nonzero(valid, size=pairs_per_sweep(n), fill_value=0)
     return first, partner[first], jnp.arange(len(first)) < valid.sum()
 
 
 def _move(
+    moves: PairMoves,
     field: Field,
     chosen: Bool[jax.Array, " train"],
     temperature: Float[jax.Array, ""],
@@ -158,11 +166,11 @@ def _move(
     units: Int[jax.Array, "2 units"],
     key: jax.Array,
 ) -> tuple[Int[jax.Array, " 2"], Int[jax.Array, "2 units"], Float[jax.Array, ""]]:
-    """Rows and units of two slots after a move, and what the next choice costs more."""
+    """Return two slots' rows and units after a move, and the gap to the next choice."""
     s = units.shape[1]
     columns = units.ravel()
     draw_key, heat_key = jax.random.split(key)
-    drawn = _draw(field.near, columns, draw_key)
+    drawn = _draw(field.near, columns, draw_key, moves.drawn)
     again = jnp.tril(drawn[:, None] == drawn, -1).any(1)
     candidates = jnp.concatenate([rows, drawn])
     # The present rows come first and are always open.
@@ -170,7 +178,7 @@ def _move(
     # Columns first: every sum over them then runs along the candidates.
     cost = field.entries(candidates, columns).T
     least = jnp.where(closed, jnp.inf, _smallest(cost, s)).at[:2].set(-jnp.inf)
-    _, kept = jax.lax.top_k(-least, min(KEPT, len(least)))
+    _, kept = jax.lax.top_k(-least, min(moves.kept, len(least)))
     cost, candidates, closed = cost[:, kept], candidates[kept], closed[kept]
     i, k = np.triu_indices(len(kept), 1)  # the first pair are the present rows
     difference = cost[:, i] - cost[:, k]
@@ -193,19 +201,20 @@ def _draw(
     near: Int[jax.Array, "valid listed"],
     columns: Int[jax.Array, " units"],
     key: jax.Array,
+    drawn: int,
 ) -> Int[jax.Array, " drawn"]:
-    """Rows from the lists of some columns, from as many columns as can be."""
+    """Draw rows from the lists of some columns, of as many columns as possible."""
     column_key, rank_key = jax.random.split(key)
     size = len(columns)
-    at = (jax.random.randint(column_key, (), 0, size) + jnp.arange(DRAWN)) % size
-    return near[columns[at], jax.random.randint(rank_key, (DRAWN,), 0, near.shape[1])]
+    at = (jax.random.randint(column_key, (), 0, size) + jnp.arange(drawn)) % size
+    return near[columns[at], jax.random.randint(rank_key, (drawn,), 0, near.shape[1])]
 
 
 def _smallest(x: Float[jax.Array, "units rows"], s: int) -> Float[jax.Array, " rows"]:
-    """The sum of the s smallest numbers of every column of x.
+    """Return the sum of the s smallest numbers of every column of x.
 
-    For few numbers max_t (s t + sum_j min(x_j - t, 0)), which is concave in t and
-    greatest at one of them: no sorting, and one fused loop.
+    For few numbers it is max_t (s t + sum_j min(x_j - t, 0)), which is concave in t and
+    greatest at one of them: that takes one fused loop and no sorting.
     """
     if len(x) <= FEW:
         below = jnp.minimum(x[:, None] - x[None, :], 0).sum(0)
@@ -216,7 +225,7 @@ def _smallest(x: Float[jax.Array, "units rows"], s: int) -> Float[jax.Array, " r
 def _first_claim(
     rows: Int[jax.Array, "pairs 2"], paired: Bool[jax.Array, " pairs"], n_train: int
 ) -> Bool[jax.Array, " pairs"]:
-    """Which pairs come first for both rows that they want."""
+    """Mark the pairs that come first for both rows that they want."""
     pair = jnp.arange(len(rows))
     wanted = jnp.where(paired[:, None], rows, n_train)  # out of bounds is dropped
     claim = jnp.full(n_train, len(rows)).at[wanted].min(pair[:, None])

@@ -1,42 +1,26 @@
 """Each baseline against a loop that follows its definition."""
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
 from instances import instance
 
 from goracs_jax.cost import centred_train, make_cost, with_tiling
-from goracs_jax.selection import Problem, coverage, nearest_rows, scores
+from goracs_jax.selection.baselines import coverage
+from goracs_jax.selection.method import METHODS, Herding, KMeans
+from goracs_jax.selection.problem import Problem
 
-METHODS = {
-    "error": scores.prediction_error,
-    "grad-norm": scores.gradient_norm,
-    "herding": scores.herding,
-    "k-center": coverage.k_center,
-    "k-means": coverage.k_means,
-    "nearest": scores.nearest,
-    "stratified": scores.stratified_random,
-}
+BASELINES = (
+    *("error", "grad-norm", "herding", "k-center", "k-means", "nearest"),
+    "stratified",
+)
 KEY = jax.random.key(0)
 
 
 @pytest.fixture(params=[False, True])
-def small_blocks(request, monkeypatch):
+def small_blocks(request):
     """Whether blocks have a few rows only, of which the last repeats some."""
-    if request.param:
-        monkeypatch.setattr(scores, "MEDIAN_ENTRIES", 60)
-    streamed: tuple[Any, ...] = (
-        coverage._lloyd,
-        scores._herd,
-        nearest_rows.nearest_rows,
-    )
-    for function in streamed:
-        function.clear_cache()  # block sizes are traced
-    yield request.param
-    for function in streamed:
-        function.clear_cache()
+    return request.param
 
 
 def blocked(cost, small):
@@ -57,17 +41,18 @@ def test_k_center_is_farthest_first():
         while len(chosen) < 6:
             chosen.append(int(apart[:, chosen].min(1).argmax()))
         traversals.append(sorted(chosen))
-    found = coverage.k_center(Problem(case.cost), 6, key=KEY)
+    found = METHODS["k-center"].choose(Problem(case.cost), 6, key=KEY)
     assert found.indices.tolist() in traversals
 
 
-def test_k_means_is_lloyd(small_blocks):
+@pytest.mark.parametrize("rounds", [3, 10])
+def test_k_means_is_lloyd(small_blocks, rounds):
     case = instance(40, 5, seed=5)
     train = np.asarray(centred_train(case.cost))
     seeds = np.asarray(coverage._plus_plus(train, KEY, 6))
     assert len(set(seeds)) == 6
     centres = train[seeds].astype(np.float64)
-    for _ in range(coverage.LLOYD_ROUNDS):
+    for _ in range(rounds):
         owner = distance(train, centres).argmin(1)
         for j in set(owner):
             centres[j] = train[owner == j].mean(0)
@@ -75,7 +60,8 @@ def test_k_means_is_lloyd(small_blocks):
     for centre in centres:
         order = distance(train, centre[None])[:, 0].argsort()
         taken.append(next(row for row in order if row not in taken))
-    found = coverage.k_means(Problem(blocked(case.cost, small_blocks)), 6, key=KEY)
+    problem = Problem(blocked(case.cost, small_blocks))
+    found = KMeans(rounds=rounds).choose(problem, 6, key=KEY)
     assert found.indices.tolist() == sorted(taken)
 
 
@@ -98,7 +84,8 @@ def test_nearest_is_a_round_robin(budget, small_blocks):
     for turn in range(budget):
         order = apart[:, turn % 7].argsort()
         taken.append(next(row for row in order if row not in taken))
-    found = scores.nearest(Problem(blocked(case.cost, small_blocks)), budget, key=KEY)
+    problem = Problem(blocked(case.cost, small_blocks))
+    found = METHODS["nearest"].choose(problem, budget, key=KEY)
     assert found.indices.tolist() == sorted(taken)
 
 
@@ -108,7 +95,8 @@ def test_nearest_for_points_that_agree(budget, small_blocks):
     case = instance(20, 1, seed=7)
     cost = make_cost(case.x, np.repeat(case.y, 12, axis=0))
     order = distance(case.x, case.y)[:, 0].argsort()
-    found = scores.nearest(Problem(blocked(cost, small_blocks)), budget, key=KEY)
+    problem = Problem(blocked(cost, small_blocks))
+    found = METHODS["nearest"].choose(problem, budget, key=KEY)
     assert found.indices.tolist() == sorted(order[:budget])
 
 
@@ -117,11 +105,12 @@ def test_nearest_for_points_that_agree(budget, small_blocks):
 def test_the_largest_scores_win(method, lambda_):
     case = instance(40, 5, seed=8, lambda_=lambda_)
     scores_of = {"grad-norm": case.g, "error": case.errors}[method]
-    found = METHODS[method](case.problem, 6, key=KEY)
+    found = METHODS[method].choose(case.problem, 6, key=KEY)
     assert set(found.indices) == set(scores_of.argsort()[-6:])
     tied = np.array([1.0, 2.0, 3.0, 2.0, 2.0])
-    problem = Problem(make_cost(case.x[:5], case.y), grad_norms=tied, errors=tied)
-    assert METHODS[method](problem, 3, key=KEY).indices.tolist() == [1, 2, 3]
+    cost = make_cost(case.x[:5], case.y)
+    problem = Problem(cost, grad_norms=tied, prediction_errors=tied)
+    assert METHODS[method].choose(problem, 3, key=KEY).indices.tolist() == [1, 2, 3]
 
 
 def test_herding_is_herding(small_blocks):
@@ -136,7 +125,8 @@ def test_herding_is_herding(small_blocks):
         score = attraction - among[:, chosen].sum(1) / (t + 1)
         score[chosen] = -np.inf
         chosen.append(int(score.argmax()))
-    found = scores.herding(Problem(blocked(case.cost, small_blocks)), 12, key=KEY)
+    method = Herding(median_entries=60) if small_blocks else Herding()
+    found = method.choose(Problem(blocked(case.cost, small_blocks)), 12, key=KEY)
     assert found.indices.tolist() == sorted(chosen)
 
 
@@ -145,7 +135,7 @@ def test_stratified_random_takes_one_row_a_stratum(budget):
     case = instance(40, 7, seed=10)
     order = distance(case.x, case.y).min(1).argsort()
     sizes = []
-    found = scores.stratified_random(Problem(case.cost), budget, key=KEY)
+    found = METHODS["stratified"].choose(Problem(case.cost), budget, key=KEY)
     for stratum in range(budget):
         rows = order[stratum * 40 // budget : (stratum + 1) * 40 // budget]
         sizes.append(len(rows))
@@ -153,9 +143,9 @@ def test_stratified_random_takes_one_row_a_stratum(budget):
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BASELINES)
 def test_lambda_moves_no_row(method):
     light = instance(40, 7, seed=11).problem
     heavy = instance(40, 7, seed=11, lambda_=9.0).problem
-    one, two = (METHODS[method](p, 6, key=KEY) for p in (heavy, light))
+    one, two = (METHODS[method].choose(p, 6, key=KEY) for p in (heavy, light))
     assert (one.indices == two.indices).all()

@@ -8,6 +8,7 @@ import pytest
 from instances import instance
 
 from goracs_jax.cost import exact_cost
+from goracs_jax.selection.method import PairMoves
 from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search.annealing import anneal, candidate_field, deal
 from goracs_jax.selection.search.pair_exchange import (
@@ -24,9 +25,10 @@ from goracs_jax.transport import exact
 def test_finds_small_optima(seed):
     case = instance(14, 9, seed=seed)
     cost = exact_cost(case.cost, np.arange(14))
-    found, trace = anneal(
-        Problem(case.cost), np.arange(4), key=jax.random.key(seed), started=0.0
+    found, trace, converged = anneal(
+        Problem(case.cost), np.arange(4), key=jax.random.key(seed)
     )
+    assert converged
     best = min(oracles.poo(cost, s) for s in combinations(range(14), 4))
     assert oracles.poo(cost, found) == pytest.approx(best, abs=1e-7)
     assert (np.diff([step.objective for step in trace]) < 0).all()
@@ -34,9 +36,7 @@ def test_finds_small_optima(seed):
 
 def test_every_row_chosen_leaves_nothing_to_search():
     case = instance(6, 9, seed=0)
-    found, trace = anneal(
-        Problem(case.cost), np.arange(6), key=jax.random.key(0), started=0.0
-    )
+    found, trace, _ = anneal(Problem(case.cost), np.arange(6), key=jax.random.key(0))
     assert found.tolist() == list(range(6))
     assert len(trace) == 1
 
@@ -45,13 +45,14 @@ def test_cold_sweeps_never_cost_more_and_keep_units_and_rows():
     case = instance(40, 20, seed=3)
     rows = np.arange(10)
     pool, field = candidate_field(case.cost, rows)
-    held = exact(exact_cost(case.cost, rows))
-    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    solved = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, solved, np.random.default_rng(0))
     slots = Slots(jnp.asarray(np.searchsorted(pool, rows)), jnp.asarray(units))
     # Dealt by an exact transport: 2 units a slot cost 20 times POO.
     value = 20 * oracles.poo(exact_cost(case.cost, np.arange(40)), rows)
     for seed in range(8):
-        slots, after, _ = sweeps(field, slots, jnp.zeros(1), jax.random.key(seed))
+        key = jax.random.key(seed)
+        slots, after, _ = sweeps(field, slots, jnp.zeros(1), key, PairMoves())
         assert after <= value + 1e-5  # float32 sums of 20 costs
         value = float(after)
         assert sorted(np.asarray(slots.units).ravel()) == list(range(20))
@@ -67,7 +68,8 @@ def test_two_slots_divide_their_units_as_well_as_any(s):
     points = [jnp.zeros((size, 1)) for size in (6, 2 * s)]
     field = Field(*points, jnp.zeros(6), every, jnp.asarray(cost))
     slots = Slots(jnp.arange(2), jnp.arange(2 * s).reshape(2, s))
-    slots, value, _ = sweeps(field, slots, jnp.zeros(30), jax.random.key(0))
+    key = jax.random.key(0)
+    slots, value, _ = sweeps(field, slots, jnp.zeros(30), key, PairMoves())
     pairs = [cost[list(pair)] for pair in combinations(range(6), 2)]
     best = min(b.sum() + np.sort(a - b)[:s].sum() for a, b in pairs)
     assert value == pytest.approx(best, abs=1e-5 * s)  # float32 sums of 2 s costs < 1
@@ -85,8 +87,8 @@ def test_pairs_share_no_slot():
 def test_uneven_units_fill_every_slot(n, n_valid):
     case = instance(20, n_valid, seed=1)
     rows = np.arange(n)
-    held = exact(exact_cost(case.cost, rows))
-    units = deal(Problem(case.cost), rows, held, np.random.default_rng(0))
+    solved = exact(exact_cost(case.cost, rows))
+    units = deal(Problem(case.cost), rows, solved, np.random.default_rng(0))
     counts = np.bincount(units.ravel(), minlength=n_valid)
     assert len(units) == n
     assert np.ptp(counts) <= 1

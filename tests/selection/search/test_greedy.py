@@ -7,15 +7,15 @@ from goracs_jax.cost import exact_cost, materialize
 from goracs_jax.selection.search.greedy import greedy
 
 
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("lambda_", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize(("n_train", "n_valid", "budget"), [
     (1, 1, 1), (40, 25, 1), (40, 25, 10), (40, 25, 40), (200, 60, 50), (200, 5, 30),
 ])  # fmt: skip
-def test_same_picks_as_the_double_loop(n_train, n_valid, budget, lambda_, held):
+def test_same_picks_as_the_double_loop(n_train, n_valid, budget, lambda_, in_memory):
     case = instance(n_train, n_valid, seed=budget, lambda_=lambda_)
     cost = exact_cost(case.cost, np.arange(n_train))
-    given = materialize(case.cost) if held else case.cost
+    given = materialize(case.cost) if in_memory else case.cost
     picks = np.asarray(greedy(given, budget)).tolist()
     expected = oracles.greedy(cost, budget)
     if picks != expected:

@@ -8,8 +8,8 @@ from instances import instance
 from scipy.optimize import linear_sum_assignment
 
 from goracs_jax.cost import exact_cost, make_cost, with_tiling
-from goracs_jax.errors import InputError
-from goracs_jax.selection import annealing
+from goracs_jax.errors import NumericalError
+from goracs_jax.selection.method import Goracs, GroupExchange, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search.group_exchange import (
     assign,
@@ -19,7 +19,6 @@ from goracs_jax.selection.search.group_exchange import (
     slot_candidates,
     update_candidates,
 )
-from goracs_jax.selection.select import three_stages
 from goracs_jax.transport import exact, sinkhorn
 
 
@@ -147,7 +146,8 @@ def test_few_candidates_are_enough_or_doubled(k):
     rows_cost = exact_cost(case.cost, rows)
     plan = exact(rows_cost).plan
     q = plan @ exact_cost(case.cost, np.arange(60)).T
-    found, _ = best_assignment(case.cost, plan, rows, rows_cost, k)
+    settings = GroupExchange(candidates=k)
+    found, _ = best_assignment(case.cost, plan, rows, rows_cost, settings)
     # Q is float32 inside: 12 slots of 1e-7.
     best = q[linear_sum_assignment(q)].sum()
     assert q[np.arange(12), found].sum() == pytest.approx(best, abs=2e-6)
@@ -156,7 +156,7 @@ def test_few_candidates_are_enough_or_doubled(k):
 def test_stops_at_the_round_limit():
     case = instance(200, 50, seed=6)
     _, trace, converged = group_exchange(
-        Problem(case.cost), np.arange(20), max_rounds=1
+        Problem(case.cost), np.arange(20), settings=GroupExchange(max_rounds=1)
     )
     assert len(trace) == 2
     assert not converged
@@ -165,15 +165,15 @@ def test_stops_at_the_round_limit():
 def test_refuses_an_unconverged_plan():
     case = instance(30, 20, seed=7)
     tired = lambda cost: sinkhorn(cost, max_iterations=220, threshold=1e-9)
-    with pytest.raises(InputError, match=r"Sinkhorn stopped with a marginal error of"):
+    with pytest.raises(NumericalError, match=r"Sinkhorn stopped with a marginal error"):
         group_exchange(Problem(case.cost, tired), np.arange(5))
 
 
-def test_second_selection_compiles_nothing(monkeypatch, caplog):
-    # The number of candidates is a shape, one of 16 that depend on the data: of one.
-    monkeypatch.setattr(annealing, "POOL_SIZES", 1)
+def test_second_selection_compiles_nothing(caplog):
+    # The number of candidates is a shape that depends on the data: here there is one.
+    method = Goracs(annealing=SimulatedAnnealing(pool_sizes=1))
     one, two = instance(64, 16, seed=8), instance(64, 16, seed=9)
-    run = lambda case: three_stages(Problem(case.cost), 4, key=jax.random.key(0))
+    run = lambda case: method.choose(Problem(case.cost), 4, key=jax.random.key(0))
     run(one)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         run(two)

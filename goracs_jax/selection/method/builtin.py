@@ -1,0 +1,166 @@
+"""The built-in methods, each a frozen dataclass of settings or made from a function.
+
+A method imports its algorithm when it chooses, so that this module imports no JAX.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from goracs_jax.selection.method.record import FunctionMethod, Method, Need
+from goracs_jax.selection.method.settings import (
+    GroupExchange,
+    LowerBound,
+    SimulatedAnnealing,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goracs:
+    """Minimise POO: greedy start, simulated annealing, group exchange, lower bound.
+
+    >>> quick = Goracs(name="goracs-quick", annealing=SimulatedAnnealing(epochs=5))
+    >>> quick.weighed, quick.needs, quick.exchange.max_rounds
+    (True, ('embeddings',), 100)
+    """
+
+    name: str = "goracs"
+    annealing: SimulatedAnnealing = field(default_factory=SimulatedAnnealing)
+    exchange: GroupExchange = field(default_factory=GroupExchange)
+    bound: LowerBound = field(default_factory=LowerBound)
+    about: str = (
+        "The least POO by greedy start, simulated annealing and group exchange, with a "
+        "lower bound."
+    )
+    needs: tuple[Need, ...] = ("embeddings",)
+    weighed: bool = True
+
+    def choose(self, problem, budget, *, key):
+        """Choose by the three stages (see `Method.choose`)."""
+        from goracs_jax.selection.search.three_stages import three_stages
+
+        return three_stages(problem, budget, key=key, settings=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Itra:
+    """ITRA as published: greedy start, then single swaps (KDD 2025, Algorithm 1)."""
+
+    name: str = "itra"
+    max_swaps: int = 100
+    """Swaps after which the search gives up."""
+    candidates: int = 30
+    """Rows inside and rows outside that are paired before every swap."""
+    pair_epsilon: float = 3e-3
+    """Entropic regularisation of the pairs, as a share of max(C_S) - min(C_S)."""
+    pair_iterations: int = 30
+    """Sinkhorn iterations of every pair, a multiple of ten."""
+    about: str = "The paper's algorithm: greedy start, then single swaps."
+    needs: tuple[Need, ...] = ("embeddings",)
+    weighed: bool = True
+
+    def choose(self, problem, budget, *, key):
+        """Choose by single swaps (see `Method.choose`)."""
+        from goracs_jax.selection.itra import itra
+
+        return itra(problem, budget, key=key, settings=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans:
+    """The training rows nearest to the n centres of k-means."""
+
+    name: str = "k-means"
+    rounds: int = 10
+    """Rounds of Lloyd's algorithm; its loss hardly falls after the first few of them
+    from a k-means++ start."""
+    about: str = "The training rows nearest to the n centres of k-means."
+    needs: tuple[Need, ...] = ("embeddings",)
+    weighed: bool = False
+
+    def choose(self, problem, budget, *, key):
+        """Choose the rows nearest to the centres (see `Method.choose`)."""
+        from goracs_jax.selection.baselines.coverage import k_means
+
+        return k_means(problem, budget, key=key, rounds=self.rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herding:
+    """Rows whose mean embedding follows that of the validation set."""
+
+    name: str = "herding"
+    median_entries: int = 1 << 20
+    """Distances that the kernel's width is the median of: close to the median of all,
+    without a long sort."""
+    about: str = "Kernel herding towards the mean validation embedding."
+    needs: tuple[Need, ...] = ("embeddings",)
+    weighed: bool = False
+
+    def choose(self, problem, budget, *, key):
+        """Choose by kernel herding (see `Method.choose`)."""
+        from goracs_jax.selection.baselines.scores import herding
+
+        return herding(problem, budget, key=key, median_entries=self.median_entries)
+
+
+def imported(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of a module of `selection`, which its first call imports.
+
+    >>> imported("baselines.random", "random").__name__
+    'choose'
+    """
+
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        home = import_module(f"goracs_jax.selection.{module}")
+        return getattr(home, name)(*args, **kwargs)
+
+    return choose
+
+
+BUILT_IN: tuple[Method, ...] = (
+    Goracs(),
+    FunctionMethod(
+        name="greedy",
+        choose=imported("search.three_stages", "greedy_only"),
+        about="The greedy start of goracs, without any refinement.",
+        weighed=True,
+    ),
+    Itra(),
+    FunctionMethod(
+        name="random",
+        choose=imported("baselines.random", "random"),
+        about="A uniformly random subset.",
+        needs=(),
+    ),
+    FunctionMethod(
+        name="stratified",
+        choose=imported("baselines.scores", "stratified_random"),
+        about="One random row from each of n strata by distance to the validation set.",
+    ),
+    FunctionMethod(
+        name="k-center",
+        choose=imported("baselines.coverage", "k_center"),
+        about="Farthest-first traversal of the training embeddings.",
+    ),
+    KMeans(),
+    Herding(),
+    FunctionMethod(
+        name="nearest",
+        choose=imported("baselines.scores", "nearest"),
+        about="Validation points in turn take their nearest training row.",
+    ),
+    FunctionMethod(
+        name="grad-norm",
+        choose=imported("baselines.scores", "gradient_norm"),
+        about="The rows with the largest gradient norms.",
+        needs=("grad_norms",),
+    ),
+    FunctionMethod(
+        name="error",
+        choose=imported("baselines.scores", "prediction_error"),
+        about="The rows with the largest prediction errors (EL2N).",
+        needs=("prediction_errors",),
+    ),
+)

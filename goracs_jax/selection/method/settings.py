@@ -1,0 +1,94 @@
+"""Settings of the stages of `Goracs`.
+
+The defaults were found by trial on 15,000 x 5,000 rows, n = 1,000, lambda 0, 0.1 and
+0.5.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMoves:
+    """How two neighbouring slots choose their rows anew."""
+
+    drawn: int = 24
+    """Candidates drawn from the lists of a pair's units."""
+    kept: int = 6
+    """Candidates kept of these: the ones whose cheapest units cost least."""
+    neighbours: int = 5
+    """Nearest slots that a slot may be paired with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedAnnealing:
+    """How hot, how long and how often pairs of slots are annealed.
+
+    Temperatures are in units of the gap: the least that another choice of rows costs a
+    pair once a quench at temperature zero has ended.
+    """
+
+    heat: float = 0.27
+    """First temperature of an annealing."""
+    hotter: float = 16.0
+    """Factor on `heat` in every second start, where the gap may be a low step."""
+    cold: float = 0.06
+    """Temperature before the last epoch, which runs at zero."""
+    epochs: int = 15
+    """Epochs of an annealing; the transport is solved anew after each."""
+    fewest_epochs: int = 5
+    """Epochs of an annealing of the largest problems."""
+    sweeps: int = 2400
+    """Sweeps of an epoch at most; there are never more than 4 n."""
+    effort: float = 1.0
+    """Multiplier on the sweeps of an epoch."""
+    epoch_entries: int = 40_000_000
+    """Entries of C that the sweeps of an epoch look at: larger problems get fewer
+    sweeps, so that their time stays near that of smaller ones."""
+    transport_entries: int = 75_000_000
+    """Entries of C in the transports of all epochs: larger problems get fewer."""
+    starts: int = 16
+    """Annealings at most, since few slots freeze into a different subset each time."""
+    started_slots: int = 512
+    """Slots in all starts together: n above half of this is annealed once."""
+    listed: int = 16
+    """Cheapest training rows listed per validation point: the candidates of moves."""
+    pool_sizes: int = 16
+    """Number of sizes that the pool of candidates is rounded up to: each size compiles
+    a program of its own."""
+    dense_entries: int = 1 << 28
+    """Entries of C of the pool that are kept in memory at most (1 GiB of float32)."""
+    uneven: float = 0.05
+    """Share of the validation mass that equal units may misplace."""
+    moves: PairMoves = field(default_factory=PairMoves)
+    """How a pair of slots moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupExchange:
+    """How whole groups of validation mass are exchanged."""
+
+    candidates: int = 16
+    """Best rows kept for each slot at first; more where these do not suffice."""
+    max_rounds: int = 100
+    """Rounds after which the exchange gives up."""
+    halvings: int = 4
+    """Passes over part of the groups are padded to the size of all, halved up to this
+    many times: each size compiles a program of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowerBound:
+    """How long row generation improves the lower bound of POO."""
+
+    tolerance: float = 5e-4
+    """Distance to the value of the relaxed programme, in the units of C, at which the
+    rounds end."""
+    max_rounds: int = 20
+    """Rounds at most; the bound is valid after any number of them."""
+    fewest_rounds: int = 2
+    """Rounds that the largest problems may still take."""
+    passed_entries: int = 4_000_000_000
+    """Entries of C in the passes of all rounds: larger problems get fewer rounds."""
+    pool_entries: int = 28_000_000
+    """Entries of the programme over few rows: 224 MiB in float64; its transport takes
+    about five times as much."""
