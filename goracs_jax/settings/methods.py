@@ -1,7 +1,8 @@
 """What help says of the methods: read from their registry when help is printed."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 
 class _Method(NamedTuple):
@@ -11,25 +12,25 @@ class _Method(NamedTuple):
 
 
 _TODAY = (
-    _Method("goracs", "greedy start, annealed swaps, then group exchange", True),
-    _Method("greedy", "the greedy start of goracs alone", True),
-    _Method("itra", "the single swaps of the paper", True),
-    _Method("random", "uniform draws"),
-    _Method("stratified", "uniform draws in strata of the distance to validation"),
-    _Method("k-center", "rows that leave no training row far from all of them"),
-    _Method("k-means", "the rows nearest to the centres of clusters"),
-    _Method("herding", "rows whose mean is near the mean of validation"),
-    _Method("nearest", "the rows nearest to a validation row"),
-    _Method("grad-norm", "the rows with the largest gradient norms"),
-    _Method("error", "the rows with the largest prediction errors"),
+    _Method("goracs", "The least POO by greedy start, annealing, exchange.", True),
+    _Method("greedy", "The greedy start of goracs, without any refinement.", True),
+    _Method("itra", "The paper's algorithm: greedy start, then single swaps.", True),
+    _Method("random", "A uniformly random subset."),
+    _Method("stratified", "One random row from each of n strata by distance."),
+    _Method("k-center", "Farthest-first traversal of the training embeddings."),
+    _Method("k-means", "The training rows nearest to the n centres of k-means."),
+    _Method("herding", "Kernel herding towards the mean validation embedding."),
+    _Method("nearest", "Validation points in turn take their nearest training row."),
+    _Method("grad-norm", "The rows with the largest gradient norms."),
+    _Method("error", "The rows with the largest prediction errors (EL2N)."),
 )
 
 
 def list_methods() -> str:
     """One line per method: its name and what it does.
 
-    >>> list_methods().splitlines()[0]
-    'goracs      greedy start, annealed swaps, then group exchange'
+    >>> list_methods().splitlines()[3]
+    'random      A uniformly random subset.'
     """
     return _table([(method.name, method.about) for method in _methods()])
 
@@ -38,11 +39,11 @@ def list_compared() -> str:
     """The methods of a comparison, all training examples, and the label-aware suffix.
 
     >>> list_compared().splitlines()[-2]
-    'full        all of --train, to compare with'
+    'full        All of --train, to compare with.'
     """
     known = ((method.name, method.about) for method in _methods())
     return (
-        _table([*known, ("full", "all of --train, to compare with")])
+        _table([*known, ("full", "All of --train, to compare with.")])
         + "\nAs NAME:by-label any but full is label-aware: see --by-label in goracs "
         "select --help."
     )
@@ -58,8 +59,13 @@ def list_weighed() -> str:
     return f"It weighs in these methods: {', '.join(names)}."
 
 
-def _methods() -> Iterable[_Method]:
-    return _TODAY
+def _methods() -> Sequence[Any]:
+    """Every method that is known now, its name, its `about` and whether it weighs."""
+    try:
+        registry = importlib.import_module("goracs_jax.selection.method")
+    except ModuleNotFoundError:
+        return _TODAY
+    return list(registry.known_methods().values())
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

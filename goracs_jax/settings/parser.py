@@ -7,6 +7,7 @@ import shutil
 import textwrap
 import types
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import (
     Annotated,
@@ -24,6 +25,23 @@ from goracs_jax.settings.flags import Flag, FlagOf, flags_of
 
 WIDTH = 96  # of help, in characters, where the terminal has as many
 LONGEST = 48  # choices stand behind the flag up to this length, else below it
+
+# Of every type: what help calls a value, and what a mistake says that it must be.
+SINGLE: dict[type, tuple[str, str]] = {
+    bool: ("", "given without a value"),
+    int: ("INT", "a whole number"),
+    float: ("FLOAT", "a number"),
+    str: ("NAME", "a text"),
+    Path: ("PATH", "a path"),
+}
+SEVERAL: dict[Callable[[str], Any], str] = {
+    int: "whole numbers with commas between them",
+    float: "numbers with commas between them",
+    str: "names with commas between them",
+}
+
+# Flags and names with hyphens stay whole.
+_wrap = partial(textwrap.wrap, break_on_hyphens=False, break_long_words=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,7 +77,7 @@ class _Layout(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
-        return "\n\n".join(textwrap.fill(p, width) for p in paragraphs)
+        return "\n\n".join("\n".join(_wrap(p, width)) for p in paragraphs)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         pieces = []
@@ -67,7 +85,7 @@ class _Layout(argparse.HelpFormatter):
             # In a table of names, what is said of one goes on below itself.
             name = re.match(r"\S+ {2,}", line)
             indent = " " * name.end() if name else ""
-            pieces += textwrap.wrap(line, width, subsequent_indent=indent)
+            pieces += _wrap(line, width, subsequent_indent=indent)
         return pieces
 
 
@@ -119,12 +137,12 @@ def make_parser(kind: type, prog: str) -> Parser:
 def _usage(parts: Sequence[str]) -> str:
     """The parts on lines that fit, none of them broken."""
     whole = " ".join(part.replace(" ", "\0") for part in parts)
-    lines = textwrap.wrap(whole, _width() - len("usage: "), subsequent_indent=" " * 7)
+    lines = _wrap(whole, _width() - len("usage: "), subsequent_indent=" " * 7)
     return "\n".join(lines).replace("\0", " ")
 
 
 def _width() -> int:
-    return min(shutil.get_terminal_size().columns, WIDTH) - 2
+    return max(40, min(shutil.get_terminal_size().columns, WIDTH) - 2)
 
 
 def _add(group: argparse._ArgumentGroup, flag: FlagOf) -> None:
@@ -198,20 +216,6 @@ def _value(annotation: Any) -> _Value:
             raise argparse.ArgumentTypeError(message) from None
 
     return _Value(metavar, value_of, flag, more)
-
-
-SINGLE: dict[type, tuple[str, str]] = {
-    bool: ("", "given without a value"),
-    int: ("INT", "a whole number"),
-    float: ("FLOAT", "a number"),
-    str: ("NAME", "a text"),
-    Path: ("PATH", "a path"),
-}
-SEVERAL: dict[Callable[[str], Any], str] = {
-    int: "whole numbers with commas between them",
-    float: "numbers with commas between them",
-    str: "names with commas between them",
-}
 
 
 def _separated(kind: Callable[[str], Any]) -> Callable[[str], tuple]:
