@@ -62,10 +62,13 @@ def read_records(path: Path) -> list[Example]:
     parse = _array if text.lstrip().startswith("[") else _lines
     records = [Example(record, place) for record, place in parse(text, path)]
     if not records:
-        raise InputError(f"{path} holds no record: give at least one.")
+        raise InputError(f"{path} contains no record: give at least one.")
     for record, place in records:
         if not isinstance(record, dict):
-            raise InputError(f"{place}: not an object but {type(record).__name__}.")
+            raise InputError(
+                f"{place}: not an object but {type(record).__name__}: write each "
+                "record as one JSON object."
+            )
     return records
 
 
@@ -157,7 +160,7 @@ def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
             hint = (
                 "the last line is cut off: write the file again"
                 if i == last
-                else ("JSONL has one whole record a line")
+                else "JSONL needs one complete record on every line"
             )
             raise InputError(
                 f"{path}:{i}: not valid JSON ({error.msg}): {hint}."
@@ -174,7 +177,9 @@ def _check(example: Example) -> None:
             )
     for key in TEXT_KEYS:
         if not isinstance(text := record.get(key, ""), str):
-            raise InputError(f"{place}: {key!r} must be a string, got {text!r:.40}.")
+            raise InputError(
+                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it."
+            )
     instruction, input_, output = example.texts
     if not (instruction + input_).strip():
         raise InputError(f"{place}: instruction and input are both empty: fill one in.")

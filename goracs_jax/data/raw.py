@@ -176,8 +176,8 @@ def read_rows(
     if n_bad > max_bad * n_lines:
         raise InputError(
             f"{path}: {n_bad:,} of {n_lines:,} lines cannot be read, more than "
-            f"{100 * max_bad:g} %: {'; '.join(first)}: mend them, check --format, or "
-            "raise --max-bad."
+            f"{100 * max_bad:g} %: {'; '.join(first)}: correct them, check --format, "
+            "or raise --max-bad."
         )
     return Reading(pl.concat(tables), n_lines, n_bad, tuple(first))
 

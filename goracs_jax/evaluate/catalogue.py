@@ -56,7 +56,7 @@ def read_catalogue(path: Path) -> Catalogue:
         if not title.strip():
             raise InputError(f"{place}: the title is empty: leave the item out.")
         if str(identity) in row_of:
-            raise InputError(f"{place}: item_id {identity!r} stands there twice.")
+            raise InputError(f"{place}: item_id {identity!r} is repeated: remove one.")
         row_of[str(identity)] = len(titles)
         titles.append(title)
     unique, title_of = np.unique(titles, return_inverse=True)
@@ -95,7 +95,7 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
         quotes.add((before + after).count('"'))
     if len(quotes) > 1:
         raise InputError(
-            "titles are quoted in some outputs and not in others: write all alike."
+            "titles are quoted in some outputs but not in others: quote all or none."
         )
     items = np.full((len(rows), max(map(len, rows))), NONE)
     for slots, row in zip(items, rows, strict=True):
@@ -114,10 +114,14 @@ def _rows(example: Example, catalogue: Catalogue) -> list[int]:
     names = [str(identity) for identity in [record["target"], *negatives]]
     for name in names:
         if name not in catalogue.row_of:
-            raise InputError(f"{place}: item {name!r} is not among the items.")
+            raise InputError(
+                f"{place}: item {name!r} is not among the items: add it there, or "
+                "remove the example."
+            )
     if len(set(names)) < len(names):
         raise InputError(
-            f"{place}: an item stands twice among the target and its negatives."
+            f"{place}: an item is repeated among the target and its negatives: remove "
+            "one."
         )
     return [catalogue.row_of[name] for name in names]
 

@@ -123,9 +123,9 @@ def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, in
     bad = np.flatnonzero((tokens.scored != 2) | (answers != answers[0]))
     if len(bad):
         raise InputError(
-            f"{places[bad[0]]}: {word} is not one token behind the prompt, the same "
-            "one everywhere: end every prompt alike, or use a model whose tokenizer "
-            "knows the word."
+            f"{places[bad[0]]}: {word} is not one token that is the same after every "
+            "prompt: end all prompts alike, or use a model whose tokenizer has the "
+            "word as one token."
         )
     kept = np.ones(len(tokens.ids), bool)
     kept[tokens.offsets[1:] - 1] = kept[tokens.offsets[1:] - 2] = False

@@ -53,7 +53,7 @@ def prompt_tokens(
         if len(row) + new > context:
             raise InputError(
                 f"{place} has {len(row)} tokens; with {new} new ones that is more than "
-                f"the model's context of {context}: shorten it, or generate fewer."
+                f"the model's context of {context}: shorten it, or generate less."
             )
     return ragged(ids)
 

@@ -301,7 +301,10 @@ def _one_rope(
 def _mapping(field: Fields, name: str) -> Mapping[str, Any]:
     part = field.get(name, {})
     if not isinstance(part, Mapping):
-        raise InputError(f"{field.where}: field {name!r} must be an object: {part!r}.")
+        raise InputError(
+            f"{field.where}: field {name!r} must be an object, got {part!r}: take the "
+            "file that was published with the weights."
+        )
     return part
 
 

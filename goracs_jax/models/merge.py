@@ -128,8 +128,8 @@ def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
     }
     if read_decoder_config(raw, str(where)) != config:
         raise InputError(
-            f"{where}: only a Llama without rope scaling can be merged out of a GGUF "
-            "file: give the model's Hugging Face folder."
+            f"{where}: from GGUF files, only Llama models without RoPE scaling can be "
+            "merged: give the model's Hugging Face folder."
         )
     return raw
 

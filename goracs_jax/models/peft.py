@@ -79,7 +79,7 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
     ):
         raise InputError(
             f"{where}: r, lora_alpha and lora_dropout must be numbers, got {rank!r}, "
-            f"{alpha!r} and {dropout!r}."
+            f"{alpha!r} and {dropout!r}: correct the file."
         )
     try:
         return LoraConfig(

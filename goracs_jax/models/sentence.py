@@ -54,7 +54,7 @@ def sentence_options(folder: Path) -> dict[str, Any]:
     ):
         raise InputError(
             f"{listing}: modules {', '.join(kinds) or 'none'} are not supported: use "
-            "an encoder of Transformer, Pooling and, after them, perhaps Normalize."
+            "an encoder of Transformer, Pooling and optionally Normalize, in order."
         )
     if modules[0].get("path"):
         raise InputError(
@@ -87,7 +87,9 @@ def _length(path: Path, name: str) -> dict[str, Any]:
         return {}
     # Tokenizers without a limit have 10^30, which some files write as a float.
     if not isinstance(length, int | float) or length < 1:
-        raise InputError(f"{path}: {name} must be positive, got {length!r}.")
+        raise InputError(
+            f"{path}: {name} must be positive, got {length!r}: correct the file."
+        )
     return {"max_tokens": int(length)}
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import optax
 
+from goracs_jax.choices import Scored, Task
 from goracs_jax.errors import InputError
-from goracs_jax.llm.prompts import Task
-from goracs_jax.llm.tokens import LabelMode
 
 
 class TaskDefaults(NamedTuple):
@@ -16,7 +15,7 @@ class TaskDefaults(NamedTuple):
 
     epochs: int
     learning_rate: float
-    labels: LabelMode
+    scored: Scored  # the tokens that the loss scores
 
 
 TASKS: Mapping[Task, TaskDefaults] = {

@@ -95,7 +95,7 @@ def training_config(settings: Training) -> tuple[FinetuneConfig, LabelMode]:
         max_grad_norm=settings.max_grad_norm,
         tokens_per_batch=settings.micro_batch_tokens,
     )
-    return config, settings.labels or task.labels
+    return config, settings.labels or task.scored
 
 
 def lora_config(settings: Training) -> LoraConfig:

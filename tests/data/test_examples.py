@@ -34,11 +34,11 @@ def test_blank_lines_and_byte_order_mark(tmp_path):
     [
         ("", r"a\.jsonl is empty: give a file"),
         (" \n\n", r"a\.jsonl is empty"),
-        ("[]", r"a\.jsonl holds no record"),
+        ("[]", r"a\.jsonl contains no record"),
         (f"{LINE}\n{LINE[:-9]}", r"a\.jsonl:2: not valid JSON.*last line is cut off"),
         (
             f"{LINE[:-9]}\n{LINE}",
-            r"a\.jsonl:1: not valid JSON.*one whole record a line",
+            r"a\.jsonl:1: not valid JSON.*one complete record on every line",
         ),
         (f"[{LINE},\n{LINE[:-9]}", r"a\.jsonl:2: not valid JSON.*cut\s+off"),
         ('{"instruction": "i"}', r"a\.jsonl:1: key 'output' is missing"),

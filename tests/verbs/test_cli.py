@@ -107,7 +107,7 @@ def test_defaults_in_help(capsys):
     told = "(default: {} for seqrec, {} for ctr)".format
     seqrec, ctr = TASKS["seqrec"], TASKS["ctr"]
     assert told(seqrec.epochs, ctr.epochs) in text
-    assert told(seqrec.labels, ctr.labels) in text
+    assert told(seqrec.scored, ctr.scored) in text
     rates = re.search(r"to 0\. \(default: (\S+) for seqrec, (\S+) for ctr\)", text)
     assert rates
     assert [*map(float, rates.groups())] == [seqrec.learning_rate, ctr.learning_rate]

@@ -186,7 +186,7 @@ MISTAKES = {
     "repeated item": (
         lambda f: edit(f / "items.jsonl", lambda text: text + text.splitlines()[0]),
         SEQREC,
-        r"items\.jsonl:11: item_id 10 stands there twice",
+        r"items\.jsonl:11: item_id 10 is repeated",
     ),
     "no room": (
         lambda f: None,
