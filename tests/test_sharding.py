@@ -30,9 +30,9 @@ from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.gradients import _scores, example_scores, projected_gradients
 from goracs_jax.mesh import model_mesh, spread
 from goracs_jax.models import Decoder, DecoderConfig
-from goracs_jax.models.sharding import mesh_of, spread_decoder
+from goracs_jax.models.sharding import abstract_decoder, mesh_of, spread_decoder
 from goracs_jax.llm.tokens import make_batches, ragged
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 sizes, grids, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)
@@ -56,6 +56,16 @@ for name, over in grids.items():
         parts = nnx.split(model, nnx.LoRAParam, ...)
         program = _scores.lower("all_lora", 99, *parts, *rows).compile().as_text()
         found[f"{name} program"] = np.array(program)
+grid = model_mesh(jax.devices()[4:], 2)
+shapes = abstract_decoder(DecoderConfig.tiny(**sizes), grid)
+sharding = NamedSharding(grid, PartitionSpec("data"))
+rows = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in batch[1:]]
+split = lambda model: nnx.split(model, nnx.LoRAParam, ...)
+ahead = _scores.lower("all_lora", 99, *split(shapes), *rows).compile()
+rows = [spread(x, grid, PartitionSpec("data")) for x in batch[1:]]
+found["ahead"] = ahead(*split(spread_decoder(plain, grid)), *rows)
+found["now"] = _scores("all_lora", 99, *split(plain), *batch[1:])
+found["ahead text"] = np.array(ahead.as_text())
 np.savez(out, **found)
 """
 
@@ -115,6 +125,15 @@ def test_no_device_holds_a_whole_weight(found, grid):
     assert (layers, dim // (8 // devices), mlp // devices) in shapes
     if devices > 1:  # over `data` alone, one layer at a time is gathered
         assert not shapes & set(matrices)
+
+
+def test_a_gradient_pass_is_compiled_before_there_is_a_model(found):
+    """For a grid of 2 x 2 of the eight devices, and then run on it."""
+    assert "num_partitions=4" in str(found["ahead text"])
+    expected = found["now"]
+    # float32 sums in another order.
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found["ahead"], expected, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_two_processes_write_the_norms_of_one(tmp_path):

@@ -63,7 +63,7 @@ def exact(
     solved = _few_arcs(shifted, a, b, g, max_iterations) if warm else None
     plan, log = solved or _simplex(shifted, a, b, max_iterations)
     if log["result_code"] != 1:
-        reason = " ".join(str(log["warning"]).split())
+        reason = " ".join(str(log["warning"]).split()).rstrip(".")
         raise NumericalError(
             f"the network simplex found no optimal transport plan ({reason}): check "
             "that costs are finite and that both marginals have the same sum, or use "

@@ -1,0 +1,112 @@
+"""A selection on given devices; as a script, on eight and on the last four of them."""
+
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from instances import instance
+from jax.sharding import NamedSharding
+
+from goracs_jax.cost import (
+    Cost,
+    Tiling,
+    cost_rows,
+    make_cost,
+    nearest_distances,
+    nearest_rows,
+)
+from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
+from goracs_jax.selection.bound import slack_below
+from goracs_jax.selection.search import group_exchange
+from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.select import select_from_cost
+
+# 8 does not divide 403: the last device holds repeated rows. Its 51 rows of C or of the
+# embeddings are more numbers than all candidates.
+N_TRAIN, N_VALID, DIM, BUDGET, K = 403, 24, 16, 6, 4
+CASE = instance(N_TRAIN, N_VALID, seed=3, dim=DIM)
+ROWS = np.array([402, 0, 200])
+
+
+def cost_on(devices):
+    return make_cost(CASE.x, CASE.y, CASE.g, 0.3, mesh=row_mesh(devices))
+
+
+def some_plan():
+    plan = np.zeros((BUDGET, N_VALID))
+    plan[np.arange(N_VALID) % BUDGET, np.arange(N_VALID)] = 1 / N_VALID
+    return plan
+
+
+def arrays(devices):
+    """What a selection finds on these devices, and the passes that it is made of."""
+    cost = cost_on(devices)
+    chosen = select_from_cost(cost, BUDGET, key=jax.random.key(0))
+    value, rows = group_exchange.slot_candidates(cost, some_plan(), K)
+    assert cost.train.sharding.device_set == set(devices)
+    return {
+        "indices": chosen.indices,
+        "rows": rows,
+        "bound": chosen.lower_bound,
+        "value": value,
+        "largest": cost.distance_max,
+        "nearest": nearest_distances(cost),
+        "slack": slack_below(cost, np.zeros(N_VALID, "f4")),
+    }
+
+
+def abstract_cost(devices):
+    """The cost's shapes on these devices: there are no numbers in it."""
+    mesh = row_mesh(devices)
+
+    def shaped(*shape, spec=EVERYWHERE):
+        sharding = NamedSharding(mesh, spec)
+        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+    spread = -(-N_TRAIN // len(devices)) * len(devices)
+    return Cost(
+        train=shaped(spread, DIM, spec=BY_ROWS),
+        valid=shaped(N_VALID, DIM),
+        centre=shaped(DIM),
+        reward=shaped(N_TRAIN),
+        distance_max=shaped(),
+        tiling=Tiling(mesh=mesh),
+    )
+
+
+#: Functions of a cost that are compiled ahead of it.
+PROGRAMS = {
+    "map": nearest_distances,
+    "fold": jax.jit(partial(nearest_rows, length=3)),
+    "rows": jax.jit(lambda cost: cost_rows(cost, ROWS)),
+    "greedy": jax.jit(partial(greedy, budget=BUDGET)),
+}
+
+
+def main(out):
+    eight = jax.devices()
+    found = {"devices": len(eight)}
+    for name, devices in {"eight": eight, "four": eight[4:]}.items():
+        found |= {f"{name} {k}": v for k, v in arrays(devices).items()}
+    cost = cost_on(eight[4:])
+    for name, fn in PROGRAMS.items():
+        ahead = fn.lower(abstract_cost(eight[4:])).compile()
+        found[f"{name} text"] = ahead.as_text()
+        leaves = zip(*map(jax.tree.leaves, (ahead(cost), fn(cost))), strict=True)
+        for i, (one, two) in enumerate(leaves):
+            assert one.sharding.device_set <= set(eight[4:])
+            found |= {f"{name} ahead {i}": one, f"{name} now {i}": two}
+    groups = group_exchange.largest_entries(some_plan())
+    mass, indices, starts = groups.data.astype("f4"), groups.indices, groups.indptr
+    columns = np.arange(N_VALID)
+    program = group_exchange._least.lower(
+        cost_on(eight), columns, mass, indices, starts, K
+    )
+    found["text"] = program.compile().as_text()
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
