@@ -149,6 +149,13 @@ REASONS = {
 def k_core(table: pl.DataFrame, k: int) -> pl.DataFrame:
     """Return the largest part in which every user and every item has at least k rows.
 
+    Args:
+        table: Table with the columns user and item, and any others.
+        k: Fewest rows of a user and of an item.
+
+    Returns:
+        The rows that are left, in their order; there may be none.
+
     >>> table = pl.DataFrame({"user": list("aabbc"), "item": list("xyxyx")})
     >>> k_core(table, 2)["user"].to_list()
     ['a', 'a', 'b', 'b']

@@ -66,12 +66,28 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
 def with_negatives(
     log: Log, made: Iterable[dict], drawn: Iterable[Int[np.ndarray, " negatives"]]
 ) -> Iterator[dict]:
-    """Add the ids of the drawn items to each record, under the key `negatives`."""
+    """Add the ids of the drawn items to each record, under the key `negatives`.
+
+    Args:
+        log: The interactions.
+        made: The records; see `records`.
+        drawn: The negatives of each record; see `negatives.draw_negatives`.
+
+    Yields:
+        The records with their negatives.
+    """
     for record, items in zip(made, drawn, strict=True):
         yield record | {"negatives": [log.item_ids[item] for item in items.tolist()]}
 
 
 def item_records(log: Log) -> Iterator[dict]:
-    """Make one record per item, with item_id and title, sorted by id."""
+    """Make one record per item, with item_id and title, sorted by id.
+
+    Args:
+        log: The interactions.
+
+    Yields:
+        The records of items.jsonl.
+    """
     for item_id, title in zip(log.item_ids, log.titles, strict=True):
         yield {"item_id": item_id, "title": title}

@@ -121,6 +121,14 @@ def generate(
 def texts_of(
     ids: Int32[np.ndarray, "examples new"], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[str]:
-    """Decode generated token ids into texts, without special tokens."""
+    """Decode generated token ids into texts, without special tokens.
+
+    Args:
+        ids: Token ids, followed by PADDING.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        One text per row.
+    """
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     return [str(tokenizer.decode(row[row >= 0].tolist(), **options)) for row in ids]

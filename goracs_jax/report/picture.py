@@ -152,8 +152,9 @@ def _draw_descent(
         axes.plot([at], levels[at : at + 1], "o", c="#8a8f99", label=f"{name} subset")
     axes.plot(range(first, len(levels)), descent, "o-", c="#d1442f", label=method)
     if np.isfinite(coreset.lower_bound):
-        floor = {"c": "#3a7d44", "ls": ":", "label": "no subset can be below"}
-        axes.axhline(coreset.lower_bound, **floor)
+        axes.axhline(
+            coreset.lower_bound, c="#3a7d44", ls=":", label="no subset can be below"
+        )
     # With many rounds, only the first and the last have room for their values.
     every = max(1, len(descent) - 1) if len(levels) > 8 else 1
     marked = [*range(first), *range(first, len(levels), every)]

@@ -2,13 +2,14 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
+
+from goracs_jax.files import atomic
 
 LogEntry = dict[str, Any]  # the metrics of one step or one validation
 
@@ -105,13 +106,16 @@ class MetricsLog:
                 entry = json.loads(line)
                 if entry["step"] <= last_step:
                     self.entries.append(entry)
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
-        os.replace(part, path)
+        with atomic(path) as file:
+            file.writelines(_line(entry).encode() for entry in self.entries)
 
     def add(self, entry: LogEntry) -> None:
         """Add an entry to the list and the file."""
         self.entries.append(entry)
         if self.path is not None:
             with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(_line(entry))
+
+
+def _line(entry: LogEntry) -> str:
+    return json.dumps(entry) + "\n"
