@@ -1,8 +1,50 @@
-"""Array types by the names of their axes; the same words stand in every signature.
+"""Array types by the names of their axes, and the glossary of the project.
 
-train (N) and valid (M) are the two sets, budget (n) the size of the subset, dim the
-width of an embedding. Axes of language models: batch, time, vocab. Functions that check
-what they are given take AnyArray and say the shape in words.
+The sets and what is chosen:
+    N, train        training examples, the pool that is chosen from; x_i is an embedding
+    M, valid        validation examples, what the choice is to represent; y_j likewise
+    n, budget       size of the subset
+    S, subset       the n training rows that are chosen, also called the coreset
+    D, distance     D_ij = ||x_i - y_j||_2
+    g_i, norm       norm of the loss gradient of training example i; also "grad norm"
+    lambda          weight of the gradient norms, in units of max(D)
+    C, cost         C_ij = D_ij / max(D) - lambda g_i / max(g), kept as its factors
+    reward          lambda g_i / max(g), what a training row takes off its costs
+    matrix          D / max(D) in memory, where it is small (`cost.materialize`)
+    block, pass     consecutive rows of C; a walk over all blocks
+    tiling, mesh    how C is cut for devices and blocks; the devices and their axes
+    local           of the rows on this device
+    class           of a row, where a selection is label-aware (Algorithm 2)
+
+Optimal transport:
+    a, b, P         masses of rows and columns, and the plan that moves one to the other
+    f, g            potentials of rows and columns (g without an index; g_i is a norm)
+    epsilon         entropic regularisation of Sinkhorn
+    POO             the objective: OT cost C of the uniform measures on S and V
+    lower bound     a number that no subset of this size has a POO below
+
+The search:
+    slot, group     one of the n places in S; the validation mass that P sends to it
+    unit            an equal part of the validation mass, of which a slot has s
+    candidate       a row that may enter a slot
+    pool            the candidates of all slots; of verbs, a file of examples
+    incumbent       the subset that a search stands on
+    step, trace     one entry of a selection's history; all of them
+
+Language models:
+    labels          targets per token, -100 where a token is not scored
+    scored          which tokens count for the loss: all, or those of the answer
+    prediction error  EL2N score of an example (an `Error` is an exception)
+    record          an example as a dict: instruction, input, output
+
+Running:
+    verb, stage     a command of the command line; a part of it that is kept and resumed
+    run             one execution of a verb, with its manifest
+    grid point      one budget with one lambda, in a selection of several
+    trial           one model that `compare` fine-tunes and evaluates
+
+Axes of arrays: train, valid, budget, dim (width of an embedding), rows, units; for
+language models batch, time, vocab, dim.
 """
 
 import jax

@@ -47,7 +47,7 @@ def make_cost(
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
         lambda_: Weight of the gradient term, in units of the largest distance.
         mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
-            devices of this process group if None.
+            devices if None.
         block_entries: The most entries of C that one block of a pass holds.
         matrix_entries: The most entries of C that `materialize` keeps in memory.
 
@@ -95,7 +95,7 @@ def make_cost(
 
 
 def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost:
-    """The same distances and another lambda: no pass over C is needed.
+    """Change lambda, and keep the distances: no pass over C is needed.
 
     Args:
         cost: C as factors, for any lambda.
@@ -123,16 +123,23 @@ def exact_cost(
 ) -> Float[np.ndarray, "rows valid"]:
     """Rows of C in float64 on the host, for values that are reported or certified.
 
+    Args:
+        cost: C as factors.
+        rows: Row numbers, at least one.
+
+    Returns:
+        Shape [rows, M], in the units of C.
+
     >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
     >>> exact_cost(cost, np.array([2])).tolist()
     [[1.0, 1.0, 0.0]]
     """
-    # Lists of few lengths, for few programs.
+    # Lengths are rounded up to powers of two, so that few programs are compiled.
     padded = np.resize(rows, 1 << (len(rows) - 1).bit_length())
     x = np.asarray(train_rows(cost, padded), np.float64)[: len(rows)]
     x -= np.asarray(cost.centre)
     y = np.asarray(cost.valid, np.float64)
-    # In place: of large sets a matrix this size is what a selection holds most of.
+    # In place: matrices of this size are most of the memory of a selection.
     entries = -2 * x @ y.T
     entries += (x * x).sum(1)[:, None]
     entries += (y * y).sum(1)
@@ -144,7 +151,9 @@ def exact_cost(
 
 @jax.jit
 def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
-    """Distance of every training row to its nearest validation point, min_j D_ij.
+    """The distance of every training row to its nearest validation point, min_j D_ij.
+
+    In the units of the embeddings, shape [N].
 
     >>> x, y = np.array([[0.0], [3.0]]), np.array([[1.0]])
     >>> nearest_distances(make_cost(x, y)).tolist()

@@ -1,4 +1,7 @@
-"""What a cost cannot be made of, refused in time linear in N and M, block by block."""
+"""Checks of embeddings, gradient norms and lambda, in time linear in N and M.
+
+Embeddings are read in chunks: they may be larger than the memory.
+"""
 
 from collections.abc import Iterator
 
@@ -10,12 +13,12 @@ from goracs_jax.shapes import AnyArray
 
 # float32 keeps 4 digits of a distance beside a reward of this size.
 LAMBDA_MAX = 1000
-# Numbers that are looked at together: no temporary array is larger.
+# The most numbers that are checked together: no temporary array is larger.
 CHUNK = 1 << 22
 
 
 def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of a matrix, some at a time: it may be larger than the memory.
+    """Iterate over the rows of a matrix, CHUNK numbers at a time.
 
     >>> [len(part) for part in chunks(np.zeros((3, CHUNK // 2)))]
     [2, 1]
@@ -27,12 +30,17 @@ def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
 def check_inputs(
     train: np.ndarray, valid: np.ndarray, grad_norms: AnyArray | None, lambda_: float
 ) -> None:
-    """Refuse what no cost can be made of.
+    """Check embeddings, gradient norms and lambda.
+
+    Args:
+        train: x_i, shape [N, dim].
+        valid: y_j, shape [M, dim].
+        grad_norms: g_i, shape [N], or None.
+        lambda_: Weight of the gradient term.
 
     Raises:
-        InputError: Shapes that do not fit, entries that are not finite, a negative
-            gradient norm, a lambda out of range, or lambda > 0 without any positive
-            norm.
+        InputError: Shapes do not fit, an entry is not finite, a gradient norm is
+            negative, lambda is out of range, or lambda > 0 and no norm is positive.
 
     >>> check_inputs(np.ones((2, 3)), np.ones((2, 4)), None, 0.0)
     Traceback (most recent call last):
@@ -50,7 +58,7 @@ def check_inputs(
 
 
 def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> None:
-    """Refuse a lambda, and norms that it cannot weigh.
+    """Check lambda and the gradient norms that it weighs.
 
     >>> check_norms(None, 0.1, 2)
     Traceback (most recent call last):
@@ -74,7 +82,7 @@ def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> No
 
 
 def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
-    """Refuse scores that are not one finite number, zero or more, a training row.
+    """Check that each training row has one score, which is finite and not negative.
 
     >>> check_row_scores(np.ones(3), 2, "errors")
     Traceback (most recent call last):
@@ -85,7 +93,7 @@ def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
     if values.shape != (n_train,):
         raise InputError(
             f"{name} have shape {list(values.shape)}, the training embeddings "
-            f"{n_train} rows: give one number a row, in the same order."
+            f"{n_train} rows: give one number per row, in the same order."
         )
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if len(bad):
@@ -96,7 +104,7 @@ def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
 
 
 def check_lambda(lambda_: float) -> None:
-    """Refuse a lambda that is negative, or beside which float32 loses the distances.
+    """Check that lambda is not negative, nor too large for distances in float32.
 
     >>> check_lambda(-0.1)
     Traceback (most recent call last):
@@ -112,7 +120,7 @@ def _check_embeddings(x: np.ndarray, name: str) -> None:
     if x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             f"{name} must be a matrix [rows, dim] of floats with at least one row, got "
-            f"shape {list(x.shape)} of {x.dtype}: save one vector a row."
+            f"shape {list(x.shape)} of {x.dtype}: save one vector per row."
         )
     bad = np.flatnonzero(
         np.concatenate([~np.isfinite(part).all(1) for part in chunks(x)])

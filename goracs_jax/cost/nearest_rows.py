@@ -1,4 +1,4 @@
-"""What one pass over C leaves for every validation point."""
+"""The k cheapest training rows of each validation point, by one pass over C."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,23 +12,28 @@ from goracs_jax.cost.passes import Block, fold_rows
 
 
 class Nearest(NamedTuple):
-    """The rows of least C_ij of every validation point, and these costs."""
+    """The cheapest training rows of each validation point j, the cheapest first."""
 
     rows: Int[jax.Array, "valid length"]
-    cost: Float[jax.Array, "valid length"]
+    cost: Float[jax.Array, "valid length"]  # their C_ij
 
 
 @partial(jax.jit, static_argnames="length")
 def nearest_rows(
     cost: Cost, length: int, closed: Bool[jax.Array, " train"] | None = None
 ) -> Nearest:
-    """The rows of least C_ij of every validation point j, the lowest first if equal.
+    """The training rows i with the least C_ij, for each validation point j.
+
+    Of equal costs, the lower row number comes first.
 
     Args:
         cost: C as factors.
-        length: Rows a point.
-        closed: Rows to leave out. A list with too few others ends in rows that are
-            closed or listed before.
+        length: Rows kept per validation point.
+        closed: Which training rows to leave out, shape [N]. Where fewer than `length`
+            are left, a list ends in rows that are left out or that it has already.
+
+    Returns:
+        Row numbers and costs, both of shape [M, length].
 
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost

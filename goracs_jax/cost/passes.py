@@ -2,7 +2,7 @@
 
 One pass takes at least 2 N M dim FLOPs and reads the factors once. A small matrix may
 be kept in memory (`materialize`), and a pass then reads its 4 N M bytes. Every device
-passes over its own training rows; what a fold has carried is all that is communicated.
+passes over its own training rows, and only results are communicated.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def fold_rows(
 
 
 def map_rows(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
-    """Compute a number for every row of C, without any communication.
+    """Compute a number for every row of C, on the device where the row lies.
 
     Args:
         cost: C as factors.
