@@ -23,7 +23,7 @@ from prompts import prompts
 from transformers import AutoModelForCausalLM
 
 from goracs_jax.data.demo import fetch
-from goracs_jax.llm.tokens import NOT_SCORED, LabelMode, Tokens, take
+from goracs_jax.llm.tokens import NOT_SCORED, Scored, Tokens, take
 from goracs_jax.models import LoraConfig, load_decoder
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import epoch_order
@@ -107,7 +107,7 @@ def main() -> None:
     """Measure both, write the figures, draw them."""
     files = fetch()
     sides: dict[str, Ours | Torch] = {}
-    for labels in get_args(LabelMode):
+    for labels in get_args(Scored):
         tokens = prompts(EXAMPLES, labels, context=2048)
         sides[f"{OURS}, {labels}"] = Ours(files.model, tokens)
         sides[f"{THEIRS}, {labels}"] = Torch(files.model, tokens)
@@ -124,7 +124,7 @@ def main() -> None:
     ours = [side for side in sides.values() if isinstance(side, Ours)]
     ratio = {
         labels: median[f"{OURS}, {labels}"] / median[f"{THEIRS}, {labels}"]
-        for labels in get_args(LabelMode)
+        for labels in get_args(Scored)
     }
     figures = {
         "tokens_per_second": measured,

@@ -5,10 +5,10 @@ import numpy as np
 import goracs_jax as gx
 from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import LabelMode, Tokens
+from goracs_jax.llm.tokens import Scored, Tokens
 
 
-def prompts(size: int, labels: LabelMode = "all", context: int = 8192) -> Tokens:
+def prompts(size: int, labels: Scored = "all", context: int = 8192) -> Tokens:
     """Tokenise prompts of MovieLens examples that are drawn with a fixed seed."""
     files = fetch()
     log, split = movielens(files)

@@ -1,1 +1,1 @@
-"""What a language model says of texts: tokens, losses, embeddings and gradients."""
+"""Language models on texts: prompts, tokens, losses, embeddings and gradients."""

@@ -1,4 +1,4 @@
-"""One vector per text: from a sentence encoder, or from the LLM itself."""
+"""Embed texts as one vector each, by the LLM itself or by a sentence encoder."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.tokens import (
     TOKENS_PER_BATCH,
     Mapper,
@@ -40,23 +40,24 @@ def embed_with_decoder(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
-    """Mean over an example's tokens of the hidden states after the final norm.
+    """Embed each example by the hidden states of a decoder after the final norm.
 
-    x_i = (1 / T_i) sum_t h_it, in float32; padding does not count. With
-    pooling="last" the state of the last token, x_i = h_i,T_i.
+    x_i = (1 / T_i) sum_t h_it, in float32, without padding; or, with pooling="last",
+    the state of the last token, x_i = h_i,T_i.
 
     Args:
         model: The decoder.
         tokens: The examples; labels are not used.
-        pooling: What becomes of the states of an example's tokens.
-        tokens_per_batch: Padded tokens in one batch.
+        pooling: The mean over an example's tokens, or its last token.
+        tokens_per_batch: Padded tokens per batch.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One row per example, in input order.
 
     Raises:
-        InputError: If an id is outside the vocabulary or a row is not finite.
+        InputError: An id is outside the vocabulary.
+        NumericalError: A row is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -80,22 +81,23 @@ def embed_with_encoder(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "texts dim"]:
-    """Sentence vectors as sentence-transformers computes them.
+    """Embed each text by a sentence encoder, as sentence-transformers does.
 
-    Pooling, normalisation and length are those of the encoder's folder.
+    Pooling, normalisation and the longest text are those of the encoder's folder.
 
     Args:
         encoder: The encoder.
         tokenizer: The tokenizer of the same folder.
         texts: The texts.
-        tokens_per_batch: Padded tokens in one batch.
+        tokens_per_batch: Padded tokens per batch.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One row per text, in input order.
 
     Raises:
-        InputError: As `embed_with_decoder`, or if there is no text.
+        InputError: There is no text, or an id is outside the vocabulary.
+        NumericalError: A row is not finite.
     """
     tokens, num_cut = encoder_tokens(encoder, tokenizer, texts)
     if num_cut:
@@ -112,7 +114,7 @@ def embed_with_encoder(
 def encoder_tokens(
     encoder: Encoder, tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]
 ) -> tuple[Tokens, int]:
-    """Tokenises texts for an encoder and cuts them to its length.
+    """Tokenise texts for an encoder and cut them to its length.
 
     Args:
         encoder: The encoder.
@@ -123,13 +125,13 @@ def encoder_tokens(
         The tokens, without labels, and how many texts were cut.
 
     Raises:
-        InputError: If there is no text, or an id is outside the vocabulary.
+        InputError: There is no text, or an id is outside the vocabulary.
     """
     if not texts:
         raise InputError("there are no texts to embed: give at least one.")
     config = encoder.config
-    # Cut by the tokenizer, which keeps its closing token; whatever length the
-    # tokenizer's own file says, the encoder's counts.
+    # The tokenizer cuts texts and keeps its closing token. The encoder's length counts,
+    # whatever the tokenizer's own file says.
     encode = lambda texts, **kw: tokenizer(list(texts), verbose=False, **kw)[
         "input_ids"
     ]
@@ -174,7 +176,7 @@ def _encoder_vectors(graph, state, ids, labels):
 def at_last_token(
     hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
 ) -> Float[Array, "batch dim"]:
-    """The state of each row's last token; of a row without any, its first.
+    """The state of each row's last token, or the first state of a row without tokens.
 
     >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
     Array([[2.]], dtype=float32)
@@ -187,7 +189,7 @@ def _mean(
     hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
 ) -> Float32[Array, "batch dim"]:
     real = (ids >= 0)[:, :, None]
-    # where, not a product: what stands at padding may be anything, infinity too.
+    # where, not a product: the states of padding may be anything, infinity too.
     total = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1)
     return total / jnp.maximum(jnp.sum(real, axis=1), 1)
 
@@ -195,7 +197,7 @@ def _mean(
 def _finite(rows: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
-        raise InputError(
+        raise NumericalError(
             f"the embedding of example {bad[0] + 1} is not finite ({len(bad)} of "
             f"{len(rows)}): check the model's weights, or load it in float32."
         )

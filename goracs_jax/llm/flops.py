@@ -1,21 +1,21 @@
-r"""FLOPs of the passes over a model: the matrix products, from sizes and lengths.
+r"""Count the FLOPs of passes over a model, from its sizes and the lengths of texts.
 
-A product of [a, b] and [b, c] counts 2 a b c. For an example of T tokens and a decoder
-of L layers, with W weights in the linear layers of one, q = heads x head_dim,
-H = vocab x dim in the output head, and S tokens that are scored,
+Only matrix products count: one of [a, b] and [b, c] takes 2 a b c FLOPs. For an example
+of T tokens, S of them scored, and a decoder of L layers with W weights in the linear
+layers of each, q = heads x head_dim, and H = vocab x dim weights in the output head,
 
     forward  = 2 T L W + 2 S H + L A,     A = 4 T^2 q  (all pairs, as computed)
     all_lora = forward + 2 T L W + 2 S H + 2 L A
 
-since a frozen weight costs one product backward (for its input) and none for itself,
-and attention two for each of its own. Where the gradient is that of v_proj in the last
-layer, nothing goes further back, and that layer needs neither q nor k:
+since a frozen weight takes one product backward (the gradient of its input) and none
+for itself, and attention takes two for each of its own. The gradient of v_proj in the
+last layer goes no further back, and needs neither q nor k of that layer:
 
     last_v_lora_b = forward + 2 S H + 2 T dim (q + 3 mlp) + A / 2
 
-Left out: adapters, r (in + out) for each in x out, about 1 %; norms, activations and
-softmax; attention computed again backward, A L, which is memory saved and no work that
-the method needs.
+Three things are left out: adapters, with r (in + out) weights for each in x out, which
+are about 1 %; norms, activations and softmax; and attention that is computed again
+backward, A L, which saves memory and is no work that the method needs.
 """
 
 from typing import NamedTuple
@@ -31,31 +31,28 @@ Lengths = Int[np.ndarray, " examples"]
 
 
 class Counts(NamedTuple):
-    """Tokens of each example; those of padding, too, where it is to count."""
+    """The tokens of each example; padding is among them where it is to be counted."""
 
     tokens: Lengths
     scored: Lengths  # those that have logits
 
     @classmethod
     def of(cls, tokens: Tokens) -> "Counts":
-        """Those of tokenised examples."""
+        """Count the tokens of tokenised examples."""
         return cls(tokens.lengths, tokens.scored)
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Counts":
-        """Those of some of the examples."""
+        """Select the counts of some examples."""
         return Counts(self.tokens[rows], self.scored[rows])
 
 
 def forward_flops(config: DecoderConfig, counts: Counts) -> float:
-    """A pass over examples, with the logits of scored tokens.
+    """The FLOPs of a forward pass over examples, with the logits of scored tokens.
 
     Args:
         config: Sizes of the decoder.
-        counts: Tokens of each example; where none is scored the pass ends with the
+        counts: Tokens of each example. Where no token is scored, the pass ends with the
             hidden states.
-
-    Returns:
-        The sum over the examples.
 
     >>> config = DecoderConfig.tiny()  # W = 7680, H = 3072, q = 32
     >>> found = forward_flops(config, Counts(np.array([10]), np.array([2])))
@@ -71,15 +68,12 @@ def forward_flops(config: DecoderConfig, counts: Counts) -> float:
 
 
 def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float:
-    """A pass over examples that ends with the gradient of some adapters.
+    """The FLOPs of the gradients of some adapters, forward and backward.
 
     Args:
         config: Sizes of the decoder.
         counts: Tokens of each example.
-        which: The adapters; a step of training has the gradient of `all_lora`.
-
-    Returns:
-        The sum over the examples.
+        which: The adapters; a step of training takes the gradient of `all_lora`.
 
     >>> config, counts = DecoderConfig.tiny(), Counts(np.array([10]), np.array([10]))
     >>> once = forward_flops(config, counts)
@@ -97,14 +91,11 @@ def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float
 
 
 def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
-    """A pass of a sentence encoder: T L (8 dim^2 + 4 dim mlp) + 4 L T^2 dim each.
+    """The FLOPs of a sentence encoder, L T (8 dim^2 + 4 dim mlp) + 4 L T^2 dim each.
 
     Args:
         config: Sizes of the encoder.
         lengths: Tokens of each text.
-
-    Returns:
-        The sum over the texts.
     """
     c, dim = config, config.hidden_size
     layer = (8 * dim + 4 * c.intermediate_size) * dim * _sum(lengths)
@@ -112,7 +103,7 @@ def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
 
 
 def attention_flops(queries: int, lengths: Lengths) -> float:
-    """Scores and mixing of one layer, A = 4 T^2 q each.
+    """The FLOPs of one layer's scores and weighted sums, A = 4 T^2 q per example.
 
     >>> attention_flops(32, np.array([10, 20]))
     64000.0

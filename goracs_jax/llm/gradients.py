@@ -1,4 +1,4 @@
-"""Per-example LoRA gradients of a decoder: their norms, projections and losses."""
+"""LoRA gradients of single examples: their norms and projections, and the losses."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.choices import Which as Which
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.loss import Loss, next_token_loss
 from goracs_jax.llm.projection import project
 from goracs_jax.llm.tokens import (
@@ -28,7 +28,7 @@ from goracs_jax.models.sharding import data_devices, mesh_of
 
 
 class Scores(NamedTuple):
-    """What one pass says of each example, in input order."""
+    """The results of one pass over examples, in input order."""
 
     norm: Float32[np.ndarray, " examples"]
     loss: Float32[np.ndarray, " examples"]
@@ -43,26 +43,27 @@ def gradient_norms(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
-    r"""How much one step on each example alone would move the adapters.
+    r"""The norm of the loss gradient of each example, g_i = || d L_i / d theta ||_2.
 
-    g_i = || d L_i / d theta ||_2, with L_i the mean cross-entropy of example i over its
-    scored tokens (GORACS, Mei et al., KDD 2025) and theta the matrix lora_B of v_proj
-    in the last layer, or all adapters.
+    L_i is the mean cross-entropy of example i over its scored tokens (GORACS, Mei et
+    al., KDD 2025), and theta the matrix lora_B of v_proj in the last layer, or all
+    adapters.
 
     Args:
         model: A decoder with adapters in place.
-        tokens: Examples with unshifted labels.
-        which: What theta is. For "last_v_lora_b", the gradient the authors use, the
-            layers before the last run once and without gradient.
-        tokens_per_batch: Padded tokens in one batch.
+        tokens: Examples with labels that are not shifted.
+        which: The parameters theta. For "last_v_lora_b", which the authors of GORACS
+            use, the layers before the last run once and without gradient.
+        tokens_per_batch: Padded tokens per batch.
         mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
 
     Returns:
         One norm per example, in input order.
 
     Raises:
-        InputError: If v_proj has no adapter where it is needed, an example has an id
-            outside the vocabulary, or a norm is not finite.
+        InputError: v_proj has no adapter where it is needed, or an example has an id
+            outside the vocabulary.
+        NumericalError: A norm is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.llm.tokens import ragged
@@ -84,23 +85,22 @@ def example_scores(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Scores:
-    """Gradient norm, loss and error of each example, all from one pass.
+    """Gradient norm, loss and prediction error of each example, all from one pass.
 
-    Loss and error are those of `goracs_jax.llm.loss.mean_cross_entropy`: the mean over
-    the scored tokens of -log p_label, and of || p - onehot(label) ||_2 (EL2N).
+    Loss and prediction error are those of `goracs_jax.llm.loss.mean_cross_entropy`: the
+    means over the scored tokens of -log p_label and of || p - onehot(label) ||_2
+    (EL2N).
 
     Args:
-        model: As `gradient_norms` takes it, as are the others.
-        tokens: Examples.
-        which: What the norm's gradient is for.
-        tokens_per_batch: Padded tokens in one batch.
-        mapper: Runs a function over batches.
-
-    Returns:
-        Three numbers per example.
+        model: As for `gradient_norms`.
+        tokens: As for `gradient_norms`.
+        which: As for `gradient_norms`.
+        tokens_per_batch: As for `gradient_norms`.
+        mapper: As for `gradient_norms`.
 
     Raises:
         InputError: As `gradient_norms`.
+        NumericalError: As `gradient_norms`.
     """
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
@@ -112,7 +112,7 @@ def example_scores(
 
 
 class Projected(NamedTuple):
-    """What one pass says of each example, and its projected gradient."""
+    """The results of one pass over examples, with their projected gradients."""
 
     scores: Scores
     gradients: Float[np.ndarray, "examples dim"]
@@ -129,27 +129,25 @@ def projected_gradients(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Projected:
-    """The gradient of each example, randomly projected, as LESS and TRAK keep it.
+    """The randomly projected gradient of each example, as LESS and TRAK keep it.
 
     Inner products of projected gradients g', h' estimate those of the gradients, with
     an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.llm.projection.project`.
-    The entries of a gradient stand in the order of `jax.tree.leaves` of the adapters.
+    The entries of a gradient are in the order of `jax.tree.leaves` of the adapters.
 
     Args:
-        model: As `gradient_norms` takes it, as are the others.
-        tokens: Examples.
-        dim: Numbers to keep per example.
-        key: Of the projection.
-        dtype: Of what is kept; computed in float32.
-        which: What the gradient is for.
-        tokens_per_batch: Padded tokens in one batch.
-        mapper: Runs a function over batches; that of a stage keeps the rows on disk.
-
-    Returns:
-        Scores and projected gradients, in input order.
+        model: As for `gradient_norms`.
+        tokens: As for `gradient_norms`.
+        dim: Numbers kept per example.
+        key: The random key of the projection.
+        dtype: The type of the numbers that are kept; they are computed in float32.
+        which: As for `gradient_norms`.
+        tokens_per_batch: As for `gradient_norms`.
+        mapper: As for `gradient_norms`; the mapper of a stage keeps rows on disk.
 
     Raises:
-        InputError: As `gradient_norms`, or if `dim` is not positive.
+        InputError: As `gradient_norms`; or `dim` is not positive.
+        NumericalError: As `gradient_norms`.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.llm.tokens import ragged
@@ -162,7 +160,7 @@ def projected_gradients(
         raise InputError(f"a projection has at least 1 dimension, got {dim}.")
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    # As words, which a program on any devices takes.
+    # As words: a key would be on one device, and the program may run on others.
     words = np.asarray(jax.random.key_data(key))
     kept = (dim, dtype, jax.random.key_impl(key), words)
     run = partial(_projected, which, int(tokens.scored.max()), *kept, *parts)
@@ -176,7 +174,7 @@ def projected_gradients(
 def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
     bad = np.flatnonzero(~np.isfinite(table[:, 0]))
     if len(bad):
-        raise InputError(
+        raise NumericalError(
             f"the gradient norm of example {bad[0] + 1} is {table[bad[0], 0]} "
             f"({len(bad)} of {len(table)} are not finite): check the model's weights, "
             "or load it in float32."

@@ -1,4 +1,7 @@
-"""Loss and error of one example, and the slope of the loss, in blocks of logits."""
+"""Loss and prediction error of one example, and the gradient of the loss.
+
+The logits are computed in blocks of the vocabulary, and never kept as a whole.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -10,8 +13,8 @@ from jaxtyping import Array, Float, Float32, Int
 from goracs_jax.llm.tokens import NOT_SCORED
 from goracs_jax.models.layers import softcap
 
-#: Rows of the vocabulary whose logits exist at one time: for 2,048 tokens 8 MiB, which
-#: stay in the cache of a CPU.
+#: Rows of the vocabulary whose logits are in memory at one time: 8 MiB for 2,048
+#: tokens, which stay in the cache of a CPU.
 VOCAB_BLOCK = 1024
 
 
@@ -23,9 +26,9 @@ class Loss(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """With e_v = exp(z_v - top): sums over the rows v met so far, the label left out.
+    """Sums over the rows v of the vocabulary so far, with e_v = exp(z_v - top).
 
-    Without it nothing cancels where p_label is close to 1.
+    The row of the label is left out, so that nothing cancels where p_label is near 1.
     """
 
     top: Float32[Array, " time"]  # max z_v
@@ -42,20 +45,21 @@ def next_token_loss(
     *,
     most: int,
 ) -> Loss:
-    """`mean_cross_entropy` of an example with unshifted labels.
+    """Shift the labels of an example and take `mean_cross_entropy`.
 
-    Only the states that predict a scored token get logits, two of a hundred where the
-    answer is Yes or No: those of a small model cost as much as many of its layers.
+    Only the states that predict a scored token get logits: two of a hundred where the
+    answer is Yes or No. The logits of a small model cost as much as many of its layers.
 
     Args:
-        hidden: Final hidden states; that at t predicts the token at t + 1.
+        hidden: Final hidden states; the state at t predicts the token at t + 1.
         head: Output rows of the vocabulary.
         labels: The token at each place, or a negative number where it is not scored.
         cap: The model's `logit_softcap`.
-        most: At least the number of scored tokens; static, as shapes are.
+        most: An upper bound of the number of scored tokens; static, since it is a
+            shape.
 
     Returns:
-        Both means over the scored tokens; the first token is never predicted.
+        Both means over the scored tokens. The first token is never predicted.
 
     >>> hidden, head = jnp.eye(4), jnp.arange(32.0).reshape(8, 4)
     >>> labels = jnp.array([5, NOT_SCORED, 2, NOT_SCORED])
@@ -65,7 +69,7 @@ def next_token_loss(
     """
     following = jnp.append(labels[1:], NOT_SCORED)
     if most < len(following):
-        # Filled up with the last place, which predicts nothing.
+        # The last place, which predicts nothing, fills up the list.
         last = len(following) - 1
         (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
         hidden, following = hidden[places], following[places]
@@ -80,29 +84,27 @@ def mean_cross_entropy(
     cap: float | None = None,
     block: int = VOCAB_BLOCK,
 ) -> Loss:
-    r"""Cross-entropy and EL2N error of an example, means over its scored tokens.
+    r"""Mean cross-entropy and EL2N error over the scored tokens of an example.
 
     With p = softmax(z), z_v = softcap(h . w_v) and y the label of a token,
 
         loss  = -log p_y
         error = || p - onehot(y) ||_2 = sqrt((1 - p_y)^2 + sum_{v != y} p_v^2),
 
-    the error being for a token what EL2N (Paul et al., NeurIPS 2021) is for an image.
+    The error is to a token what EL2N (Paul et al., NeurIPS 2021) is to an image.
 
-    The vocabulary goes by in blocks, and sums are rescaled where a larger logit is met,
-    as keys do in FlashAttention (Dao et al., 2022). The slope d loss / d h is one of
-    the sums, so no logit is computed twice. Only the loss can be differentiated, and
-    only for `hidden`: the head is frozen, its gradient counts as zero.
+    The vocabulary is read in blocks, and sums are rescaled where a larger logit is met,
+    as FlashAttention does with keys (Dao et al., 2022). The slope d loss / d h is one
+    of the sums, so no logit is computed twice. Only the loss can be differentiated, and
+    only with respect to `hidden`: the head is frozen, and its gradient counts as zero.
 
     Args:
         hidden: Final hidden states.
         head: Output rows of the vocabulary.
-        labels: The token that follows each state, or a negative number.
+        labels: The token that follows each state, or a negative number where it is not
+            scored.
         cap: The model's `logit_softcap`.
-        block: Rows of the vocabulary whose logits exist at one time.
-
-    Returns:
-        Both means.
+        block: Rows of the vocabulary whose logits are in memory at one time.
 
     >>> found = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3))
     >>> float(found.loss), float(found.error)  # log 8, sqrt(49 / 64 + 7 / 64)
@@ -114,7 +116,7 @@ def mean_cross_entropy(
 def _loss_and_slope(hidden, head, labels, cap, block):
     vocab, (time, dim) = head.shape[0], hidden.shape
     scored, label = labels >= 0, jnp.maximum(labels, 0)
-    # Block i holds the rows i, i + blocks, ...: where the head's rows are spread over
+    # Block i has the rows i, i + blocks, ...: where the head's rows are spread over
     # devices, every device has a part of every block.
     blocks = -(-vocab // block)
     padded = jnp.pad(head, ((0, -vocab % blocks), (0, 0)))
@@ -159,7 +161,7 @@ mean_cross_entropy.defvjp(_loss_and_slope, _backward)
 
 
 def _bend(z, cap):
-    """The slope of softcap where its value is z."""
+    """The derivative of softcap where its value is z."""
     return 1.0 if cap is None else 1 - (z / cap) ** 2
 
 

@@ -1,4 +1,4 @@
-"""A seeded random projection that is drawn as it is used and never stored."""
+"""A seeded random projection, drawn while it is used and never stored."""
 
 from functools import partial
 
@@ -8,27 +8,29 @@ from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.shapes import AnyArray
 
-#: Rows of the projection that exist at one time.
+#: Rows of the projection that are in memory at one time. With another number the signs
+#: would be others.
 CHUNK = 1024
-BITS = 32  # of a word: signs that are drawn at once
+BITS = 32  # signs per random word
 
 
 def project(
     x: Float[AnyArray, "rows params"], key: jax.Array, dim: int
 ) -> Float32[Array, "rows dim"]:
-    r"""Rows f(x) = x R / sqrt(dim), with random signs R_pk = ± 1 (Achlioptas, 2003).
+    r"""Project rows: f(x) = x R / sqrt(dim), with random signs R_pk = ± 1.
 
-    E <f(x), f(y)> = <x, y>, with a standard deviation of at most
-    sqrt((||x||^2 ||y||^2 + <x, y>^2) / dim) (Johnson-Lindenstrauss). R is a function of
-    the key and dim alone: rows that are projected apart fit together.
+    Inner products are kept on average, E <f(x), f(y)> = <x, y>, with a standard
+    deviation of at most sqrt((||x||^2 ||y||^2 + <x, y>^2) / dim) (Achlioptas, 2003). R
+    depends on the key and dim alone, so rows that are projected in separate calls
+    belong together.
 
     Args:
-        x: One vector a row.
-        key: Random key of R.
-        dim: Its columns.
+        x: One vector per row, shape [rows, params].
+        key: The random key of R.
+        dim: The number of columns of R.
 
     Returns:
-        The projected rows.
+        The projected rows, shape [rows, dim].
 
     >>> x = jnp.eye(2, 3000)
     >>> y = project(x, jax.random.key(0), 512)
@@ -54,7 +56,7 @@ def project(
 def signs(
     key: jax.Array, index: Int[Array, ""] | int, dim: int
 ) -> Float32[Array, "chunk dim"]:
-    """Rows index * CHUNK and on of R, 32 signs from each random word.
+    """Draw CHUNK rows of R, from row index * CHUNK on: 32 signs per random word.
 
     >>> signs(jax.random.key(0), 0, 3).shape
     (1024, 3)

@@ -1,7 +1,7 @@
-"""All text that a model is shown, and nothing else.
+"""All the text that a model reads.
 
-An example is a record of three strings, the Alpaca form: an instruction, an input that
-it applies to (may be empty) and the output to learn.
+An example is a record of three strings in the Alpaca form: an instruction, an input
+that it applies to (it may be empty), and the output to learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from goracs_jax.files import read_mapping
 
 
 class Prompt(NamedTuple):
-    """What the model reads and what it should answer."""
+    """The text that the model reads, and the text that it should answer."""
 
     prompt: str
     answer: str
 
 
 def format_prompt(record: Mapping[str, str]) -> Prompt:
-    r"""The text of one record under the instruction template.
+    r"""Write one record as the text of a prompt and an answer.
 
     Args:
-        record: With keys instruction and output, and optionally input.
+        record: A dict with the keys instruction, output and optionally input.
 
     Returns:
-        Prompt and answer; the full text is one after the other.
+        Prompt and answer. The full text is the one followed by the other.
 
     >>> format_prompt({"instruction": "Add.", "input": "1 2", "output": "3"}).prompt
     '### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n'
@@ -43,22 +43,22 @@ def format_prompt(record: Mapping[str, str]) -> Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The texts of a task's examples, with names in braces for what changes.
+    """The wording of a task's examples, with names in braces for what changes.
 
     Every task has {noun} (what an item is called), {history} (titles, oldest first) and
-    {target} (the title that follows); ctr has {liked} and {disliked} (the history by
-    rating) and {answer} (Yes or No) too.
+    {target} (the title that follows). ctr also has {liked} and {disliked} (the history
+    by rating) and {answer} (Yes or No).
     """
 
     instruction: str
     input: str
     output: str
     quote: str = '"'
-    """What stands on both sides of a title: the closing one ends an answer."""
+    """The text on both sides of a title. Generation ends at the closing one."""
     separator: str = ", "
-    """What stands between the titles of a list."""
+    """The text between the titles of a list."""
     empty: str = "none"
-    """What stands for a list without titles."""
+    """The text in place of a list without titles."""
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -87,7 +87,7 @@ def seqrec_record(
     noun: str = "movie",
     template: Template = TEMPLATES["seqrec"],
 ) -> dict:
-    """A next-item example: the titles of a history, oldest first, and the next title.
+    """Write an example of next-item prediction.
 
     Args:
         history: Titles the user has chosen, oldest first.
@@ -115,11 +115,11 @@ def ctr_record(
     noun: str = "movie",
     template: Template = TEMPLATES["ctr"],
 ) -> dict:
-    r"""A yes-or-no example: what a user liked and disliked, and one more title.
+    r"""Write an example of click-through prediction: will the user like this title?
 
     Args:
         history: Titles and whether the user liked them, oldest first.
-        target: The title asked for, and whether the user liked it.
+        target: The title in question, and whether the user liked it.
         noun: What an item is called.
         template: The wording.
 
@@ -143,12 +143,12 @@ def ctr_record(
 
 
 def read_template(path: Path, task: Task) -> Template:
-    """A template of the user's own: YAML or JSON, with the fields of `Template`.
+    """Read the user's own template from YAML or JSON with the fields of `Template`.
 
     Raises:
-        InputError: The file cannot be read, or is no template for this task: a field
+        InputError: The file cannot be read, or it is no template for this task: a field
             is missing, unknown or not a string, a name in braces is unknown, or the
-            prompt holds what is to be learnt.
+            prompt gives away what the model is to learn.
     """
     values = read_mapping(path, "--template")
     known = {field.name for field in fields(Template)}
@@ -196,7 +196,7 @@ def _check(template: Template, task: Task) -> None:
 
 
 def _names(field: str, text: str, allowed: set[str]) -> set[str]:
-    """The names in braces; no attribute, index, conversion or format is let through."""
+    """The names in braces, which may have no attribute, index, conversion or format."""
     found = set()
     try:
         parts = list(Formatter().parse(text))

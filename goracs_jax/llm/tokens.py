@@ -1,4 +1,4 @@
-"""Texts to token ids, labels and batches of a few static shapes."""
+"""Turn texts into token ids and labels, and these into batches of few static shapes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,12 +14,12 @@ from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: Label of a token that is not scored.
+#: The label of a token that is not scored.
 NOT_SCORED = -100
-#: Id at the end of a row where its sequence is over; the models embed it as token 0.
+#: The id that fills a row after the end of its text; the models embed it as token 0.
 PADDING = -1
 
-#: Padded tokens of a batch: enough rows for a matrix product, few enough for a cache.
+#: Padded tokens per batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
 
 LabelMode = Scored
@@ -31,10 +31,10 @@ Mapper = Callable[[BatchFn, Sequence["Batch"]], PyTree[np.ndarray]]
 
 
 class Tokens(NamedTuple):
-    """Tokenised examples, one after the other.
+    """Tokenised examples, one after the other in flat arrays.
 
-    Example i is `ids[offsets[i]:offsets[i + 1]]`; `labels` holds at each place the id
-    that stands there, or -100 where it is not scored: shifting is up to the loss.
+    Example i is `ids[offsets[i]:offsets[i + 1]]`. `labels` has at each place the same
+    id, or -100 where the token is not scored. Labels are not shifted: the loss does it.
     """
 
     ids: Int32[np.ndarray, " total"]
@@ -43,23 +43,23 @@ class Tokens(NamedTuple):
 
     @property
     def num_examples(self) -> int:
-        """How many examples there are (`len` counts the fields of the tuple)."""
+        """The number of examples (`len` counts the fields of the tuple)."""
         return len(self.offsets) - 1
 
     @property
     def lengths(self) -> Int64[np.ndarray, " examples"]:
-        """Tokens of each example."""
+        """The number of tokens of each example."""
         return np.diff(self.offsets)
 
     @property
     def scored(self) -> Int64[np.ndarray, " examples"]:
-        """Scored tokens of each example."""
+        """The number of scored tokens of each example."""
         before = np.append(0, np.cumsum(self.labels >= 0))
         return np.diff(before[self.offsets])
 
 
 class Batch(NamedTuple):
-    """Examples padded to a common length; a row with `rows == -1` is filler."""
+    """Examples padded to a common length; where `rows` is -1, a row is filler."""
 
     rows: Int64[np.ndarray, " batch"]
     ids: Int32[np.ndarray, "batch time"]
@@ -67,21 +67,18 @@ class Batch(NamedTuple):
 
     @property
     def num_examples(self) -> int:
-        """Rows that are no filler."""
+        """The number of rows that are not filler."""
         return int((self.rows >= 0).sum())
 
 
 def ragged(
     ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]] | None = None
 ) -> Tokens:
-    """Joins lists of ids, and of labels of the same lengths, into `Tokens`.
+    """Join lists of ids, and of labels of the same lengths, into `Tokens`.
 
     Args:
         ids: One list per example.
-        labels: One list per example; by default nothing is scored.
-
-    Returns:
-        The flat arrays.
+        labels: One list per example; if None, no token is scored.
 
     >>> ragged([[5, 6], [7]]).offsets
     array([0, 2, 3])
@@ -97,27 +94,26 @@ def tokenize(
     texts: Sequence[tuple[str, str]],
     tokenizer: "PreTrainedTokenizerFast",
     *,
-    labels: LabelMode = "all",
+    labels: Scored = "all",
     context: int,
     places: Sequence[str] | None = None,
 ) -> Tokens:
-    """Tokenises prompt + answer + end of text, in one piece, and marks what is scored.
+    """Tokenise prompt + answer + end of text in one piece, and label scored tokens.
 
     With labels="answer" a token is scored if it ends behind the prompt's last
-    character: a token across the border belongs to the answer.
+    character: a token across the border belongs to the answer. The end of the text is
+    part of every example, and scored.
 
     Args:
         texts: Pairs of prompt and answer.
         tokenizer: A fast tokenizer with an end-of-text token.
-        labels: Score all tokens (SeqRec in GORACS) or those of the answer (CTRPre).
-        context: Most tokens that the model can take.
-        places: What errors call each text; "example 1" and so on by default.
-
-    Returns:
-        The tokens; the end of the text is part of every example and scored.
+        labels: Which tokens are scored: all (as GORACS does for sequential
+            recommendation), or those of the answer (for click-through prediction).
+        context: The most tokens that the model can read.
+        places: The names of the texts in errors; "example 1" and so on if None.
 
     Raises:
-        InputError: If there is no example, one is longer than the context or has no
+        InputError: There is no example, an example is longer than the context or has no
             scored token, or the tokenizer has no end-of-text token.
     """
     if not texts:
@@ -162,7 +158,7 @@ def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
     """The id of the end-of-text token.
 
     Raises:
-        InputError: If there is none.
+        InputError: The tokenizer has none.
     """
     eos = tokenizer.eos_token_id
     if not isinstance(eos, int):
@@ -176,9 +172,9 @@ def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
 def open_ended(
     texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[list[int]]:
-    """Ids of texts that something is to follow: without an end of text.
+    """Token ids of texts that are to be continued, without an end of text.
 
-    Some tokenizers add one themselves.
+    Some tokenizers add one themselves; it is removed.
     """
     eos = end_of_text(tokenizer)
     encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)
@@ -187,14 +183,16 @@ def open_ended(
 
 
 def check_ids(tokens: Tokens, vocab_size: int):
-    """Checks that a model knows every token.
+    """Check that every id is in a model's vocabulary.
+
+    JAX would read some other row of the embedding table, without an error.
 
     Args:
         tokens: The examples.
-        vocab_size: Rows of the model's embedding.
+        vocab_size: Rows of the model's embedding table.
 
     Raises:
-        InputError: If not: a table looked up out of range gives some other row.
+        InputError: An id is negative or at least `vocab_size`.
 
     >>> check_ids(ragged([[0, 2], [1]]), vocab_size=3)
     """
@@ -208,10 +206,10 @@ def check_ids(tokens: Tokens, vocab_size: int):
 
 
 def bucket_length(length: int) -> int:
-    """The padded length of a sequence: eight steps between powers of two, from 16 on.
+    """Round a length up to one of eight steps between powers of two, from 16 on.
 
-    Half as many steps would double the padding, some 6 % of all tokens, to save less
-    than it costs: a scanned model compiles in a second or two per shape.
+    About 6 % of all tokens are then padding. Half as many steps would double this, and
+    save less than it costs: a scanned model compiles in a second or two per shape.
 
     >>> [bucket_length(n) for n in (1, 16, 17, 65, 81, 129, 200)]
     [16, 16, 20, 72, 88, 144, 208]
@@ -221,7 +219,7 @@ def bucket_length(length: int) -> int:
 
 
 def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:
-    """Some of the examples, in the order of `rows`.
+    """Select examples, in the order of `rows`.
 
     >>> take(ragged([[1], [2, 3], [4]]), [1, 0]).ids
     array([2, 3, 1], dtype=int32)
@@ -235,10 +233,14 @@ def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:
 def static_lengths(
     lengths: Int64[np.ndarray, " examples"], most: int = 8
 ) -> tuple[int, ...]:
-    """The padded lengths, at most so many, that pad the fewest tokens in all.
+    """Choose a few padded lengths so that the fewest tokens are padding.
 
-    For programs that are slow to compile. Every length is one of `bucket_length`, and
-    each example is padded to the next.
+    They serve programs that are slow to compile. Every length is one of
+    `bucket_length`, and each example is padded to the next one.
+
+    Args:
+        lengths: Tokens of each example.
+        most: The most padded lengths.
 
     >>> static_lengths(np.array([9, 10, 61, 62, 64, 150]), most=2)
     (64, 160)
@@ -267,22 +269,23 @@ def make_batches(
     evenly: int | None = None,
     multiple: int = 1,
 ) -> list[Batch]:
-    """Sorts examples by length and packs them into batches of few static shapes.
+    """Sort examples by length and pack them into batches of few static shapes.
 
     A batch is as long as the bucket of its longest example and has
-    `tokens_per_batch // length` rows, at least one; the last has them halved as often
-    as what is left allows. The batches are a function of the tokens alone.
+    `tokens_per_batch // length` rows, at least one. The number of rows of the last
+    batch is halved as often as its examples allow.
 
     Args:
         tokens: The examples.
-        tokens_per_batch: Most padded tokens of a batch, if one example has not more.
-        padded: The padded length of a batch, for the length of its longest example.
-        evenly: Examples of one length that fill batches of equal size; by default a
-            batch has all rows that it can.
-        multiple: The rows of a batch are a multiple of it: of devices.
+        tokens_per_batch: The most padded tokens per batch, unless one example has more.
+        padded: From the length of a batch's longest example to its padded length.
+        evenly: If given, this number of examples of one length fills batches of equal
+            size; else every batch has as many rows as it can.
+        multiple: The number of rows is a multiple of this number, which is that of the
+            devices that share a batch.
 
     Returns:
-        The batches, longest first, so that lack of memory shows at once.
+        The batches, the longest first, so that a lack of memory shows at once.
 
     >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 17, [1] * 3])
     >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=60)]
@@ -310,7 +313,7 @@ def make_batches(
 
 
 def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> int:
-    """Rows of a batch of a padded length; see `make_batches`.
+    """The number of rows of a batch of a padded length; see `make_batches`.
 
     >>> batch_rows(144, 2048), batch_rows(144, 2048, evenly=16), batch_rows(144, 100)
     (14, 8, 1)
@@ -323,15 +326,15 @@ def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> i
 
 
 def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
-    """Applies a function to each batch and puts the results in input order.
+    """Apply a function to each batch and put the results in input order.
 
     Args:
-        fn: Takes ids and labels [batch, time], returns an array [batch, ...], or
-            several in a pytree.
-        batches: Batches that hold every example once.
+        fn: From ids and labels, both [batch, time], to an array [batch, ...] or a
+            pytree of such arrays.
+        batches: Batches that have every example once.
 
     Returns:
-        Array [examples, ...], or several likewise.
+        An array [examples, ...], or a pytree of such arrays.
 
     >>> batches = make_batches(ragged([[1], [2] * 40, [3] * 20]))
     >>> map_batches(lambda ids, labels: jax.numpy.max(ids, axis=1), batches)

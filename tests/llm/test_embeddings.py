@@ -9,7 +9,7 @@ from flax import nnx
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.embeddings import (
     embed_with_decoder,
     embed_with_encoder,
@@ -132,5 +132,5 @@ def test_refuses(tokenizer):
         embed_with_encoder(encoder(vocab_size=6), tokenizer, ["d"])
     model = Decoder(TINY, key=jax.random.key(0))
     model.embed[...] = model.embed[...].at[5].set(jnp.inf)
-    with pytest.raises(InputError, match="embedding of example 2 is not finite"):
+    with pytest.raises(NumericalError, match="embedding of example 2 is not finite"):
         embed_with_decoder(model, ragged([[1, 2], [4, 5]]))

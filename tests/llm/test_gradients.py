@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.gradients import (
     example_scores,
     gradient_norms,
@@ -202,5 +202,5 @@ def test_refuses(model, tokens):
     untied = DecoderConfig.tiny(tie_embeddings=False)
     broken = Decoder(untied, key=jax.random.key(0))
     broken.embed[...] = broken.embed[...].at[5].set(jnp.nan)
-    with pytest.raises(InputError, match="norm of example 2 is nan"):
+    with pytest.raises(NumericalError, match="norm of example 2 is nan"):
         gradient_norms(broken, ragged([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]))
