@@ -7,7 +7,6 @@ import sys
 from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -116,19 +115,14 @@ def test_defaults_in_help(capsys):
     assert "95 % intervals" in help_of("evaluate", capsys)
 
 
-class Registered(NamedTuple):
-    name: str
-    about: str
-    needs: tuple[str, ...] = ()
-    weighed: bool = True
-
-
 def test_help_lists_a_registered_method(capsys, monkeypatch):
-    methods = pytest.importorskip("goracs_jax.selection.method").METHODS
-    monkeypatch.setitem(methods, "mine", Registered("mine", "rows that I like"))
+    mine = gx.FunctionMethod(
+        name="mine", choose=print, about="Rows that I like.", weighed=True
+    )
+    monkeypatch.setitem(gx.METHODS, "mine", mine)
     for verb in ("select", "compare"):
         text = help_of(verb, capsys)
-        assert re.search(r"^ +mine +rows that I like$", text, re.MULTILINE)
+        assert re.search(r"^ +mine +Rows that I like\.$", text, re.MULTILINE)
         assert re.search(r"in these methods: [^.]*\bmine\b", " ".join(text.split()))
 
 
@@ -239,6 +233,8 @@ def test_another_process_compiles_nothing(files):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": str(ROOT),
     }
+    # Where it is set, JAX keeps programs there and nowhere else.
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     programs = []
     for out in ("one.npy", "two.npy"):
         subprocess.run(
