@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test parity lint notebooks docs dist clean
+.PHONY: demo test quick parity lint notebooks docs dist clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,12 +26,17 @@ $(VENV)/installed-docs: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/goracs demo
 
-# Tests compile many programs and run each for milliseconds.
+# conftest.py says how programs are compiled.
 test: $(VENV)/installed-dev
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2
 
+# Under a minute, some checks of every room: for the inner loop.
+quick: $(VENV)/installed-dev
+	$(BIN)/pytest -q -n 2 @tests/quick.txt
+
+# Programs as users run them, with all optimizations.
 parity: $(VENV)/installed-parity
-	$(BIN)/pytest -q tests/parity
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/pytest -q tests/parity
 
 # pyright reads what the benchmarks import: PyTorch and PEFT too.
 lint: $(VENV)/installed-parity

@@ -27,7 +27,8 @@ def found(tmp_path_factory):
         [sys.executable, tests / "on_devices.py", out],
         env=os.environ
         | {
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+            "--xla_force_host_platform_device_count=8",
             "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
         },
         capture_output=True,

@@ -80,7 +80,8 @@ def found(tmp_path_factory):
         [sys.executable, "-c", SCRIPT, json.dumps(SIZES), json.dumps(grids), str(out)],
         env=os.environ
         | {
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+            "--xla_force_host_platform_device_count=8",
             "PYTHONPATH": str(root),
         },
         capture_output=True,

@@ -3,8 +3,9 @@ from typing import get_args
 import pytest
 import raw_files
 
+from goracs_jax.choices import FormatName
 from goracs_jax.data.demo import fetch
-from goracs_jax.data.formats import FORMATS, FormatName
+from goracs_jax.data.formats import FORMATS
 from goracs_jax.data.interactions import read_raw, tidy
 from goracs_jax.data.raw_files import find_raw_files
 from goracs_jax.data.splits import make_log, split_by_time

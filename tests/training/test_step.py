@@ -33,16 +33,20 @@ def sums_of(model, tokens, config, key):
 
 def plain_loss(model, tokens):
     """Mean over scored tokens: unpadded, one by one, all logits at once."""
-    total, count = 0.0, 0
+    parts, total, count = nnx.split(model), 0.0, 0
     for i in range(tokens.num_examples):
         one = take(tokens, [i])
-        logits = model(jnp.asarray(one.ids))[:-1]
         scored = one.labels[1:] >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            logits, jnp.asarray(one.ids[1:])
-        )
-        total, count = total + jnp.sum(losses * scored), count + int(scored.sum())
+        total += plain_sum(*parts, jnp.asarray(one.ids), jnp.asarray(scored))
+        count += int(scored.sum())
     return total / count
+
+
+@jax.jit  # a program for each length, not for each operation of each length
+def plain_sum(graph, state, ids, scored):
+    logits = nnx.merge(graph, state)(ids)[:-1]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, ids[1:])
+    return jnp.sum(losses * scored)
 
 
 def test_gradient_is_that_of_the_mean_over_scored_tokens(train):
