@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from goracs_jax import cli
+from goracs_jax.selection.method import METHODS, Goracs, SimulatedAnnealing
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -34,6 +35,19 @@ def commands(text):
         yield from block.replace("\\\n", " ").splitlines()
 
 
+@pytest.fixture
+def methods():
+    """The registry, for one page: goracs searches briefly, what it adds is dropped."""
+    kept = dict(METHODS)
+    METHODS["goracs"] = Goracs(
+        annealing=SimulatedAnnealing(epochs=2, fewest_epochs=1, sweeps=20, starts=1)
+    )
+    yield METHODS
+    METHODS.clear()
+    METHODS.update(kept)
+
+
+@pytest.mark.usefixtures("methods")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(PAGES[p], "python")])
 def test_python_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -84,10 +98,8 @@ def test_every_verb_has_its_help():
 
 def test_method_table_names_every_method():
     """One row of choosing.md for each method that the package brings."""
-    from goracs_jax.selection import SELECTORS
-
     table = re.findall(r"^\| `(\w[\w-]*)` \|", PAGES["docs/choosing.md"], re.M)
-    assert table == list(SELECTORS)
+    assert table == list(METHODS)
 
 
 def example(start):
@@ -111,6 +123,18 @@ def test_example_of_a_raw_format(tmp_path, monkeypatch):
     raw = interactions.read_raw(raw_files.find_raw_files("auto", reviews, places))
     assert raw.ratings.rows.rows() == [("u", "b", 4.0, 86_401.0)]
     assert raw.titles.rows.rows() == [("b", "Café")]
+
+
+def test_example_of_a_method():
+    """It names the function that adding.md shows, with what adding.md says of it."""
+    from goracs_jax.selection.method import builtin
+
+    added = eval(example("FunctionMethod(").rstrip().rstrip(","), vars(builtin))
+    space = {}
+    exec(blocks(PAGES["docs/adding.md"], "python")[0], space)
+    shown = space["MEAN"]
+    for field in ("name", "about", "needs", "weighed"):
+        assert getattr(added, field) == getattr(shown, field)
 
 
 def test_example_of_a_family(monkeypatch):
