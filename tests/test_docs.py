@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ PAGES = {
         *sorted((ROOT / "docs").glob("*.md")),
     ]
 }
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACT = PROJECT["tool"]["importlinter"]["contracts"][0]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -100,6 +103,22 @@ def test_method_table_names_every_method():
     """One row of choosing.md for each method that the package brings."""
     table = re.findall(r"^\| `(\w[\w-]*)` \|", PAGES["docs/choosing.md"], re.M)
     assert table == list(METHODS)
+
+
+def test_architecture_has_the_layers_that_are_checked():
+    """In the same order, from the top; names side by side may not import each other."""
+    picture = blocks_of_rooms(PAGES["docs/architecture.md"])
+    layers = [
+        {name.removeprefix("goracs_jax.") for name in layer.split(" | ")}
+        for layer in CONTRACT["layers"]
+    ]
+    assert [rooms for rooms in picture if rooms in layers] == layers
+
+
+def blocks_of_rooms(text):
+    """The names before the first wide space of each line of the list of rooms."""
+    lines = text.partition("`make lint`:\n\n")[2].partition("\n\n")[0].splitlines()
+    return [set(re.split(r"\s{2,}", line.strip())[0].split(" | ")) for line in lines]
 
 
 def example(start):
