@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from goracs_jax import cli
+from goracs_jax.selection.method import METHODS, Goracs, SimulatedAnnealing
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -19,6 +21,8 @@ PAGES = {
         *sorted((ROOT / "docs").glob("*.md")),
     ]
 }
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACT = PROJECT["tool"]["importlinter"]["contracts"][0]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -34,6 +38,19 @@ def commands(text):
         yield from block.replace("\\\n", " ").splitlines()
 
 
+@pytest.fixture
+def methods():
+    """The registry, for one page: goracs searches briefly, what it adds is dropped."""
+    kept = dict(METHODS)
+    METHODS["goracs"] = Goracs(
+        annealing=SimulatedAnnealing(epochs=2, fewest_epochs=1, sweeps=20, starts=1)
+    )
+    yield METHODS
+    METHODS.clear()
+    METHODS.update(kept)
+
+
+@pytest.mark.usefixtures("methods")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(PAGES[p], "python")])
 def test_python_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -84,10 +101,24 @@ def test_every_verb_has_its_help():
 
 def test_method_table_names_every_method():
     """One row of choosing.md for each method that the package brings."""
-    from goracs_jax.selection import SELECTORS
-
     table = re.findall(r"^\| `(\w[\w-]*)` \|", PAGES["docs/choosing.md"], re.M)
-    assert table == list(SELECTORS)
+    assert table == list(METHODS)
+
+
+def test_architecture_has_the_layers_that_are_checked():
+    """In the same order, from the top; names side by side may not import each other."""
+    picture = blocks_of_rooms(PAGES["docs/architecture.md"])
+    layers = [
+        {name.removeprefix("goracs_jax.") for name in layer.split(" | ")}
+        for layer in CONTRACT["layers"]
+    ]
+    assert [rooms for rooms in picture if rooms in layers] == layers
+
+
+def blocks_of_rooms(text):
+    """The names before the first wide space of each line of the list of rooms."""
+    lines = text.partition("`make lint`:\n\n")[2].partition("\n\n")[0].splitlines()
+    return [set(re.split(r"\s{2,}", line.strip())[0].split(" | ")) for line in lines]
 
 
 def example(start):
@@ -111,6 +142,18 @@ def test_example_of_a_raw_format(tmp_path, monkeypatch):
     raw = interactions.read_raw(raw_files.find_raw_files("auto", reviews, places))
     assert raw.ratings.rows.rows() == [("u", "b", 4.0, 86_401.0)]
     assert raw.titles.rows.rows() == [("b", "Café")]
+
+
+def test_example_of_a_method():
+    """It names the function that adding.md shows, with what adding.md says of it."""
+    from goracs_jax.selection.method import builtin
+
+    added = eval(example("FunctionMethod(").rstrip().rstrip(","), vars(builtin))
+    space = {}
+    exec(blocks(PAGES["docs/adding.md"], "python")[0], space)
+    shown = space["MEAN"]
+    for field in ("name", "about", "needs", "weighed"):
+        assert getattr(added, field) == getattr(shown, field)
 
 
 def test_example_of_a_family(monkeypatch):
