@@ -84,9 +84,7 @@ def scorings(
     # POO is reported of every choice, so that embeddings are needed in any case.
     llm = s.model if "gradients" in needs or not s.encoder else None
     mesh = model_mesh(jax.devices())
-    opened, embedder = open_models(
-        llm, s.encoder, s.adapter, s.seed, s.dtype, mesh
-    )
+    opened, embedder = open_models(llm, s.encoder, s.adapter, s.seed, s.dtype, mesh)
     for symbol, pool in (("x", inputs.train), ("y", inputs.valid)):
         stage = embed_stage("embeddings", pool, embedder, labels)
         rows = len(pool.examples)
