@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from goracs_jax.jobs._method import Method, find_method, needs_of
+from goracs_jax.selection.method import Method, find_method, needs_of
 
 #: The method that selects nothing: it trains on all training examples.
 FULL = "full"
@@ -60,7 +60,7 @@ class Trial(NamedTuple):
         """
         if not self.selects:
             return ()
-        needed = {COSTS[x] for x in needs_of(self.selector, self.lambda_ or 0.0)}
+        needed = {COSTS[x] for x in needs_of(self.selector, self.lambda_)}
         return tuple(sorted(needed))
 
     def __str__(self) -> str:

@@ -13,7 +13,6 @@ from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import Bootstrap
 from goracs_jax.files import hash_files
-from goracs_jax.jobs._method import METHODS
 from goracs_jax.jobs.classes import check_budgets, classes_of
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
 from goracs_jax.jobs.finetune import TrainConfig
@@ -31,7 +30,8 @@ from goracs_jax.runs.opened import (
 )
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import waiting
-from goracs_jax.selection.classes import Labels
+from goracs_jax.selection.classes import Classes
+from goracs_jax.selection.method import known_methods
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging
 
@@ -45,7 +45,7 @@ class CompareInputs(NamedTuple):
     valid: Pool
     test: Pool
     bootstrap: Bootstrap  # its units are the users of the test examples
-    classes: Labels | None  # where a method is label-aware
+    classes: Classes | None  # where a method is label-aware
     hashes: dict[str, str | None]  # of all that is read, models too
     training: TrainConfig  # of the first seed
     judging: EvaluateConfig
@@ -64,7 +64,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     judging = EvaluateConfig.of(judged_settings(s))
     train, valid, test = read_pools(s.train, s.valid, s.test, duplicates=s.duplicates)
     n_train = len(train.examples)
-    check_budgets(s.budgets, n_train, None)
+    check_budgets(s.budgets, n_train)
     for size in [*([n_train] if FULL in s.methods else []), *s.budgets]:
         training.check_size(size)
     if set(s.methods) != {FULL}:
@@ -112,7 +112,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
     Raises:
         InputError: An example does not fit the model or the task.
     """
-    labels = inputs.training.labels
+    scored = inputs.training.scored
     with waiting("tokens of all examples"):
         mesh = model_mesh(jax.devices())
         llm = open_llm(settings.model, None, settings.seed, settings.dtype, mesh=mesh)
@@ -123,10 +123,10 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
             stage.prepare()
         pools = (inputs.train, inputs.valid)
         train, valid = (
-            Counts.of(tokenize_pool(pool.prompts, pool.places, llm, labels))
+            Counts.of(tokenize_pool(pool.prompts, pool.places, llm, scored))
             for pool in pools
         )
-        texts = [text for pool in pools for text in embedded_texts(pool, labels)]
+        texts = [text for pool in pools for text in embedded_texts(pool, scored)]
         if settings.encoder:
             encoder, tokenizer = open_encoder(settings.encoder).load()
             joined = [text.prompt + text.answer for text in texts]
@@ -140,14 +140,14 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
 
 def _check_flags(s: Compare) -> None:
     """Refuse what is wrong whatever the files hold."""
+    known = known_methods()
     for method in s.methods:
-        known = selector_of(method) in METHODS or method == FULL
-        if not known:
+        if selector_of(method) not in known and method != FULL:
             raise InputError(
-                f"--methods must be among {', '.join([*METHODS, FULL])}, all but "
+                f"--methods must be among {', '.join([*known, FULL])}, all but "
                 f"{FULL} with or without {BY_LABEL}, got {method!r}."
             )
-    weighed = [name for name, method in METHODS.items() if method.weighed]
+    weighed = [name for name, method in known.items() if method.weighed]
     if s.lambdas and not set(map(selector_of, s.methods)) & set(weighed):
         raise InputError(
             f"--lambdas are for {', '.join(weighed)}, and none of them is in --methods:"

@@ -77,7 +77,7 @@ def scorings(
         inputs: Its files.
         trials: The trials that are to be done.
     """
-    s, labels, found = settings, inputs.training.labels, []
+    s, scored, found = settings, inputs.training.scored, []
     needs = {need for trial in trials for need in trial.needs}
     if not any(trial.selects for trial in trials):
         return []
@@ -86,11 +86,11 @@ def scorings(
     mesh = model_mesh(jax.devices())
     opened, embedder = open_models(llm, s.encoder, s.adapter, s.seed, s.dtype, mesh)
     for symbol, pool in (("x", inputs.train), ("y", inputs.valid)):
-        stage = embed_stage("embeddings", pool, embedder, labels)
+        stage = embed_stage("embeddings", pool, embedder, scored)
         rows = len(pool.examples)
         found.append(Scoring("embeddings", stage, {"embeddings": symbol}, rows))
     if "gradients" in needs and opened:
-        stage = norms_stage(inputs.train, opened, "last_v_lora_b", labels)
+        stage = norms_stage(inputs.train, opened, "last_v_lora_b", scored)
         rows = len(inputs.train.examples)
         kept = {"norms": "g", "errors": "e"}
         found.append(Scoring("gradients", stage, kept, rows))

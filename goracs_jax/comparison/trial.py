@@ -69,8 +69,8 @@ class Finished(NamedTuple):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Finished":
         """Read what `record` wrote; trials of old do not say what chose their rows."""
-        plain = {name: record.get(name) for name in cls._fields}
-        return cls(**plain | {"trial": Trial(**record["cell"])})
+        rest: dict[str, Any] = {name: record.get(name) for name in cls._fields[1:]}
+        return cls(Trial(**record["cell"]), **rest)
 
 
 class TrialFolder(NamedTuple):
@@ -142,7 +142,7 @@ def folder_of(
         **trial._asdict(),
         **{name: sha for name, sha in inputs.hashes.items() if name != "encoder"},
         "dtype": settings.dtype,
-        "labels": inputs.training.labels,
+        "labels": inputs.training.scored,
         "training": trained,
         "lora": asdict(inputs.training.lora),
         "task": settings.task,

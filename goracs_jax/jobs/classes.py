@@ -11,7 +11,12 @@ from goracs_jax.files import digest
 from goracs_jax.runs.arrays import read_npy
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
-from goracs_jax.selection.classes import Labels, class_budgets, class_notes, make_labels
+from goracs_jax.selection.classes import (
+    Classes,
+    class_budgets,
+    class_notes,
+    make_classes,
+)
 from goracs_jax.selection.problem import check_budget
 
 
@@ -28,7 +33,7 @@ def read_classes(
     shape: tuple[int, int],
     pools: Sequence[Pool],
     budgets: Sequence[int],
-) -> Labels | None:
+) -> Classes | None:
     """Read the classes that are asked for, if any, and check every budget.
 
     Args:
@@ -45,7 +50,9 @@ def read_classes(
     return classes
 
 
-def check_budgets(budgets: Sequence[int], n_train: int, classes: Labels | None) -> None:
+def check_budgets(
+    budgets: Sequence[int], n_train: int, classes: Classes | None
+) -> None:
     """Refuse budgets that N rows, or the rows of their classes, cannot meet.
 
     Raises:
@@ -57,20 +64,22 @@ def check_budgets(budgets: Sequence[int], n_train: int, classes: Labels | None) 
             class_budgets(classes, budget)
 
 
-def say_classes(classes: Labels | None, budgets: Sequence[int]) -> None:
+def say_classes(classes: Classes | None, budgets: Sequence[int]) -> None:
     """Say which classes do not get their share of a budget."""
-    for budget in budgets if classes else ():
+    if classes is None:
+        return
+    for budget in budgets:
         for note in class_notes(classes, budget):
             say(f"budget {budget}: {note}")
 
 
-def classes_of(train: Pool, valid: Pool) -> Labels:
+def classes_of(train: Pool, valid: Pool) -> Classes:
     """Take the output of each example as its class."""
     one, two = np.array(train.outputs), np.array(valid.outputs)
-    return make_labels(one, two, (len(one), len(two)))
+    return make_classes(one, two, (len(one), len(two)))
 
 
-def identity_of_classes(classes: Labels | None) -> dict[str, str]:
+def identity_of_classes(classes: Classes | None) -> dict[str, str]:
     """What names the stages that depend on classes; nothing without them."""
     if not classes:
         return {}
@@ -80,7 +89,7 @@ def identity_of_classes(classes: Labels | None) -> dict[str, str]:
 
 def _read(
     flags: ClassFlags, shape: tuple[int, int], pools: Sequence[Pool]
-) -> Labels | None:
+) -> Classes | None:
     train, valid, by_label = flags
     if by_label:
         if train or valid:
@@ -98,4 +107,4 @@ def _read(
     kind = "integers or strings"
     one = read_npy(train, "training labels", kind)
     two = read_npy(valid, "validation labels", kind)
-    return make_labels(one, two, shape)
+    return make_classes(one, two, shape)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
-from goracs_jax.llm.tokens import LabelMode, Mapper, Tokens
+from goracs_jax.llm.tokens import Mapper, Scored, Tokens
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.progress import progress
@@ -38,7 +38,7 @@ class TrainConfig:
 
     loop: FinetuneConfig
     lora: LoraConfig
-    labels: LabelMode  # which tokens are in the loss
+    scored: Scored  # which tokens are in the loss
     seed: int
 
     @classmethod
@@ -49,14 +49,15 @@ class TrainConfig:
             InputError: A value is out of range, or the folder of --adapter has none.
         """
         task = TASKS[settings.task]
-        flags = {field.name for field in fields(FinetuneConfig)} & vars(settings).keys()
-        given = {name: getattr(settings, name) for name in flags}
+        names = {field.name for field in fields(FinetuneConfig)}
+        given = {k: v for k, v in vars(settings).items() if k in names}
         defaults = {"epochs": task.epochs, "learning_rate": task.learning_rate}
-        chosen = {k: defaults.get(k) if v is None else v for k, v in given.items()}
+        given |= {k: defaults[k] for k, v in given.items() if v is None}
+        given["tokens_per_batch"] = settings.micro_batch_tokens
         return cls(
-            loop=FinetuneConfig(tokens_per_batch=settings.micro_batch_tokens, **chosen),
+            loop=FinetuneConfig(**given),
             lora=_lora(settings),
-            labels=settings.labels or task.labels,
+            scored=settings.labels or task.scored,
             seed=seed,
         )
 
@@ -182,7 +183,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
     def prepare() -> tuple[Decoder, Tokens, Tokens]:
         decoder, _ = inputs.llm.load()
         train, valid = (
-            tokenize_pool(p.prompts, p.places, inputs.llm, config.labels) for p in pools
+            tokenize_pool(p.prompts, p.places, inputs.llm, config.scored) for p in pools
         )
         return decoder, train, valid
 
@@ -217,7 +218,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
     depends_on = {
         "train": train.sha256,
         "valid": valid.sha256,
-        "labels": config.labels,
+        "labels": config.scored,
         "config": asdict(config.loop),
         "lora": asdict(config.lora),
         "seed": config.seed,

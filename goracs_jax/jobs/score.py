@@ -15,7 +15,7 @@ from goracs_jax.files import atomic, hash_files, locked, prepare_folder
 from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.llm.gradients import Which, example_scores, projected_gradients
 from goracs_jax.llm.prompts import Prompt
-from goracs_jax.llm.tokens import LabelMode, Mapper, Tokens
+from goracs_jax.llm.tokens import Mapper, Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of
@@ -114,13 +114,13 @@ def listed(outputs: Mapping[str, Path]) -> str:
     return ", ".join(map(str, outputs.values()))
 
 
-def embedded_texts(pool: Pool, labels: LabelMode) -> list[Prompt]:
+def embedded_texts(pool: Pool, scored: Scored) -> list[Prompt]:
     """What is embedded of each example: prompt and answer, or the prompt alone."""
-    return [p if labels == "all" else Prompt(p.prompt, "") for p in pool.prompts]
+    return [p if scored == "all" else Prompt(p.prompt, "") for p in pool.prompts]
 
 
 def embed_stage(
-    name: str, pool: Pool, source: Llm | SentenceEncoder, labels: LabelMode
+    name: str, pool: Pool, source: Llm | SentenceEncoder, scored: Scored
 ) -> Stage:
     """Make the stage of a pool's `embeddings`, one row per example.
 
@@ -128,10 +128,10 @@ def embed_stage(
         name: The name of the stage.
         pool: The examples.
         source: What embeds them.
-        labels: "all" embeds prompt and answer, "answer" the prompt alone.
+        scored: "all" embeds prompt and answer, "answer" the prompt alone.
     """
-    texts, revision = embedded_texts(pool, labels), revision_of("embeddings")
-    inputs = {"data": pool.sha256, "labels": labels, **source.identity}
+    texts, revision = embedded_texts(pool, scored), revision_of("embeddings")
+    inputs = {"data": pool.sha256, "labels": scored, **source.identity}
     if isinstance(source, SentenceEncoder):
 
         def encode(mapper: Mapper) -> Arrays:
@@ -157,7 +157,7 @@ def norms_stage(
     pool: Pool,
     llm: Llm,
     which: Which,
-    labels: LabelMode,
+    scored: Scored,
     projection: Projection | None = None,
 ) -> Stage:
     """Make the stage of a pool's `norms`, `losses`, `errors` and `projections`.
@@ -168,14 +168,14 @@ def norms_stage(
         pool: The examples.
         llm: The model.
         which: The parameters whose gradient is taken.
-        labels: Which tokens are in the loss.
+        scored: Which tokens are in the loss.
         projection: How gradients are projected.
     """
 
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
         decoder, _ = llm.load()
-        return decoder, tokenize_pool(pool.prompts, pool.places, llm, labels)
+        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
 
     def compute(mapper: Mapper) -> Arrays:
         projected: Arrays = {}
@@ -198,7 +198,7 @@ def norms_stage(
     inputs = {
         "data": pool.sha256,
         "which": which,
-        "labels": labels,
+        "labels": scored,
         "seed": llm.seed,
         **llm.identity,
     }
@@ -212,7 +212,7 @@ def text_stages(
     train: Pool,
     valid: Pool,
     embedder: Llm | SentenceEncoder,
-    labels: LabelMode,
+    scored: Scored,
     norms_of: Llm | None,
 ) -> dict[str, Stage]:
     """Make the stages of what is selected by: x and y, and g where it is needed.
@@ -221,7 +221,7 @@ def text_stages(
         train: The training examples.
         valid: The validation examples.
         embedder: What embeds both.
-        labels: Which tokens are embedded and scored.
+        scored: Which tokens are embedded and scored.
         norms_of: The model whose gradient norms are taken, if they are needed.
 
     Returns:
@@ -229,9 +229,9 @@ def text_stages(
     """
     stages = {}
     if norms_of:
-        stages["g"] = norms_stage(train, norms_of, "last_v_lora_b", labels)
-    stages["x"] = embed_stage("training embeddings", train, embedder, labels)
-    stages["y"] = embed_stage("validation embeddings", valid, embedder, labels)
+        stages["g"] = norms_stage(train, norms_of, "last_v_lora_b", scored)
+    stages["x"] = embed_stage("training embeddings", train, embedder, scored)
+    stages["y"] = embed_stage("validation embeddings", valid, embedder, scored)
     return stages
 
 

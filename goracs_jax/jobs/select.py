@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
-from goracs_jax.jobs._method import find_method
 from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs
 from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
@@ -18,6 +17,7 @@ from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.selection.by_class import class_table
+from goracs_jax.selection.method import Method, find_method
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
 
@@ -54,7 +54,7 @@ def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Se
     """
     prepared = _prepare(inputs, folder, max(config.lambdas))
     for search in searches(inputs, config, prepared):
-        yield _select(inputs, search, prepared, folder)
+        yield _select(inputs, config.method, search, prepared, folder)
 
 
 def searches(
@@ -67,19 +67,21 @@ def searches(
         config: The method, budgets, lambdas, solver and seed.
         prepared: The same, loaded; left out where stages are only looked up.
     """
+    asked, baseline = config.method, find_method(BASELINE)
+    methods = {method.name: method for method in (baseline, asked)}
 
     @cache
-    def choose(method: str) -> Callable[[int, float], Selection]:
-        found = prepared
-        assert found is not None
+    def choose(name: str) -> Callable[[int, float], Selection]:
+        assert prepared is not None
         return chooser(
-            found.cost,
-            found.arrays.get("g"),
+            prepared.cost,
+            config.budgets,
             key=jax.random.key(config.seed),
-            method=method,
+            method=methods[name],
             solver=config.solver,
-            errors=found.arrays.get("e"),
-            labels=inputs.classes,
+            grad_norms=prepared.arrays.get("g"),
+            prediction_errors=prepared.arrays.get("e"),
+            classes=inputs.classes,
         )
 
     def stage(method: str, point: GridPoint) -> Stage:
@@ -99,9 +101,9 @@ def searches(
         name = f"selection {method}"
         return Stage(name, depends_on, compute, revision=revision_of(name))
 
-    methods = dict.fromkeys([config.method.name, BASELINE])
+    names = dict.fromkeys([asked.name, BASELINE])
     return [
-        Search(point, {method: stage(method, point) for method in methods})
+        Search(point, {name: stage(name, point) for name in names})
         for point in config.points
     ]
 
@@ -125,7 +127,11 @@ def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepa
 
 
 def _select(
-    inputs: SelectInputs, search: Search, prepared: Prepared, folder: Path
+    inputs: SelectInputs,
+    asked: Method,
+    search: Search,
+    prepared: Prepared,
+    folder: Path,
 ) -> Selected:
     """Run the stages of a grid point and gather what is reported of it."""
     point, norms = search.point, prepared.arrays.get("g")
@@ -139,7 +145,8 @@ def _select(
     bound = max(selection.lower_bound for selection in found.values())
     table = []
     for method, selection in found.items():
-        rows, needs = selection.indices, find_method(method).needs
+        rows = selection.indices
+        needs = asked.needs if method == asked.name else find_method(method).needs
         earlier = sum(prepared.seconds.values()) if needs else 0.0
         table.append(
             Row(

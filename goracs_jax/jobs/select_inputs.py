@@ -12,7 +12,6 @@ import jax
 
 from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
 from goracs_jax.errors import InputError
-from goracs_jax.jobs._method import METHODS, Method, find_method, needs_of
 from goracs_jax.jobs.classes import ClassFlags, identity_of_classes, read_classes
 from goracs_jax.jobs.score import text_stages
 from goracs_jax.jobs.selected import GridPoint
@@ -21,7 +20,13 @@ from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, open_models, read_pools
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.stages import Arrays, Stage
-from goracs_jax.selection.classes import Labels
+from goracs_jax.selection.classes import Classes
+from goracs_jax.selection.method import (
+    Method,
+    find_method,
+    known_methods,
+    needs_of,
+)
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.selection.sweep import ordered
 from goracs_jax.settings import Select
@@ -38,7 +43,7 @@ class SelectInputs(NamedTuple):
     n_train: int
     n_valid: int
     pool: Pool | None  # the training examples, where there are texts
-    classes: Labels | None  # where the selection is label-aware
+    classes: Classes | None  # where the selection is label-aware
 
     @classmethod
     def of(
@@ -46,7 +51,7 @@ class SelectInputs(NamedTuple):
         arrays: Arrays,
         sha256: Mapping[str, str],
         pool: Pool | None,
-        classes: Labels | None,
+        classes: Classes | None,
     ) -> "SelectInputs":
         """Make the inputs of arrays that are given.
 
@@ -100,9 +105,9 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
         InputError: The first flag or file that is wrong.
     """
     s = settings
-    if s.method not in METHODS:
+    if s.method not in (known := known_methods()):
         raise InputError(
-            f"--method must be one of {', '.join(METHODS)}, got {s.method!r}."
+            f"--method must be one of {', '.join(known)}, got {s.method!r}."
         )
     method = find_method(s.method)
     keep_apart(s.out, s.model, s.encoder, s.adapter)
@@ -206,7 +211,8 @@ def _class_flags(s: Select) -> ClassFlags:
 
 def _check_errors_flag(s: Select, method: Method) -> None:
     if s.errors and "prediction_errors" not in method.needs:
-        readers = [m.name for m in METHODS.values() if "prediction_errors" in m.needs]
+        known = known_methods().values()
+        readers = [m.name for m in known if "prediction_errors" in m.needs]
         raise InputError(
             f"--errors are read by --method {' or '.join(readers)} and no other: leave "
             "them out."

@@ -14,7 +14,7 @@ from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
 from goracs_jax.llm.prompts import Prompt, format_prompt
-from goracs_jax.llm.tokens import LabelMode, Tokens, load_tokenizer, tokenize
+from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
 from goracs_jax.models import (
     Decoder,
     Encoder,
@@ -207,7 +207,7 @@ def hash_model(path: Path) -> str:
 
 
 def tokenize_pool(
-    texts: list[Prompt], places: list[str], llm: Llm, labels: LabelMode = "all"
+    texts: list[Prompt], places: list[str], llm: Llm, scored: Scored = "all"
 ) -> Tokens:
     """Tokenise texts for an LLM.
 
@@ -215,8 +215,8 @@ def tokenize_pool(
         texts: Prompts and answers.
         places: What errors call each text.
         llm: The model, whose context none may exceed.
-        labels: Which tokens are scored.
+        scored: Which tokens are scored.
     """
     decoder, tokenizer = llm.load()
     context = decoder.config.max_positions
-    return tokenize(texts, tokenizer, labels=labels, context=context, places=places)
+    return tokenize(texts, tokenizer, labels=scored, context=context, places=places)
