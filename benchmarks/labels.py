@@ -18,7 +18,7 @@ from common import write
 from outcomes import records_of, users_of
 
 from goracs_jax.comparison.intervals import interval
-from goracs_jax.verbs.rankings import values_of
+from goracs_jax.evaluate.outcomes import values_of
 
 Key = tuple[str, float | None]
 METRICS = ("NDCG@10", "HR@10", "log likelihood")

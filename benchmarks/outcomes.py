@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 
 from goracs_jax.comparison.intervals import interval
 from goracs_jax.evaluate.metrics import ranking_values
+from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.llm.prompts import Task
-from goracs_jax.verbs.rankings import values_of
 
 RECENTRED = "log likelihood, recentred"
 

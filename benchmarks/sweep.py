@@ -23,7 +23,7 @@ import numpy as np
 from common import goracs, write
 from selection import synthetic
 
-from goracs_jax.verbs.cells import cell_name
+from goracs_jax.jobs.selected import GridPoint
 
 
 def select(
@@ -69,7 +69,7 @@ def main() -> None:
         print(together)
         rows = []
         for budget, lambda_ in cells:
-            out = arrays / cell_name(budget, lambda_)
+            out = arrays / GridPoint(budget, lambda_).name
             seconds = select(arrays, out, [budget], [lambda_], flags.method)
             alike = [np.load(at / "indices.npy") for at in (out, one / out.name)]
             found = json.loads((out / "manifest.json").read_text())

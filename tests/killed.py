@@ -14,7 +14,6 @@ import numpy as np
 from goracs_jax.llm.gradients import example_scores
 from goracs_jax.llm.tokens import map_batches, ragged
 from goracs_jax.models import Decoder, DecoderConfig
-from goracs_jax.runs import stages
 from goracs_jax.runs.stages import Stage, run_stage
 
 SLOWLY = 0.01  # seconds a batch takes at least, so that kills can hit one
@@ -33,7 +32,6 @@ def scores(mapper=map_batches) -> dict[str, np.ndarray]:
 
 def run(folder: str, batches_begun: Connection) -> None:
     """The stage; says when a batch begins."""
-    stages.PART_SECONDS = 0.0
     # Compiled once for all processes.
     jax.config.update("jax_compilation_cache_dir", f"{folder}/programs")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -49,7 +47,7 @@ def run(folder: str, batches_begun: Connection) -> None:
 
         return scores(slow_mapper)
 
-    run_stage(Path(folder), Stage("scores", {}, compute))
+    run_stage(Path(folder), Stage("scores", {}, compute), part_seconds=0.0)
 
 
 def run_until(folder: Path, batches: int | None, seconds: float) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from goracs_jax.verbs.rankings import values_of
+from goracs_jax.evaluate.outcomes import values_of
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 STUDIES = ("experiment_ctr", "experiment_ctr_users", "experiment_ctr_long")

@@ -1,4 +1,4 @@
-"""FLOPs that a cell is charged, stage by stage."""
+"""The floating-point operations (FLOPs) that a trial is charged, stage by stage."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.comparison.design import Cell
+from goracs_jax.comparison.design import Trial
 from goracs_jax.llm.flops import (
     Counts,
     Lengths,
@@ -18,17 +18,17 @@ from goracs_jax.models import DecoderConfig, EncoderConfig
 
 
 class Sizes(NamedTuple):
-    """Sizes of the models, and tokens of every example."""
+    """The sizes of the models, and the numbers of tokens of every example."""
 
     llm: DecoderConfig
     encoder: EncoderConfig | None  # None where the LLM embeds
     train: Counts
     valid: Counts
-    embedded: Lengths  # of both files, as what embeds them reads them
+    embedded: Lengths  # tokens of both files, as the embedding model reads them
 
 
 class Trained(NamedTuple):
-    """How long a training went."""
+    """The rows of a training, its epochs and its validations."""
 
     rows: Int[np.ndarray, " budget"]
     epochs: int
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
 
 
 def training_flops(sizes: Sizes, trained: Trained) -> float:
-    """Steps over the rows, and passes over the validation examples.
+    """Count the steps over the rows and the passes over the validation examples.
 
     >>> lengths = np.array([3, 5])
     >>> some = Counts(lengths, np.array([2, 2]))
@@ -51,18 +51,18 @@ def training_flops(sizes: Sizes, trained: Trained) -> float:
 
 
 def charged(
-    cell: Cell, sizes: Sizes, trained: Trained, passes: int
+    trial: Trial, sizes: Sizes, trained: Trained, passes: int
 ) -> dict[str, float]:
-    """FLOPs of each stage that the cell needs.
+    """Count the FLOPs of each stage that the trial needs.
 
     Args:
-        cell: What is charged.
-        sizes: Of models and examples.
-        trained: Its training.
-        passes: Passes of the search over C, of 2 N M dim FLOPs each.
+        trial: The trial to charge.
+        sizes: Sizes of models and examples.
+        trained: How long it trained.
+        passes: Passes of the search over C, with 2 N M dim FLOPs each.
 
     Returns:
-        FLOPs by stage; embeddings and gradients of all examples, in full.
+        FLOPs by stage. Embeddings and gradients of all examples are charged in full.
     """
     stages: dict[str, Callable[[], float]] = {
         "embeddings": lambda: (
@@ -72,8 +72,8 @@ def charged(
         ),
         "gradients": lambda: gradient_flops(sizes.llm, sizes.train, "last_v_lora_b"),
     }
-    found = {name: stages[name]() for name in cell.needs}
-    if "embeddings" in cell.needs:
+    found = {name: stages[name]() for name in trial.needs}
+    if "embeddings" in trial.needs:
         dim = (sizes.encoder or sizes.llm).hidden_size
         pairs = len(sizes.train.tokens) * len(sizes.valid.tokens)
         found["selection"] = 2.0 * passes * pairs * dim

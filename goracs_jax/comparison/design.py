@@ -1,20 +1,26 @@
-"""Which cells a comparison has, and what each of them needs."""
+"""The trials of a comparison, and what each of them needs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-#: The method that selects nothing: all training examples.
+from goracs_jax.selection.method import Method, find_method, needs_of
+
+#: The method that selects nothing: it trains on all training examples.
 FULL = "full"
-#: Methods whose selection depends on lambda.
-WEIGHED = ("goracs", "greedy", "itra")
-#: Methods that rank by what the gradient pass says and look at no embedding.
-RANKED = ("grad-norm", "error")
-#: Behind the name of a method that is to run inside every class.
+#: The suffix of a method that runs inside every class.
 BY_LABEL = ":by-label"
 
 
+#: What the parts of a trial's cost are called, by what a method needs.
+COSTS = {
+    "embeddings": "embeddings",
+    "grad_norms": "gradients",
+    "prediction_errors": "gradients",
+}
+
+
 def selector_of(method: str) -> str:
-    """The method that chooses; label-aware or not is another question.
+    """The name of the method that chooses, whether it is label-aware or not.
 
     >>> selector_of("random:by-label"), selector_of("random")
     ('random', 'random')
@@ -22,7 +28,7 @@ def selector_of(method: str) -> str:
     return method.removesuffix(BY_LABEL)
 
 
-class Cell(NamedTuple):
+class Trial(NamedTuple):
     """One fine-tuned model: how its examples are chosen, how many, and the seed."""
 
     method: str
@@ -31,9 +37,14 @@ class Cell(NamedTuple):
     seed: int
 
     @property
-    def selector(self) -> str:
-        """The method, label-aware or not."""
-        return selector_of(self.method)
+    def selects(self) -> bool:
+        """Whether rows are chosen; `full` takes them all."""
+        return self.method != FULL
+
+    @property
+    def selector(self) -> Method:
+        """The record of the method, label-aware or not."""
+        return find_method(selector_of(self.method))
 
     @property
     def by_label(self) -> bool:
@@ -44,17 +55,16 @@ class Cell(NamedTuple):
     def needs(self) -> tuple[str, ...]:
         """What is computed of all examples before the choice.
 
-        >>> Cell("goracs", 0.0, 8, 0).needs, Cell("random", None, 8, 0).needs
+        >>> Trial("goracs", 0.0, 8, 0).needs, Trial("random", None, 8, 0).needs
         (('embeddings',), ())
         """
-        if self.selector in (FULL, "random"):
+        if not self.selects:
             return ()
-        if self.selector in RANKED:
-            return ("gradients",)
-        return ("embeddings", "gradients") if self.lambda_ else ("embeddings",)
+        needed = {COSTS[x] for x in needs_of(self.selector, self.lambda_)}
+        return tuple(sorted(needed))
 
     def __str__(self) -> str:
-        """As a message names it."""
+        """The trial as a message names it."""
         weight = "" if self.lambda_ is None else f"lambda {self.lambda_:g}, "
         return f"{self.method}, {weight}budget {self.budget}, seed {self.seed}"
 
@@ -67,35 +77,35 @@ def design(
     *,
     full_seeds: int,
     n_train: int,
-) -> list[Cell]:
-    """All cells: every method for the first seed, then for the next.
+) -> list[Trial]:
+    """List all trials: every method with the first seed, then with the next.
 
     Args:
-        methods: Names of selectors, each alone or with BY_LABEL behind it, and `full`.
+        methods: Names of methods, each alone or with BY_LABEL behind it, and `full`.
         budgets: Values of n.
-        lambdas: For the methods that have one.
-        seeds: Of selection and training.
-        full_seeds: `full` has the first so many of them.
+        lambdas: Weights of the gradient term, for the methods in which it weighs.
+        seeds: Seeds of selection and training.
+        full_seeds: The number of seeds, from the first on, that `full` has.
         n_train: N.
 
     Returns:
-        The cells, without repetitions.
+        The trials, without repetitions.
 
     >>> sizes = {"full_seeds": 1, "n_train": 9}
-    >>> cells = design(["full", "itra"], [4], [0.0, 1.0], [5, 6], **sizes)
-    >>> [str(cell) for cell in cells][1:3]
+    >>> trials = design(["full", "itra"], [4], [0.0, 1.0], [5, 6], **sizes)
+    >>> [str(trial) for trial in trials][1:3]
     ['itra, lambda 0, budget 4, seed 5', 'itra, lambda 1, budget 4, seed 5']
-    >>> len(cells)
+    >>> len(trials)
     5
     """
-    cells = []
+    trials = []
     for place, seed in enumerate(seeds):
         if FULL in methods and place < full_seeds:
-            cells.append(Cell(FULL, None, n_train, seed))
+            trials.append(Trial(FULL, None, n_train, seed))
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weighed = selector_of(method) in WEIGHED
+                    weighed = find_method(selector_of(method)).weighed
                     weights = sorted(lambdas) if weighed else [None]
-                    cells += [Cell(method, w, budget, seed) for w in weights]
-    return cells
+                    trials += [Trial(method, w, budget, seed) for w in weights]
+    return trials

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from goracs_jax.comparison.design import FULL
-from goracs_jax.comparison.table import Record
+from goracs_jax.comparison.table import TableRow
 
 AXES = {
     "budget": "budget (examples)",
@@ -15,24 +15,24 @@ AXES = {
 }
 
 
-def comparison_figure(records: Sequence[Record], metric: str) -> Figure:
-    """Three panels, a line a method: by budget, by seconds, by FLOPs.
+def comparison_figure(rows: Sequence[TableRow], metric: str) -> Figure:
+    """Draw a line per method in three panels: by budget, by seconds, by FLOPs.
 
     Args:
-        records: Of `table.records_of`; of several lambdas only the one that validation
-            chose is drawn.
-        metric: What stands on the vertical axis, with its intervals.
+        rows: The rows of `table.rows_of`. Where there are several lambdas, only the one
+            that validation chose is drawn.
+        metric: The metric of the vertical axis, with its intervals.
 
     Returns:
         The figure.
 
     >>> found = {"AUC": {"value": 0.5, "low": 0.4, "high": 0.6}}
     >>> costs = {"total_seconds": 3.0, "total_flops": 1e9, "lambda_choice": None}
-    >>> record = {"name": "random", "method": "random", "budget": 8, "metrics": found}
-    >>> len(comparison_figure([record | costs], "AUC").axes)
+    >>> row = {"name": "random", "method": "random", "budget": 8, "metrics": found}
+    >>> len(comparison_figure([row | costs], "AUC").axes)
     3
     """
-    drawn = [r for r in records if r["lambda_choice"] != "fixed"]
+    drawn = [r for r in rows if r["lambda_choice"] != "fixed"]
     picture = Figure(figsize=(15, 4.6), layout="constrained")
     panels = picture.subplots(1, 3, sharey=True)
     names = list(dict.fromkeys(r["name"] for r in drawn))

@@ -1,4 +1,4 @@
-"""What every manifest.json says: settings, versions and machine."""
+"""What every manifest.json records: the settings, the versions and the machine."""
 
 import platform
 from importlib.metadata import version
@@ -16,22 +16,31 @@ RECORDED = (
 
 
 def made_by(settings: Settings) -> dict[str, Any]:
-    """The settings of a run, and with what and on what it ran.
+    """Record the settings of a run, the versions that it used and the machine.
 
     >>> made_by(Settings(seed=3))["config"]["seed"]
     3
     """
     plain = lambda x: str(x) if isinstance(x, Path) else x
-    device = jax.devices()[0]
     return {
         "goracs_jax": version("goracs-jax"),
         "config": {k: plain(v) for k, v in vars(settings).items()},
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "machine": f"{platform.system()} {platform.machine()}",
-        },
+        "device": device(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in RECORDED},
+    }
+
+
+def device() -> dict[str, Any]:
+    """The machine and its devices.
+
+    >>> sorted(device())
+    ['count', 'kind', 'machine', 'platform']
+    """
+    first = jax.devices()[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": jax.device_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
     }

@@ -1,4 +1,4 @@
-"""What the verbs print: plain lines and tables on standard output."""
+"""What the verbs print: lines and tables on standard output, spinners beside them."""
 
 from contextlib import AbstractContextManager
 
@@ -6,20 +6,20 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-errors = Console(stderr=True)
-console = Console(soft_wrap=True, highlight=False, markup=False)
+stdout = Console(soft_wrap=True, highlight=False, markup=False)
+stderr = Console(stderr=True)
 
 
 def say(what: str | Table) -> None:
-    """Print a line or a table, on process 0 alone.
+    """Print a line or a table, in process 0 alone.
 
     >>> say("done")
     done
     """
     if jax.process_index() == 0:
-        console.print(what)
+        stdout.print(what)
 
 
 def waiting(what: str) -> AbstractContextManager:
-    """A spinner on standard error while something without a count runs."""
-    return errors.status(f"{what} ...")
+    """Show a spinner on standard error while work without a count is running."""
+    return stderr.status(f"{what} ...")

@@ -1,42 +1,34 @@
 """`goracs merge`: an adapter and its model as one Hugging Face folder."""
 
 import jax
-import numpy as np
 from flax import nnx
 
 from goracs_jax.files import locked, prepare_folder, write_json
-from goracs_jax.models import (
-    load_adapter,
-    load_decoder,
-    read_lora_config,
-    save_merged,
-)
+from goracs_jax.models import save_merged
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.opened import hash_model, keep_apart
+from goracs_jax.runs.opened import open_llm
+from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import say, waiting
 from goracs_jax.settings import Merge
 
 
 def merge(settings: Merge) -> None:
     """Run `goracs merge`."""
-    out, dtype = settings.out, np.dtype(settings.dtype)
-    keep_apart(out, settings.model, settings.adapter)
-    inputs = {
-        name: hash_model(getattr(settings, name)) for name in ("model", "adapter")
-    }
-    lora = read_lora_config(settings.adapter)
-    # The adapter's first tensors are drawn and then replaced: any key does.
-    key = jax.random.key(settings.seed)
+    s, out = settings, settings.out
+    keep_apart(out, s.model, s.adapter)
+    # The tensors of a fresh adapter are drawn and then replaced: any seed will do.
+    llm = open_llm(s.model, s.adapter, s.seed, s.dtype)
     with waiting("reading the model"):
-        model = load_decoder(settings.model, lora=lora, key=key, dtype=dtype)
-        model = load_adapter(model, settings.adapter)
+        model = llm.decoder()
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model)))
-    say(f"adapters on {', '.join(lora.targets)}; {size / 2**20:.0f} MiB into {out}")
-    if settings.dry_run:
+    targets = ", ".join(model.lora.targets)
+    say(f"adapters on {targets}; {size / 2**20:.0f} MiB into {out}")
+    if s.dry_run:
         return
     prepare_folder(out, size)
+    inputs = {name: llm.identity[name] for name in ("model", "adapter")}
     with locked(out), waiting("writing"):
         (out / "manifest.json").unlink(missing_ok=True)
-        save_merged(model, settings.model, out)
-        write_json(out / "manifest.json", made_by(settings) | {"inputs": inputs})
+        save_merged(model, s.model, out)
+        write_json(out / "manifest.json", made_by(s) | {"inputs": inputs})
     say(f"{out}: config.json, safetensors, tokenizer, manifest.json")

@@ -25,9 +25,9 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files, locked, prepare_folder, write_json
 from goracs_jax.llm.prompts import read_template
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.opened import keep_apart
+from goracs_jax.runs.outputs import keep_apart
+from goracs_jax.runs.progress import progress
 from goracs_jax.runs.say import say, waiting
-from goracs_jax.runs.stages import progress
 from goracs_jax.settings import Prepare
 
 HELD_OUT = 5_000  # the paper's newest interactions for test, and those before them

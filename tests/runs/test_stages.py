@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import killed
 import numpy as np
 import pytest
 
+from goracs_jax.files import digest
 from goracs_jax.llm.tokens import make_batches, map_batches, ragged
 from goracs_jax.runs import stages
 from goracs_jax.runs.stages import Stage, run_stage
@@ -92,56 +94,106 @@ def test_damaged_parts_are_computed_again(tmp_path, monkeypatch, name, content):
     np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
 
 
-def test_another_version_computes_anew(tmp_path, monkeypatch):
+def test_a_raised_revision_computes_anew(tmp_path):
     run_stage(tmp_path, stage([]))
-    monkeypatch.setattr(stages, "version", lambda name: "999")
-    assert not stage([]).is_done(tmp_path)
+    raised = stage([])._replace(revision=2)
+    assert not raised.is_done(tmp_path)
+    calls = []
+    run_stage(tmp_path, stage(calls)._replace(revision=2))
+    assert len(calls) == len(BATCHES)
+    assert stage([]).is_done(tmp_path)  # beside the other
+
+
+def test_no_version_names_a_stage():
+    assert stage([]).identity == {"revision": 1, "setting": 1}
+
+
+def former_home(folder):
+    """Where version 0.5.0 kept the stage: it named it by its own number."""
+    identity = {"goracs_jax": "0.5.0", "setting": 1}
+    return folder / "stages" / f"sums-{digest(identity)[:16]}"
+
+
+def test_what_version_0_5_0_left_is_adopted(tmp_path):
+    first = run_stage(tmp_path, stage([]))
+    home = stage([]).home(tmp_path)
+    home.rename(former_home(tmp_path))
+    assert stage([]).is_done(tmp_path)
+    assert not home.exists()  # a look renames nothing
+    calls = []
+    again = run_stage(tmp_path, stage(calls))
+    assert not calls
+    assert again.seconds == first.seconds
+    np.testing.assert_array_equal(again.arrays["sums"], first.arrays["sums"])
+    assert [path.name for path in home.parent.iterdir()] == [home.name]
+
+
+def test_parts_of_version_0_5_0_are_gone_on_with(tmp_path):
+    stop_after(tmp_path, 5)
+    stage([]).home(tmp_path).rename(former_home(tmp_path))
+    calls = []
+    result = run_stage(tmp_path, stage(calls))
+    assert len(calls) == len(BATCHES) - 5
+    np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
+
+
+def test_what_a_former_version_left_is_not_of_a_raised_revision(tmp_path):
+    run_stage(tmp_path, stage([]))
+    stage([]).home(tmp_path).rename(former_home(tmp_path))
+    assert not stage([])._replace(revision=2).is_done(tmp_path)
+    # Nor is what builds on a raised one.
+    one, two = stage([]), stage([])._replace(revision=2)
+    assert one.basis == one.inputs != two.basis
+
+
+def test_a_finished_stage_is_not_given_up_for_a_former_one(tmp_path):
+    run_stage(tmp_path, stage([]))
+    home = stage([]).home(tmp_path)
+    shutil.copytree(home, former_home(tmp_path))
+    (former_home(tmp_path) / "done.json").write_text("{}")
+    calls = []
+    run_stage(tmp_path, stage(calls))
+    assert not calls
+
+
+def stop_after(folder, count, batches=BATCHES, part_seconds=0.0):
+    """Run the stage until so many batches are done."""
+    left = [None] * count
+
+    def fn(ids, labels):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return sums(ids, labels), 2 * sums(ids, labels)
+
+    stopped = stage([])._replace(
+        compute=lambda mapper: {"sums": mapper(fn, batches)[0]}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(folder, stopped, part_seconds=part_seconds)
 
 
 @pytest.mark.parametrize("fails_at", [0, 1, 5, len(BATCHES) - 1])
-def test_goes_on_after_the_last_part(tmp_path, monkeypatch, fails_at):
-    monkeypatch.setattr(stages, "PART_SECONDS", 0.0)
-    calls = []
-
-    def failing(mapper):
-        def fn(ids, labels):
-            if len(calls) == fails_at:
-                raise KeyboardInterrupt
-            calls.append(ids.shape)
-            return sums(ids, labels), 2 * sums(ids, labels)
-
-        return {"sums": mapper(fn, BATCHES)[0]}
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(tmp_path, stage([])._replace(compute=failing))
+def test_goes_on_after_the_last_part(tmp_path, fails_at):
+    stop_after(tmp_path, fails_at)
     rest = []
     result = run_stage(tmp_path, stage(rest))
     assert len(rest) == len(BATCHES) - fails_at
     np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
 
 
-def test_a_mark_of_other_batches_does_not_outlive_its_tables(tmp_path, monkeypatch):
+def test_parts_are_written_no_more_often_than_asked(tmp_path):
+    stop_after(tmp_path, 5, part_seconds=float("inf"))
+    rest = []
+    run_stage(tmp_path, stage(rest))
+    assert len(rest) == len(BATCHES)
+
+
+def test_a_mark_of_other_batches_does_not_outlive_its_tables(tmp_path):
     """Stopped with one plan of batches, then with another before its first mark."""
-
-    def stopped_after(count, batches):
-        def compute(mapper):
-            left = [None] * count
-
-            def fn(ids, labels):
-                if not left:
-                    raise KeyboardInterrupt
-                left.pop()
-                return sums(ids, labels), 2 * sums(ids, labels)
-
-            return {"sums": mapper(fn, batches)[0]}
-
-        with pytest.raises(KeyboardInterrupt):
-            run_stage(tmp_path, stage([])._replace(compute=compute))
-
-    monkeypatch.setattr(stages, "PART_SECONDS", 0.0)
-    stopped_after(len(BATCHES) - 1, BATCHES)
-    monkeypatch.setattr(stages, "PART_SECONDS", float("inf"))
-    stopped_after(1, make_batches(TOKENS, tokens_per_batch=128))
+    stop_after(tmp_path, len(BATCHES) - 1)
+    other = make_batches(TOKENS, tokens_per_batch=128)
+    stop_after(tmp_path, 1, other, part_seconds=float("inf"))
     result = run_stage(tmp_path, stage([]))
     np.testing.assert_array_equal(result.arrays["sums"], map_batches(sums, BATCHES))
 
@@ -152,7 +204,6 @@ sys.path[:0] = [{tests!r}, {tests!r} + '/runs']
 from pathlib import Path
 from goracs_jax.runs import stages
 import test_stages
-stages.PART_SECONDS = 0.0
 count = 0
 def compute(mapper):
     def fn(ids, labels):
@@ -162,7 +213,8 @@ def compute(mapper):
             os.kill(os.getpid(), signal.SIGKILL)
         return test_stages.sums(ids, labels), 2 * test_stages.sums(ids, labels)
     return {{"sums": mapper(fn, test_stages.BATCHES)[0]}}
-stages.run_stage(Path({folder!r}), test_stages.stage([])._replace(compute=compute))
+stage = test_stages.stage([])._replace(compute=compute)
+stages.run_stage(Path({folder!r}), stage, part_seconds=0.0)
 """
 
 

@@ -15,9 +15,15 @@ import pytest
 import tiny
 from commands import assert_refused, edit, run, slow_steps
 
-from goracs_jax.comparison import design
-from goracs_jax.settings import Compare
-from goracs_jax.verbs import trial as grid
+from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.inputs import CompareInputs
+from goracs_jax.comparison.trial import folder_of
+from goracs_jax.files import digest
+from goracs_jax.jobs import evaluate
+from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
+from goracs_jax.jobs.finetune import Finetuned, TrainConfig
+from goracs_jax.jobs.selected import Selected
+from goracs_jax.settings import Compare, Evaluate
 
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "gum", "nut"]
 COMPARE = (
@@ -161,7 +167,7 @@ def test_a_copy_elsewhere_is_done_and_more_seeds_add_cells(files, monkeypatch, c
         moved = moved.replace(f" {item} ", f" elsewhere/{item} ")
     moved = moved.replace("--out out", "--out elsewhere/out")
     with monkeypatch.context() as patch:
-        patch.setattr("goracs_jax.verbs.compare.run_cell", None)
+        patch.setattr("goracs_jax.comparison.trial.run", None)
         patch.setattr("goracs_jax.runs.opened.load_decoder", None)
         assert run(moved, None) == 0
     assert results(files / "elsewhere") == before
@@ -181,19 +187,107 @@ def test_another_input_is_another_cell(files, capsys):
     assert f"{CELLS} to do" in capsys.readouterr().out
 
 
-def test_an_encoder_names_all_cells_that_choose():
-    """POO is in the embeddings' units, whatever the method looks at."""
-    settings = Compare(
-        methods=(), budgets=(4,), model=Path("llm"), out=Path("out"),
+def place_of(method, encoder="mpnet", **settings):
+    """The folder of a trial, among files that are not there."""
+    s = Compare(
+        methods=(), budgets=(4,), model=Path("llm"), out=Path("out"), **settings,
         **{name: Path(name) for name in ("train", "valid", "test")},
     )  # fmt: skip
+    training = TrainConfig.of(s, 0)
+    judged = Evaluate(task=s.task, model=s.model, out=Path("m.json"), test=s.test)
+    judging = EvaluateConfig.of(judged)
+    rest = {"hashes": {"encoder": encoder}, "training": training, "judging": judging}
+    inputs = CompareInputs(
+        **dict.fromkeys(CompareInputs._fields) | rest  # pyright: ignore
+    )
+    return lambda **more: folder_of(s, inputs, Trial(method, None, 4, 0), **more)
+
+
+def test_an_encoder_names_all_trials_that_choose():
+    """POO is in the embeddings' units, whatever the method looks at."""
     for method in ("random", "error", "goracs:by-label", "full"):
-        cell = design.Cell(method, None, 4, 0)
-        one, two = (
-            grid.place_of(settings, cell, {"encoder": encoder}).folder
-            for encoder in ("mpnet", "bert")
-        )
+        one, two = (place_of(method, e)().folder for e in ("mpnet", "bert"))
         assert (one == two) == (method == "full")
+
+
+def test_a_raised_revision_is_another_trial():
+    place = place_of("random")
+    assert place().folder == place(revision=1).folder != place(revision=2).folder
+    # What was kept of the first is nothing of the second.
+    raised = place(revision=2)
+    assert raised.former == raised.folder
+
+
+def former(path):
+    """What version 0.5.0 wrote: its number, and no revision, named the trial."""
+    record = json.loads(path.read_text())
+    inputs = record if path.name == "inputs.json" else record["inputs"]
+    assert inputs.pop("revision") == 1
+    inputs["goracs_jax"] = "0.5.0"
+    path.write_text(json.dumps(record))
+    return inputs
+
+
+def test_trials_of_version_0_5_0_are_adopted(files, monkeypatch):
+    """Those of old say no `chosen_on`, and some that were kept have cell.json alone."""
+    before, names = results(files), [path.parent.name for path in cells(files)]
+    for path in cells(files):
+        inputs = former(path)
+        assert former(path.with_name("inputs.json")) == inputs
+        if path == cells(files)[0]:
+            path.with_name("inputs.json").unlink()
+            edit(path, lambda text: text.replace('"chosen_on"', '"unknown"'))
+        path.parent.rename(path.parent.with_name(digest(inputs)[:16]))
+    assert set(names).isdisjoint(path.parent.name for path in cells(files))
+    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
+    monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
+    assert run(COMPARE + " --dry-run", None) == 0
+    assert set(names).isdisjoint(path.parent.name for path in cells(files))
+    assert run(COMPARE, None) == 0
+    assert results(files) == before
+    assert [path.parent.name for path in cells(files)] == names
+    for path in cells(files):
+        assert json.loads(path.read_text())["inputs"]["revision"] == 1
+        if path.with_name("inputs.json").exists():
+            assert (
+                json.loads(path.with_name("inputs.json").read_text())["revision"] == 1
+            )
+
+
+def test_a_trial_of_version_0_5_0_goes_on(files, monkeypatch):
+    """It was stopped before its evaluation; the adapter's stage has a former name."""
+    before, (folder, _) = results(files), folders(files, "random")
+    (stage,) = (folder / "adapter" / "stages").glob("finetune-*")
+    (folder / "cell.json").unlink()
+    (folder / "metrics.json").unlink()
+    manifest = json.loads((folder / "adapter" / "manifest.json").read_text())
+    was = digest({"goracs_jax": "0.5.0", **manifest["inputs"]})[:16]
+    stage.rename(stage.with_name(f"finetune-{was}"))
+    inputs = former(folder / "inputs.json")
+    folder.rename(folder.with_name(digest(inputs)[:16]))
+    monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
+    monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)  # random's, kept too
+    assert run(COMPARE, None) == 0
+    assert results(files) == before
+
+
+def test_results_of_a_trial_read_back(shared):
+    """Selection, training and evaluation, from the files that each has left."""
+    folder = folders(shared, "goracs")[0]
+    record = json.loads((folder / "cell.json").read_text())
+    selected = Selected.load(folder / "selection")
+    assert selected.selection.objective == record["poo"]
+    assert selected.method == "goracs"
+    assert selected.point == (4, record["cell"]["lambda_"])
+    assert len(selected.records) == len(selected.selection.indices) == 4
+    tuned = Finetuned.load(folder / "adapter")
+    assert tuned.valid_loss == record["valid_loss"]
+    assert tuned.valid_epochs[-1] == record["epochs"]
+    both = tuned.train_seconds + tuned.valid_seconds
+    assert both == record["seconds"]["training"]
+    evaluated = Evaluated.load(folder / "metrics.json")
+    metric = evaluated.metrics["likelihood HR@5"].value
+    assert evaluated.values["likelihood HR@5"].mean() == pytest.approx(metric)
 
 
 def test_stopped_and_started_again(files, monkeypatch):
@@ -203,19 +297,19 @@ def test_stopped_and_started_again(files, monkeypatch):
     for folder in lost:
         shutil.rmtree(folder)
     kept = {path: path.stat().st_mtime_ns for path in cells(files)}
-    evaluate = grid.evaluate
+    whole = evaluate.run
 
-    def stop(settings):
-        if settings.out.parent.name == lost[1].name:
+    def stop(inputs, config, work):
+        if work.parent.name == lost[1].name:
             raise KeyboardInterrupt
-        evaluate(settings)
+        return whole(inputs, config, work)
 
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "evaluate", stop)
+        patch.setattr(evaluate, "run", stop)
         assert run(COMPARE, None) == 130
     assert not (files / "out" / "comparison.json").exists()
     # Its training is done, and that of no other cell is looked at.
-    monkeypatch.setattr("goracs_jax.verbs.finetune.train_adapter", None)
+    monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
     assert run(COMPARE, None) == 0
     assert results(files) == before
     assert {p: p.stat().st_mtime_ns for p in cells(files) if p in kept} == kept
@@ -224,7 +318,7 @@ def test_stopped_and_started_again(files, monkeypatch):
 def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     rows, pairs = results(files)
     shutil.rmtree(folders(files, "random")[1])
-    monkeypatch.setattr("goracs_jax.verbs.compare.run_cell", None)
+    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
     monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     assert run(COMPARE + " --finished", None) == 0
     assert f"{CELLS - 1} of {CELLS} cells are done" in capsys.readouterr().out
@@ -315,8 +409,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_one_line_before_any_work(files, capsys, monkeypatch, name):
-    monkeypatch.setattr("goracs_jax.verbs.compare.run_cell", None)
-    monkeypatch.setattr(grid, "embed", None)
+    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
+    monkeypatch.setattr("goracs_jax.comparison.shared.run", None)
     flags, message = MISTAKES[name]
     assert_refused(COMPARE + flags, None, capsys, message)
 

@@ -127,10 +127,10 @@ def test_a_run_goes_on_where_it_was_stopped(files, monkeypatch):
         def stop(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("goracs_jax.verbs.rankings.answer_likelihoods", stop)
+        patch.setattr("goracs_jax.evaluate.seqrec.answer_likelihoods", stop)
         assert run(SEQREC, None) == 130
     assert not (files / "metrics.json").exists()
-    monkeypatch.setattr("goracs_jax.verbs.rankings.generate", None)  # it is kept
+    monkeypatch.setattr("goracs_jax.evaluate.seqrec.generate", None)  # it is kept
     assert run(SEQREC, None) == 0
     name = "metrics.predictions.jsonl"
     assert (files / name).read_bytes() == (files / "first" / name).read_bytes()

@@ -78,7 +78,7 @@ def test_second_run_computes_nothing_and_changed_settings_are_noticed(
     first = path.read_bytes()
     path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("goracs_jax.verbs.finetune.load_decoder", None)
+        patch.setattr("goracs_jax.runs.opened.load_decoder", None)
         assert run(FINETUNE, None) == 0
     assert path.read_bytes() == first
     # From an adapter: its rank holds, and its weights are where training starts.

@@ -27,8 +27,10 @@ from commands import (
 
 import goracs_jax as gx
 from goracs_jax.data.examples import read_examples
-from goracs_jax.files import locked
+from goracs_jax.files import digest, locked
+from goracs_jax.jobs.score import Scores, embed_stage
 from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.runs.opened import open_llm, read_pool
 
 
 def test_texts_to_coreset(files, capsys):
@@ -76,7 +78,7 @@ def test_second_run_computes_nothing(files, monkeypatch):
     assert run(TEXTS) == 0
     first = contents(files / "out")
     monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
-    monkeypatch.setattr("goracs_jax.verbs.cells.chooser", None)
+    monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)
     assert run(TEXTS) == 0
     assert contents(files / "out") == first
 
@@ -133,7 +135,7 @@ def test_files_of_two_runs_are_not_mixed(files, monkeypatch):
     assert run(TEXTS) == 0
     assert run(ARRAYS, budget=3) == 0
     assert not (files / "out" / "coreset.jsonl").exists()
-    monkeypatch.setattr("goracs_jax.verbs.results.figure", None)
+    monkeypatch.setattr("goracs_jax.jobs.selected.figure", None)
     with pytest.raises(TypeError):
         run(ARRAYS, budget=4)
     assert not (files / "out" / "manifest.json").exists()
@@ -250,11 +252,27 @@ def test_grads_again_is_done_and_all_lora_is_not(files, capsys):
     assert (np.load("g.npy") > last).all()  # more parameters
 
 
-def test_arrays_of_another_version_are_made_anew(files, monkeypatch, capsys):
+def test_arrays_of_version_0_5_0_are_known_and_a_changed_one_is_not(files, capsys):
     command = "embed --data train.jsonl --model llm --out x.npy"
     assert run(command, None) == 0
-    monkeypatch.setattr("goracs_jax.runs.stages.version", lambda name: "0.0.0")
+    stage = embed_stage(
+        "embeddings",
+        read_pool(Path("train.jsonl")),
+        open_llm(Path("llm"), None, 0),
+        "all",
+    )
+    record = files / "x.npy.json"
+    found = json.loads(record.read_text())
+    assert found["inputs"] == digest({"revision": 1, **stage.inputs})
+    former = found | {"inputs": digest({"goracs_jax": "0.5.0", **stage.inputs})}
+    record.write_text(json.dumps(former))
     capsys.readouterr()
+    assert run(command + " --dry-run", None) == 0
+    assert "already done" in capsys.readouterr().out
+    outputs = {"embeddings": files / "x.npy"}
+    assert Scores.load(outputs, stage).seconds == found["seconds"]
+    assert Scores.load(outputs, stage._replace(revision=2)) is None
+    np.save("x.npy", np.load("x.npy") + 1)
     assert run(command + " --dry-run", None) == 0
     assert "to do" in capsys.readouterr().out
 

@@ -51,7 +51,7 @@ def test_texts_are_embedded_once_for_all_cells(files, monkeypatch):
     for name in ("training embeddings", "validation embeddings", "gradient-norms"):
         assert sum(stage.startswith(name) for stage in stages) == 1
     # A single run in the same folder finds its stages.
-    monkeypatch.setattr("goracs_jax.verbs.cells.chooser", None)
+    monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)
     assert run(TEXTS + " --lambda 0.3", budget=5) == 0
     out = files / "out"
     same_results(out, out / folder(5, 0.3))
@@ -61,7 +61,7 @@ def test_texts_are_embedded_once_for_all_cells(files, monkeypatch):
 
 
 def test_an_interrupted_run_goes_on(arrays, monkeypatch, capsys):
-    from goracs_jax.verbs import cells
+    from goracs_jax.jobs import select as cells
 
     made = []
     chooser = cells.chooser

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from goracs_jax.comparison.charges import Sizes, Trained, charged
-from goracs_jax.comparison.design import Cell, design
-from goracs_jax.comparison.results import (
+from goracs_jax.comparison.design import Trial, design
+from goracs_jax.comparison.entries import (
     Outcome,
     contenders,
     entries_of,
     pairs_of,
     winners,
 )
-from goracs_jax.comparison.table import as_markdown, notes_of, records_of
+from goracs_jax.comparison.table import as_markdown, notes_of, rows_of
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.models import DecoderConfig
 
@@ -68,13 +68,13 @@ def test_lambda_is_chosen_over_the_seeds_that_all_have():
     # Over both seeds lambda 0 would have the mean loss 1.5, and be chosen.
     losses = {(0.0, 0): 3.0, (0.0, 1): 0.0, (0.1, 0): 2.0}
     found = {
-        Cell("goracs", w, 8, s): outcome(NOISE[0], x) for (w, s), x in losses.items()
+        Trial("goracs", w, 8, s): outcome(NOISE[0], x) for (w, s), x in losses.items()
     }
     *_, chosen = entries_of(found)
     assert (chosen.choice, chosen.lambda_, list(chosen.outcomes)) == (
         *("by validation", 0.1, [0]),
     )
-    del found[Cell("goracs", 0.0, 8, 0)]
+    del found[Trial("goracs", 0.0, 8, 0)]
     assert [entry.choice for entry in entries_of(found)] == ["fixed", "fixed"]
 
 
@@ -90,7 +90,7 @@ def test_a_winner_is_ahead_of_every_other_on_the_same_users_and_seeds():
     # On the seeds that both have: the noise of another seed would show.
     assert [p.difference.value for p in pairs] == pytest.approx([0, -0.2, -0.2])
     assert winners(entries, pairs) == {(8, "goracs, lambda by validation", "AUC")}
-    records = records_of(entries, pairs, UNITS)
+    records = rows_of(entries, pairs, UNITS)
     lines = as_markdown(records, []).splitlines()
     assert [line.count("**") for line in lines] == [0] * 6 + [2, 0]
     assert "goracs, lambda by validation (0.1)" in lines[-2]
@@ -117,17 +117,17 @@ def test_a_method_alone_in_its_budget_has_beaten_nobody():
 
 
 def test_notes_say_what_intervals_are_over():
-    records = records_of(entries_of(grid()), [], UNITS)
+    records = rows_of(entries_of(grid()), [], UNITS)
     sizes = {"users": USERS, "epoch_flops": 1e12}
     both = notes_of(records, **sizes)
     alone = "over test users only, there being one seed: full of 50."
     assert f"40 test users and 2 seeds; {alone}" in both[0]
-    more = {Cell("random", None, 8, 2): outcome(NOISE[0])}
-    third = notes_of(records_of(entries_of(grid() | more), [], UNITS), **sizes)
+    more = {Trial("random", None, 8, 2): outcome(NOISE[0])}
+    third = notes_of(rows_of(entries_of(grid() | more), [], UNITS), **sizes)
     assert "and 3 seeds; over test users only, there being one seed: full" in third[0]
     assert "; over test users and 2 seeds: goracs, lambda 0 of 8; goracs" in third[0]
     one = {cell: o for cell, o in grid().items() if cell.seed == 0}
-    notes = notes_of(records_of(entries_of(one), [], UNITS), **sizes)
+    notes = notes_of(rows_of(entries_of(one), [], UNITS), **sizes)
     assert "40 test users only: there is one seed" in notes[0]
 
 
@@ -142,7 +142,7 @@ def test_a_cell_is_charged_for_what_it_needs():
     gradients = gradient_flops(config, train, "last_v_lora_b")
     embeddings = forward_flops(config, Counts(embedded, np.zeros(5, int)))
     search = 7 * 2 * 3 * 2 * config.hidden_size
-    needed = lambda *cell: charged(Cell(*cell, 2, 0), sizes, trained, 7)
+    needed = lambda *cell: charged(Trial(*cell, 2, 0), sizes, trained, 7)
     assert needed("random", None) == {"training": training}
     assert needed("error", None) == {"gradients": gradients, "training": training}
     assert needed("goracs", 0.0) == {

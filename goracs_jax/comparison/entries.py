@@ -1,4 +1,4 @@
-"""From cells to the entries of a table: over seeds, by lambda, and pair by pair."""
+"""From trials to the entries of a table: over seeds, by lambda, and in pairs."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -7,37 +7,37 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.comparison.design import FULL, Cell
+from goracs_jax.comparison.design import FULL, Trial
 from goracs_jax.comparison.intervals import Interval, interval, seeds_p
 
 Units = Int[np.ndarray, " examples"]
 
-#: Costs that several cells share: of several lambdas they are paid once.
+#: Costs that several trials share: several lambdas pay them once.
 SHARED = ("embeddings", "gradients")
 
 
 class Outcome(NamedTuple):
-    """What one cell came to, and what it cost, by stage."""
+    """The results of one trial, and its costs by stage."""
 
-    values: Mapping[str, Float[np.ndarray, " examples"]]  # means are the metrics
-    valid_loss: float  # the least, of the model that is kept
+    values: Mapping[str, Float[np.ndarray, " examples"]]  # their means are the metrics
+    valid_loss: float  # the lowest, of the model that is kept
     seconds: Mapping[str, float]
     flops: Mapping[str, float]
 
 
 class Entry(NamedTuple):
-    """A method with a budget and, where it has one, a lambda; outcomes by seed."""
+    """The outcomes, by seed, of a method with a budget and, for some, a lambda."""
 
     method: str
     lambda_: float | None
     budget: int
     outcomes: Mapping[int, Outcome]
-    #: One of several lambdas: "fixed", or "by validation", which is what competes.
+    #: Of several lambdas: "fixed" for each, "by validation" for the one that competes.
     choice: str | None = None
 
     @property
     def name(self) -> str:
-        """Method and lambda.
+        """The method and its lambda.
 
         >>> Entry("goracs", 0.1, 8, {}, "by validation").name
         'goracs, lambda by validation'
@@ -48,54 +48,54 @@ class Entry(NamedTuple):
         return f"{self.method}, lambda {self.choice if by else f'{self.lambda_:g}'}"
 
     def values(self, metric: str) -> Float[np.ndarray, "seeds examples"]:
-        """v_se, seeds in their order."""
+        """Return v_se, with the seeds in ascending order."""
         return np.stack(
             [self.outcomes[s].values[metric] for s in sorted(self.outcomes)]
         )
 
     def mean_cost(self, kind: str) -> dict[str, float]:
-        """Mean over the seeds of each stage's seconds or flops."""
+        """Return the mean over the seeds of each stage's seconds or flops."""
         costs = [getattr(outcome, kind) for outcome in self.outcomes.values()]
         return {stage: float(np.mean([c[stage] for c in costs])) for stage in costs[0]}
 
     @property
     def valid_loss(self) -> float:
-        """Mean over the seeds."""
+        """The mean over the seeds of the lowest validation loss."""
         return float(np.mean([o.valid_loss for o in self.outcomes.values()]))
 
 
 class Pair(NamedTuple):
-    """Two entries of a budget on a metric: the first minus the second."""
+    """The paired difference of two entries of a budget on a metric."""
 
     budget: int
     first: str
     second: str
     metric: str
     seeds: tuple[int, ...]  # that both have
-    difference: Interval
-    seeds_p: float | None  # of the paired t test across seeds alone
+    difference: Interval  # the first minus the second
+    seeds_p: float | None  # P of the paired t test across seeds alone
 
 
-def entries_of(outcomes: Mapping[Cell, Outcome]) -> list[Entry]:
-    """Cells by method, lambda and budget, and the lambda that validation chooses.
+def entries_of(outcomes: Mapping[Trial, Outcome]) -> list[Entry]:
+    """Group trials by method, lambda and budget, and let validation choose a lambda.
 
-    Of several lambdas of a method and budget, the one whose models have the least mean
-    validation loss stands in an entry of its own, over the seeds that all of them have.
-    That entry costs what all of them cost: they were all trained to find it.
+    Where a method and budget has several lambdas, the one whose models have the lowest
+    mean validation loss gets an entry of its own, over the seeds that all of them have.
+    That entry costs what all of them cost, since they were all trained to find it.
 
     >>> some = lambda loss: Outcome({}, loss, {"training": 1.0}, {"training": 2.0})
     >>> losses = {0.0: 3.0, 0.1: 2.0}
-    >>> cells = {Cell("goracs", w, 8, 0): some(loss) for w, loss in losses.items()}
-    >>> _, fixed, chosen = entries_of(cells)
+    >>> found = {Trial("goracs", w, 8, 0): some(loss) for w, loss in losses.items()}
+    >>> _, fixed, chosen = entries_of(found)
     >>> fixed.name, fixed.mean_cost("flops")
     ('goracs, lambda 0.1', {'training': 2.0})
     >>> chosen.name, chosen.mean_cost("flops")
     ('goracs, lambda by validation', {'training': 4.0})
     """
     table: dict[tuple[int, str], dict[float | None, dict[int, Outcome]]] = {}
-    for cell, outcome in outcomes.items():
-        by_lambda = table.setdefault((cell.budget, cell.method), {})
-        by_lambda.setdefault(cell.lambda_, {})[cell.seed] = outcome
+    for trial, outcome in outcomes.items():
+        by_lambda = table.setdefault((trial.budget, trial.method), {})
+        by_lambda.setdefault(trial.lambda_, {})[trial.seed] = outcome
     entries = []
     for (budget, method), by_lambda in table.items():
         several = "fixed" if len(by_lambda) > 1 else None
@@ -106,7 +106,7 @@ def entries_of(outcomes: Mapping[Cell, Outcome]) -> list[Entry]:
 
 
 def _by_validation(entries: Sequence[Entry]) -> list[Entry]:
-    """The one that is chosen; none where no seed is common to all."""
+    """The entry of the chosen lambda; none where no seed is common to all."""
     seeds = sorted(set.intersection(*(set(entry.outcomes) for entry in entries)))
     if not seeds:
         return []
@@ -131,15 +131,15 @@ def _by_validation(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def contenders(entries: Sequence[Entry]) -> list[Entry]:
-    """One entry a method and budget: a lambda that was not chosen does not compete."""
+    """Keep one entry per method and budget: a fixed lambda among several is out."""
     return [entry for entry in entries if entry.choice != "fixed"]
 
 
 def pairs_of(entries: Sequence[Entry], units: Units) -> list[Pair]:
-    """Every two contenders of a budget, and every one beside `full`, on all metrics.
+    """Compare every two contenders of a budget, and each with `full`, on all metrics.
 
     Args:
-        entries: Of `entries_of`.
+        entries: The entries of the table, as `entries_of` makes them.
         units: The user of each test example.
 
     Returns:
@@ -163,11 +163,11 @@ def pairs_of(entries: Sequence[Entry], units: Units) -> list[Pair]:
 
 
 def winners(entries: Sequence[Entry], pairs: Sequence[Pair]) -> set[tuple]:
-    """(budget, name, metric) where every other contender of the budget is behind.
+    """Find each (budget, name, metric) in which one entry beats all of its budget.
 
-    Behind: the interval of the paired difference lies above zero. A test of several
-    conditions that must all hold needs no correction for their number. `full` does not
-    compete: it has no budget.
+    It beats another where the interval of the paired difference lies above zero. A test
+    of several conditions that must all hold needs no correction for their number.
+    `full` does not compete, because it has no budget.
     """
     found = set()
     for entry in contenders(entries):

@@ -1,0 +1,293 @@
+"""A trial on disk: select, fine-tune and evaluate once, and keep what came out."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from goracs_jax.comparison.charges import Sizes, Trained, charged, training_flops
+from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.entries import Outcome
+from goracs_jax.comparison.inputs import (
+    CompareInputs,
+    judged_settings,
+    shared_settings,
+)
+from goracs_jax.comparison.shared import Shared, path_of
+from goracs_jax.evaluate.outcomes import values_of
+from goracs_jax.files import digest, hash_files, prepare_folder, write_json
+from goracs_jax.jobs import evaluate, finetune, select
+from goracs_jax.jobs.classes import say_classes
+from goracs_jax.jobs.evaluate import (
+    EvaluateConfig,
+    Evaluated,
+    predictions_of,
+    read_predictions,
+)
+from goracs_jax.jobs.finetune import Finetuned, TrainConfig
+from goracs_jax.jobs.select_inputs import SelectConfig
+from goracs_jax.jobs.selected import Selected
+from goracs_jax.llm.prompts import Task
+from goracs_jax.mesh import model_mesh
+from goracs_jax.report.picture import table
+from goracs_jax.runs.identity import Identity, digests_of, identity_of, is_same
+from goracs_jax.runs.manifest import device, made_by
+from goracs_jax.runs.opened import open_llm, read_pool
+from goracs_jax.runs.outputs import bytes_to_store, work_folder
+from goracs_jax.runs.records import UNREADABLE, read_record
+from goracs_jax.runs.revisions import revision_of
+from goracs_jax.runs.say import say
+from goracs_jax.settings import Compare, Finetune, Select, Training
+
+METRICS = "metrics.json"
+
+
+class Finished(NamedTuple):
+    """What cell.json keeps of a finished trial."""
+
+    trial: Trial
+    inputs: Identity
+    device: Mapping[str, Any]  # that trained the model
+    chosen_on: Mapping[str, Any] | None  # the device that chose the rows
+    poo: float | None
+    valid_loss: float
+    epochs: int
+    seconds: Mapping[str, float]
+    flops: Mapping[str, float]
+    epoch_flops: float  # of an epoch over all training examples, and a validation
+    predictions: str  # SHA-256 of their file
+
+    def record(self) -> dict[str, Any]:
+        """Return the trial as JSON has it."""
+        plain = self._asdict()
+        return {"cell": plain.pop("trial")._asdict(), **plain}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Finished":
+        """Read what `record` wrote; trials of old do not say what chose their rows."""
+        rest: dict[str, Any] = {name: record.get(name) for name in cls._fields[1:]}
+        return cls(Trial(**record["cell"]), **rest)
+
+
+class TrialFolder(NamedTuple):
+    """A trial, all that it depends on, and the folders that this has ever named."""
+
+    trial: Trial
+    inputs: Identity
+    folder: Path
+    former: Path  # where version 0.5.0 kept it
+
+    @property
+    def current(self) -> Path:
+        """The folder that is there: the former one, until it is adopted."""
+        return self.folder if self.folder.exists() else self.former
+
+    def adopt(self) -> None:
+        """Give a former folder, and what its records say, today's name."""
+        if self.current.exists() and not self.folder.exists():
+            self.former.rename(self.folder)
+        for name, at in (("inputs.json", None), ("cell.json", "inputs")):
+            path = self.folder / name
+            if (found := read_record(path)) is None:
+                continue
+            named = found if at is None else found.get(at)
+            today = digest(named) == digest(self.inputs)
+            if is_same(named, self.inputs) and not today:
+                now = self.inputs if at is None else found | {at: self.inputs}
+                write_json(path, now)
+
+    def finished(self) -> Finished | None:
+        """What the finished trial left; None where a file is lost or another's."""
+        record = read_record(self.current / "cell.json")
+        try:
+            if not record or not is_same(record["inputs"], self.inputs):
+                return None
+            if record["predictions"] != hash_files(self.predictions):
+                return None
+            return Finished.of(record)._replace(inputs=self.inputs)
+        except (*UNREADABLE, TypeError):
+            return None
+
+    @property
+    def predictions(self) -> Path:
+        """The file of what the trial's model says of the test examples."""
+        return predictions_of(self.current / METRICS)
+
+    def outcome(self, task: Task, finished: Finished) -> Outcome:
+        """The results of a finished trial, with its predictions read."""
+        values = values_of(task, read_predictions(self.predictions))
+        costs = (finished.seconds, finished.flops)
+        return Outcome(values, finished.valid_loss, *costs)
+
+
+def folder_of(
+    settings: Compare, inputs: CompareInputs, trial: Trial, revision: int | None = None
+) -> TrialFolder:
+    """Where a trial is kept: named by settings and contents, and by no path.
+
+    Args:
+        settings: The flags of the comparison.
+        inputs: Its files; the hash of the encoder counts where rows are chosen, because
+            POO is reported of every choice.
+        trial: The trial.
+        revision: The revision of the trial, by default that of all its stages.
+    """
+    trained = asdict(inputs.training.loop)
+    del trained["tokens_per_batch"]  # memory and speed, not the result
+    depends_on = {
+        **trial._asdict(),
+        **{name: sha for name, sha in inputs.hashes.items() if name != "encoder"},
+        "dtype": settings.dtype,
+        "labels": inputs.training.scored,
+        "training": trained,
+        "lora": asdict(inputs.training.lora),
+        "task": settings.task,
+    }
+    if settings.task == "seqrec":
+        depends_on |= asdict(inputs.judging.ranking)
+    if trial.selects:
+        depends_on["encoder"] = inputs.hashes["encoder"]
+    if "gradients" in trial.needs:
+        depends_on["gradients_seed"] = settings.seed
+    if revision is None:
+        revision = revision_of(*_stages(trial, inputs.judging))
+    identity = identity_of(depends_on, revision)
+    folders = (settings.out / "cells" / sha[:16] for sha in digests_of(identity))
+    return TrialFolder(trial, identity, *folders)
+
+
+def run(
+    settings: Compare,
+    inputs: CompareInputs,
+    place: TrialFolder,
+    shared: Shared,
+    sizes: Sizes,
+) -> Finished:
+    """Select, fine-tune and evaluate; each goes on where it was stopped.
+
+    Args:
+        settings: The flags of the comparison.
+        inputs: Its files.
+        place: The trial and its folder; cell.json is the last file in it.
+        shared: What the trial selects from.
+        sizes: The sizes that FLOPs are counted by.
+    """
+    trial, folder = place.trial, place.folder
+    place.adopt()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "inputs.json", place.inputs)
+    selected, data, rows = None, settings.train, np.arange(trial.budget)
+    if trial.selects:
+        selected = _select(settings, inputs, trial, shared, folder / "selection")
+        data, rows = folder / "selection/coreset.jsonl", selected.selection.indices
+    tuned = _finetune(settings, inputs, trial, data, folder / "adapter")
+    _evaluate(settings, inputs, trial, folder)
+    epochs, validations = tuned.valid_epochs[-1], len(tuned.valid_epochs)
+    seconds = {need: shared.seconds[need] for need in trial.needs}
+    passes = 0
+    if selected:
+        seconds["selection"] = _search_seconds(selected, trial)
+        passes = 1 + len(selected.selection.trace)  # the first finds max(D)
+    seconds["training"] = tuned.train_seconds + tuned.valid_seconds
+    everything = np.arange(len(sizes.train.tokens))
+    finished = Finished(
+        trial=trial,
+        inputs=place.inputs,
+        device=device(),
+        chosen_on=device() if selected else None,
+        poo=selected and selected.selection.objective,
+        valid_loss=tuned.valid_loss,
+        epochs=epochs,
+        seconds=seconds,
+        flops=charged(trial, sizes, Trained(rows, epochs, validations), passes),
+        epoch_flops=training_flops(sizes, Trained(everything, 1, 1)),
+        predictions=hash_files(place.predictions),
+    )
+    write_json(folder / "cell.json", finished.record())
+    return finished
+
+
+def _stages(trial: Trial, judging: EvaluateConfig) -> list[str]:
+    """The kinds of stages that the result of a trial depends on."""
+    stages = ["finetune"]
+    if trial.selects:
+        stages += ["embeddings", f"selection {trial.selector.name}"]
+    if "gradients" in trial.needs:
+        stages.append("gradient-norms")
+    if judging.task == "ctr":
+        return [*stages, "answers"]
+    generated = judging.ranking.rank_by != "likelihood"
+    return [*stages, "likelihood", *(["generation", "grounding"] * generated)]
+
+
+def _select(
+    settings: Compare, inputs: CompareInputs, trial: Trial, shared: Shared, out: Path
+) -> Selected:
+    given = shared.inputs_for(trial, inputs)
+    arrays = {
+        symbol: path_of(settings.out / "shared", symbol) for symbol in given.arrays
+    }
+    flags = Select(
+        train=settings.train,
+        valid=settings.valid if trial.by_label else None,
+        by_label=trial.by_label,
+        train_embeddings=arrays["x"],
+        valid_embeddings=arrays["y"],
+        grad_norms=arrays.get("g"),
+        errors=arrays.get("e"),
+        method=trial.selector.name,
+        budget=(trial.budget,),
+        lambda_=(trial.lambda_ or 0.0,),
+        seed=trial.seed,
+        out=out,
+    )
+    config = SelectConfig.of(flags, flags.lambda_ or ())
+    say_classes(given.classes, config.budgets)
+    prepare_folder(out, bytes_to_store(0))
+    (selected,) = select.run(given, config, out)
+    selected.save(out, made_by(flags))
+    say(table(selected.table))
+    return selected
+
+
+def _finetune(
+    settings: Compare, inputs: CompareInputs, trial: Trial, data: Path, out: Path
+) -> Finetuned:
+    shared = shared_settings(settings, Training)
+    flags = Finetune(**shared, seed=trial.seed, data=data, out=out)
+    config = TrainConfig.of(flags, trial.seed)
+    given = finetune.open_inputs(flags, read_pool(data), inputs.valid, config)
+    prepare_folder(out, finetune.BYTES)
+    tuned = finetune.run(given, config, out)
+    tuned.save(out, made_by(flags))
+    return tuned
+
+
+def _evaluate(
+    settings: Compare, inputs: CompareInputs, trial: Trial, folder: Path
+) -> Evaluated:
+    adapter, out = folder / "adapter", folder / METRICS
+    flags = judged_settings(settings, seed=trial.seed, adapter=adapter, out=out)
+    config, work = EvaluateConfig.of(flags), work_folder(out)
+    mesh = model_mesh(jax.devices())
+    llm = open_llm(flags.model, adapter, flags.seed, flags.dtype, mesh=mesh)
+    bootstrap = inputs.bootstrap._replace(seed=flags.seed)
+    given = evaluate.prepare(inputs.test, bootstrap, llm, config, work)
+    if (found := Evaluated.load(out)) and found.is_of(given.identity):
+        return found
+    prepare_folder(work, bytes_to_store(given.plan.rows))
+    evaluated = evaluate.run(given, config, work)
+    evaluated.save(out, made_by(flags))
+    shutil.rmtree(work)
+    return evaluated
+
+
+def _search_seconds(selected: Selected, trial: Trial) -> float:
+    # What else is computed of a random subset than the draw is for its report.
+    if not trial.needs:
+        return selected.selection.trace[-1].seconds
+    return selected.seconds[f"selection {selected.method}"]

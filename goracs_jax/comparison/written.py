@@ -1,0 +1,83 @@
+"""The files of a comparison: table.md, table.csv, comparison.json, comparison.png."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.entries import Units, entries_of, pairs_of
+from goracs_jax.comparison.picture import comparison_figure
+from goracs_jax.comparison.table import (
+    as_csv,
+    as_markdown,
+    headline,
+    notes_of,
+    rows_of,
+)
+from goracs_jax.comparison.trial import Finished, TrialFolder
+from goracs_jax.files import atomic, write_json
+from goracs_jax.llm.prompts import Task
+from goracs_jax.runs.say import say
+
+
+def write(
+    out: Path,
+    task: Task,
+    finished: Sequence[tuple[TrialFolder, Finished]],
+    missing: Sequence[Trial],
+    units: Units,
+    made: Mapping[str, Any],
+) -> None:
+    """Write the files of a comparison; comparison.json goes first and comes last.
+
+    Args:
+        out: The folder.
+        task: The task of the test examples.
+        finished: The trials that are done, with what each left.
+        missing: Trials that are not done.
+        units: The user of each test example.
+        made: What made the table: settings, versions and machine.
+    """
+    (out / "comparison.json").unlink(missing_ok=True)
+    outcomes = {p.trial: p.outcome(task, done) for p, done in finished}
+    trials = [
+        {"folder": str(place.folder.relative_to(out)), **done.record()}
+        for place, done in finished
+    ]
+    entries = entries_of(outcomes)
+    pairs = pairs_of(entries, units)
+    rows = rows_of(entries, pairs, units)
+    users, epoch_flops = int(units.max()) + 1, trials[0]["epoch_flops"]
+    notes = notes_of(rows, users=users, epoch_flops=epoch_flops)
+    if missing:
+        names = "; ".join(map(str, missing))
+        notes.append(f"Not all cells are done. Missing: {names}.")
+    if len(_machines([done for _, done in finished])) > 1:
+        notes.append("Seconds are those of several machines: compare FLOPs instead.")
+    table = as_markdown(rows, notes)
+    for name, text in (("table.md", table), ("table.csv", as_csv(rows))):
+        with atomic(out / name) as file:
+            file.write(text.encode())
+    picture = comparison_figure(rows, headline(list(rows[0]["metrics"]))[0])
+    with atomic(out / "comparison.png") as file:
+        picture.savefig(file, format="png", dpi=110)
+    plain = lambda pair: pair._asdict() | {"difference": pair.difference._asdict()}
+    comparison = {
+        **made,
+        "rows": rows,
+        "pairs": [plain(pair) for pair in pairs],
+        "users": users,
+        "epoch_flops": epoch_flops,
+        "notes": notes,
+        "cells": trials,
+    }
+    write_json(out / "comparison.json", comparison)
+    say(table.rstrip())
+    say(f"{out}: table.md, table.csv, comparison.json, comparison.png")
+
+
+def _machines(finished: Sequence[Finished]) -> set[str]:
+    """What trained the models, and what chose their rows."""
+    devices = (device for done in finished for device in (done.device, done.chosen_on))
+    return {json.dumps(device, sort_keys=True) for device in devices if device}

@@ -1,0 +1,225 @@
+"""Evaluation of a model on test examples: metrics with intervals, and predictions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from goracs_jax.data.examples import read_records, write_jsonl
+from goracs_jax.errors import InputError
+from goracs_jax.evaluate.metrics import Bootstrap, Estimate
+from goracs_jax.evaluate.outcomes import values_of
+from goracs_jax.evaluate.plan import Plan, plan_ctr
+from goracs_jax.evaluate.seqrec import RankingConfig, plan_seqrec
+from goracs_jax.files import hash_files, write_json
+from goracs_jax.llm.prompts import Task
+from goracs_jax.runs.identity import Identity, is_same
+from goracs_jax.runs.opened import Llm, Pool
+from goracs_jax.runs.outputs import keep_apart
+from goracs_jax.runs.records import UNREADABLE, read_record
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import run_stage
+from goracs_jax.settings import Evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What an evaluation depends on, apart from the test examples and the model."""
+
+    task: Task
+    items: Path  # the titles of seqrec
+    ranking: RankingConfig
+    resamples: int
+    seed: int
+
+    @classmethod
+    def of(cls, settings: Evaluate) -> "EvaluateConfig":
+        """Resolve flags: items.jsonl lies beside the test file unless it is named.
+
+        Raises:
+            InputError: A number is too small, or the output is no .json file or would
+                write over what is read.
+        """
+        s, out = settings, settings.out
+        if out.suffix != ".json" or out.is_dir():
+            raise InputError(f"--out must be a file that ends in .json, got {out}.")
+        for path in (out, predictions_of(out)):
+            keep_apart(path, s.test, s.items, s.model, s.adapter)
+        for name in ("beams", "max_new_tokens", "resamples"):
+            if (value := getattr(s, name)) < 1:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"{flag} must be at least 1, got {value}.")
+        return cls(
+            task=s.task,
+            items=s.items or s.test.with_name("items.jsonl"),
+            ranking=RankingConfig(
+                rank_by=s.rank_by, beams=s.beams, max_new_tokens=s.max_new_tokens
+            ),
+            resamples=s.resamples,
+            seed=s.seed,
+        )
+
+
+class EvaluateInputs(NamedTuple):
+    """The test examples, and what the task computes of them with a model."""
+
+    pool: Pool
+    plan: Plan
+    bootstrap: Bootstrap
+    identity: Identity
+
+
+class Evaluated(NamedTuple):
+    """The metrics of a model, and its predictions, one record per test example."""
+
+    task: Task
+    metrics: Mapping[str, Estimate]
+    predictions: Sequence[Mapping[str, Any]]
+    sizes: Mapping[str, int]
+    seconds: Mapping[str, float]  # by stage
+    identity: Identity
+
+    @property
+    def values(self) -> dict[str, Float[np.ndarray, " examples"]]:
+        """What each test example adds to the metrics."""
+        return values_of(self.task, self.predictions)
+
+    def save(self, out: Path, made: Mapping[str, Any]) -> None:
+        """Write the metrics, and the predictions beside them.
+
+        Args:
+            out: The .json file of the metrics.
+            made: What made them: settings, versions and machine, as `made_by` gives it.
+        """
+        # The metrics of an earlier run go first: they mean that the rest is theirs.
+        out.unlink(missing_ok=True)
+        write_jsonl(predictions_of(out), map(dict, self.predictions))
+        record = {
+            **made,
+            "task": self.task,
+            "metrics": {name: found._asdict() for name, found in self.metrics.items()},
+            "interval": "95 %, percentiles of resamples of users",
+            "inputs": self.identity,
+            "sizes": self.sizes,
+            "seconds": self.seconds,
+            "predictions": hash_files(predictions_of(out)),
+        }
+        write_json(out, record)
+        say(_table(self.metrics))
+        say(f"{out}, {predictions_of(out)}")
+
+    @classmethod
+    def load(cls, out: Path) -> "Evaluated | None":
+        """Read a result back; None where a file of it is lost or changed."""
+        record = read_record(out) or {}
+        try:
+            if record["predictions"] != hash_files(predictions_of(out)):
+                return None
+            metrics = {n: Estimate(**found) for n, found in record["metrics"].items()}
+            predictions = read_predictions(predictions_of(out))
+            rest = (record[name] for name in ("sizes", "seconds", "inputs"))
+            return cls(record["task"], metrics, predictions, *rest)
+        except UNREADABLE:
+            return None
+
+    def is_of(self, identity: Identity) -> bool:
+        """Whether the result depends on these inputs, today's names or former ones."""
+        return is_same(self.identity, identity)
+
+
+def prepare(
+    pool: Pool, bootstrap: Bootstrap, llm: Llm, config: EvaluateConfig, work: Path
+) -> EvaluateInputs:
+    """Plan an evaluation; bad test examples show now, and nothing is computed.
+
+    Args:
+        pool: The test examples.
+        bootstrap: What the intervals resample.
+        llm: The model, with its adapter.
+        config: The task and its numbers.
+        work: Where stages are kept.
+
+    Raises:
+        InputError: The first test example that does not fit the task.
+    """
+    if config.task == "ctr":
+        plan = plan_ctr(pool, llm)
+    else:
+        plan = plan_seqrec(pool, llm, config.items, config.ranking, work)
+    identity = {
+        "stages": {stage.name: stage.identity for stage in plan.stages},
+        "resamples": config.resamples,
+        "seed": config.seed,
+    }
+    return EvaluateInputs(pool, plan, bootstrap, identity)
+
+
+def run(inputs: EvaluateInputs, config: EvaluateConfig, work: Path) -> Evaluated:
+    """Evaluate a model, going on where a stopped run left its stages.
+
+    Args:
+        inputs: What `prepare` made.
+        config: The task and its numbers.
+        work: Where stages are kept.
+    """
+    plan = inputs.plan
+    for stage in plan.stages:
+        if not stage.is_done(work):
+            stage.prepare()
+    results = {stage.name: run_stage(work, stage) for stage in plan.stages}
+    arrays = {name: result.arrays for name, result in results.items()}
+    metrics, predictions = plan.judge(arrays, inputs.bootstrap)
+    users = int(inputs.bootstrap.units.max()) + 1
+    return Evaluated(
+        config.task,
+        metrics,
+        list(predictions),
+        {"examples": len(inputs.pool.examples), "users": users, **plan.sizes},
+        {name: result.seconds for name, result in results.items()},
+        inputs.identity,
+    )
+
+
+def predictions_of(metrics: Path) -> Path:
+    """The file of predictions beside one of metrics.
+
+    >>> predictions_of(Path("test/before.json")).name
+    'before.predictions.jsonl'
+    """
+    return metrics.with_suffix(".predictions.jsonl")
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """Read a file of predictions, one record per test example."""
+    return [example.record for example in read_records(path)]
+
+
+def bootstrap_of(pool: Pool, config: EvaluateConfig) -> Bootstrap:
+    """What the intervals resample: users if all records name theirs, else examples.
+
+    Raises:
+        InputError: There is one user.
+    """
+    users = [example.record.get("user") for example in pool.examples]
+    known = all(user is not None for user in users)
+    names = map(str, users if known else range(len(users)))
+    _, units = np.unique(list(names), return_inverse=True)
+    if units.max() < 1:
+        raise InputError(
+            f"{pool.path} has one user, which leaves no interval: give more."
+        )
+    return Bootstrap(units, config.resamples, config.seed)
+
+
+def _table(metrics: Mapping[str, Estimate]) -> Table:
+    """A table of metrics with their intervals, for the terminal."""
+    table = Table("metric")
+    for name in ("value", "95 % from", "to"):
+        table.add_column(name, justify="right")
+    for name, found in metrics.items():
+        table.add_row(name, *(f"{x:.4f}" for x in found))
+    return table

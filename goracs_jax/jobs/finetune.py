@@ -1,0 +1,282 @@
+"""Fine-tuning: a coreset and a model in, an adapter and how it came about out."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from goracs_jax.errors import InputError
+from goracs_jax.files import write_json
+from goracs_jax.llm.tokens import Mapper, Scored, Tokens
+from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
+from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
+from goracs_jax.runs.progress import progress
+from goracs_jax.runs.revisions import revision_of
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import Arrays, Stage, run_stage
+from goracs_jax.settings import Training
+from goracs_jax.training import TASKS, FinetuneConfig
+from goracs_jax.training import finetune as train_adapter
+from goracs_jax.training.checkpoint import LogEntry
+
+#: The files of the adapter that a run leaves in its stage, and `save` copies.
+FILES = ("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl")
+#: An upper estimate of adapters, their two moments and copies on disk, in bytes.
+BYTES = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What a training depends on, apart from the examples and the model."""
+
+    loop: FinetuneConfig
+    lora: LoraConfig
+    scored: Scored  # which tokens are in the loss
+    seed: int
+
+    @classmethod
+    def of(cls, settings: Training, seed: int) -> "TrainConfig":
+        """Resolve flags, with the defaults of the task where they say nothing.
+
+        Raises:
+            InputError: A value is out of range, or the folder of --adapter has none.
+        """
+        task = TASKS[settings.task]
+        names = {field.name for field in fields(FinetuneConfig)}
+        given = {k: v for k, v in vars(settings).items() if k in names}
+        defaults = {"epochs": task.epochs, "learning_rate": task.learning_rate}
+        given |= {k: defaults[k] for k, v in given.items() if v is None}
+        given["tokens_per_batch"] = settings.micro_batch_tokens
+        return cls(
+            loop=FinetuneConfig(**given),
+            lora=_lora(settings),
+            scored=settings.labels or task.scored,
+            seed=seed,
+        )
+
+    def check_size(self, n_train: int) -> None:
+        """Refuse a training without a step.
+
+        Raises:
+            InputError: All steps would have learning rate 0.
+        """
+        self.loop.schedule(self.loop.total_steps(n_train))
+
+
+class TrainInputs(NamedTuple):
+    """The examples of a training, and the model with the adapter to start from."""
+
+    train: Pool
+    valid: Pool
+    llm: Llm
+    base: str  # what adapter_config.json calls the model
+
+
+class Finetuned(NamedTuple):
+    """How a training went; the adapter is that of the lowest validation loss."""
+
+    valid_epochs: list[int]  # of each validation
+    valid_losses: list[float]
+    steps: int
+    tokens: int
+    train_seconds: float
+    valid_seconds: float
+    sizes: Mapping[str, int]
+    identity: Mapping[str, Any]
+    folder: Path  # where the files of the adapter are
+
+    @property
+    def best(self) -> int:
+        """The validation whose adapter was kept."""
+        return int(np.argmin(self.valid_losses))
+
+    @property
+    def valid_loss(self) -> float:
+        """The lowest validation loss."""
+        return self.valid_losses[self.best]
+
+    def save(self, out: Path, made: Mapping[str, Any]) -> None:
+        """Make a PEFT folder; the manifest comes last.
+
+        Args:
+            out: The folder.
+            made: What made it: settings, versions and machine, as `made_by` gives it.
+
+        Raises:
+            InputError: A file of the finished stage was removed.
+        """
+        (out / "manifest.json").unlink(missing_ok=True)
+        for name in FILES:
+            source = self.folder / name
+            if not source.exists():
+                raise InputError(
+                    f"{source} was removed: remove {self.folder} and run again."
+                )
+            shutil.copyfile(source, out / name)
+        rate = self.tokens / self.train_seconds
+        plain = self._asdict()
+        manifest = {
+            **made,
+            "inputs": plain.pop("identity"),
+            "sizes": plain.pop("sizes"),
+            "best_epoch": self.valid_epochs[self.best],
+            "best_valid_loss": self.valid_loss,
+            "tokens_per_second": rate,
+            **{name: value for name, value in plain.items() if name != "folder"},
+        }
+        write_json(out / "manifest.json", manifest)
+        say(
+            f"best epoch {manifest['best_epoch']} of {self.valid_epochs[-1]}: "
+            f"validation loss {self.valid_loss:.4f}; {rate:.0f} tokens/s"
+        )
+        say(f"{out}: {', '.join([*FILES, 'manifest.json'])}")
+
+    @classmethod
+    def load(cls, out: Path) -> "Finetuned":
+        """Read the manifest of a PEFT folder back.
+
+        Raises:
+            OSError: There is none.
+        """
+        found = json.loads((out / "manifest.json").read_text())
+        plain = {name: found[name] for name in cls._fields if name in found}
+        return cls(**plain, identity=found["inputs"], folder=out)
+
+
+def open_inputs(
+    settings: Training, train: Pool, valid: Pool, config: TrainConfig
+) -> TrainInputs:
+    """Open the model with the adapter that training starts from.
+
+    Args:
+        settings: The flags.
+        train: The training examples.
+        valid: The validation examples.
+        config: The configuration that they gave.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    llm = open_llm(
+        settings.model,
+        settings.adapter,
+        config.seed,
+        settings.dtype,
+        lora=config.lora,
+        untrained="warn",
+    )
+    return TrainInputs(train, valid, llm, str(settings.model))
+
+
+def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
+    """Make the stage of a training, which is stored under `folder`."""
+    pools = (inputs.train, inputs.valid)
+
+    @cache
+    def prepare() -> tuple[Decoder, Tokens, Tokens]:
+        decoder, _ = inputs.llm.load()
+        train, valid = (
+            tokenize_pool(p.prompts, p.places, inputs.llm, config.scored) for p in pools
+        )
+        return decoder, train, valid
+
+    def compute(_: Mapper) -> Arrays:
+        decoder, train, valid = prepare()
+        _say_size(decoder)
+        home = stage.home(folder)
+        tokens = config.loop.epochs * int(train.lengths.sum())
+        steps = config.loop.total_steps(train.num_examples)
+        with progress() as bar:
+            task = bar.add_task("tokens", total=tokens)
+
+            def watch(entry: LogEntry) -> None:
+                # By the step, which a resumed run knows: steps are about equal.
+                so_far = tokens * entry["step"] // steps
+                what = _describe(entry, config.loop)
+                bar.update(task, completed=so_far, description=what)
+
+            done = train_adapter(
+                decoder,
+                train,
+                valid,
+                config.loop,
+                seed=config.seed,
+                folder=home,
+                watch=watch,
+            )
+        save_adapter(done.model, home, inputs.base)
+        return _outcome(done.log)
+
+    train, valid = pools
+    depends_on = {
+        "train": train.sha256,
+        "valid": valid.sha256,
+        "labels": config.scored,
+        "config": asdict(config.loop),
+        "lora": asdict(config.lora),
+        "seed": config.seed,
+        **inputs.llm.identity,
+    }
+    stage = Stage("finetune", depends_on, compute, prepare, revision_of("finetune"))
+    return stage
+
+
+def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
+    """Train an adapter, going on where a stopped run left its checkpoints.
+
+    Args:
+        inputs: The examples and the model.
+        config: The loop, the adapter, the scored tokens and the seed.
+        folder: Where the stage is kept.
+    """
+    stage = stage_of(inputs, config, folder)
+    if not stage.is_done(folder):
+        stage.prepare()
+    outcome = run_stage(folder, stage).arrays
+    shutil.rmtree(stage.home(folder) / "checkpoints", ignore_errors=True)
+    plain = {name: array.tolist() for name, array in outcome.items()}
+    sizes = {name: len(getattr(inputs, name).examples) for name in ("train", "valid")}
+    home = stage.home(folder)
+    return Finetuned(**plain, sizes=sizes, identity=stage.inputs, folder=home)
+
+
+def _lora(settings: Training) -> LoraConfig:
+    """The adapter that training starts with: that of a folder, or a fresh one."""
+    if settings.adapter:
+        return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
+    names = (field.name for field in fields(LoraConfig))
+    return LoraConfig(**{name: getattr(settings, name) for name in names})
+
+
+def _say_size(decoder: Decoder) -> None:
+    count = lambda state: sum(leaf.size for leaf in jax.tree.leaves(state))
+    trained, whole = count(nnx.state(decoder, nnx.LoRAParam)), count(nnx.state(decoder))
+    share = 100 * trained / whole
+    say(f"{trained:,} of {whole:,} parameters are trained ({share:.3g} %)")
+
+
+def _describe(entry: LogEntry, config: FinetuneConfig) -> str:
+    kind = "valid_loss" if "valid_loss" in entry else "loss"
+    name = kind.replace("_", " ")
+    return f"epoch {entry['epoch']}/{config.epochs}, {name} {entry[kind]:.4f}"
+
+
+def _outcome(log: list[LogEntry]) -> Arrays:
+    """What the manifest tells of a training."""
+    found = [entry for entry in log if "valid_loss" in entry]
+    steps = [entry for entry in log if "valid_loss" not in entry]
+    return {
+        "valid_epochs": np.array([entry["epoch"] for entry in found]),
+        "valid_losses": np.array([entry["valid_loss"] for entry in found]),
+        "steps": np.array(len(steps)),
+        "tokens": np.array(sum(entry["tokens"] for entry in steps)),
+        "train_seconds": np.array(sum(entry["seconds"] for entry in steps)),
+        "valid_seconds": np.array(sum(entry["seconds"] for entry in found)),
+    }

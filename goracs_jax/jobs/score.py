@@ -1,0 +1,239 @@
+"""Scores of examples, one row each: embeddings, gradient norms, losses and errors."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from goracs_jax.files import atomic, hash_files, locked, prepare_folder
+from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
+from goracs_jax.llm.gradients import Which, example_scores, projected_gradients
+from goracs_jax.llm.prompts import Prompt
+from goracs_jax.llm.tokens import Mapper, Scored, Tokens
+from goracs_jax.mesh import leads
+from goracs_jax.models import Decoder
+from goracs_jax.runs.identity import Identity, digests_of
+from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, tokenize_pool
+from goracs_jax.runs.records import UNREADABLE, read_record
+from goracs_jax.runs.revisions import revision_of
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import Arrays, Stage, run_stage
+
+
+class Projection(NamedTuple):
+    """How gradients are projected at random."""
+
+    dim: int
+    dtype: Literal["float32", "float16"]
+    seed: int
+
+
+class Scores(NamedTuple):
+    """Arrays with one row per example, by name, and the seconds that they took."""
+
+    arrays: Arrays
+    seconds: float
+    identity: Identity
+
+    def save(self, outputs: Mapping[str, Path]) -> None:
+        """Write the arrays that are wanted, and beside each a record of its origin.
+
+        Args:
+            outputs: The .npy file of each array that is wanted, by name.
+        """
+        for name, out in outputs.items():
+            rows = self.arrays[name]
+            with atomic(out) as file:
+                np.save(file, rows)
+            origin, _ = digests_of(self.identity)
+            record = {"inputs": origin, "sha256": hash_files(out)}
+            with atomic(_record_of(out)) as file:
+                timed = record | {"seconds": self.seconds}
+                file.write(json.dumps(timed, indent=1).encode())
+            say(f"{out}: {rows.dtype} {list(rows.shape)}, {self.seconds:.1f} s")
+
+    @classmethod
+    def load(cls, outputs: Mapping[str, Path], stage: Stage) -> "Scores | None":
+        """Map the files into memory; None where one is lost, changed or another's.
+
+        Args:
+            outputs: The .npy file of each array, by name.
+            stage: What should have computed them.
+        """
+        arrays, seconds = {}, 0.0
+        for name, out in outputs.items():
+            record = read_record(_record_of(out)) or {}
+            try:
+                if record.get("inputs") not in digests_of(stage.identity):
+                    return None
+                if record["sha256"] != hash_files(out):
+                    return None
+                arrays[name] = np.lib.format.open_memmap(out, mode="r")
+                seconds = record["seconds"]
+            except UNREADABLE:
+                return None
+        return cls(arrays, seconds, stage.identity)
+
+
+def run(
+    stage: Stage, outputs: Mapping[str, Path], work: Path, needed_bytes: int
+) -> Scores:
+    """Compute scores and save them, or load what the same stage has saved before.
+
+    Args:
+        stage: One of `embed_stage` or `norms_stage`.
+        outputs: The .npy file of each array that is wanted, by name.
+        work: The folder that holds the stage while it runs, and is removed then.
+        needed_bytes: What the disk must have room for.
+    """
+    if found := Scores.load(outputs, stage):
+        say(f"{listed(outputs)} already done.")
+        return found
+    if leads():
+        for out in outputs.values():
+            prepare_folder(out.parent, 0)
+        prepare_folder(work, needed_bytes)
+    with locked(work) if leads() else contextlib.nullcontext():
+        stage.prepare()
+        result = run_stage(work, stage)
+        scores = Scores(result.arrays, result.seconds, stage.identity)
+        if leads():
+            scores.save(outputs)
+            shutil.rmtree(work)
+    return scores
+
+
+def listed(outputs: Mapping[str, Path]) -> str:
+    """The names of the output files, for messages."""
+    return ", ".join(map(str, outputs.values()))
+
+
+def embedded_texts(pool: Pool, scored: Scored) -> list[Prompt]:
+    """What is embedded of each example: prompt and answer, or the prompt alone."""
+    return [p if scored == "all" else Prompt(p.prompt, "") for p in pool.prompts]
+
+
+def embed_stage(
+    name: str, pool: Pool, source: Llm | SentenceEncoder, scored: Scored
+) -> Stage:
+    """Make the stage of a pool's `embeddings`, one row per example.
+
+    Args:
+        name: The name of the stage.
+        pool: The examples.
+        source: What embeds them.
+        scored: "all" embeds prompt and answer, "answer" the prompt alone.
+    """
+    texts, revision = embedded_texts(pool, scored), revision_of("embeddings")
+    inputs = {"data": pool.sha256, "labels": scored, **source.identity}
+    if isinstance(source, SentenceEncoder):
+
+        def encode(mapper: Mapper) -> Arrays:
+            encoder, tokenizer = source.load()
+            joined = [text.prompt + text.answer for text in texts]
+            x = embed_with_encoder(encoder, tokenizer, joined, mapper=mapper)
+            return {"embeddings": x}
+
+        return Stage(name, inputs, encode, source.load, revision)
+
+    @cache
+    def prepare() -> tuple[Decoder, Tokens]:
+        decoder, _ = source.load()
+        return decoder, tokenize_pool(texts, pool.places, source)
+
+    def decode(mapper: Mapper) -> Arrays:
+        return {"embeddings": embed_with_decoder(*prepare(), mapper=mapper)}
+
+    return Stage(name, inputs, decode, prepare, revision)
+
+
+def norms_stage(
+    pool: Pool,
+    llm: Llm,
+    which: Which,
+    scored: Scored,
+    projection: Projection | None = None,
+) -> Stage:
+    """Make the stage of a pool's `norms`, `losses`, `errors` and `projections`.
+
+    One pass gives all of them; `projections` only where they are asked for.
+
+    Args:
+        pool: The examples.
+        llm: The model.
+        which: The parameters whose gradient is taken.
+        scored: Which tokens are in the loss.
+        projection: How gradients are projected.
+    """
+
+    @cache
+    def prepare() -> tuple[Decoder, Tokens]:
+        decoder, _ = llm.load()
+        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
+
+    def compute(mapper: Mapper) -> Arrays:
+        projected: Arrays = {}
+        if projection is None:
+            scores = example_scores(*prepare(), which=which, mapper=mapper)
+        else:
+            scores, rows = projected_gradients(
+                *prepare(),
+                dim=projection.dim,
+                dtype=projection.dtype,
+                # Not the key of the fresh adapter.
+                key=jax.random.fold_in(jax.random.key(projection.seed), 1),
+                which=which,
+                mapper=mapper,
+            )
+            projected = {"projections": rows}
+        named = {"norms": scores.norm, "losses": scores.loss, "errors": scores.error}
+        return named | projected
+
+    inputs = {
+        "data": pool.sha256,
+        "which": which,
+        "labels": scored,
+        "seed": llm.seed,
+        **llm.identity,
+    }
+    if projection:
+        inputs["projection"] = projection._asdict()
+    revision = revision_of("gradient-norms")
+    return Stage("gradient-norms", inputs, compute, prepare, revision)
+
+
+def text_stages(
+    train: Pool,
+    valid: Pool,
+    embedder: Llm | SentenceEncoder,
+    scored: Scored,
+    norms_of: Llm | None,
+) -> dict[str, Stage]:
+    """Make the stages of what is selected by: x and y, and g where it is needed.
+
+    Args:
+        train: The training examples.
+        valid: The validation examples.
+        embedder: What embeds both.
+        scored: Which tokens are embedded and scored.
+        norms_of: The model whose gradient norms are taken, if they are needed.
+
+    Returns:
+        Stages by the symbol of what they compute, in the order to run them.
+    """
+    stages = {}
+    if norms_of:
+        stages["g"] = norms_stage(train, norms_of, "last_v_lora_b", scored)
+    stages["x"] = embed_stage("training embeddings", train, embedder, scored)
+    stages["y"] = embed_stage("validation embeddings", valid, embedder, scored)
+    return stages
+
+
+def _record_of(out: Path) -> Path:
+    return out.with_name(out.name + ".json")

@@ -1,0 +1,192 @@
+"""Selection: every budget with every lambda, for a method and a baseline beside it."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
+from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs
+from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
+from goracs_jax.report.picture import Row
+from goracs_jax.runs.revisions import revision_of
+from goracs_jax.runs.say import waiting
+from goracs_jax.runs.stages import Arrays, Stage, run_stage
+from goracs_jax.selection.by_class import class_table
+from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.problem import Selection, Step, mean_distance
+from goracs_jax.selection.sweep import chooser
+
+#: What every selection is compared with in its table and picture.
+BASELINE = "random"
+
+
+class Prepared(NamedTuple):
+    """What all grid points select from, computed once."""
+
+    arrays: Arrays  # x, y and, where they are needed, g and e
+    cost: Cost  # for any lambda
+    nearest: Float[np.ndarray, " train"]  # min_j D_ij
+    seconds: dict[str, float]  # of the stages of x, y and g
+
+
+class Search(NamedTuple):
+    """A grid point and its stages, by method: the one asked for, then the baseline."""
+
+    point: GridPoint
+    stages: dict[str, Stage]
+
+
+def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Selected]:
+    """Select for every grid point, in the order that shares most work.
+
+    Args:
+        inputs: What is selected from.
+        config: The method, budgets, lambdas, solver and seed.
+        folder: Where stages are kept.
+
+    Yields:
+        The result of each grid point, as soon as it is there.
+    """
+    prepared = _prepare(inputs, folder, max(config.lambdas))
+    for search in searches(inputs, config, prepared):
+        yield _select(inputs, config.method, search, prepared, folder)
+
+
+def searches(
+    inputs: SelectInputs, config: SelectConfig, prepared: Prepared | None = None
+) -> list[Search]:
+    """Make the stages of all grid points; none is run.
+
+    Args:
+        inputs: What is selected from.
+        config: The method, budgets, lambdas, solver and seed.
+        prepared: The same, loaded; left out where stages are only looked up.
+    """
+    asked, baseline = config.method, find_method(BASELINE)
+    methods = {method.name: method for method in (baseline, asked)}
+
+    @cache
+    def choose(name: str) -> Callable[[int, float], Selection]:
+        assert prepared is not None
+        return chooser(
+            prepared.cost,
+            config.budgets,
+            key=jax.random.key(config.seed),
+            method=methods[name],
+            solver=config.solver,
+            grad_norms=prepared.arrays.get("g"),
+            prediction_errors=prepared.arrays.get("e"),
+            classes=inputs.classes,
+        )
+
+    def stage(method: str, point: GridPoint) -> Stage:
+        depends_on = {
+            **inputs.identity,
+            "budget": point.budget,
+            "lambda": point.lambda_,
+            "method": method,
+            "solver": config.solver,
+            "seed": config.seed,
+        }
+
+        def compute(_: object) -> Arrays:
+            found = choose(method)(*point)
+            return {name: np.asarray(value) for name, value in found._asdict().items()}
+
+        name = f"selection {method}"
+        return Stage(name, depends_on, compute, revision=revision_of(name))
+
+    names = dict.fromkeys([asked.name, BASELINE])
+    return [
+        Search(point, {name: stage(name, point) for name in names})
+        for point in config.points
+    ]
+
+
+def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepared:
+    """Load x, y, g and e, given or from their stages, and make the cost."""
+    for stage in inputs.stages.values():
+        if not stage.is_done(folder):
+            stage.prepare()
+    done = {symbol: run_stage(folder, s) for symbol, s in inputs.stages.items()}
+    arrays = dict(inputs.arrays)
+    for symbol in ("x", "y"):
+        if symbol in done:
+            arrays[symbol] = done[symbol].arrays["embeddings"]
+    if "g" in done:
+        arrays["g"] = done["g"].arrays["norms"]
+        arrays.setdefault("e", done["g"].arrays["errors"])  # of the same pass
+    cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), largest_lambda)
+    seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
+    return Prepared(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+
+
+def _select(
+    inputs: SelectInputs,
+    asked: Method,
+    search: Search,
+    prepared: Prepared,
+    folder: Path,
+) -> Selected:
+    """Run the stages of a grid point and gather what is reported of it."""
+    point, norms = search.point, prepared.arrays.get("g")
+    found, seconds = {}, dict(prepared.seconds)
+    for method, stage in search.stages.items():
+        with waiting(f"{point.name}: selection by {method}"):
+            result = run_stage(folder, stage)
+        found[method] = _stored(result.arrays)
+        seconds[stage.name] = result.seconds
+    # A bound that one method computed holds for every subset of this size.
+    bound = max(selection.lower_bound for selection in found.values())
+    table = []
+    for method, selection in found.items():
+        rows = selection.indices
+        needs = asked.needs if method == asked.name else find_method(method).needs
+        earlier = sum(prepared.seconds.values()) if needs else 0.0
+        table.append(
+            Row(
+                method,
+                selection.objective,
+                bound,
+                float(mean_distance(prepared.cost, rows)),
+                float("nan") if norms is None else float(norms[rows].mean()),
+                earlier + seconds[f"selection {method}"],
+            )
+        )
+    selection, *_ = found.values()
+    classes, records = None, None
+    if inputs.classes:
+        weighed = with_lambda(prepared.cost, norms, point.lambda_)
+        classes = class_table(weighed, inputs.classes, selection.indices)
+    if inputs.pool:
+        records = [inputs.pool.examples[i].record for i in selection.indices]
+    return Selected(
+        point=point,
+        selection=selection,
+        table=table,
+        seconds=seconds,
+        identity=inputs.identity,
+        n_valid=inputs.n_valid,
+        nearest=prepared.nearest,
+        norms=norms,
+        records=records,
+        classes=classes,
+        drawn=Drawn(prepared.arrays["x"], prepared.arrays["y"], found),
+    )
+
+
+def _stored(arrays: Arrays) -> Selection:
+    """Make a selection of the arrays that its stage stored."""
+    trace = (Step(poo, at, int(replaced)) for poo, at, replaced in arrays["trace"])
+    return Selection(
+        arrays["indices"],
+        float(arrays["objective"]),
+        float(arrays["lower_bound"]),
+        tuple(trace),
+        bool(arrays["converged"]),
+    )

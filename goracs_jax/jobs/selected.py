@@ -1,0 +1,201 @@
+"""What `goracs select` leaves of each budget and lambda: the files of a coreset."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from goracs_jax.data.examples import read_records, write_jsonl
+from goracs_jax.files import atomic, write_json
+from goracs_jax.report.picture import Row, figure, table
+from goracs_jax.report.summary import summary_figure
+from goracs_jax.runs.say import say
+from goracs_jax.selection.by_class import ClassRow
+from goracs_jax.selection.problem import Selection, Step
+
+FILES = ("indices.npy", "coreset.jsonl", "scores.npz", "manifest.json", "report.png")
+
+
+class GridPoint(NamedTuple):
+    """One budget with one lambda."""
+
+    budget: int
+    lambda_: float
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, where there are several.
+
+        The shortest digits that mean this float: no two lambdas share a folder.
+
+        >>> GridPoint(64, 0.1).name
+        'budget-64-lambda-0.1'
+        """
+        lambda_ = np.format_float_positional(self.lambda_, trim="-")
+        return f"budget-{self.budget}-lambda-{lambda_}"
+
+
+class Drawn(NamedTuple):
+    """What report.png shows beside the result, and no file keeps."""
+
+    train: np.ndarray  # x
+    valid: np.ndarray  # y
+    chosen: Mapping[str, Selection]  # by method: the one asked for, then the baseline
+
+
+class Selected(NamedTuple):
+    """The subset of a grid point, and what is reported of it."""
+
+    point: GridPoint
+    selection: Selection
+    table: list[Row]  # the method asked for, then the baseline
+    seconds: dict[str, float]  # by stage
+    identity: Mapping[str, Any]  # of what was selected from
+    n_valid: int
+    nearest: Float[np.ndarray, " train"]  # min_j D_ij
+    norms: Float[np.ndarray, " train"] | None
+    records: list[dict] | None  # the chosen examples, where there are texts
+    classes: list[ClassRow] | None  # where the selection is label-aware
+    drawn: Drawn | None = None  # None where the result was loaded
+
+    @property
+    def method(self) -> str:
+        """The name of the method that was asked for."""
+        return self.table[0].method
+
+    def save(self, folder: Path, made: Mapping[str, Any]) -> None:
+        """Write the files of the contract; the manifest comes last.
+
+        Args:
+            folder: Where they go.
+            made: What made them: settings, versions and machine, as `made_by` gives it.
+        """
+        folder.mkdir(exist_ok=True)
+        # Files of an earlier run go first: a manifest means that the rest is its own.
+        for name in ("manifest.json", "coreset.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+        with atomic(folder / "indices.npy") as file:
+            np.save(file, self.selection.indices)
+        if self.records is not None:
+            write_jsonl(folder / "coreset.jsonl", self.records)
+        with atomic(folder / "scores.npz") as file:
+            np.savez(file, allow_pickle=False, **self._scores())
+        if self.drawn:
+            picture = figure(
+                train=np.asarray(self.drawn.train, np.float32),
+                valid=np.asarray(self.drawn.valid, np.float32),
+                grad_norms=self.norms,
+                chosen=self.drawn.chosen,
+            )
+            with atomic(folder / "report.png") as file:
+                picture.savefig(file, format="png", dpi=110)
+        write_json(folder / "manifest.json", self._manifest(folder, made))
+        say(f"{folder}: {', '.join(n for n in FILES if (folder / n).exists())}")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Selected":
+        """Read a result back; `drawn` is not kept, and the baseline left its row alone.
+
+        Raises:
+            OSError: A file is missing.
+        """
+        manifest = json.loads((folder / "manifest.json").read_text())
+        with np.load(folder / "scores.npz") as file:
+            scores = dict(file)
+        coreset = folder / "coreset.jsonl"
+        records = None
+        if coreset.exists():
+            records = [example.record for example in read_records(coreset)]
+        bound = manifest["lower_bound"]
+        selection = Selection(
+            np.load(folder / "indices.npy"),
+            manifest["poo"],
+            -np.inf if bound is None else bound,
+            tuple(Step(**step) for step in manifest["trace"]),
+            manifest["converged"],
+        )
+        classes = manifest.get("classes")
+        config = manifest["config"]
+        return cls(
+            point=GridPoint(config["budget"], config["lambda_"]),
+            selection=selection,
+            table=[_row(Row, row) for row in manifest["table"]],
+            seconds=manifest["seconds"],
+            identity=manifest["inputs"],
+            n_valid=manifest["sizes"]["valid"],
+            nearest=scores["nearest_distance"],
+            norms=scores.get("grad_norm"),
+            records=records,
+            classes=classes and [_row(ClassRow, row) for row in classes],
+        )
+
+    def _scores(self) -> dict[str, np.ndarray]:
+        rows = np.arange(len(self.nearest))
+        scores = {
+            "selected": np.isin(rows, self.selection.indices),
+            "nearest_distance": self.nearest,
+        }
+        return scores if self.norms is None else scores | {"grad_norm": self.norms}
+
+    def _manifest(self, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+        asked = {**self.point._asdict(), "out": str(folder)}
+        manifest = {
+            **made,
+            "config": made["config"] | asked,
+            "inputs": self.identity,
+            "sizes": {"train": len(self.nearest), "valid": self.n_valid},
+            "poo": self.selection.objective,
+            "poo_units": "C = D / max(D) - lambda g / max(g), exact transport",
+            "lower_bound": _finite(self.selection.lower_bound),
+            "converged": self.selection.converged,
+            "trace": [step._asdict() for step in self.selection.trace],
+            "table": _plain(self.table),
+            "seconds": self.seconds,
+        }
+        return manifest | ({"classes": _plain(self.classes)} if self.classes else {})
+
+
+def save_summary(out: Path, results: Sequence[Selected]) -> None:
+    """Write what several grid points came to, side by side, and print it as a table.
+
+    Args:
+        out: The folder that has the folders of the grid points.
+        results: Their results.
+    """
+    results = sorted(results, key=lambda r: (r.point.lambda_, r.point.budget))
+    rows = [result.table[0] for result in results]
+    points = [result.point for result in results]
+    by_point = {(p.lambda_, p.budget): row for p, row in zip(points, rows, strict=True)}
+    with atomic(out / "summary.png") as file:
+        summary_figure(by_point).savefig(file, format="png", dpi=110)
+    plain = [
+        {"budget": p.budget, "lambda": p.lambda_, "folder": p.name, **row}
+        for p, row in zip(points, _plain(rows), strict=True)
+    ]
+    write_json(out / "summary.json", {"cells": plain})
+    named = [
+        row._replace(method=f"{p.budget}, {p.lambda_:g}")
+        for p, row in zip(points, rows, strict=True)
+    ]
+    say(table(named, f"{results[0].method}: budget, lambda"))
+    say(f"{out}: summary.json, summary.png")
+
+
+def _finite(x: Any) -> Any:
+    """Replace infinity and NaN, which JSON does not have."""
+    return None if isinstance(x, float) and not np.isfinite(x) else x
+
+
+def _plain(rows: Sequence[Row | ClassRow]) -> list[dict[str, Any]]:
+    return [{k: _finite(v) for k, v in row._asdict().items()} for row in rows]
+
+
+def _row(kind: Any, plain: Mapping[str, Any]) -> Any:
+    """Make a row of what `_plain` wrote: what is not finite reads as NaN."""
+    absent = {"lower_bound": -np.inf}
+    return kind(
+        **{k: absent.get(k, np.nan) if v is None else v for k, v in plain.items()}
+    )

@@ -1,0 +1,40 @@
+"""What must hold of outputs before work starts: they spare the inputs, and they fit."""
+
+from pathlib import Path
+
+from goracs_jax.errors import InputError
+
+#: An upper estimate of an embedding's width, before the model is read.
+WIDTH = 4096
+
+
+def bytes_to_store(n_rows: int, width: int = WIDTH) -> int:
+    """Estimate from above what embeddings or gradients of n examples take on disk."""
+    return 3 * 4 * width * n_rows  # as parts, as a stage and as a file, float32
+
+
+def keep_apart(out: Path, *sources: Path | None, flag: str = "--out") -> None:
+    """Refuse to write over what is read, or into a folder that is hashed.
+
+    Args:
+        out: What is to be written.
+        sources: What is read; None stands for what was not given.
+        flag: The flag that gave `out`.
+
+    Raises:
+        InputError: `out` is one of the sources or lies in one.
+    """
+    for source in sources:
+        if source and out.resolve().is_relative_to(source.resolve()):
+            raise InputError(
+                f"{flag} {out} lies in the input {source}: choose another."
+            )
+
+
+def work_folder(out: Path) -> Path:
+    """The folder beside an output file that holds its stages while they run.
+
+    >>> work_folder(Path("x/norms.npy")).name
+    'norms.npy.work'
+    """
+    return out.with_name(out.name + ".work")

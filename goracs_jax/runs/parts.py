@@ -1,0 +1,132 @@
+"""A mapper over batches whose finished rows are kept, so that a killed run goes on.
+
+Rows go to files that are mapped into memory: they may be more than it holds. A mark
+beside them says how many batches are in the files.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from goracs_jax.files import atomic, digest
+from goracs_jax.llm.tokens import Batch, BatchFn, Mapper
+from goracs_jax.mesh import agree, leads, meet
+from goracs_jax.runs.progress import ExamplesColumn, TokensColumn, progress
+from goracs_jax.runs.records import UNREADABLE
+
+#: The folder, inside that of a stage, where part results are kept.
+PARTS = "parts"
+
+
+class Parts(NamedTuple):
+    """What the first batches gave: tables of all examples, some rows still empty."""
+
+    plan: str  # hash of all batches
+    batches: int = 0
+    seconds: float = 0.0
+    tables: Sequence[np.ndarray] = ()
+
+
+def seconds_of_parts(home: Path) -> float:
+    """The seconds that killed runs spent on the parts that they left."""
+    return _read(home).seconds
+
+
+def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
+    """Make a mapper like `tokens.map_batches` that never repeats a finished batch.
+
+    Args:
+        home: The folder of the stage.
+        label: What the progress bar says.
+        part_seconds: Rows are written at least this often.
+    """
+
+    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+        (home / PARTS).mkdir(exist_ok=True)
+        # Rows of other batches are as good, but their count says nothing here.
+        plan = digest([batch.rows.tolist() for batch in batches])
+        earlier = _read(home) if leads() else Parts(plan)
+        if earlier.plan != plan:
+            earlier = Parts(plan)
+        # The last batch is run in any case: it tells how the tables belong together.
+        first = agree(min(earlier.batches, len(batches) - 1))
+        tables, leaves, tree = earlier.tables, [], None
+        # What is done before each batch, and in the end.
+        examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
+        tokens = np.cumsum([0, *((b.ids >= 0).sum() for b in batches)]).tolist()
+        started = marked = time.perf_counter()
+        with progress(ExamplesColumn(), TokensColumn()) as bar:
+            task = bar.add_task(
+                label,
+                total=tokens[-1],
+                completed=tokens[first],
+                examples=examples[first],
+                of=examples[-1],
+            )
+            for i, batch in enumerate(batches[first:], first):
+                found = jax.device_get(fn(batch.ids, batch.labels))
+                leaves, tree = jax.tree.flatten(found)
+                if leads():
+                    tables = tables or _new_tables(home, leaves, examples[-1])
+                    real = batch.rows >= 0
+                    for table, leaf in zip(tables, leaves, strict=True):
+                        table[batch.rows[real]] = leaf[real]
+                    now = time.perf_counter()
+                    if now - marked > part_seconds or i == len(batches) - 1:
+                        seconds = earlier.seconds + now - started
+                        _mark(home, Parts(plan, i + 1, seconds, tables))
+                        marked = now
+                bar.update(task, completed=tokens[i + 1], examples=examples[i + 1])
+        meet("tables are full")
+        if not leads():
+            tables = [_open_table(home, j, "r") for j in range(len(leaves))]
+        meet("tables are open")  # and may be deleted
+        return jax.tree.unflatten(tree, tables)
+
+    return mapper
+
+
+def _read(home: Path) -> Parts:
+    """Open the tables that a killed run filled; none where a file is damaged."""
+    try:
+        mark = json.loads((home / PARTS / "mark.json").read_text())
+        tables = [_open_table(home, i, "r+") for i in range(len(mark["tables"]))]
+        if [[list(t.shape), str(t.dtype)] for t in tables] == mark["tables"]:
+            return Parts(mark["plan"], mark["batches"], mark["seconds"], tables)
+    except UNREADABLE:
+        pass
+    return Parts("")
+
+
+def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
+    path = home / PARTS / f"{index}.npy"
+    if mode == "w+":  # a file that is still mapped keeps its rows
+        path.unlink(missing_ok=True)
+    return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
+
+
+def _new_tables(
+    home: Path, leaves: Sequence[np.ndarray], n_rows: int
+) -> list[np.ndarray]:
+    # A mark that outlived its tables would take empty rows for finished ones.
+    (home / PARTS / "mark.json").unlink(missing_ok=True)
+    return [
+        _open_table(home, j, "w+", dtype=leaf.dtype, shape=(n_rows, *leaf.shape[1:]))
+        for j, leaf in enumerate(leaves)
+    ]
+
+
+def _mark(home: Path, parts: Parts) -> None:
+    """Write rows to the disk, then say that they are there."""
+    for table in parts.tables:
+        table.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    tables = [[list(t.shape), str(t.dtype)] for t in parts.tables]
+    record = {**parts._asdict(), "tables": tables}
+    with atomic(home / PARTS / "mark.json") as file:
+        file.write(json.dumps(record).encode())

@@ -1,0 +1,16 @@
+"""The revision of each kind of stage: raised when its bytes change."""
+
+from collections.abc import Mapping
+
+#: Revisions by stage: embeddings, gradient-norms, "selection METHOD", finetune,
+#: answers, generation, grounding, likelihood. What is not listed has revision 1.
+REVISIONS: Mapping[str, int] = {}
+
+
+def revision_of(*stages: str) -> int:
+    """The revision of a stage, or of a result of several: it rises with any of them.
+
+    >>> revision_of("finetune")
+    1
+    """
+    return 1 + sum(REVISIONS.get(stage, 1) - 1 for stage in stages)
