@@ -47,13 +47,17 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
 def write_gguf(tmp_path) -> Callable[..., Path]:
     """Writes a model given in Hugging Face's words as llama.cpp's converter would."""
 
-    def write(raw, tensors, *, kind=None, arch=None, changes=None) -> Path:
+    def write(
+        raw, tensors, *, kind=None, arch=None, changes=None, tokenizer=None
+    ) -> Path:
         path = tmp_path / "model.gguf"
         family = {"gemma3_text": "gemma3", "mistral": "llama"}.get(
             raw["model_type"], raw["model_type"]
         )
         out = gguf.GGUFWriter(path, arch or family)
         write_metadata(out, raw, changes or {})
+        if tokenizer is not None:
+            write_tokenizer(out, tokenizer)
         names = gguf.get_tensor_name_map(
             gguf.MODEL_ARCH[family.upper()], raw["num_hidden_layers"]
         )
@@ -105,6 +109,21 @@ def write_metadata(out: gguf.GGUFWriter, raw: dict, changes: dict):
     for name, value in (keys | changes).items():
         if value is not None:
             add[type(value)](f"{out.arch}.{name}", value)
+
+
+def write_tokenizer(out: gguf.GGUFWriter, file: Path):
+    """The byte-level BPE of a tokenizer.json whose only control token is <eos>."""
+    model = json.loads(file.read_text())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    kinds = gguf.TokenType
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("gpt-2")
+    out.add_token_list(tokens)
+    out.add_token_types(
+        [kinds.CONTROL if token == "<eos>" else kinds.NORMAL for token in tokens]
+    )
+    out.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    out.add_eos_token_id(tokens.index("<eos>"))
 
 
 @pytest.fixture

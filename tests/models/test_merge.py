@@ -82,13 +82,14 @@ def test_shards(tmp_path, adapter):
     assert sum(sizes) == index["metadata"]["total_size"]
 
 
-def test_gguf_base(write_gguf, tmp_path, monkeypatch):
-    raw = tiny.LLAMA | {"vocab_size": 96, "max_position_embeddings": 64}
-    path = write_gguf(raw, tiny.random_llama(raw))
-    adapter = tiny.write_adapter(tmp_path / "adapter", scale=0.1)
-    # This file has no tokenizer; that of another stands in for it.
-    other = load_tokenizer(tiny.write_llm(tmp_path / "llm"))
-    monkeypatch.setattr("goracs_jax.models.merge.load_tokenizer", lambda path: other)
+def test_gguf_base(write_gguf, adapter, tmp_path):
+    folder = tiny.write_llm(tmp_path / "llm")
+    path = write_gguf(
+        tiny.LLAMA,
+        tiny.random_llama(tiny.LLAMA),
+        tokenizer=folder / "tokenizer.json",
+    )
+    other = load_tokenizer(folder)
     model = adapted(path, adapter)
     save_merged(model, path, tmp_path / "merged")
     plain = load_decoder(path, key=jax.random.key(0))
