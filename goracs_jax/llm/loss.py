@@ -107,7 +107,7 @@ def mean_cross_entropy(
         block: Rows of the vocabulary whose logits are in memory at one time.
 
     >>> found = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3))
-    >>> float(found.loss), float(found.prediction_error)  # log 8, sqrt(49 / 64 + 7 / 64)
+    >>> float(found.loss), float(found.prediction_error)  # log 8, sqrt(56 / 64)
     (2.079442, 0.935414)
     """
     return _loss_and_slope(hidden, head, labels, cap, block)[0]
