@@ -207,7 +207,7 @@ def _projected(which, most, dim, dtype, kind, words, graph, lora, frozen, ids, l
 
 def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
     norms = jax.vmap(optax.tree.norm)(gradients)
-    return jnp.stack([norms, found.loss, found.error], axis=1)
+    return jnp.stack([norms, found.loss, found.prediction_error], axis=1)
 
 
 def _gradients(

@@ -22,7 +22,7 @@ class Loss(NamedTuple):
     """Means over the scored tokens of an example; 0 if there are none."""
 
     loss: Float32[Array, "*batch"]
-    error: Float32[Array, "*batch"]
+    prediction_error: Float32[Array, "*batch"]
 
 
 class _Sums(NamedTuple):
@@ -107,7 +107,7 @@ def mean_cross_entropy(
         block: Rows of the vocabulary whose logits are in memory at one time.
 
     >>> found = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3))
-    >>> float(found.loss), float(found.error)  # log 8, sqrt(49 / 64 + 7 / 64)
+    >>> float(found.loss), float(found.prediction_error)  # log 8, sqrt(56 / 64)
     (2.079442, 0.935414)
     """
     return _loss_and_slope(hidden, head, labels, cap, block)[0]

@@ -43,7 +43,7 @@ def test_in_blocks_is_optax_at_once(case, block, cap):
     p = jax.nn.softmax(logits(hidden))
     miss = jnp.linalg.norm(p - jax.nn.one_hot(labels, VOCAB), axis=1)
     error = jnp.sum(jnp.where(labels >= 0, miss, 0.0)) / 8
-    np.testing.assert_allclose(ours(hidden).error, error, rtol=1e-6)
+    np.testing.assert_allclose(ours(hidden).prediction_error, error, rtol=1e-6)
 
 
 @pytest.mark.parametrize("most", [3, 5, 10, 11])
@@ -69,7 +69,9 @@ def test_states_without_a_scored_token_are_left_out(case, most):
     ):
         # The same products, summed over 16 numbers in another order.
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
-    errors = [float(loss(hidden, some[0]).error) for loss in (few, every_state)]
+    errors = [
+        float(loss(hidden, some[0]).prediction_error) for loss in (few, every_state)
+    ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-6)
 
 
@@ -77,7 +79,10 @@ def test_large_logits_and_nothing_scored():
     hidden, head = jnp.full((2, 1), 1e4), jnp.array([[1.0], [-1.0]])
     # log(e^x + e^-x) - (-x) = 2 x for large x; p misses the label wholly.
     found = mean_cross_entropy(hidden, head, jnp.array([1, NOT_SCORED]))
-    assert (float(found.loss), float(found.error)) == (2e4, pytest.approx(2**0.5))
+    assert (float(found.loss), float(found.prediction_error)) == (
+        2e4,
+        pytest.approx(2**0.5),
+    )
     nothing = jnp.full(2, NOT_SCORED)
     loss = lambda hidden: mean_cross_entropy(hidden, head, nothing).loss
     assert float(loss(hidden)) == 0.0
@@ -89,7 +94,7 @@ def test_nothing_cancels_where_the_model_is_sure():
     hidden, head = jnp.ones((1, 1)), jnp.array([[20.0], [0.0]])
     label = jnp.array([0])
     slope = jax.grad(lambda h: mean_cross_entropy(h, head, label).loss)(hidden)
-    error = mean_cross_entropy(hidden, head, label).error
+    error = mean_cross_entropy(hidden, head, label).prediction_error
     rest = 1 / (1 + np.exp(20.0))
     assert float(error) == pytest.approx(2**0.5 * rest, rel=1e-5)
     assert float(slope[0, 0]) == pytest.approx(-20 * rest, rel=1e-5)
