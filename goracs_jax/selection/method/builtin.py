@@ -27,14 +27,17 @@ class Goracs:
 
     name: str = "goracs"
     annealing: SimulatedAnnealing = field(default_factory=SimulatedAnnealing)
+    """How hot, how long and how often pairs of slots are annealed."""
     exchange: GroupExchange = field(default_factory=GroupExchange)
+    """How whole groups of validation mass are exchanged."""
     bound: LowerBound = field(default_factory=LowerBound)
+    """How long the lower bound is improved."""
     about: str = (
         "The least POO by greedy start, simulated annealing and group exchange, with a "
         "lower bound."
     )
-    needs: tuple[Need, ...] = ("embeddings",)
-    weighed: bool = True
+    needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
+    weighed: bool = field(default=True, init=False)
 
     def choose(self, problem, budget, *, key):
         """Choose by the three stages (see `Method.choose`)."""
@@ -57,8 +60,8 @@ class Itra:
     pair_iterations: int = 30
     """Sinkhorn iterations of every pair, a multiple of ten."""
     about: str = "The paper's algorithm: greedy start, then single swaps."
-    needs: tuple[Need, ...] = ("embeddings",)
-    weighed: bool = True
+    needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
+    weighed: bool = field(default=True, init=False)
 
     def choose(self, problem, budget, *, key):
         """Choose by single swaps (see `Method.choose`)."""
@@ -76,8 +79,8 @@ class KMeans:
     """Rounds of Lloyd's algorithm; its loss hardly falls after the first few of them
     from a k-means++ start."""
     about: str = "The training rows nearest to the n centres of k-means."
-    needs: tuple[Need, ...] = ("embeddings",)
-    weighed: bool = False
+    needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
+    weighed: bool = field(default=False, init=False)
 
     def choose(self, problem, budget, *, key):
         """Choose the rows nearest to the centres (see `Method.choose`)."""
@@ -95,8 +98,8 @@ class Herding:
     """Distances that the kernel's width is the median of: close to the median of all,
     without a long sort."""
     about: str = "Kernel herding towards the mean validation embedding."
-    needs: tuple[Need, ...] = ("embeddings",)
-    weighed: bool = False
+    needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
+    weighed: bool = field(default=False, init=False)
 
     def choose(self, problem, budget, *, key):
         """Choose by kernel herding (see `Method.choose`)."""
