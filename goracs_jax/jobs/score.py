@@ -192,7 +192,11 @@ def norms_stage(
                 mapper=mapper,
             )
             projected = {"projections": rows}
-        named = {"norms": scores.norm, "losses": scores.loss, "errors": scores.error}
+        named = {
+            "norms": scores.norm,
+            "losses": scores.loss,
+            "errors": scores.prediction_error,
+        }
         return named | projected
 
     inputs = {

@@ -32,7 +32,7 @@ class Scores(NamedTuple):
 
     norm: Float32[np.ndarray, " examples"]
     loss: Float32[np.ndarray, " examples"]
-    error: Float32[np.ndarray, " examples"]
+    prediction_error: Float32[np.ndarray, " examples"]
 
 
 def gradient_norms(

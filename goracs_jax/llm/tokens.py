@@ -22,7 +22,6 @@ PADDING = -1
 #: Padded tokens per batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
 
-LabelMode = Scored
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
     PyTree[Float[Array, "batch *features"]],

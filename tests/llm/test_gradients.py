@@ -95,7 +95,7 @@ def test_loss_and_error_come_with_the_norm(model, tokens):
         at = np.flatnonzero(np.asarray(labels)[1:] >= 0)
         y = np.asarray(labels)[1:][at]
         errors = np.linalg.norm(p[at] - np.eye(TINY.vocab_size)[y], axis=1)
-        np.testing.assert_allclose(scores.error[i], errors.mean(), **F32)
+        np.testing.assert_allclose(scores.prediction_error[i], errors.mean(), **F32)
         np.testing.assert_allclose(scores.loss[i], -np.log(p[at, y]).mean(), **F32)
 
 
