@@ -1,11 +1,15 @@
 """A tiny model, two pools and three arrays, as the working folder of a test."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
 import tiny
 from commands import M, N
+
+from goracs_jax.selection.baselines.random import selection_of
+from goracs_jax.selection.method import METHODS, FunctionMethod, register
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +41,19 @@ def arrays(tmp_path, monkeypatch):
         np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def choose(problem, budget, *, key):
+    """The rows of the largest rewards: lambda weighs whether there are any."""
+    rows = np.argsort(-np.asarray(problem.cost.reward), kind="stable")[:budget]
+    return selection_of(problem, np.sort(rows), time.perf_counter())
+
+
+@pytest.fixture
+def rewarded():
+    """A method of the user's: ten lines, and nothing else is edited."""
+    about = "The rows of the largest rewards."
+    yield register(
+        FunctionMethod(name="rewarded", choose=choose, about=about, weighed=True)
+    )
+    del METHODS["rewarded"]
