@@ -12,14 +12,20 @@ from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.method import METHODS, FunctionMethod, register
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A tiny model and two pools."""
-    folder = tmp_path_factory.mktemp("shared")
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory):
+    """A tiny model and two pools; nobody may write to them."""
+    folder = tmp_path_factory.mktemp("tiny")
     tiny.write_llm(folder / "llm")
     tiny.write_pool(folder / "train.jsonl", N, seed=0)
     tiny.write_pool(folder / "valid.jsonl", M, seed=1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_files):
+    """What the tests of a module get copies of."""
+    return tiny_files
 
 
 @pytest.fixture
