@@ -1,1 +1,1 @@
-"""Methods, budgets, lambdas and seeds side by side: what came out, and what it cost."""
+"""Compare methods, budgets, lambdas and seeds: what came out, and what it cost."""

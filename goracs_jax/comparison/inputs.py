@@ -61,7 +61,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     s = settings
     _check_flags(s)
     training = TrainConfig.of(s, s.seed)
-    judging = EvaluateConfig.of(judged_settings(s))
+    judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
     train, valid, test = read_pools(s.train, s.valid, s.test, duplicates=s.duplicates)
     n_train = len(train.examples)
     check_budgets(s.budgets, n_train)
@@ -87,14 +87,18 @@ def read_inputs(settings: Compare) -> CompareInputs:
     return CompareInputs(*pools, bootstrap, classes, hashes, training, judging, trials)
 
 
-def judged_settings(settings: Compare, **given: Any) -> Evaluate:
-    """The flags of the evaluation of a trial, by default of the model as it is."""
+def judged_settings(
+    settings: Compare, out: Path, adapter: Path | None = None, seed: int = 0
+) -> Evaluate:
+    """The flags of an evaluation: of a trial's adapter, or of the model as it is."""
     return Evaluate(
         **shared_settings(settings, Judging),
         task=settings.task,
         model=settings.model,
         dtype=settings.dtype,
-        **{"out": settings.out / "metrics.json"} | given,
+        out=out,
+        adapter=adapter,
+        seed=seed,
     )
 
 

@@ -271,7 +271,7 @@ def _evaluate(
     settings: Compare, inputs: CompareInputs, trial: Trial, folder: Path
 ) -> Evaluated:
     adapter, out = folder / "adapter", folder / METRICS
-    flags = judged_settings(settings, seed=trial.seed, adapter=adapter, out=out)
+    flags = judged_settings(settings, out, adapter, trial.seed)
     config, work = EvaluateConfig.of(flags), work_folder(out)
     mesh = model_mesh(jax.devices())
     llm = open_llm(flags.model, adapter, flags.seed, flags.dtype, mesh=mesh)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import digest
 from goracs_jax.runs.arrays import read_npy
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
@@ -51,7 +50,7 @@ def read_classes(
 
 
 def check_budgets(
-    budgets: Sequence[int], n_train: int, classes: Classes | None
+    budgets: Sequence[int], n_train: int, classes: Classes | None = None
 ) -> None:
     """Refuse budgets that N rows, or the rows of their classes, cannot meet.
 
@@ -77,14 +76,6 @@ def classes_of(train: Pool, valid: Pool) -> Classes:
     """Take the output of each example as its class."""
     one, two = np.array(train.outputs), np.array(valid.outputs)
     return make_classes(one, two, (len(one), len(two)))
-
-
-def identity_of_classes(classes: Classes | None) -> dict[str, str]:
-    """What names the stages that depend on classes; nothing without them."""
-    if not classes:
-        return {}
-    names, *sides = classes
-    return {"labels": digest([names, *(side.tolist() for side in sides)])}
 
 
 def _read(

@@ -12,7 +12,8 @@ import jax
 
 from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
 from goracs_jax.errors import InputError
-from goracs_jax.jobs.classes import ClassFlags, identity_of_classes, read_classes
+from goracs_jax.files import digest
+from goracs_jax.jobs.classes import ClassFlags, read_classes
 from goracs_jax.jobs.score import text_stages
 from goracs_jax.jobs.selected import GridPoint
 from goracs_jax.mesh import model_mesh
@@ -61,7 +62,7 @@ class SelectInputs(NamedTuple):
             pool: The training examples, if they are known.
             classes: The classes of both sets, if the selection is label-aware.
         """
-        identity = {**sha256, **identity_of_classes(classes)}
+        identity = {**sha256, **_identity_of(classes)}
         shape = len(arrays["x"]), len(arrays["y"])
         return cls({}, arrays, identity, *shape, pool, classes)
 
@@ -178,7 +179,7 @@ def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, .
     ranked = llm if by_norms or by_errors else None
     stages = text_stages(train, valid, embedder, s.labels, norms_of=ranked)
     identity = {symbol: stage.basis for symbol, stage in stages.items()}
-    identity |= hashes | identity_of_classes(classes)
+    identity |= hashes | _identity_of(classes)
     return SelectInputs(stages, arrays, identity, *shape, train, classes), lambdas
 
 
@@ -196,6 +197,14 @@ def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
                 "they must match."
             )
     return pools
+
+
+def _identity_of(classes: Classes | None) -> dict[str, str]:
+    """What names the stages that depend on classes; nothing without them."""
+    if not classes:
+        return {}
+    names, *sides = classes
+    return {"labels": digest([names, *(side.tolist() for side in sides)])}
 
 
 def _lambdas(s: Select, default: float) -> tuple[float, ...]:

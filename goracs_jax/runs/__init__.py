@@ -1,1 +1,1 @@
-"""A run on disk: its inputs, its stages, its manifest, and what it prints."""
+"""A run: what it opens, its stages on disk, its manifest, and what it prints."""

@@ -57,6 +57,11 @@ def demo(settings: Demo) -> None:
 def _sample(
     log: Log, rows: Rows, size: int, path: Path, rng: np.random.Generator
 ) -> None:
+    """Write some examples, drawn at random.
+
+    Raises:
+        InputError: There are not so many.
+    """
     if not 1 <= size <= len(rows):
         raise InputError(f"--{path.stem} must be in [1, {len(rows)}], got {size}.")
     write_jsonl(path, draw_records(log, rows, size, rng))

@@ -1,4 +1,4 @@
-"""TensorBoard event files out of the records of a training."""
+"""Write the log of a training as event files of TensorBoard."""
 
 import importlib.util
 import json
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from goracs_jax.errors import InputError
 
-# What a record is about, not what it measures.
+#: The fields of an entry that say where it stands; the others are measured.
 PLACES = ("step", "epoch")
 
 
 def require_tensorboard() -> None:
-    """Refuse before work starts.
+    """Refuse to start a training whose event files could not be written.
 
     Raises:
         InputError: The writer of event files is not installed.
@@ -25,17 +25,17 @@ def require_tensorboard() -> None:
 
 
 def write_events(folder: Path, metrics: Path) -> None:
-    """Write every number of metrics.jsonl as a scalar of its step.
+    """Write every number of a training's log as a scalar of its step.
 
     Args:
-        folder: Made anew: event files only ever grow.
-        metrics: The records.
+        folder: Where they go. It is made anew, because event files only ever grow.
+        metrics: The file of the log, metrics.jsonl.
     """
     from tensorboardX import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         for line in metrics.read_text().splitlines():
-            record = json.loads(line)
-            for name in record.keys() - set(PLACES):
-                writer.add_scalar(name, record[name], record["step"])
+            entry = json.loads(line)
+            for name in entry.keys() - set(PLACES):
+                writer.add_scalar(name, entry[name], entry["step"])

@@ -290,6 +290,23 @@ def test_results_of_a_trial_read_back(shared):
     assert evaluated.values["likelihood HR@5"].mean() == pytest.approx(metric)
 
 
+def test_a_registered_method_is_compared_with_its_lambdas(rewarded, files):
+    flags = " --methods rewarded,random --seeds 1 --out mine"
+    assert run(COMPARE + flags, None) == 0
+    found = json.loads((files / "mine" / "comparison.json").read_text())
+    rows = [(row["method"], row["lambda_choice"]) for row in found["rows"]]
+    assert rows == [
+        ("rewarded", "fixed"),
+        ("rewarded", "fixed"),
+        ("rewarded", "by validation"),
+        ("random", None),
+    ]
+    assert [row["lambda"] for row in found["rows"][:2]] == [0.0, 0.3]
+    flops = {row["lambda"]: set(row["flops"]) for row in found["rows"][:2]}
+    assert flops[0.0] == {"embeddings", "selection", "training"}
+    assert flops[0.3] == {"gradients", *flops[0.0]}
+
+
 def test_stopped_and_started_again(files, monkeypatch):
     """Two cells are lost, and the second of them is stopped between its steps."""
     before = results(files)

@@ -119,6 +119,20 @@ def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
     assert "likelihood: to do" in capsys.readouterr().out
 
 
+def test_metrics_of_version_0_5_0_are_known(files, capsys):
+    record = json.loads((files / "metrics.json").read_text())
+    for identity in record["inputs"]["stages"].values():
+        assert identity.pop("revision") == 1
+        identity["goracs_jax"] = "0.5.0"
+    (files / "metrics.json").write_text(json.dumps(record))
+    assert run(SEQREC, None) == 0
+    assert "already done" in capsys.readouterr().out
+    record["inputs"]["stages"]["likelihood"]["goracs_jax"] = "0.4.0"
+    (files / "metrics.json").write_text(json.dumps(record))
+    assert run(SEQREC + " --dry-run", None) == 0
+    assert "likelihood: to do" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_where_it_was_stopped(files, monkeypatch):
     for name in ("metrics.json", "metrics.predictions.jsonl"):
         (files / name).unlink()

@@ -33,6 +33,17 @@ from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.runs.opened import open_llm, read_pool
 
 
+@pytest.fixture(scope="module")
+def shared(tiny_files, tmp_path_factory):
+    """A model, two pools, and what `select` makes of them: most tests start there."""
+    folder = tmp_path_factory.mktemp("runs") / "shared"
+    shutil.copytree(tiny_files, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(TEXTS) == 0
+    return folder
+
+
 def test_texts_to_coreset(files, capsys):
     assert run(TEXTS) == 0
     out = files / "out"
@@ -75,7 +86,6 @@ def test_texts_to_coreset(files, capsys):
 
 
 def test_second_run_computes_nothing(files, monkeypatch):
-    assert run(TEXTS) == 0
     first = contents(files / "out")
     monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)
@@ -84,7 +94,6 @@ def test_second_run_computes_nothing(files, monkeypatch):
 
 
 def test_changed_inputs_are_noticed(files):
-    assert run(TEXTS) == 0
     first = contents(files / "out")
     train = files / "train.jsonl"
     original = train.read_text()
@@ -120,7 +129,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_used_folder_gives_what_a_fresh_one_gives(files, name):
-    assert run(TEXTS) == 0
     change, flags = CHANGES[name]
     change(files)
     assert run(f"{TEXTS} {flags}") == 0
@@ -132,7 +140,6 @@ def test_a_used_folder_gives_what_a_fresh_one_gives(files, name):
 def test_files_of_two_runs_are_not_mixed(files, monkeypatch):
     for name, file in [("x", "train"), ("y", "valid")]:
         assert run(f"embed --data {file}.jsonl --model llm --out {name}.npy", None) == 0
-    assert run(TEXTS) == 0
     assert run(ARRAYS, budget=3) == 0
     assert not (files / "out" / "coreset.jsonl").exists()
     monkeypatch.setattr("goracs_jax.jobs.selected.figure", None)
@@ -156,6 +163,7 @@ def test_equal_norms(arrays):
 @pytest.mark.slow
 def test_killed_anywhere_ends_with_the_same_bytes(files):
     command = [sys.executable, "-m", "goracs_jax", *TEXTS.split(), "--budget", "5"]
+    shutil.rmtree(files / "out")
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - started
@@ -178,7 +186,6 @@ def test_killed_anywhere_ends_with_the_same_bytes(files):
 
 
 def test_labels_change_norms_and_embeddings(files):
-    assert run(TEXTS) == 0
     assert run(TEXTS + " --labels answer") == 0
     for stage in ("training embeddings", "gradient-norms"):
         one, two = (files / "out" / "stages").glob(f"{stage}-*")
@@ -187,8 +194,8 @@ def test_labels_change_norms_and_embeddings(files):
 
 
 def test_lambda_0_needs_no_norms(files):
-    assert run(TEXTS + " --lambda 0") == 0
-    stages = [path.name for path in (files / "out" / "stages").iterdir()]
+    assert run(TEXTS + " --lambda 0 --out other") == 0
+    stages = [path.name for path in (files / "other" / "stages").iterdir()]
     assert not any(name.startswith("gradient") for name in stages)
 
 
@@ -199,7 +206,6 @@ def test_embed_and_grads_feed_select(files):
     assert run("grads --data train.jsonl --model llm --out g.npy", None) == 0
     x, g = np.load("train.npy"), np.load("g.npy")
     assert (x.dtype, x.shape, g.dtype, g.shape) == ("f4", (N, 32), "f4", (N,))
-    assert run(TEXTS) == 0
     by_arrays = "--valid-embeddings valid.npy --grad-norms g.npy --train train.jsonl"
     assert run(f"select --train-embeddings train.npy {by_arrays} --out out2") == 0
     assert contents(files / "out") == contents(files / "out2")
@@ -224,10 +230,10 @@ def test_grads_writes_what_the_pass_gives(files, capsys):
     assert run(command + flags + " --projection-dtype float16", None) == 0
     assert "g.npy, l.npy, e.npy, p.npy already done" in capsys.readouterr().out
     # And select ranks by these errors, without a second pass.
-    assert run(TEXTS + " --method error --lambda 0") == 0
-    assert len(list((files / "out" / "stages").glob("gradient-norms-*"))) == 1
+    assert run(TEXTS + " --method error --lambda 0 --out other") == 0
+    assert len(list((files / "other" / "stages").glob("gradient-norms-*"))) == 1
     best = np.argsort(arrays[1])[-BUDGET:]
-    assert set(np.load("out/indices.npy")) == set(best)
+    assert set(np.load("other/indices.npy")) == set(best)
 
 
 def test_bfloat16_weights_give_float32_norms(files):
@@ -290,7 +296,6 @@ def test_a_coreset_is_not_chosen_from_over_itself(files, capsys):
 
 def test_an_adapter_counts(files):
     adapter = tiny.write_adapter(files / "adapter")
-    assert run(TEXTS) == 0
     assert run(TEXTS + " --adapter adapter") == 0
     lora = gx.read_lora_config(adapter)
     model = gx.load_decoder("llm", lora=lora, key=jax.random.key(9))
@@ -330,17 +335,16 @@ def test_methods_that_rank_by_a_score(arrays):
 
 
 def test_gradient_norms_of_texts_at_lambda_0(files):
-    assert run(TEXTS + " --method grad-norm --lambda 0") == 0
-    norms = np.load("out/scores.npz")["grad_norm"]
-    assert set(np.load("out/indices.npy")) == set(np.argsort(norms)[-BUDGET:])
+    assert run(TEXTS + " --method grad-norm --lambda 0 --out other") == 0
+    norms = np.load("other/scores.npz")["grad_norm"]
+    assert set(np.load("other/indices.npy")) == set(np.argsort(norms)[-BUDGET:])
 
 
 def test_dry_run_writes_nothing(files, capsys):
     before = sorted(files.rglob("*"))
-    assert run(TEXTS + " --dry-run") == 0
+    assert run(TEXTS + " --out other --dry-run") == 0
     assert sorted(files.rglob("*")) == before
     printed = capsys.readouterr().out
     assert "gradient-norms: to do" in printed
-    assert run(TEXTS) == 0
     assert run(TEXTS + " --dry-run") == 0
     assert "gradient-norms: done" in capsys.readouterr().out

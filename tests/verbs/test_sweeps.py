@@ -119,10 +119,10 @@ def test_near_lambdas_have_folders_of_their_own(arrays):
     ("budget", "flags", "message"),
     [
         ("3,99", "", r"budget must be in \[1, 24\], got 99"),
-        ("3,x", "", r"Error parsing --budget: .*'x'"),
-        ("3,", "", r"Error parsing --budget: "),
+        ("3,x", "", r"--budget must be whole numbers .*'3,x'"),
+        ("3,", "", r"--budget must be whole numbers .*'3,'"),
         ("3", " --lambda 0.1,-1", r"lambda must be in \[0, 1000\], got -1"),
-        ("3", " --lambda 0.1,abc", r"Error parsing --lambda: .*'abc'"),
+        ("3", " --lambda 0.1,abc", r"--lambda must be numbers .*'0\.1,abc'"),
     ],
 )
 def test_bad_lists(arrays, capsys, budget, flags, message):

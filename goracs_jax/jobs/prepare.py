@@ -1,0 +1,183 @@
+"""Raw interactions to examples: read, clean, split, and write with what was done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from goracs_jax.data.examples import write_jsonl
+from goracs_jax.data.interactions import CleaningStep, Raw, read_raw, tidy
+from goracs_jax.data.negatives import check_negatives, draw_negatives
+from goracs_jax.data.raw_files import RawFiles
+from goracs_jax.data.records import Wording, item_records, records, with_negatives
+from goracs_jax.data.splits import Log, Split, leave_one_out, make_log, split_by_time
+from goracs_jax.files import hash_files, write_json
+from goracs_jax.runs.progress import progress
+from goracs_jax.runs.say import say, waiting
+
+FILES = ("train.jsonl", "valid.jsonl", "test.jsonl", "items.jsonl")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """How interactions become examples."""
+
+    wording: Wording
+    template: Path | None  # the file of the wording's template
+    split: Literal["global", "leave-one-out"]
+    valid: int | float  # examples, or their share, of a global split
+    test: int | float
+    min_history: int  # earlier items that an example needs
+    core: int  # interactions that a user and an item need
+    repeats: Literal["drop", "keep"]  # of a user with an item
+    negatives: int  # items drawn beside each target of seqrec
+    max_bad: float  # the share of lines that may be unreadable
+    seed: int
+
+
+class Prepared(NamedTuple):
+    """A cleaned log of interactions, split into examples."""
+
+    files: RawFiles
+    config: PrepareConfig
+    raw: Raw
+    steps: Sequence[CleaningStep]
+    log: Log
+    split: Split
+
+    def save(self, out: Path, made: Mapping[str, Any]) -> None:
+        """Write the examples and the items; the manifest comes last.
+
+        Args:
+            out: The folder.
+            made: What made them: settings, versions and machine, as `made_by` gives it.
+        """
+        say(_table(self.steps))
+        # The manifest of an earlier run goes first: it means that the rest is its own.
+        (out / MANIFEST).unlink(missing_ok=True)
+        parts = self.split._asdict()
+        examples = _examples(self.log, self.split, self.config)
+        with progress() as bar:
+            for part, rows in parts.items():
+                tracked = bar.track(examples[part], total=len(rows), description=part)
+                write_jsonl(out / f"{part}.jsonl", tracked)
+        write_jsonl(out / "items.jsonl", item_records(self.log))
+        with waiting("hashes"):
+            hashed = {
+                "inputs": self._inputs(),
+                "outputs": {name: hash_files(out / name) for name in FILES},
+            }
+        manifest = {
+            **made,
+            "format": self.files.name,
+            "columns": self.files.columns._asdict(),
+            "inputs": hashed["inputs"],
+            "steps": [step._asdict() for step in self.steps],
+            "examples": {part: len(rows) for part, rows in parts.items()},
+            "items": len(self.log.item_ids),
+            "outputs": hashed["outputs"],
+        }
+        write_json(out / MANIFEST, manifest)
+        sizes = (*map(len, self.split), len(self.log.item_ids))
+        written = [f"{name} ({n:,})" for name, n in zip(FILES, sizes, strict=True)]
+        say(f"{out}: {', '.join([*written, MANIFEST])}")
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        paths = {"ratings": self.files.ratings, "titles": self.files.titles}
+        if self.config.template:
+            paths["template"] = self.config.template
+        inputs: dict[str, dict[str, Any]] = {
+            name: {"file": str(path), "sha256": hash_files(path)}
+            for name, path in paths.items()
+        }
+        for name, reading in self.raw._asdict().items():
+            inputs[name] |= {
+                "lines": reading.lines,
+                "bad": reading.bad,
+                "first_bad": reading.first,
+            }
+        return inputs
+
+
+def run(files: RawFiles, config: PrepareConfig) -> Prepared:
+    """Read, clean and split raw interactions; nothing is written.
+
+    Args:
+        files: The raw files.
+        config: How they become examples.
+
+    Raises:
+        InputError: Too many lines are unreadable, or too little is left.
+    """
+    raw = _read(files, config.max_bad)
+    tidied = tidy(
+        raw.ratings.rows,
+        raw.titles.rows,
+        rated=config.wording.task == "ctr",
+        repeats=config.repeats == "keep",
+        core=config.core,
+    )
+    log = _unquote(make_log(tidied.table), config.wording)
+    if config.split == "leave-one-out":
+        split = leave_one_out(log, min_history=config.min_history)
+    else:
+        sizes = {"valid": config.valid, "test": config.test}
+        split = split_by_time(log, **sizes, min_history=config.min_history)
+    if config.wording.task == "seqrec":
+        for rows in (split.valid, split.test):
+            check_negatives(log, rows, config.negatives)
+    return Prepared(files, config, raw, tidied.steps, log, split)
+
+
+def _read(files: RawFiles, max_bad: float) -> Raw:
+    paths = (files.ratings, files.titles)
+    mib = sum(path.stat().st_size for path in paths) / 2**20
+    with progress() as bar:
+        task = bar.add_task("MiB read", total=mib)
+        tell = lambda done: bar.update(task, completed=done)
+        raw = read_raw(files, max_bad, tell)
+    for path, reading in zip(paths, raw, strict=True):
+        if reading.bad:
+            say(
+                f"{path}: {reading.bad:,} of {reading.lines:,} lines skipped: "
+                f"{'; '.join(reading.first)}"
+            )
+    return raw
+
+
+def _unquote(log: Log, wording: Wording) -> Log:
+    """Replace, inside titles, the character that ends a title in an answer."""
+    quote = wording.texts.quote
+    other = "\u2019" if quote == "'" else "'"
+    count = sum(quote in title for title in log.titles) if quote else 0
+    if not count:
+        return log
+    say(f"{quote} ends a title: inside {count:,} of them it is written {other}")
+    return log._replace(titles=[title.replace(quote, other) for title in log.titles])
+
+
+def _examples(log: Log, split: Split, config: PrepareConfig) -> dict[str, Any]:
+    """Make the records of each part; for seqrec, two of them get negatives."""
+    wording, parts = config.wording, split._asdict()
+    made = {part: records(log, rows, wording) for part, rows in parts.items()}
+    if wording.task == "seqrec":
+        # Each part has its own draw: the size of one does not change the other's.
+        rngs = np.random.default_rng(config.seed).spawn(2)
+        for part, rng in zip(("valid", "test"), rngs, strict=True):
+            drawn = draw_negatives(log, parts[part], config.negatives, rng=rng)
+            made[part] = with_negatives(log, made[part], drawn)
+    return made
+
+
+def _table(steps: Sequence[CleaningStep]) -> Table:
+    """A table of what each step of the cleaning left, for the terminal."""
+    table = Table()
+    for i, name in enumerate(CleaningStep._fields):
+        table.add_column(name, justify="right" if i else "left")
+    for step, *counts in steps:
+        table.add_row(step, *(f"{count:,}" for count in counts))
+    return table
