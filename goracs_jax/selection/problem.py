@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 class Refined(NamedTuple):
-    """What a stage of the search returns, `refine(problem, rows, *, key)`.
+    """The result of a stage of the search, `refine(problem, rows, *, key)`.
 
     `rows` is the subset by slot, shape [n], in no order. `trace` starts with the subset
     that the stage was given. `converged` says that the stage ended by itself, at none

@@ -1,4 +1,4 @@
-"""The door: arrays, or a finished cost, in; the n rows to fine-tune on out."""
+"""The front door: choose the n rows to fine-tune on, from arrays or from a cost."""
 
 from collections.abc import Callable, Sequence
 

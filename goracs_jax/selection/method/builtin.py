@@ -27,11 +27,11 @@ class Goracs:
 
     name: str = "goracs"
     annealing: SimulatedAnnealing = field(default_factory=SimulatedAnnealing)
-    """How hot, how long and how often pairs of slots are annealed."""
+    """Settings of the annealing of pairs of slots."""
     exchange: GroupExchange = field(default_factory=GroupExchange)
-    """How whole groups of validation mass are exchanged."""
+    """Settings of the exchange of groups."""
     bound: LowerBound = field(default_factory=LowerBound)
-    """How long the lower bound is improved."""
+    """Settings of the lower bound."""
     about: str = (
         "The least POO by greedy start, simulated annealing and group exchange, with a "
         "lower bound."

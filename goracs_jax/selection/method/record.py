@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from goracs_jax.selection.problem import Problem, Selection
 
 Need = Literal["embeddings", "grad_norms", "prediction_errors"]
-"""What a choice can depend on, each computed of all examples before the choice."""
+"""What a choice can depend on; each is computed for all examples before the choice."""
 
 
 @runtime_checkable
@@ -72,7 +72,7 @@ class FunctionMethod:
 
 
 def needs_of(method: Method, lambda_: float | None) -> tuple[Need, ...]:
-    """What the choice of a method depends on for one lambda.
+    """Tell what the choice of a method depends on for one lambda.
 
     Gradient norms count where lambda weighs them; None stands for no lambda.
 

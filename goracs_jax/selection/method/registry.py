@@ -92,7 +92,7 @@ def find_method(method: object) -> Method:
     if method not in METHODS and method not in known_methods():
         names = ", ".join(METHODS)
         raise InputError(f"method must be one of {names}, got {method!r}.")
-    return METHODS[method]
+    return find_method(METHODS[method])  # which may be no method, if put there by hand
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class PairMoves:
-    """How two neighbouring slots choose their rows anew."""
+    """Settings of the moves, in which two neighbouring slots choose their rows anew."""
 
     drawn: int = 24
     """Candidates drawn from the lists of a pair's units."""
@@ -21,7 +21,7 @@ class PairMoves:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedAnnealing:
-    """How hot, how long and how often pairs of slots are annealed.
+    """Settings that say how hot, how long and how often pairs of slots are annealed.
 
     Temperatures are in units of the gap: the least that another choice of rows costs a
     pair once a quench at temperature zero has ended.
@@ -60,12 +60,12 @@ class SimulatedAnnealing:
     uneven: float = 0.05
     """Share of the validation mass that equal units may misplace."""
     moves: PairMoves = field(default_factory=PairMoves)
-    """How a pair of slots moves."""
+    """Settings of the moves of a pair of slots."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupExchange:
-    """How whole groups of validation mass are exchanged."""
+    """Settings of the exchange of whole groups of validation mass."""
 
     candidates: int = 16
     """Best rows kept for each slot at first; more where these do not suffice."""
@@ -78,7 +78,7 @@ class GroupExchange:
 
 @dataclass(frozen=True, kw_only=True)
 class LowerBound:
-    """How long row generation improves the lower bound of POO."""
+    """Settings that say how long row generation improves the lower bound of POO."""
 
     tolerance: float = 5e-4
     """Distance to the value of the relaxed programme, in the units of C, at which the

@@ -72,7 +72,7 @@ def sweeps(
         slots: Where to start; rows must be distinct.
         temperatures: T of every sweep, in the units of the cost of one unit of mass.
         key: Draws pairs, candidates and moves.
-        moves: How a pair of slots moves.
+        moves: Settings of the moves.
 
     Returns:
         The slots reached; the total cost of their units; and how much more the best

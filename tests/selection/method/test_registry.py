@@ -96,6 +96,12 @@ def test_a_function_is_no_method():
         find_method(first)
 
 
+def test_a_function_in_the_registry_is_no_method(monkeypatch):
+    monkeypatch.setitem(METHODS, "first", first)
+    with pytest.raises(InputError, match=r"a name or a Method, got <function first"):
+        goracs(*CASE[:3], budget=5, key=KEY, method="first")
+
+
 def test_what_every_method_needs():
     assert {name: needs_of(method, 0.1) for name, method in METHODS.items()} == {
         "goracs": ("embeddings", "grad_norms"),
