@@ -185,6 +185,12 @@ def test_labels_answer_begin_behind_the_prompt(tokenizer):
     assert tokenizer.decode(unscored) == "the cat sat on"
 
 
+def test_a_token_that_ends_with_the_prompt_is_not_scored(tokenizer):
+    tokens = tokenize([("the cat:\n", "sat")], tokenizer, labels="answer", context=50)
+    unscored = tokens.ids[tokens.labels == NOT_SCORED]
+    assert tokenizer.decode(unscored) == "the cat:\n"
+
+
 def test_an_end_of_text_that_the_tokenizer_adds_is_not_added_twice(tokenizer):
     bpe = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     bpe.post_processor = processors.TemplateProcessing(
