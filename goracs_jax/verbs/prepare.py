@@ -1,6 +1,7 @@
 """`goracs prepare`: raw interactions in; examples, items and a manifest out."""
 
 import math
+from dataclasses import fields
 
 from goracs_jax.data.formats import Columns
 from goracs_jax.data.raw_files import RawFiles, find_raw_files
@@ -67,19 +68,10 @@ def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
         like_above=s.like_above,
         template=read_template(s.template, s.task) if s.template else None,
     )
-    return PrepareConfig(
-        wording=wording,
-        template=s.template,
-        split=s.split,
-        valid=s.valid or HELD_OUT,
-        test=s.test or HELD_OUT,
-        min_history=s.min_history,
-        core=s.core,
-        repeats=s.repeats,
-        negatives=s.negatives,
-        max_bad=s.max_bad,
-        seed=s.seed,
-    )
+    names = {field.name for field in fields(PrepareConfig)}
+    given = {name: value for name, value in vars(s).items() if name in names}
+    sizes = {"valid": s.valid or HELD_OUT, "test": s.test or HELD_OUT}
+    return PrepareConfig(**given | sizes | {"wording": wording})
 
 
 def _say_plan(s: Prepare, files: RawFiles, config: PrepareConfig) -> None:
