@@ -57,8 +57,8 @@ def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
     """
     if total == unfinished:
         raise InputError(
-            f"{settings.out} has no finished trial of this comparison: leave --finished "
-            "out, and it is started."
+            f"{settings.out} has no finished trial of this comparison: leave "
+            "--finished out, and it is started."
         )
     say(f"{total - unfinished} of {total} trials are done")
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from typing import Any
 
 from goracs_jax.data.formats import Columns
 from goracs_jax.data.raw_files import RawFiles, find_raw_files
@@ -69,9 +70,10 @@ def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
         template=read_template(s.template, s.task) if s.template else None,
     )
     names = {field.name for field in fields(PrepareConfig)}
-    given = {name: value for name, value in vars(s).items() if name in names}
+    given: dict[str, Any] = {k: v for k, v in vars(s).items() if k in names}
     sizes = {"valid": s.valid or HELD_OUT, "test": s.test or HELD_OUT}
-    return PrepareConfig(**given | sizes | {"wording": wording})
+    given |= sizes | {"wording": wording}
+    return PrepareConfig(**given)
 
 
 def _say_plan(s: Prepare, files: RawFiles, config: PrepareConfig) -> None:
