@@ -1,9 +1,10 @@
 """Selection: every budget with every lambda, for a method and a baseline beside it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +18,8 @@ from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.selection.by_class import class_table
-from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.method import FunctionMethod, Method, find_method
+from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
 
@@ -92,6 +94,7 @@ def searches(
             "method": method,
             "solver": config.solver,
             "seed": config.seed,
+            **settings_of(methods[method]),
         }
 
         def compute(_: object) -> Arrays:
@@ -106,6 +109,22 @@ def searches(
         Search(point, {name: stage(name, point) for name in names})
         for point in config.points
     ]
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """What names the selections of a method beside its name: settings of its own.
+
+    Built-in methods have none. Of a method that is made from a function only the name
+    is known: one that chooses otherwise needs another name.
+
+    >>> settings_of(find_method("goracs"))
+    {}
+    """
+    made = isinstance(method, FunctionMethod) or not is_dataclass(method)
+    if made or method in BUILT_IN:
+        return {}
+    told = ("name", "about", "needs", "weighed")
+    return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
 def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepared:

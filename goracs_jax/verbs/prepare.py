@@ -1,6 +1,8 @@
 """`goracs prepare`: raw interactions in; examples, items and a manifest out."""
 
 import math
+from dataclasses import fields
+from typing import Any
 
 from goracs_jax.data.formats import Columns
 from goracs_jax.data.raw_files import RawFiles, find_raw_files
@@ -67,19 +69,11 @@ def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
         like_above=s.like_above,
         template=read_template(s.template, s.task) if s.template else None,
     )
-    return PrepareConfig(
-        wording=wording,
-        template=s.template,
-        split=s.split,
-        valid=s.valid or HELD_OUT,
-        test=s.test or HELD_OUT,
-        min_history=s.min_history,
-        core=s.core,
-        repeats=s.repeats,
-        negatives=s.negatives,
-        max_bad=s.max_bad,
-        seed=s.seed,
-    )
+    names = {field.name for field in fields(PrepareConfig)}
+    given: dict[str, Any] = {k: v for k, v in vars(s).items() if k in names}
+    sizes = {"valid": s.valid or HELD_OUT, "test": s.test or HELD_OUT}
+    given |= sizes | {"wording": wording}
+    return PrepareConfig(**given)
 
 
 def _say_plan(s: Prepare, files: RawFiles, config: PrepareConfig) -> None:

@@ -7,6 +7,9 @@ import pytest
 from commands import ARRAYS, TEXTS, run
 
 from goracs_jax.comparison.design import design
+from goracs_jax.jobs.select import searches
+from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs
+from goracs_jax.selection.method import METHODS, Goracs, SimulatedAnnealing
 
 
 def test_it_stands_in_the_help(rewarded, capsys):
@@ -71,3 +74,21 @@ def test_a_method_without_gradients_needs_no_llm(files, capsys):
     for method, what in (("k-center", "none does not exist"), ("goracs", "--model is")):
         assert run(f"{command} --method {method}") == 2
         assert what in capsys.readouterr().err
+
+
+def test_settings_of_a_method_name_its_selections():
+    """A method of the same name with other settings finds nothing of the first."""
+    quick, slow = (
+        Goracs(name="mine", annealing=SimulatedAnnealing(epochs=n)) for n in (5, 6)
+    )
+    inputs = SelectInputs({}, {}, {"x": "-", "y": "-"}, 9, 9, None, None)
+    identities = []
+    for method in (quick, slow, METHODS["goracs"]):
+        config = SelectConfig(method=method, budgets=(4,), lambdas=(0.1,))
+        (search,) = searches(inputs, config)
+        identities.append(search.stages[method.name].inputs)
+    assert "epochs=5" in identities[0]["settings"]["annealing"]
+    assert identities[0] != identities[1]
+    assert set(identities[2]) == {
+        "x", "y", "budget", "lambda", "method", "solver", "seed",
+    }  # fmt: skip
