@@ -1,4 +1,4 @@
-"""`goracs compare`: methods, budgets, lambdas and seeds; a table and a picture out."""
+"""`goracs compare`: methods, budgets, lambdas and seeds, in a table and a picture."""
 
 from goracs_jax.comparison import shared, trial
 from goracs_jax.comparison.design import Trial
@@ -40,7 +40,7 @@ def compare(settings: Compare) -> None:
             arrays = shared.compute(needed, kept)
             for each in todo:
                 number = inputs.trials.index(each) + 1
-                say(f"cell {number} of {len(places)}: {each}")
+                say(f"trial {number} of {len(places)}: {each}")
                 finished[each] = trial.run(
                     settings, inputs, places[each], arrays, sizes
                 )
@@ -50,17 +50,17 @@ def compare(settings: Compare) -> None:
 
 
 def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
-    """Say of how many trials there can be a table.
+    """Say how many trials the table will have.
 
     Raises:
         InputError: None is finished.
     """
     if total == unfinished:
         raise InputError(
-            f"{settings.out} has no finished cell of this comparison: leave --finished "
-            "out, and it is started."
+            f"{settings.out} has no finished trial of this comparison: leave "
+            "--finished out to start it."
         )
-    say(f"{total - unfinished} of {total} cells are done")
+    say(f"{total - unfinished} of {total} trials are done")
 
 
 def _say_plan(places: list[TrialFolder], todo: list[Trial]) -> None:
@@ -68,4 +68,4 @@ def _say_plan(places: list[TrialFolder], todo: list[Trial]) -> None:
         started = "started" if place.current.exists() else "to do"
         state = started if place.trial in todo else "done"
         say(f"{place.trial}: {state}, {place.folder}")
-    say(f"{len(places)} cells: {len(places) - len(todo)} done, {len(todo)} to do")
+    say(f"{len(places)} trials: {len(places) - len(todo)} done, {len(todo)} to do")

@@ -175,7 +175,7 @@ def test_a_copy_elsewhere_is_done_and_more_seeds_add_cells(files, monkeypatch, c
     more = moved.replace("--seeds 2", "--seeds 3 --micro-batch-tokens 512 --dry-run")
     assert run(more.replace("--budgets 4", "--budgets 4,6"), None) == 0
     printed = capsys.readouterr().out
-    assert f"{CELLS + 3 + 9} cells: {CELLS} done, {3 + 9} to do" in printed
+    assert f"{CELLS + 3 + 9} trials: {CELLS} done, {3 + 9} to do" in printed
     assert "norms.npy, " in printed
     assert "random, budget 4, seed 0: done, elsewhere/out/cells/" in printed
     assert "random, budget 6, seed 0: to do" in printed
@@ -338,7 +338,7 @@ def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
     monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
     assert run(COMPARE + " --finished", None) == 0
-    assert f"{CELLS - 1} of {CELLS} cells are done" in capsys.readouterr().out
+    assert f"{CELLS - 1} of {CELLS} trials are done" in capsys.readouterr().out
     now, now_pairs = results(files)
     seeds = {row["name"]: row["seeds"] for row in now}
     assert (seeds["random"], seeds["goracs, lambda 0"]) == ([0], [0, 1])
@@ -419,7 +419,7 @@ MISTAKES = {
     "no step": (" --epochs 1 --batch-size 64", r"nothing would train"),
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
-    "none done": (" --seed 7 --finished", r"no finished cell .* leave --finished out"),
+    "none done": (" --seed 7 --finished", r"no finished trial .* leave --finished out"),
     "task": (" --task ctr", r"test\.jsonl:1: .*Yes or No"),
 }
 
