@@ -1,4 +1,4 @@
-"""`goracs finetune`: a coreset and a model in; a PEFT folder out."""
+"""`goracs finetune`: from a coreset and a model to a PEFT folder."""
 
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
