@@ -1,7 +1,7 @@
 """Does a coreset fine-tune a better recommender? `goracs compare` on MovieLens-100K.
 
     python benchmarks/experiment.py ctr            will the user like one more movie?
-    python benchmarks/experiment.py ctr_users      the same, one test example a user
+    python benchmarks/experiment.py ctr_users      the same, one test example per user
     python benchmarks/experiment.py seqrec         which movie comes next?
     python benchmarks/experiment.py seqrec_answer  the same, without the prompt's loss
     python benchmarks/experiment.py ctr_long       ctr_users, trained until it converges

@@ -1,4 +1,4 @@
-"""What became of the trials of a study, beyond the table of `goracs compare`."""
+"""Statistics of the trials of a study that `goracs compare` does not report."""
 
 import json
 from collections import Counter

@@ -12,7 +12,7 @@ LIKELY = "log likelihood"
 
 
 def experiment(study: str) -> str:
-    """Return the table of a study: what fine-tuning on each selection came to."""
+    """Return the table of a study: the models fine-tuned on each selection."""
     record = load(f"experiment_{study}")
     ctr = record["task"] == "ctr"
     metrics = headline(list(record["untrained"]))

@@ -1,6 +1,6 @@
 """The named choices and limits that flags and functions share; imports nothing heavy.
 
-Each is told in the module that acts on it, which re-exports it.
+The module that acts on a choice re-exports it.
 """
 
 from typing import Literal

@@ -2,7 +2,7 @@
 
 Exit code 0 means success; 2 a mistake in the input and 3 a computation that failed,
 each with one line on standard error that says what to do. A verb is imported when it
-runs, so that help and mistakes in flags are told at once.
+runs, so that help and mistakes in flags are printed at once.
 """
 
 import importlib
@@ -38,7 +38,7 @@ Choose what to fine-tune an LLM on.
 
 
 class Verb(NamedTuple):
-    """What a verb is set by, and where its function lies."""
+    """The settings class of a verb, and the place of its function."""
 
     settings: type[Settings]
     place: str  # module:function
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(arguments: Sequence[str]) -> str:
-    """The help or version that is asked for, empty where a verb is to run."""
+    """Return the help or version that is asked for; empty where a verb is to run."""
     if not arguments or arguments[0] in HELP:
         return _overview()
     if arguments[0] == "--version":
@@ -109,7 +109,7 @@ def _overview() -> str:
     )
     flags = (
         "  --version   Print the version and stop.\n"
-        "  -h, --help  Print this help and stop; goracs VERB --help tells its flags.\n"
+        "  -h, --help  Print this help and stop; goracs VERB --help lists all flags.\n"
     )
     return f"{USAGE}\nverbs:\n{''.join(verbs)}\nflags:\n{flags}"
 
@@ -158,7 +158,7 @@ def parse(arguments: Sequence[str]) -> Settings:
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
-    """The arguments as the parser knows them.
+    """Rewrite the arguments in the form that the parser reads.
 
     A flag may be typed with underscores, and a number below 0 is not a flag.
 
@@ -178,7 +178,7 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def with_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the flags of a `--config` file put before the user's own.
+    """Put the flags of a `--config` file before those that were typed.
 
     Later flags win, so what is typed overrides the file.
 

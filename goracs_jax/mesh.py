@@ -1,8 +1,9 @@
 """Meshes of devices: a row of them for selection, a grid for language models.
 
-A mesh is a value. It is made of devices at the front door, and every program below gets
-it from its arguments, so the same program runs on one device, on many, or is compiled
-for devices that are not there. One device is a row of one and a grid of one.
+A mesh is a value. The code that first sees the devices makes it, and every program
+takes it from its arguments. The same program therefore runs on one device or on many,
+and can be compiled for devices that are not there. One device is a row of one and a
+grid of one.
 """
 
 from collections.abc import Callable, Sequence
@@ -123,14 +124,14 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
         return
     if processes is None or process is None or not 0 <= process < processes:
         raise InputError(
-            f"process {process} of {processes} cannot be: with a coordinator, give how "
-            "many processes there are and which this is, from 0."
+            f"process {process} of {processes} cannot be: with a coordinator, give the "
+            "number of processes, and the number of this one, from 0."
         )
     jax.distributed.initialize(coordinator, processes, process)
 
 
 def leads() -> bool:
-    """Whether this process is the first, the one that writes files.
+    """Tell whether this process is the first, the one that writes files.
 
     >>> leads()
     True
@@ -161,9 +162,9 @@ def agree(number: int) -> int:
 def fitted(
     shape: tuple[int, ...], mesh: Mesh | AbstractMesh, spec: PartitionSpec
 ) -> NamedSharding:
-    """The sharding of an array of this shape, as far as it can be divided evenly.
+    """Return the sharding of an array, over the mesh axes that divide it evenly.
 
-    An axis that is no multiple of the size of its mesh axis stays whole.
+    An axis of the array that is no multiple of its mesh axis stays whole.
 
     >>> grid = AbstractMesh((2, 2), (DATA, MODEL))
     >>> fitted((3, 4), grid, PartitionSpec(DATA, MODEL)).spec

@@ -1,1 +1,1 @@
-"""Compare methods, budgets, lambdas and seeds: what came out, and what it cost."""
+"""Compare methods, budgets, lambdas and seeds by the models that they train."""

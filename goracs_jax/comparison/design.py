@@ -11,7 +11,7 @@ FULL = "full"
 BY_LABEL = ":by-label"
 
 
-#: What the parts of a trial's cost are called, by what a method needs.
+#: The part of a trial's cost (seconds, FLOPs) that each need of a method belongs to.
 COSTS = {
     "embeddings": "embeddings",
     "grad_norms": "gradients",
@@ -20,7 +20,7 @@ COSTS = {
 
 
 def selector_of(method: str) -> str:
-    """The name of the method that chooses, whether it is label-aware or not.
+    """Return the name of the method that chooses, without its label-aware suffix.
 
     >>> selector_of("random:by-label"), selector_of("random")
     ('random', 'random')
@@ -53,7 +53,7 @@ class Trial(NamedTuple):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What is computed of all examples before the choice.
+        """The parts of the cost: what is computed of all examples before the choice.
 
         >>> Trial("goracs", 0.0, 8, 0).needs, Trial("random", None, 8, 0).needs
         (('embeddings',), ())
@@ -64,7 +64,7 @@ class Trial(NamedTuple):
         return tuple(sorted(needed))
 
     def __str__(self) -> str:
-        """The trial as a message names it."""
+        """Return the trial as messages name it."""
         weight = "" if self.lambda_ is None else f"lambda {self.lambda_:g}, "
         return f"{self.method}, {weight}budget {self.budget}, seed {self.seed}"
 
@@ -85,7 +85,7 @@ def design(
         budgets: Values of n.
         lambdas: Weights of the gradient term, for the methods in which it weighs.
         seeds: Seeds of selection and training.
-        full_seeds: The number of seeds, from the first on, that `full` has.
+        full_seeds: `full` is trained with this many of the seeds, from the first on.
         n_train: N.
 
     Returns:

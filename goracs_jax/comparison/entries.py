@@ -32,7 +32,8 @@ class Entry(NamedTuple):
     lambda_: float | None
     budget: int
     outcomes: Mapping[int, Outcome]
-    #: Of several lambdas: "fixed" for each, "by validation" for the one that competes.
+    #: Where there are several lambdas: "fixed" for the entry of each of them, and "by
+    #: validation" for the one that competes.
     choice: str | None = None
 
     @property
@@ -106,7 +107,7 @@ def entries_of(outcomes: Mapping[Trial, Outcome]) -> list[Entry]:
 
 
 def _by_validation(entries: Sequence[Entry]) -> list[Entry]:
-    """The entry of the chosen lambda; none where no seed is common to all."""
+    """Make the entry of the chosen lambda; none where no seed is common to all."""
     seeds = sorted(set.intersection(*(set(entry.outcomes) for entry in entries)))
     if not seeds:
         return []

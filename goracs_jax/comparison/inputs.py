@@ -90,7 +90,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
 def judged_settings(
     settings: Compare, out: Path, adapter: Path | None = None, seed: int = 0
 ) -> Evaluate:
-    """The flags of an evaluation: of a trial's adapter, or of the model as it is."""
+    """Make the flags that evaluate a trial's adapter, or the model as it is."""
     return Evaluate(
         **shared_settings(settings, Judging),
         task=settings.task,
@@ -103,13 +103,13 @@ def judged_settings(
 
 
 def shared_settings(settings: Compare, kind: type) -> dict[str, Any]:
-    """The flags that the verbs of a kind take over from a comparison."""
+    """Return the fields of a settings class `kind` that a comparison has, too."""
     names = {field.name for field in fields(kind)} - {"config", "dry_run", "seed"}
     return {name: getattr(settings, name) for name in names}
 
 
 def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
-    """Tokenise all that will be read, so that what does not fit shows now.
+    """Tokenise all texts, so that one that does not fit is found before any work.
 
     The model is dropped afterwards.
 
@@ -143,7 +143,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
 
 
 def _check_flags(s: Compare) -> None:
-    """Refuse what is wrong whatever the files hold."""
+    """Refuse flags that are wrong whatever the files contain."""
     known = known_methods()
     for method in s.methods:
         if selector_of(method) not in known and method != FULL:

@@ -7,10 +7,10 @@ metric), and c_su the same gathered by user,
     value = mean c_su,    SE^2 = s_U^2 / U + s_S^2 / S
 
 with s_U^2 the sample variance of the users' means over seeds, s_S^2 that of the seeds'
-means over users. What users and seeds have together is counted twice, so that SE^2 is
+means over users. Variance that users and seeds share is counted twice, so that SE^2 is
 rather too large than too small. The interval is value +- t SE, with t the mean of
 Student's quantiles for U - 1 and S - 1 degrees of freedom, weighted by the two terms
-of SE^2 (Cochran, Biometrics 1964): it holds the true value in 94 to 99 of 100 cases
+of SE^2 (Cochran, Biometrics 1964): it contains the true value in 94 to 99 of 100 cases
 even with two or three seeds, where Satterthwaite's degrees of freedom go down to 88.
 
 A difference of two methods is paired: the same users, the same seeds, v of one minus v
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 def interval(
     values: Float[np.ndarray, "seeds examples"], units: Int[np.ndarray, " examples"]
 ) -> Interval:
-    """The mean over seeds and examples, with what users and seeds leave open.
+    """Return the mean over seeds and examples, with its interval over users and seeds.
 
     Args:
         values: v_se. With one seed the interval is over users alone.
@@ -62,7 +62,7 @@ def interval(
 def by_user(
     values: Float[np.ndarray, "seeds examples"], units: Int[np.ndarray, " examples"]
 ) -> Float[np.ndarray, "seeds users"]:
-    """c_su: numbers whose mean over users is the mean over examples.
+    """Gather values by user: c_su, whose mean over users is the mean over examples.
 
     c_su = m_s + (U / E) sum_{e of u} (v_se - m_s), so that a user with more examples
     weighs more: where each has one, c = v.
@@ -77,14 +77,14 @@ def by_user(
 
 
 def seeds_p(differences: Float[np.ndarray, " seeds"]) -> float | None:
-    """P of the paired t test across seeds alone; None with fewer than two.
+    """Return p of the paired t test across seeds alone; None with fewer than two.
 
     >>> round(seeds_p(np.array([0.1, 0.2, 0.3])), 4), seeds_p(np.array([0.1]))
     (0.0742, None)
     """
     if len(differences) < 2:
         return None
-    # Rounding of equal numbers is no spread.
+    # Equal numbers may differ by rounding, which is no spread.
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return float(not differences.any())
     test = stats.ttest_1samp(differences, 0.0)

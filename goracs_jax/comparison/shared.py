@@ -1,4 +1,4 @@
-"""What all trials of a comparison select from: arrays in --out/shared, made once."""
+"""The arrays that all trials of a comparison select from, made once."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,24 +18,24 @@ from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Compare
 
-#: The file of each array, by the symbol that a search has for it.
+#: The name of each array's file, by the symbol of the array in a search.
 FILES = {"x": "train", "y": "valid", "g": "norms", "e": "errors"}
 
 
 class Scoring(NamedTuple):
     """A stage that all trials share, and where its arrays go."""
 
-    cost: str  # what the part of a trial's cost is called
+    cost: str  # the part of a trial's cost that it belongs to
     stage: Stage
     symbols: dict[str, str]  # the symbol of each array of the stage that is kept
     n_rows: int
 
     def outputs(self, folder: Path) -> dict[str, Path]:
-        """The file of each array, by its name in the stage."""
+        """Return the file of each array, by its name in the stage."""
         return {name: path_of(folder, symbol) for name, symbol in self.symbols.items()}
 
     def work(self, folder: Path) -> Path:
-        """The folder that holds the stage while it runs."""
+        """Return the folder of the stage while it runs."""
         first, *_ = self.outputs(folder).values()
         return work_folder(first)
 
@@ -48,7 +48,7 @@ class Shared(NamedTuple):
     seconds: dict[str, float]  # by part of a trial's cost
 
     def inputs_for(self, trial: Trial, inputs: CompareInputs) -> SelectInputs:
-        """What one trial selects from: the arrays that it needs, and no others."""
+        """Make the inputs of one trial's selection: the arrays that it needs alone."""
         symbols = ["x", "y"]
         if "gradients" in trial.needs:
             symbols.append("g")
@@ -63,7 +63,7 @@ class Shared(NamedTuple):
 
 
 def path_of(folder: Path, symbol: str) -> Path:
-    """The file of an array in the folder that trials share."""
+    """Return the file of an array in the folder that trials share."""
     return folder / f"{FILES[symbol]}.npy"
 
 
@@ -81,7 +81,7 @@ def scorings(
     needs = {need for trial in trials for need in trial.needs}
     if not any(trial.selects for trial in trials):
         return []
-    # POO is reported of every choice, so that embeddings are needed in any case.
+    # POO is reported for every choice, so embeddings are needed in any case.
     llm = s.model if "gradients" in needs or not s.encoder else None
     mesh = model_mesh(jax.devices())
     opened, embedder = open_models(llm, s.encoder, s.adapter, s.seed, s.dtype, mesh)

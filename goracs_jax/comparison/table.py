@@ -130,7 +130,7 @@ def notes_of(rows: Sequence[TableRow], *, users: int, epoch_flops: float) -> lis
     Args:
         rows: The rows of `rows_of`.
         users: The number of test users.
-        epoch_flops: FLOPs of an epoch over all training examples, and a validation.
+        epoch_flops: FLOPs of one epoch over all training examples and one validation.
 
     Returns:
         Lines to stand below the table.
@@ -161,13 +161,12 @@ def notes_of(rows: Sequence[TableRow], *, users: int, epoch_flops: float) -> lis
         *notes,
         "Costs are means over seeds. Selection: embeddings and gradient norms of all "
         "examples, charged in full to each row that needs them, and the search with "
-        "what it reports (exact POO, and the bound of goracs); of random the draw. "
-        "Training: steps and validations, without loading and compiling; the first "
-        "search with a budget compiles, too.",
+        "what it reports (exact POO, and the bound of goracs); for random, the draw "
+        "alone. Training: steps and validations, without loading and compiling. The "
+        "seconds of the first search with a budget include compiling.",
         "FLOPs are counted from sizes and tokens, without padding "
-        "(goracs_jax.llm.flops); of a search, a pass over C for each step of its "
-        "trace. "
-        f"Full data: {epoch_flops:.2e} an epoch with its validation.",
+        "(goracs_jax.llm.flops); for a search, one pass over C for each step of its "
+        f"trace. Full data: {epoch_flops:.2e} per epoch with its validation.",
     ]
 
 

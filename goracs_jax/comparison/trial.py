@@ -1,4 +1,4 @@
-"""A trial on disk: select, fine-tune and evaluate once, and keep what came out."""
+"""A trial on disk: select, fine-tune and evaluate once, and keep the results."""
 
 import shutil
 from collections.abc import Mapping
@@ -68,13 +68,13 @@ class Finished(NamedTuple):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Finished":
-        """Read what `record` wrote; trials of old do not say what chose their rows."""
+        """Read what `record` wrote; early trials do not have `chosen_on`."""
         rest: dict[str, Any] = {name: record.get(name) for name in cls._fields[1:]}
         return cls(Trial(**record["cell"]), **rest)
 
 
 class TrialFolder(NamedTuple):
-    """A trial, all that it depends on, and the folders that this has ever named."""
+    """A trial, all that it depends on, and its folder by today's and former name."""
 
     trial: Trial
     inputs: Identity
@@ -87,7 +87,7 @@ class TrialFolder(NamedTuple):
         return self.folder if self.folder.exists() else self.former
 
     def adopt(self) -> None:
-        """Give a former folder, and what its records say, today's name."""
+        """Rename a former folder, and the identity in its records, to today's."""
         if self.current.exists() and not self.folder.exists():
             self.former.rename(self.folder)
         for name, at in (("inputs.json", None), ("cell.json", "inputs")):
@@ -101,7 +101,7 @@ class TrialFolder(NamedTuple):
                 write_json(path, now)
 
     def finished(self) -> Finished | None:
-        """What the finished trial left; None where a file is lost or another's."""
+        """Read a finished trial back; None where a file is lost or of another trial."""
         record = read_record(self.current / "cell.json")
         try:
             if not record or not is_same(record["inputs"], self.inputs):
@@ -114,11 +114,11 @@ class TrialFolder(NamedTuple):
 
     @property
     def predictions(self) -> Path:
-        """The file of what the trial's model says of the test examples."""
+        """The file of the predictions of the trial's model for the test examples."""
         return predictions_of(self.current / METRICS)
 
     def outcome(self, task: Task, finished: Finished) -> Outcome:
-        """The results of a finished trial, with its predictions read."""
+        """Read the predictions of a finished trial, and join them with its costs."""
         values = values_of(task, read_predictions(self.predictions))
         costs = (finished.seconds, finished.flops)
         return Outcome(values, finished.valid_loss, *costs)
@@ -127,12 +127,12 @@ class TrialFolder(NamedTuple):
 def folder_of(
     settings: Compare, inputs: CompareInputs, trial: Trial, revision: int | None = None
 ) -> TrialFolder:
-    """Where a trial is kept: named by settings and contents, and by no path.
+    """Find where a trial is kept; its name depends on settings and contents, not paths.
 
     Args:
         settings: The flags of the comparison.
         inputs: Its files; the hash of the encoder counts where rows are chosen, because
-            POO is reported of every choice.
+            POO is reported for every choice.
         trial: The trial.
         revision: The revision of the trial, by default that of all its stages.
     """
@@ -168,7 +168,7 @@ def run(
     shared: Shared,
     sizes: Sizes,
 ) -> Finished:
-    """Select, fine-tune and evaluate; each goes on where it was stopped.
+    """Select, fine-tune and evaluate; each part continues where it was stopped.
 
     Args:
         settings: The flags of the comparison.
@@ -213,7 +213,7 @@ def run(
 
 
 def _stages(trial: Trial, judging: EvaluateConfig) -> list[str]:
-    """The kinds of stages that the result of a trial depends on."""
+    """List the kinds of stages that the result of a trial depends on."""
     stages = ["finetune"]
     if trial.selects:
         stages += ["embeddings", f"selection {trial.selector.name}"]
@@ -288,7 +288,7 @@ def _evaluate(
 
 
 def _search_seconds(selected: Selected, trial: Trial) -> float:
-    # What else is computed of a random subset than the draw is for its report.
+    # A method without needs draws rows; all that follows the draw is for the report.
     if not trial.needs:
         return selected.selection.trace[-1].seconds
     return selected.seconds[f"selection {selected.method}"]

@@ -29,7 +29,7 @@ def write(
     units: Units,
     made: Mapping[str, Any],
 ) -> None:
-    """Write the files of a comparison; comparison.json goes first and comes last.
+    """Write the files of a comparison; comparison.json goes first and is written last.
 
     Args:
         out: The folder.
@@ -52,7 +52,7 @@ def write(
     notes = notes_of(rows, users=users, epoch_flops=epoch_flops)
     if missing:
         names = "; ".join(map(str, missing))
-        notes.append(f"Not all cells are done. Missing: {names}.")
+        notes.append(f"Not all trials are done. Missing: {names}.")
     if len(_machines([done for _, done in finished])) > 1:
         notes.append("Seconds are those of several machines: compare FLOPs instead.")
     table = as_markdown(rows, notes)
@@ -78,6 +78,6 @@ def write(
 
 
 def _machines(finished: Sequence[Finished]) -> set[str]:
-    """What trained the models, and what chose their rows."""
+    """Return the devices that trained the models or chose their rows, as JSON."""
     devices = (device for done in finished for device in (done.device, done.chosen_on))
     return {json.dumps(device, sort_keys=True) for device in devices if device}

@@ -121,7 +121,7 @@ def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost
 def exact_cost(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[np.ndarray, "rows valid"]:
-    """Rows of C in float64 on the host, for values that are reported or certified.
+    """Compute rows of C in float64 on the host, for reported and certified values.
 
     Args:
         cost: C as factors.
@@ -151,9 +151,9 @@ def exact_cost(
 
 @jax.jit
 def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
-    """The distance of every training row to its nearest validation point, min_j D_ij.
+    """Compute the distance of every training row to its nearest validation point.
 
-    In the units of the embeddings, shape [N].
+    It is min_j D_ij, in the units of the embeddings, shape [N].
 
     >>> x, y = np.array([[0.0], [3.0]]), np.array([[1.0]])
     >>> nearest_distances(make_cost(x, y)).tolist()

@@ -1,4 +1,4 @@
-"""The cost matrix C of POO as its factors: N x dim + M x dim numbers instead of N x M.
+"""The cost matrix C of POO as its factors: (N + M) dim numbers instead of N M.
 
 C_ij = D_ij / max(D) - lambda g_i / max(g), with D_ij = ||x_i - y_j||_2
 
@@ -46,8 +46,8 @@ class Tiling:
 class Cost(NamedTuple):
     """C as its factors, made by `make_cost`."""
 
-    # As given, spread over the devices. The last row is repeated until every device has
-    # as many rows.
+    # As given, spread over the devices. The last row is repeated until all devices have
+    # the same number of rows.
     train: Train
     valid: Valid  # less the centre
     centre: Float[AnyArray, " dim"]
@@ -87,7 +87,7 @@ def with_tiling(
 def distances(
     x: Float[jax.Array, "rows dim"], y: Float[jax.Array, "cols dim"]
 ) -> Float[jax.Array, "rows cols"]:
-    """Euclidean distances D_ij = ||x_i - y_j||_2, by one matrix product.
+    """Compute Euclidean distances D_ij = ||x_i - y_j||_2 by one matrix product.
 
     The product runs at HIGHEST precision: TPU and GPU would otherwise round its
     inputs to bfloat16 or TF32. The cancellation in |x|^2 + |y|^2 - 2 x.y leaves an
@@ -185,7 +185,7 @@ def centred_train(cost: Cost) -> Float[jax.Array, "train dim"]:
 def cost_rows(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows valid"]:
-    """Rows of C in float32, on every device.
+    """Bring rows of C, in float32, to every device.
 
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
@@ -255,7 +255,7 @@ def on_every_device(
 def cost_of(
     cost: Cost, points: Float[jax.Array, "rows dim"], rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows valid"]:
-    """Rows of C, computed from the centred training rows and their numbers."""
+    """Compute rows of C from the centred training rows and their numbers."""
     scaled = distances(points, jnp.asarray(cost.valid)) / cost.distance_max
     return scaled - jnp.asarray(cost.reward)[rows][:, None]
 
@@ -263,5 +263,5 @@ def cost_of(
 def centred(
     cost: Cost, x: Float[jax.Array, "rows dim"]
 ) -> Float[jax.Array, "rows dim"]:
-    """Training rows in float32, less the centre."""
+    """Return training rows in float32, less the centre."""
     return x.astype(jnp.float32) - jnp.asarray(cost.centre)

@@ -22,7 +22,7 @@ class Nearest(NamedTuple):
 def nearest_rows(
     cost: Cost, length: int, closed: Bool[jax.Array, " train"] | None = None
 ) -> Nearest:
-    """The training rows i with the least C_ij, for each validation point j.
+    """Find the training rows i with the least C_ij, for each validation point j.
 
     Of equal costs, the lower row number comes first.
 

@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 def block_rows(cost: Cost, width: int = 1) -> int:
-    """How many rows of C one block holds, which depends on shapes alone.
+    """Return the number of rows of C in one block, which depends on shapes alone.
 
     Args:
         cost: C as factors.
@@ -162,7 +162,7 @@ def _matrix(cost: Cost) -> Float[jax.Array, "train valid"]:
 
 
 def _map(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
-    """What `of` makes of every row, with the repeated rows of the last device."""
+    """Apply `of` to every row, with the repeated rows of the last device."""
 
     def on_device(cost: Cost) -> jax.Array:
         _, values = _scan_blocks(cost, None, lambda _, block: (None, of(block)), 1)
@@ -201,7 +201,7 @@ def _block(
     fresh: Bool[jax.Array, "..."],
     take: Callable[[AnyArray], jax.Array],
 ) -> Block:
-    """The block of the rows that `take` takes from this device's arrays."""
+    """Make the block of the rows that `take` takes from this device's arrays."""
     points = centred(cost, take(cost.train))
     if cost.matrix is None:
         return Block(rows, fresh, points, cost_of(cost, points, rows))

@@ -141,8 +141,8 @@ def _array(text: str, path: Path) -> Iterable[tuple[dict, str]]:
         records = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}:{error.lineno}: not valid JSON ({error.msg}): is the file cut "
-            "off? Write it again."
+            f"{path}:{error.lineno}: not valid JSON ({error.msg}): if the file was cut "
+            "off, write it again."
         ) from None
     return [(record, f"{path}, record {i}") for i, record in enumerate(records, 1)]
 

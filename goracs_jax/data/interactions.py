@@ -138,8 +138,8 @@ def tidy(
 
 
 REASONS = {
-    "repeated": "at all: are there lines under the header?",
-    "untitled": "that has a title: do both files call the items by the same ids?",
+    "repeated": "at all: check that the file has lines below its header.",
+    "untitled": "that has a title: check that both files use the same item ids.",
     "unrated": "that has a rating: --task ctr needs ratings; name them with "
     "--rating-column.",
     "core": "with --core: take a smaller one.",

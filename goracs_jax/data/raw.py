@@ -70,7 +70,7 @@ def decode_literal(line: str) -> Fields:
     with contextlib.suppress(json.JSONDecodeError):
         return decode_json(line)
     with warnings.catch_warnings():
-        # Python warns of unknown escapes such as \d, and keeps them: so do we.
+        # Python warns of unknown escapes such as \d and keeps them, as we want it.
         warnings.simplefilter("ignore")
         return _mapping(ast.literal_eval(line))
 

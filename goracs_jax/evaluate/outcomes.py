@@ -1,4 +1,4 @@
-"""What each test example adds to the metrics, from the predictions that are kept."""
+"""Values of the metrics per test example, from the predictions that are kept."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,8 @@ from jaxtyping import Float
 from goracs_jax.evaluate.metrics import auc_values, log_likelihoods, ranking_values
 from goracs_jax.llm.prompts import Task
 
-#: The mean over examples of the log likelihood of the right answer; of a title, per
-#: token. Minus it is the log loss.
+#: The mean over examples of the log likelihood of the right answer (for a title, per
+#: token). Its negative is the log loss.
 LIKELY = "log likelihood"
 #: Columns of ranks, and what the names of their metrics start with.
 RANKS = {
@@ -24,10 +24,10 @@ RANKS = {
 def values_of(
     task: Task, predictions: Sequence[Mapping[str, Any]]
 ) -> dict[str, Float[np.ndarray, " examples"]]:
-    """What each test example adds to the metrics, which are the means of these.
+    """Return for each metric one value per test example; the metric is their mean.
 
     Args:
-        task: Of the predictions.
+        task: The task of the predictions.
         predictions: Records of predictions.jsonl.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a task computes of test examples, and the plan of click prediction."""
+"""What a task computes for its test examples, and the plan of click prediction."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -25,12 +25,12 @@ Judgement = tuple[dict[str, Estimate], Iterable[dict]]
 
 
 class Plan(NamedTuple):
-    """The stages to run, how their arrays are judged, and sizes to tell."""
+    """The stages to run, how their arrays are judged, and sizes to report."""
 
     stages: Sequence[Stage]
     judge: Callable[[Mapping[str, Arrays], Bootstrap], Judgement]
     sizes: Mapping[str, int]
-    rows: int  # texts that something is stored of
+    rows: int  # texts for which arrays are stored
 
 
 def plan_ctr(pool: Pool, llm: Llm) -> Plan:

@@ -74,7 +74,8 @@ def plan_seqrec(
     if config.rank_by != "likelihood":
         written = _generation(config, pool, llm, candidates, inputs)
         stages += [written, _grounding(llm, catalogue, candidates, written, work)]
-    # The right title's likelihood is always wanted, its rivals' for a ranking by it.
+    # A ranking by likelihood needs that of all candidates; the log likelihood that is
+    # always reported needs that of the right title alone.
     rivals = config.rank_by != "generation"
     answers = candidates.answers if rivals else [a[:1] for a in candidates.answers]
     stages.append(_likelihood(pool, llm, answers, inputs | {"rivals": rivals}))
@@ -101,7 +102,7 @@ def _generation(
     candidates: Candidates,
     inputs: Mapping[str, str],
 ) -> Stage:
-    """The stage of the titles that beam search writes."""
+    """Make the stage of the titles that beam search writes."""
     search = {"beams": config.beams, "new": config.max_new_tokens}
 
     @cache
@@ -128,7 +129,7 @@ def _generation(
 def _grounding(
     llm: Llm, catalogue: Catalogue, candidates: Candidates, written: Stage, work: Path
 ) -> Stage:
-    """The stage of the embeddings of all titles and, behind them, of generated texts.
+    """Make the stage of the embeddings of all titles and, after them, generated texts.
 
     They are embedded together, so that a text that is a title to the letter gets the
     title's vector.
@@ -152,7 +153,7 @@ def _likelihood(
     answers: Sequence[Sequence[str]],
     inputs: Mapping[str, str | bool],
 ) -> Stage:
-    """The stage of the log likelihoods of candidate answers, and of their tokens."""
+    """Make the stage of the log likelihoods of candidate answers."""
 
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
@@ -176,7 +177,7 @@ def _likelihood(
 def _by_distance(
     arrays: Arrays, catalogue: Catalogue, candidates: Candidates
 ) -> dict[str, np.ndarray]:
-    """Ranks by the distance of titles to what was generated, block by block."""
+    """Rank titles by their distance to the generated ones, block by block."""
     titles, texts = np.split(arrays["embeddings"], [len(catalogue.titles)])
     own = catalogue.title_of[candidates.items]
     parts = []
@@ -198,7 +199,7 @@ def _by_distance(
 
 
 def _likelihoods(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The log likelihood of each candidate's title, and its number of tokens."""
+    """Return the log likelihood of each candidate's title, and its number of tokens."""
     total, tokens = np.moveaxis(arrays["log_p"].astype(np.float64), 2, 0)
     return {"log_likelihoods": total, "tokens": tokens.astype(int)}
 
@@ -206,7 +207,7 @@ def _likelihoods(arrays: Arrays) -> dict[str, np.ndarray]:
 def _by_likelihood(
     columns: Mapping[str, np.ndarray], catalogue: Catalogue, candidates: Candidates
 ) -> dict[str, np.ndarray]:
-    """Ranks by likelihood, per token and in total."""
+    """Rank titles by likelihood, per token and in total."""
     total, tokens = columns["log_likelihoods"], columns["tokens"]
     rank = lambda score: sampled_ranks(-score, candidates.items, catalogue)
     return {
@@ -218,7 +219,7 @@ def _by_likelihood(
 def _predictions(
     columns: Mapping[str, np.ndarray], catalogue: Catalogue, candidates: Candidates
 ) -> Iterable[dict]:
-    """Make a record per example; lists have the order of `candidates`, target first."""
+    """Make one record per example; lists have the order of `candidates`."""
     ids = list(catalogue.row_of)
     for i, row in enumerate(candidates.items):
         items = row[row != NONE].tolist()

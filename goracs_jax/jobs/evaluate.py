@@ -65,7 +65,7 @@ class EvaluateConfig:
 
 
 class EvaluateInputs(NamedTuple):
-    """The test examples, and what the task computes of them with a model."""
+    """The test examples, and what the task computes for them with a model."""
 
     pool: Pool
     plan: Plan
@@ -85,7 +85,7 @@ class Evaluated(NamedTuple):
 
     @property
     def values(self) -> dict[str, Float[np.ndarray, " examples"]]:
-        """What each test example adds to the metrics."""
+        """One value per test example for each metric, whose mean is the metric."""
         return values_of(self.task, self.predictions)
 
     def save(self, out: Path, made: Mapping[str, Any]) -> None:
@@ -95,7 +95,8 @@ class Evaluated(NamedTuple):
             out: The .json file of the metrics.
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
-        # The metrics of an earlier run go first: they mean that the rest is theirs.
+        # The metrics of an earlier run are removed first: a file of metrics says that
+        # the predictions beside it are complete and belong to it.
         out.unlink(missing_ok=True)
         write_jsonl(predictions_of(out), map(dict, self.predictions))
         record = {
@@ -127,14 +128,14 @@ class Evaluated(NamedTuple):
             return None
 
     def is_of(self, identity: Identity) -> bool:
-        """Whether the result depends on these inputs, today's names or former ones."""
+        """Tell whether the result has this identity, in today's form or the former."""
         return is_same(self.identity, identity)
 
 
 def prepare(
     pool: Pool, bootstrap: Bootstrap, llm: Llm, config: EvaluateConfig, work: Path
 ) -> EvaluateInputs:
-    """Plan an evaluation; bad test examples show now, and nothing is computed.
+    """Plan an evaluation and check the test examples; nothing is computed.
 
     Args:
         pool: The test examples.
@@ -159,7 +160,7 @@ def prepare(
 
 
 def run(inputs: EvaluateInputs, config: EvaluateConfig, work: Path) -> Evaluated:
-    """Evaluate a model, going on where a stopped run left its stages.
+    """Evaluate a model; stages that a stopped run has finished are not run again.
 
     Args:
         inputs: What `prepare` made.
@@ -185,7 +186,7 @@ def run(inputs: EvaluateInputs, config: EvaluateConfig, work: Path) -> Evaluated
 
 
 def predictions_of(metrics: Path) -> Path:
-    """The file of predictions beside one of metrics.
+    """Return the path of the predictions that belong to a file of metrics.
 
     >>> predictions_of(Path("test/before.json")).name
     'before.predictions.jsonl'
@@ -199,10 +200,10 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
 
 
 def bootstrap_of(pool: Pool, config: EvaluateConfig) -> Bootstrap:
-    """What the intervals resample: users if all records name theirs, else examples.
+    """Find what intervals resample: users if all records name theirs, else examples.
 
     Raises:
-        InputError: There is one user.
+        InputError: There are fewer than two.
     """
     users = [example.record.get("user") for example in pool.examples]
     known = all(user is not None for user in users)
@@ -210,13 +211,14 @@ def bootstrap_of(pool: Pool, config: EvaluateConfig) -> Bootstrap:
     _, units = np.unique(list(names), return_inverse=True)
     if units.max() < 1:
         raise InputError(
-            f"{pool.path} has one user, which leaves no interval: give more."
+            f"{pool.path} has one user only, too few for an interval: give examples of "
+            "more users."
         )
     return Bootstrap(units, config.resamples, config.seed)
 
 
 def _table(metrics: Mapping[str, Estimate]) -> Table:
-    """A table of metrics with their intervals, for the terminal."""
+    """Make the table of metrics with their intervals, for the terminal."""
     table = Table("metric")
     for name in ("value", "95 % from", "to"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""Fine-tuning: a coreset and a model in, an adapter and how it came about out."""
+"""Fine-tuning: from a coreset and a model to an adapter and its training metrics."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ class TrainConfig:
 
     @classmethod
     def of(cls, settings: Training, seed: int) -> "TrainConfig":
-        """Resolve flags, with the defaults of the task where they say nothing.
+        """Resolve flags, with the task's defaults for those that are not given.
 
         Raises:
             InputError: A value is out of range, or the folder of --adapter has none.
@@ -62,7 +62,7 @@ class TrainConfig:
         )
 
     def check_size(self, n_train: int) -> None:
-        """Refuse a training without a step.
+        """Refuse a training in which no step would change anything.
 
         Raises:
             InputError: All steps would have learning rate 0.
@@ -76,7 +76,7 @@ class TrainInputs(NamedTuple):
     train: Pool
     valid: Pool
     llm: Llm
-    base: str  # what adapter_config.json calls the model
+    base: str  # the model's name in adapter_config.json
 
 
 class Finetuned(NamedTuple):
@@ -197,7 +197,8 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
             task = bar.add_task("tokens", total=tokens)
 
             def watch(entry: LogEntry) -> None:
-                # By the step, which a resumed run knows: steps are about equal.
+                # A resumed run knows its step, not its tokens; steps are of about
+                # equal size.
                 so_far = tokens * entry["step"] // steps
                 what = _describe(entry, config.loop)
                 bar.update(task, completed=so_far, description=what)
@@ -229,7 +230,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
 
 
 def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
-    """Train an adapter, going on where a stopped run left its checkpoints.
+    """Train an adapter, from the checkpoint of a stopped run if there is one.
 
     Args:
         inputs: The examples and the model.
@@ -248,7 +249,7 @@ def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
 
 
 def _lora(settings: Training) -> LoraConfig:
-    """The adapter that training starts with: that of a folder, or a fresh one."""
+    """Configure the adapter that training starts with: of a folder, or a fresh one."""
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
     names = (field.name for field in fields(LoraConfig))
@@ -269,7 +270,7 @@ def _describe(entry: LogEntry, config: FinetuneConfig) -> str:
 
 
 def _outcome(log: list[LogEntry]) -> Arrays:
-    """What the manifest tells of a training."""
+    """Gather what the manifest records of a training."""
     found = [entry for entry in log if "valid_loss" in entry]
     steps = [entry for entry in log if "valid_loss" not in entry]
     return {

@@ -1,4 +1,4 @@
-"""Raw interactions to examples: read, clean, split, and write with what was done."""
+"""From raw interactions to examples: read, clean, split, and write them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,8 @@ class Prepared(NamedTuple):
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
         say(_table(self.steps))
-        # The manifest of an earlier run goes first: it means that the rest is its own.
+        # The manifest of an earlier run is removed first: a manifest says that the
+        # files beside it are complete and belong to it.
         (out / MANIFEST).unlink(missing_ok=True)
         parts = self.split._asdict()
         examples = _examples(self.log, self.split, self.config)
@@ -165,7 +166,8 @@ def _examples(log: Log, split: Split, config: PrepareConfig) -> dict[str, Any]:
     wording, parts = config.wording, split._asdict()
     made = {part: records(log, rows, wording) for part, rows in parts.items()}
     if wording.task == "seqrec":
-        # Each part has its own draw: the size of one does not change the other's.
+        # Each part has random numbers of its own, so that the size of one does not
+        # change the negatives of the other.
         rngs = np.random.default_rng(config.seed).spawn(2)
         for part, rng in zip(("valid", "test"), rngs, strict=True):
             drawn = draw_negatives(log, parts[part], config.negatives, rng=rng)
@@ -174,7 +176,7 @@ def _examples(log: Log, split: Split, config: PrepareConfig) -> dict[str, Any]:
 
 
 def _table(steps: Sequence[CleaningStep]) -> Table:
-    """A table of what each step of the cleaning left, for the terminal."""
+    """Make the table of what each cleaning step left, for the terminal."""
     table = Table()
     for i, name in enumerate(CleaningStep._fields):
         table.add_column(name, justify="right" if i else "left")

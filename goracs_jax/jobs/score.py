@@ -60,7 +60,7 @@ class Scores(NamedTuple):
 
     @classmethod
     def load(cls, outputs: Mapping[str, Path], stage: Stage) -> "Scores | None":
-        """Map the files into memory; None where one is lost, changed or another's.
+        """Map the files into memory; None if one is lost, changed or of another stage.
 
         Args:
             outputs: The .npy file of each array, by name.
@@ -89,7 +89,7 @@ def run(
     Args:
         stage: One of `embed_stage` or `norms_stage`.
         outputs: The .npy file of each array that is wanted, by name.
-        work: The folder that holds the stage while it runs, and is removed then.
+        work: The folder of the stage while it runs; it is removed afterwards.
         needed_bytes: What the disk must have room for.
     """
     if found := Scores.load(outputs, stage):
@@ -110,12 +110,12 @@ def run(
 
 
 def listed(outputs: Mapping[str, Path]) -> str:
-    """The names of the output files, for messages."""
+    """Return the names of the output files, for messages."""
     return ", ".join(map(str, outputs.values()))
 
 
 def embedded_texts(pool: Pool, scored: Scored) -> list[Prompt]:
-    """What is embedded of each example: prompt and answer, or the prompt alone."""
+    """Return what is embedded: prompt and answer of each example, or the prompt."""
     return [p if scored == "all" else Prompt(p.prompt, "") for p in pool.prompts]
 
 
@@ -162,7 +162,7 @@ def norms_stage(
 ) -> Stage:
     """Make the stage of a pool's `norms`, `losses`, `errors` and `projections`.
 
-    One pass gives all of them; `projections` only where they are asked for.
+    One pass computes them all; `projections` only if they are asked for.
 
     Args:
         pool: The examples.
@@ -186,7 +186,7 @@ def norms_stage(
                 *prepare(),
                 dim=projection.dim,
                 dtype=projection.dtype,
-                # Not the key of the fresh adapter.
+                # The adapter is drawn from the seed itself: signs need another key.
                 key=jax.random.fold_in(jax.random.key(projection.seed), 1),
                 which=which,
                 mapper=mapper,
@@ -219,7 +219,7 @@ def text_stages(
     scored: Scored,
     norms_of: Llm | None,
 ) -> dict[str, Stage]:
-    """Make the stages of what is selected by: x and y, and g where it is needed.
+    """Make the stages that compute x and y, and g where it is needed.
 
     Args:
         train: The training examples.

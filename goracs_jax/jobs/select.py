@@ -1,4 +1,4 @@
-"""Selection: every budget with every lambda, for a method and a baseline beside it."""
+"""Selection by a method, and by a baseline to compare it with, for all grid points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -52,7 +52,7 @@ def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Se
         folder: Where stages are kept.
 
     Yields:
-        The result of each grid point, as soon as it is there.
+        The result of each grid point, as soon as it is computed.
     """
     prepared = _prepare(inputs, folder, max(config.lambdas))
     for search in searches(inputs, config, prepared):
@@ -67,7 +67,7 @@ def searches(
     Args:
         inputs: What is selected from.
         config: The method, budgets, lambdas, solver and seed.
-        prepared: The same, loaded; left out where stages are only looked up.
+        prepared: The arrays and the cost; left out where stages are only looked up.
     """
     asked, baseline = config.method, find_method(BASELINE)
     methods = {method.name: method for method in (baseline, asked)}
@@ -139,7 +139,7 @@ def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepa
             arrays[symbol] = done[symbol].arrays["embeddings"]
     if "g" in done:
         arrays["g"] = done["g"].arrays["norms"]
-        arrays.setdefault("e", done["g"].arrays["errors"])  # of the same pass
+        arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
     cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), largest_lambda)
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
     return Prepared(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
@@ -152,7 +152,7 @@ def _select(
     prepared: Prepared,
     folder: Path,
 ) -> Selected:
-    """Run the stages of a grid point and gather what is reported of it."""
+    """Run the stages of a grid point and gather what is reported about it."""
     point, norms = search.point, prepared.arrays.get("g")
     found, seconds = {}, dict(prepared.seconds)
     for method, stage in search.stages.items():
@@ -160,7 +160,7 @@ def _select(
             result = run_stage(folder, stage)
         found[method] = _stored(result.arrays)
         seconds[stage.name] = result.seconds
-    # A bound that one method computed holds for every subset of this size.
+    # A bound that one method computed is valid for every subset of this size.
     bound = max(selection.lower_bound for selection in found.values())
     table = []
     for method, selection in found.items():

@@ -54,7 +54,7 @@ class SelectInputs(NamedTuple):
         pool: Pool | None,
         classes: Classes | None,
     ) -> "SelectInputs":
-        """Make the inputs of arrays that are given.
+        """Make the inputs from arrays that are given.
 
         Args:
             arrays: x, y and, where needed, g and e.
@@ -170,9 +170,10 @@ def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, .
     by_norms = "grad_norms" in needs or max(lambdas) > 0
     by_errors = "prediction_errors" in needs and not s.errors
     if not s.model and (by_norms or by_errors or not s.encoder):
+        ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
         raise InputError(
-            "--model is missing: it gives gradient norms (not needed with --lambda 0, "
-            "but for --method grad-norm or error) and, without --encoder, embeddings."
+            "--model is missing: it gives gradient norms (which --lambda 0 does not "
+            f"need, unless --method is {ranking}) and, without --encoder, embeddings."
         )
     mesh = model_mesh(jax.devices())
     llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s.dtype, mesh)
@@ -184,7 +185,7 @@ def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, .
 
 
 def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
-    """Read the examples that embeddings were given of, where they are given too."""
+    """Read the examples that belong to given embeddings, where they are given, too."""
     sides = zip(
         (s.train, s.valid), (s.train_embeddings, s.valid_embeddings), shape, strict=True
     )
@@ -200,7 +201,7 @@ def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
 
 
 def _identity_of(classes: Classes | None) -> dict[str, str]:
-    """What names the stages that depend on classes; nothing without them."""
+    """Return what classes add to the identity of a stage; nothing without classes."""
     if not classes:
         return {}
     names, *sides = classes
@@ -212,6 +213,11 @@ def _lambdas(s: Select, default: float) -> tuple[float, ...]:
     for lambda_ in lambdas:
         check_lambda(lambda_)
     return lambdas
+
+
+def _ranks(method: Method) -> bool:
+    """Tell whether a method needs scores of a language model whatever lambda is."""
+    return not {"grad_norms", "prediction_errors"}.isdisjoint(method.needs)
 
 
 def _class_flags(s: Select) -> ClassFlags:

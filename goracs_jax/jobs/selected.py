@@ -1,4 +1,4 @@
-"""What `goracs select` leaves of each budget and lambda: the files of a coreset."""
+"""The result of `goracs select` for a budget and lambda, and the files that keep it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class GridPoint(NamedTuple):
     def name(self) -> str:
         """The name of its folder, where there are several.
 
-        The shortest digits that mean this float: no two lambdas share a folder.
+        It has the fewest digits that give this float, so no two lambdas share a folder.
 
         >>> GridPoint(64, 0.1).name
         'budget-64-lambda-0.1'
@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """The subset of a grid point, and what is reported of it."""
+    """The subset of a grid point, and what is reported about it."""
 
     point: GridPoint
     selection: Selection
@@ -67,14 +67,15 @@ class Selected(NamedTuple):
         return self.table[0].method
 
     def save(self, folder: Path, made: Mapping[str, Any]) -> None:
-        """Write the files of the contract; the manifest comes last.
+        """Write the files of a coreset; the manifest comes last.
 
         Args:
             folder: Where they go.
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
         folder.mkdir(exist_ok=True)
-        # Files of an earlier run go first: a manifest means that the rest is its own.
+        # Files of an earlier run are removed first: a manifest says that the files
+        # beside it are complete and belong to it.
         for name in ("manifest.json", "coreset.jsonl"):
             (folder / name).unlink(missing_ok=True)
         with atomic(folder / "indices.npy") as file:
@@ -97,7 +98,7 @@ class Selected(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> "Selected":
-        """Read a result back; `drawn` is not kept, and the baseline left its row alone.
+        """Read a result back, without `drawn`, which no file keeps.
 
         Raises:
             OSError: A file is missing.
@@ -159,7 +160,7 @@ class Selected(NamedTuple):
 
 
 def save_summary(out: Path, results: Sequence[Selected]) -> None:
-    """Write what several grid points came to, side by side, and print it as a table.
+    """Write the results of several grid points side by side, and print them as a table.
 
     Args:
         out: The folder that has the folders of the grid points.
@@ -194,7 +195,7 @@ def _plain(rows: Sequence[Row | ClassRow]) -> list[dict[str, Any]]:
 
 
 def _row(kind: Any, plain: Mapping[str, Any]) -> Any:
-    """Make a row of what `_plain` wrote: what is not finite reads as NaN."""
+    """Make a row from what `_plain` wrote, with NaN for a number that is absent."""
     absent = {"lower_bound": -np.inf}
     return kind(
         **{k: absent.get(k, np.nan) if v is None else v for k, v in plain.items()}

@@ -176,7 +176,7 @@ def _encoder_vectors(graph, state, ids, labels):
 def at_last_token(
     hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
 ) -> Float[Array, "batch dim"]:
-    """The state of each row's last token, or the first state of a row without tokens.
+    """Return the state of each row's last token; of a row without tokens, its first.
 
     >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
     Array([[2.]], dtype=float32)

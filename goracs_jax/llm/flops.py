@@ -7,9 +7,9 @@ layers of each, q = heads x head_dim, and H = vocab x dim weights in the output 
     forward  = 2 T L W + 2 S H + L A,     A = 4 T^2 q  (all pairs, as computed)
     all_lora = forward + 2 T L W + 2 S H + 2 L A
 
-since a frozen weight takes one product backward (the gradient of its input) and none
-for itself, and attention takes two for each of its own. The gradient of v_proj in the
-last layer goes no further back, and needs neither q nor k of that layer:
+since in the backward pass a frozen weight takes one product (the gradient of its
+input) and none for itself, and attention takes two for each of its own. The gradient of
+v_proj in the last layer goes no further back, and needs neither q nor k of that layer:
 
     last_v_lora_b = forward + 2 S H + 2 T dim (q + 3 mlp) + A / 2
 
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 
 def forward_flops(config: DecoderConfig, counts: Counts) -> float:
-    """The FLOPs of a forward pass over examples, with the logits of scored tokens.
+    """Count the FLOPs of a forward pass over examples, with logits of scored tokens.
 
     Args:
         config: Sizes of the decoder.
@@ -68,7 +68,7 @@ def forward_flops(config: DecoderConfig, counts: Counts) -> float:
 
 
 def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float:
-    """The FLOPs of the gradients of some adapters, forward and backward.
+    """Count the FLOPs of the gradients of some adapters, forward and backward.
 
     Args:
         config: Sizes of the decoder.
@@ -91,7 +91,9 @@ def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float
 
 
 def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
-    """The FLOPs of a sentence encoder, L T (8 dim^2 + 4 dim mlp) + 4 L T^2 dim each.
+    """Count the FLOPs of a sentence encoder on texts.
+
+    A text of T tokens takes L T (8 dim^2 + 4 dim mlp) + 4 L T^2 dim.
 
     Args:
         config: Sizes of the encoder.
@@ -103,7 +105,7 @@ def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
 
 
 def attention_flops(queries: int, lengths: Lengths) -> float:
-    """The FLOPs of one layer's scores and weighted sums, A = 4 T^2 q per example.
+    """Count the FLOPs of one layer's attention, A = 4 T^2 q per example.
 
     >>> attention_flops(32, np.array([10, 20]))
     64000.0

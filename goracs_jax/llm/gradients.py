@@ -43,7 +43,7 @@ def gradient_norms(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
-    r"""The norm of the loss gradient of each example, g_i = || d L_i / d theta ||_2.
+    r"""Compute the gradient norm of each example, g_i = || d L_i / d theta ||_2.
 
     L_i is the mean cross-entropy of example i over its scored tokens (GORACS, Mei et
     al., KDD 2025), and theta the matrix lora_B of v_proj in the last layer, or all
@@ -85,7 +85,7 @@ def example_scores(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Scores:
-    """Gradient norm, loss and prediction error of each example, all from one pass.
+    """Compute gradient norm, loss and prediction error of each example in one pass.
 
     Loss and prediction error are those of `goracs_jax.llm.loss.mean_cross_entropy`: the
     means over the scored tokens of -log p_label and of || p - onehot(label) ||_2
@@ -129,7 +129,7 @@ def projected_gradients(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
 ) -> Projected:
-    """The randomly projected gradient of each example, as LESS and TRAK keep it.
+    """Project the gradient of each example at random, as LESS and TRAK do.
 
     Inner products of projected gradients g', h' estimate those of the gradients, with
     an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.llm.projection.project`.
@@ -160,7 +160,8 @@ def projected_gradients(
         raise InputError(f"a projection has at least 1 dimension, got {dim}.")
     _check(model, tokens, which)
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    # As words: a key would be on one device, and the program may run on others.
+    # The key is passed as words: as an array on one device, it could not enter a
+    # program that runs on others.
     words = np.asarray(jax.random.key_data(key))
     kept = (dim, dtype, jax.random.key_impl(key), words)
     run = partial(_projected, which, int(tokens.scored.max()), *kept, *parts)
@@ -213,7 +214,7 @@ def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
 def _gradients(
     which: Which, most: int, graph, lora, frozen, ids: Int[Array, "batch time"], labels
 ) -> tuple[PyTree, Loss]:
-    """The gradient of each example with its loss and error: one example, vmapped."""
+    """Return the gradient, loss and error of each example: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
     head, cap = model.output_head, model.config.logit_softcap
     if which == "last_v_lora_b":

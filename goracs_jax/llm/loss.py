@@ -47,8 +47,9 @@ def next_token_loss(
 ) -> Loss:
     """Shift the labels of an example and take `mean_cross_entropy`.
 
-    Only the states that predict a scored token get logits: two of a hundred where the
-    answer is Yes or No. The logits of a small model cost as much as many of its layers.
+    Logits are computed only at states that predict a scored token, which are two of a
+    hundred where the answer is Yes or No: in a small model, logits cost as much as many
+    of its layers.
 
     Args:
         hidden: Final hidden states; the state at t predicts the token at t + 1.
@@ -84,14 +85,14 @@ def mean_cross_entropy(
     cap: float | None = None,
     block: int = VOCAB_BLOCK,
 ) -> Loss:
-    r"""Mean cross-entropy and EL2N error over the scored tokens of an example.
+    r"""Compute mean cross-entropy and EL2N error over the scored tokens of an example.
 
     With p = softmax(z), z_v = softcap(h . w_v) and y the label of a token,
 
         loss  = -log p_y
         error = || p - onehot(y) ||_2 = sqrt((1 - p_y)^2 + sum_{v != y} p_v^2),
 
-    The error is to a token what EL2N (Paul et al., NeurIPS 2021) is to an image.
+    The error of a token is what EL2N (Paul et al., NeurIPS 2021) is for an image.
 
     The vocabulary is read in blocks, and sums are rescaled where a larger logit is met,
     as FlashAttention does with keys (Dao et al., 2022). The slope d loss / d h is one
@@ -161,7 +162,7 @@ mean_cross_entropy.defvjp(_loss_and_slope, _backward)
 
 
 def _bend(z, cap):
-    """The derivative of softcap where its value is z."""
+    """Return the derivative of softcap at the point where its value is z."""
     return 1.0 if cap is None else 1 - (z / cap) ** 2
 
 

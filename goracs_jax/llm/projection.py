@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.shapes import AnyArray
 
-#: Rows of the projection that are in memory at one time. With another number the signs
-#: would be others.
+#: Rows of the projection that are in memory at one time. Another number would give
+#: other signs.
 CHUNK = 1024
 BITS = 32  # signs per random word
 

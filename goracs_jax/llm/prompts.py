@@ -1,4 +1,4 @@
-"""All the text that a model reads.
+"""The prompts: all the text that a language model reads.
 
 An example is a record of three strings in the Alpaca form: an instruction, an input
 that it applies to (it may be empty), and the output to learn.
@@ -184,7 +184,9 @@ def _check(template: Template, task: Task) -> None:
     prompt |= _names("input", template.input, allowed)
     output = _names("output", template.output, allowed)
     if learnt in prompt:
-        raise ValueError(f"{{{learnt}}} is what the model is to learn: only in output.")
+        raise ValueError(
+            f"{{{learnt}}} is what the model is to learn: use it in output only."
+        )
     if learnt not in output:
         raise ValueError(
             f"output needs {{{learnt}}}: it is what the model is to learn."
@@ -196,7 +198,7 @@ def _check(template: Template, task: Task) -> None:
 
 
 def _names(field: str, text: str, allowed: set[str]) -> set[str]:
-    """The names in braces, which may have no attribute, index, conversion or format."""
+    """Find the names in braces, and refuse indices, conversions and formats of them."""
     found = set()
     try:
         parts = list(Formatter().parse(text))

@@ -33,7 +33,8 @@ class Tokens(NamedTuple):
     """Tokenised examples, one after the other in flat arrays.
 
     Example i is `ids[offsets[i]:offsets[i + 1]]`. `labels` has at each place the same
-    id, or -100 where the token is not scored. Labels are not shifted: the loss does it.
+    id, or -100 where the token is not scored. The loss shifts labels; here they are not
+    shifted.
     """
 
     ids: Int32[np.ndarray, " total"]
@@ -154,7 +155,7 @@ def tokenize(
 
 
 def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
-    """The id of the end-of-text token.
+    """Return the id of the end-of-text token.
 
     Raises:
         InputError: The tokenizer has none.
@@ -171,7 +172,7 @@ def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
 def open_ended(
     texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[list[int]]:
-    """Token ids of texts that are to be continued, without an end of text.
+    """Tokenise texts that are to be continued, without an end of text.
 
     Some tokenizers add one themselves; it is removed.
     """
@@ -247,7 +248,8 @@ def static_lengths(
     buckets = [bucket_length(int(n)) for n in lengths]
     sizes, counts = np.unique(buckets, return_counts=True)
     below = np.cumsum([0, *counts])  # examples shorter than each size
-    # best[j]: least padded tokens of the examples up to size j, and how to have them.
+    # best[j]: the least padded tokens of the examples up to size j, and the lengths
+    # that give them.
     best: list[tuple[int, tuple[int, ...]]]
     best = [(int(size * below[j + 1]), (int(size),)) for j, size in enumerate(sizes)]
     for _ in range(most - 1):
@@ -280,8 +282,8 @@ def make_batches(
         padded: From the length of a batch's longest example to its padded length.
         evenly: If given, this number of examples of one length fills batches of equal
             size; else every batch has as many rows as it can.
-        multiple: The number of rows is a multiple of this number, which is that of the
-            devices that share a batch.
+        multiple: The number of devices that share a batch; the number of rows is a
+            multiple of it.
 
     Returns:
         The batches, the longest first, so that a lack of memory shows at once.
@@ -312,7 +314,7 @@ def make_batches(
 
 
 def batch_rows(time: int, tokens_per_batch: int, evenly: int | None = None) -> int:
-    """The number of rows of a batch of a padded length; see `make_batches`.
+    """Return the number of rows of a batch of a padded length; see `make_batches`.
 
     >>> batch_rows(144, 2048), batch_rows(144, 2048, evenly=16), batch_rows(144, 100)
     (14, 8, 1)

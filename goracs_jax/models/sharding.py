@@ -1,4 +1,4 @@
-"""Which axis of a decoder's weights goes over which axis of a grid of devices."""
+"""The sharding of a decoder: which axis of a weight goes over which axis of a grid."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +13,11 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
 
-# By the end of a weight's path. Features of heads and of the MLP go over `model`, so
-# that a layer needs one sum over it after attention and one after the MLP (Megatron-LM,
-# Shoeybi et al., 2019). The other axis goes over `data`, and a layer is gathered over
-# it when it is its turn (FSDP). Norms, biases and adapters are small and everywhere.
+# Rules by the end of a weight's path. Features of heads and of the MLP go over `model`,
+# so that a layer needs one sum over it after attention and one after the MLP
+# (Megatron-LM, Shoeybi et al., 2019). The other axis goes over `data`, and a layer is
+# gathered over it when it runs (FSDP). Norms, biases and adapters are small and on
+# every device.
 INTO = (DATA, MODEL)  # kernels [in, out] into heads or the MLP
 OUT_OF = (MODEL, DATA)
 RULES = {
@@ -52,9 +53,9 @@ def abstract_decoder(
     lora: LoraConfig = DEFAULT_LORA,
     dtype: Any = jnp.float32,
 ) -> Decoder:
-    """A decoder without weights: their shapes and how they are spread over a grid.
+    """Make a decoder of the shapes and shardings of its weights, without their values.
 
-    A program is lowered and compiled with it for devices that are not there.
+    With it a program can be lowered and compiled for devices that are not there.
 
     Args:
         config: Sizes of the model.
@@ -77,14 +78,14 @@ def abstract_decoder(
 
 
 def mesh_of(model: Decoder) -> Mesh | None:
-    """The grid that a model is spread over, or None."""
+    """Return the grid that a model is spread over, or None."""
     sharding = jax.tree.leaves(nnx.state(model.norm))[0].sharding
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     return mesh if isinstance(mesh, Mesh) else None
 
 
 def data_devices(model: Decoder) -> int:
-    """The number of devices over which the rows of a batch go."""
+    """Return the number of devices over which the rows of a batch go."""
     mesh = mesh_of(model)
     return mesh.shape[DATA] if mesh else 1
 
@@ -100,5 +101,6 @@ def _each_weight(model: Decoder, change: Callable[[tuple, Any], Any]) -> Decoder
 
 def _spec(path: tuple, ndim: int) -> PartitionSpec:
     rule = RULES.get(".".join(map(str, path[-2:]))) or RULES.get(str(path[-1]), ())
-    # The axis of stacked layers is in front: a device has its part of each.
+    # The axis of stacked layers comes first and stays whole: every device has its part
+    # of each layer.
     return PartitionSpec(*[None] * (ndim - len(rule)), *rule)

@@ -1,4 +1,4 @@
-"""Read named tensors from disk and fill a module with them, all accounted for."""
+"""Read named tensors from disk and fill a module with them; none may be left over."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

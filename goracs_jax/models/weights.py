@@ -1,4 +1,4 @@
-"""Load published weights, tensor by tensor, with every tensor accounted for."""
+"""Load published weights, tensor by tensor; none may be missing or left over."""
 
 from pathlib import Path
 from typing import Any

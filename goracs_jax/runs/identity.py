@@ -1,9 +1,10 @@
-"""What names a stored result: all that its bytes depend on.
+"""The identity of a stored result, which names it: all that its bytes depend on.
 
 A name outlives a version of the package. Each kind of result has its own revision, an
-integer that is raised when the same inputs come to give other bytes; nothing else makes
-a stored result out of date. Versions up to 0.5.0 put the version of the package into
-the name instead. Results of 0.5.0 are those of revision 1, so they are still found.
+integer that is raised when the same inputs give other bytes than before; nothing else
+makes a stored result out of date. Versions up to 0.5.0 put the version of the package
+into the name instead. Results of 0.5.0 are those of revision 1, so they are still
+found.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def identity_of(inputs: Mapping[str, Any], revision: int) -> Identity:
 
 
 def former(identity: Any) -> Any:
-    """The identity under which version 0.5.0 kept the same bytes, nested ones too.
+    """Return the identity that version 0.5.0 gave the same bytes, nested ones too.
 
     Where a revision was raised since, no former result is the same: the identity stays
     as it is.
@@ -47,7 +48,7 @@ def former(identity: Any) -> Any:
 
 
 def digests_of(identity: Identity) -> tuple[str, str]:
-    """The digest of an identity, and the one that it had in version 0.5.0.
+    """Return the digest of an identity, and the one that it had in version 0.5.0.
 
     >>> now, before = digests_of({"revision": 2})
     >>> now == before
@@ -57,7 +58,7 @@ def digests_of(identity: Identity) -> tuple[str, str]:
 
 
 def is_same(found: Any, identity: Identity) -> bool:
-    """Whether a record's identity is this one, in today's or in the former form.
+    """Tell whether a stored identity is this one, in today's form or the former.
 
     >>> is_same({"goracs_jax": "0.5.0", "seed": 3}, {"revision": 1, "seed": 3})
     True

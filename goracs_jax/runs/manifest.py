@@ -32,15 +32,15 @@ def made_by(settings: Settings) -> dict[str, Any]:
 
 
 def device() -> dict[str, Any]:
-    """The machine and its devices.
+    """Describe the machine and its devices.
 
     >>> sorted(device())
     ['count', 'kind', 'machine', 'platform']
     """
-    first = jax.devices()[0]
+    first, *others = jax.devices()
     return {
         "platform": first.platform,
         "kind": first.device_kind,
-        "count": jax.device_count(),
+        "count": 1 + len(others),
         "machine": f"{platform.system()} {platform.machine()}",
     }

@@ -54,7 +54,7 @@ class Pool(NamedTuple):
 
 
 class Llm(NamedTuple):
-    """A decoder on disk: it is loaded on first use, and hashed for names of stages.
+    """A decoder on disk, which is loaded on first use, and its identity in stages.
 
     A fresh adapter has B = 0, so its seed decides gradients and nothing else.
     """
@@ -70,7 +70,7 @@ class Llm(NamedTuple):
 
 
 class SentenceEncoder(NamedTuple):
-    """An encoder on disk, which is likewise loaded on first use."""
+    """A sentence encoder on disk, which is loaded on first use, and its identity."""
 
     load: Callable[[], tuple[Encoder, "PreTrainedTokenizerFast"]]
     identity: dict[str, str]
@@ -92,7 +92,7 @@ def read_pools(
 
     Args:
         paths: Alpaca records, JSON or JSONL.
-        duplicates: Whether examples of the first file may repeat the texts of others.
+        duplicates: Whether examples of the first file may repeat each other's texts.
 
     Raises:
         InputError: The first thing that is wrong, with its file and line.
@@ -120,12 +120,12 @@ def open_llm(
         adapter: A PEFT folder; a fresh adapter when left out.
         seed: Seed of a fresh adapter.
         dtype: Type of the weights.
-        mesh: The grid of devices to use, of `model_mesh`; by default one device alone.
+        mesh: The grid of devices to use, made by `model_mesh`; by default one device.
             Where it has several, the model is loaded into the memory of the host and
             spread over them.
         lora: Rank, scale, targets and dropout of the adapter; by default those of the
             folder, or those of the paper.
-        untrained: Whether an adapter whose B is all zero is refused.
+        untrained: Whether to refuse an adapter whose lora_B are all zero, or to warn.
 
     Raises:
         InputError: There is no such model or adapter.
@@ -213,8 +213,8 @@ def tokenize_pool(
 
     Args:
         texts: Prompts and answers.
-        places: What errors call each text.
-        llm: The model, whose context none may exceed.
+        places: The name of each text in error messages.
+        llm: The model, whose context bounds the length of a text.
         scored: Which tokens are scored.
     """
     decoder, tokenizer = llm.load()

@@ -1,4 +1,4 @@
-"""What must hold of outputs before work starts: they spare the inputs, and they fit."""
+"""Checks of outputs before work starts: they spare the inputs and fit the disk."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ WIDTH = 4096
 
 
 def bytes_to_store(n_rows: int, width: int = WIDTH) -> int:
-    """Estimate from above what embeddings or gradients of n examples take on disk."""
-    return 3 * 4 * width * n_rows  # as parts, as a stage and as a file, float32
+    """Return an upper estimate of the bytes on disk of n embeddings or gradients."""
+    return 3 * 4 * width * n_rows  # float32: as parts, as a stage and as a file
 
 
 def keep_apart(out: Path, *sources: Path | None, flag: str = "--out") -> None:
@@ -32,7 +32,7 @@ def keep_apart(out: Path, *sources: Path | None, flag: str = "--out") -> None:
 
 
 def work_folder(out: Path) -> Path:
-    """The folder beside an output file that holds its stages while they run.
+    """Return the folder beside an output file for its stages while they run.
 
     >>> work_folder(Path("x/norms.npy")).name
     'norms.npy.work'

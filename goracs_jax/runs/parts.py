@@ -1,7 +1,7 @@
 """A mapper over batches whose finished rows are kept, so that a killed run goes on.
 
-Rows go to files that are mapped into memory: they may be more than it holds. A mark
-beside them says how many batches are in the files.
+Rows go to memory-mapped files, so they may be larger than the memory. A mark beside
+them, mark.json, says how many batches the files contain.
 """
 
 import json
@@ -25,7 +25,7 @@ PARTS = "parts"
 
 
 class Parts(NamedTuple):
-    """What the first batches gave: tables of all examples, some rows still empty."""
+    """Tables of all examples, in which the rows of the first batches are filled."""
 
     plan: str  # hash of all batches
     batches: int = 0
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def seconds_of_parts(home: Path) -> float:
-    """The seconds that killed runs spent on the parts that they left."""
+    """Return the seconds that killed runs spent on the parts that they left."""
     return _read(home).seconds
 
 
@@ -49,15 +49,15 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
 
     def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
         (home / PARTS).mkdir(exist_ok=True)
-        # Rows of other batches are as good, but their count says nothing here.
+        # Rows of other batches would do, but the mark counts batches of one plan.
         plan = digest([batch.rows.tolist() for batch in batches])
         earlier = _read(home) if leads() else Parts(plan)
         if earlier.plan != plan:
             earlier = Parts(plan)
-        # The last batch is run in any case: it tells how the tables belong together.
+        # The last batch is run in any case: its result has the structure of the pytree.
         first = agree(min(earlier.batches, len(batches) - 1))
         tables, leaves, tree = earlier.tables, [], None
-        # What is done before each batch, and in the end.
+        # Finished examples and tokens before each batch, and after the last one.
         examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
         tokens = np.cumsum([0, *((b.ids >= 0).sum() for b in batches)]).tolist()
         started = marked = time.perf_counter()

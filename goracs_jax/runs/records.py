@@ -1,4 +1,4 @@
-"""Small JSON files that say what lies beside them."""
+"""Small JSON files that describe the results beside them."""
 
 import json
 import zipfile

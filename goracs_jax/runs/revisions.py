@@ -8,7 +8,7 @@ REVISIONS: Mapping[str, int] = {}
 
 
 def revision_of(*stages: str) -> int:
-    """The revision of a stage, or of a result of several: it rises with any of them.
+    """Return the revision of a result of some stages, which rises with any of theirs.
 
     >>> revision_of("finetune")
     1

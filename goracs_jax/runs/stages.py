@@ -33,7 +33,7 @@ class Stage(NamedTuple):
 
     `prepare` loads and checks what is needed, so that bad input shows before any stage
     has run. `compute` gets a mapper for batches that stores part results, and returns
-    arrays by name. `revision` is raised when the same inputs come to give other bytes.
+    arrays by name. `revision` is raised when the same inputs give other bytes.
     """
 
     name: str
@@ -49,18 +49,18 @@ class Stage(NamedTuple):
 
     @property
     def basis(self) -> Mapping[str, Any]:
-        """What the inputs of a stage that builds on this one say of it.
+        """What the inputs of a stage that builds on this one contain of it.
 
-        The first revision is left out, so that names from before revisions still hold.
+        Revision 1 is left out, as in version 0.5.0, so that its names stay valid.
         """
         return self.inputs if self.revision == 1 else self.identity
 
     def home(self, folder: Path) -> Path:
-        """The folder of the stage; its name depends on the identity."""
+        """Return the folder of the stage, whose name depends on the identity."""
         return self._homes(folder)[0]
 
     def is_done(self, folder: Path) -> bool:
-        """Whether a finished result lies in the folder of the run."""
+        """Tell whether the folder of the run has a finished result."""
         return any(_record(home) is not None for home in self._homes(folder))
 
     def adopt(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Result(NamedTuple):
 def run_stage(
     folder: Path, stage: Stage, *, part_seconds: float = PART_SECONDS
 ) -> Result:
-    """Read a finished stage back, or compute it, going on where a kill left it.
+    """Read a finished stage back, or compute it, from the parts of a killed run.
 
     Args:
         folder: The folder of the run.

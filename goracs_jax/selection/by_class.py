@@ -45,9 +45,9 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
     """Return the label-aware form of a method: it runs inside every class.
 
     The classes' costs are parts of the whole's, in the same units. The bound that is
-    returned holds for all subsets of size n, whatever their classes; it is computed
-    where the method computes one, with the method's settings in `bound`. Nothing is
-    known of the way between the classes' ends, so the trace is one step.
+    returned is valid for all subsets of size n, whatever their classes; it is computed
+    where the method computes one, with the method's settings in `bound`. The classes'
+    traces cannot be joined to one of the whole, so the trace has one step.
 
     Args:
         method: The method to run.
@@ -78,7 +78,7 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
                 cost=_of_class(problem.cost, classes, c),
                 grad_norms=_some(problem.grad_norms, mine),
                 prediction_errors=_some(problem.prediction_errors, mine),
-                # What a sweep remembers of the whole is not that of a part.
+                # A sweep remembers picks and matrix of the whole, not of a class.
                 start=greedy,
                 materialize=materialize,
             )

@@ -70,7 +70,7 @@ def make_classes(
             f"training labels are {sides[0].dtype}, validation labels {sides[1].dtype}:"
             " give integers for both or strings for both."
         )
-    # Python's own integers and strings: NumPy would merge types to a common one.
+    # Python's integers and strings, because NumPy would convert both to one type.
     lists = [side.tolist() for side in sides]
     names = tuple(sorted({*lists[0], *lists[1]}))
     number = {name: c for c, name in enumerate(names)}
@@ -105,8 +105,8 @@ def class_budgets(classes: Classes, budget: int) -> Counts:
     """Share a budget n among the classes: n_c rows of each, which add up to n.
 
     n is shared in proportion to the classes' validation rows, by the largest remainder.
-    A class with fewer training rows than that gives all it has, and what it leaves is
-    shared by the others in the same way.
+    A class with fewer training rows than that gives all it has, and the rest of its
+    share goes to the others in the same way.
 
     Args:
         classes: The classes of both sets.
@@ -133,7 +133,7 @@ def class_budgets(classes: Classes, budget: int) -> Counts:
         )
     budgets = np.zeros(len(train), np.int64)
     while True:
-        # Together the classes have rows enough, so that not all can be short of them.
+        # Together the classes have enough rows, so not all of them can be short.
         left = int(budget - budgets[~shared].sum())
         budgets[shared] = largest_remainder(valid[shared], left)
         short = shared & (budgets > train)

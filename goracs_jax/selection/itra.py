@@ -126,7 +126,7 @@ def solved_rows(cost: Cost, rows: np.ndarray, g: np.ndarray | None = None) -> In
 
 
 def _first_better(cost: Cost, incumbent: Incumbent, settings: Itra) -> Incumbent:
-    """Make the first swap that lowers POO, in the order of the pairs, if any does."""
+    """Return the subset after the first swap that lowers POO; the same one if none."""
     for slot, entrant in promising_pairs(cost, incumbent, settings):
         rows = incumbent.rows.copy()
         rows[slot] = entrant
@@ -169,7 +169,7 @@ def promising_pairs(
 
 
 def _epsilon(cost: np.ndarray, share: float) -> tuple[float, float]:
-    """Return the pairs' regularisation, and how much worse than S one may look."""
+    """Return the pairs' regularisation, and the excess over S that rules a pair out."""
     n = len(cost)
     # Equal costs leave nothing to regularise: any epsilon will do.
     epsilon = share * float(np.ptp(cost)) or 1.0

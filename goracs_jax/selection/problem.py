@@ -1,4 +1,4 @@
-"""What a method is given and what it returns, the objective, and checks of sizes."""
+"""The problem that a method gets, its selection, the objective, and size checks."""
 
 import os
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class Selection(NamedTuple):
 
 
 def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:
-    """POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025).
+    """Compute POO(S) = OT_C(U_S, U_V), the proxy objective of GORACS (KDD 2025).
 
     Because every selected row carries mass 1 / n, the transport cost of D and the
     reward for large gradients are one transport problem with cost C.
@@ -164,7 +164,7 @@ def check_memory(budget: int, n_valid: int) -> None:
 
 
 def transport_bytes(budget: int, n_valid: int) -> int:
-    """Bytes of host memory that the exact transport of a subset takes.
+    """Return the bytes of host memory that the exact transport of a subset takes.
 
     >>> transport_bytes(2, 3)
     144
@@ -174,7 +174,7 @@ def transport_bytes(budget: int, n_valid: int) -> int:
 
 
 def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
-    """Mean over the validation points of the distance to the nearest selected row.
+    """Compute the mean distance of the validation points to their nearest selected row.
 
     It is in the units of the embeddings, not divided by max(D).
 

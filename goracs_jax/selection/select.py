@@ -46,17 +46,18 @@ def goracs(
     Args:
         train_embeddings: x_i, shape [N, dim].
         valid_embeddings: y_j, shape [M, dim].
-        grad_norms: g_i, shape [N]; needed where lambda_ > 0 and by "grad-norm".
+        grad_norms: g_i, shape [N]; needed where lambda_ > 0, and by methods that rank
+            by them, such as "grad-norm".
         budget: n, in [1, N].
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: The name of one of `METHODS`, or a method itself, such as
             `Goracs(annealing=SimulatedAnnealing(epochs=5))`.
         solver: Transport inside the search: "exact", "sinkhorn", or "auto", which is
-            exact on CPUs and unless the problem is very large. The objective that is
-            returned is exact with each.
-        errors: The model's prediction error for each training example, shape [N]; only
-            the method "error" reads it.
+            exact on CPUs, and elsewhere for all but very large problems. The objective
+            that is returned is exact with each.
+        errors: The model's prediction error for each training example, shape [N], for
+            methods that rank by them, such as "error".
         train_labels: The class of every training row, integers or strings, shape [N].
             With labels the method runs inside every class, with a budget in proportion
             to the class's rows in validation (Algorithm 2). A warning names the classes
@@ -104,7 +105,7 @@ def select_from_cost(
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
 ) -> Selection:
-    """`goracs` for a cost that is made already.
+    """Choose as `goracs` does, from a cost that is made already.
 
     Args:
         cost: C as factors, for the lambda that counts.
@@ -115,6 +116,13 @@ def select_from_cost(
         grad_norms: g_i, shape [N], for methods that rank by them.
         prediction_errors: Shape [N], for methods that rank by them.
         classes: The classes of both sets, where the selection is to be label-aware.
+
+    Returns:
+        As `goracs`.
+
+    Raises:
+        InputError: As `goracs`; or the cost is not finite.
+        NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> cost, key = make_cost(x, x), jax.random.key(0)
@@ -137,7 +145,7 @@ def checked_choice(
     method: str | Method,
     classes: Classes | None = None,
 ) -> Callable[..., Selection]:
-    """Check everything that a selection is given, once for all doors.
+    """Check everything that a selection is given, for all front doors alike.
 
     Args:
         problem: The cost, and the scores that methods rank by.
@@ -161,7 +169,7 @@ def checked_choice(
     method = find_method(method)
     cost = problem.cost
     if not all(bool(jnp.isfinite(part).all()) for part in jax.tree.leaves(cost)):
-        raise InputError("the cost holds NaN or infinity: make it with `make_cost`.")
+        raise InputError("the cost has NaN or infinity: make it with `make_cost`.")
     n_train, n_valid = cost.shape
     for budget in budgets:
         check_budget(n_train, budget)
@@ -192,7 +200,9 @@ def poo(
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:
-    """POO(S) of a subset of the training rows, in the units of C (see `goracs`).
+    """Compute POO(S) of a subset of the training rows, in the units of C.
+
+    See `goracs` for the formula.
 
     Args:
         train_embeddings: x_i, shape [N, dim].

@@ -53,7 +53,7 @@ def sweep(
         The selections by (budget, lambda).
 
     Raises:
-        InputError: As `goracs`, before the first selection; or an empty list.
+        InputError: As `goracs`, before the first selection; or a list is empty.
         NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
@@ -82,7 +82,9 @@ def sweep(
 def ordered(
     budgets: Sequence[int], lambdas: Sequence[float]
 ) -> list[tuple[int, float]]:
-    """Pairs (budget, lambda) in the order that shares most: the largest budget first.
+    """List pairs (budget, lambda) in the order that shares most work.
+
+    Of each lambda the largest budget comes first.
 
     >>> ordered([1, 2], [0.0, 0.5])
     [(2, 0.0), (1, 0.0), (2, 0.5), (1, 0.5)]

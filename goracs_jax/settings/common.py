@@ -1,4 +1,4 @@
-"""What the settings of several verbs share."""
+"""Settings that several verbs share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all verbs share."""
+    """The settings that all verbs share."""
 
     group: ClassVar[str] = "run"
 
@@ -28,7 +28,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """What verbs share that run on many devices: all that JAX sees are used."""
+    """The settings of verbs that run on many devices; they use all that JAX sees."""
 
     group: ClassVar[str] = "devices and processes"
 

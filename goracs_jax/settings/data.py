@@ -49,8 +49,8 @@ class _Examples:
     repeats: Literal["drop", "keep"] = "drop"
     """Drop or keep later interactions of a user with the same item."""
     core: int = 1
-    """Drop users and items with fewer than this many interactions, until none is
-    left."""
+    """Drop users and items with fewer than this many interactions, until no such user
+    or item is left."""
     history: int = 10
     """Largest number of items in a history; the latest ones are kept."""
     min_history: int = 3
@@ -89,9 +89,9 @@ class _Prompts:
     ] = None
     """What the prompt calls an item."""
     template: Path | None = None
-    """Your own wording instead of the paper's, YAML or JSON: instruction, input and
-    output with {history}, {target}, {noun}, and for ctr also {liked}, {disliked},
-    {answer}."""
+    """File of your own wording instead of the built-in one, YAML or JSON: instruction,
+    input and output with {history}, {target}, {noun}, and for ctr also {liked},
+    {disliked}, {answer}."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a field of the settings tells the command line beyond its type and default.
+"""The flags that the fields of a settings class stand for.
 
 A field's name is its flag, its docstring the help. The class that declares a field is
 its group: `group` is the title under which help shows it.
@@ -50,7 +50,7 @@ class FlagOf(NamedTuple):
 
 
 def flag_name(name: str) -> str:
-    """The name of a field, or a key of a configuration file, as a flag.
+    """Return the name of a field, or a key of a configuration file, as a flag.
 
     >>> flag_name("lambda_"), flag_name("dry_run")
     ('lambda', 'dry-run')
@@ -59,7 +59,7 @@ def flag_name(name: str) -> str:
 
 
 def flags_of(kind: type) -> list[FlagOf]:
-    """The flags of a settings class: its own, then those of its bases in their order.
+    """List the flags of a settings class: its own, then those of its bases in order.
 
     >>> from goracs_jax.settings import Merge
     >>> [flag.name for flag in flags_of(Merge)]
@@ -77,7 +77,7 @@ def flags_of(kind: type) -> list[FlagOf]:
 
 
 def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
-    """The string below each field of a class, on one line."""
+    """Yield each field of a class with the string below it, on one line."""
     for statement in _module(kind.__module__).body:
         if isinstance(statement, ast.ClassDef) and statement.name == kind.__name__:
             for field, told in pairwise(statement.body):

@@ -1,4 +1,4 @@
-"""What help says of the methods: read from their registry when help is printed."""
+"""Help texts about the methods, read from their registry when help is printed."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from goracs_jax.selection.method import known_methods
 
 
 def list_methods() -> str:
-    """One line per method: its name and what it does.
+    """Write one line per method: its name and what it does.
 
     >>> [line for line in list_methods().splitlines() if line.startswith("random ")]
     ['random      A uniformly random subset.']
@@ -15,7 +15,7 @@ def list_methods() -> str:
 
 
 def list_compared() -> str:
-    """The methods of a comparison, all training examples, and the label-aware suffix.
+    """List the methods of a comparison, `full`, and the label-aware suffix.
 
     >>> list_compared().splitlines()[-2]
     'full        All of --train, to compare with.'
@@ -27,13 +27,13 @@ def list_compared() -> str:
 
 
 def list_weighed() -> str:
-    """The methods in which lambda weighs.
+    """Name the methods in which lambda weighs.
 
     >>> list_weighed()
-    'It weighs in these methods: goracs, greedy, itra.'
+    'Methods that use lambda: goracs, greedy, itra.'
     """
     names = [method.name for method in known_methods().values() if method.weighed]
-    return f"It weighs in these methods: {', '.join(names)}."
+    return f"Methods that use lambda: {', '.join(names)}."
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

@@ -24,9 +24,9 @@ from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag, FlagOf, flags_of
 
 WIDTH = 96  # of help, in characters, where the terminal has as many
-LONGEST = 48  # choices stand behind the flag up to this length, else below it
+LONGEST = 48  # up to this length choices stand beside the flag, else below it
 
-# Of every type: what help calls a value, and what a mistake says that it must be.
+# For every type: what help calls a value, and what an error says that it must be.
 SINGLE: dict[type, tuple[str, str]] = {
     bool: ("", "given without a value"),
     int: ("INT", "a whole number"),
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{line}: see {self.prog} --help.")
 
     def check_names(self, arguments: Sequence[str]) -> None:
-        """Refuse a flag that does not exist, before what is missing is told.
+        """Refuse a flag that does not exist; this comes before what is missing.
 
         Raises:
             InputError: The first such flag, with the one that it resembles.
@@ -82,7 +82,7 @@ class _Layout(argparse.HelpFormatter):
     def _split_lines(self, text: str, width: int) -> list[str]:
         pieces = []
         for line in text.splitlines():
-            # In a table of names, what is said of one goes on below itself.
+            # In a table of names, the text of a name is indented to its own column.
             name = re.match(r"\S+ {2,}", line)
             indent = " " * name.end() if name else ""
             pieces += _wrap(line, width, subsequent_indent=indent)
@@ -103,7 +103,7 @@ class _Switch(argparse.Action):
 
 
 def make_parser(kind: type, prog: str) -> Parser:
-    """A parser whose namespace holds the fields that were given, ready for `kind`.
+    """Make a parser of the flags of `kind`, whose namespace has the given fields.
 
     Required flags come first, then each group under its title.
 
@@ -135,7 +135,7 @@ def make_parser(kind: type, prog: str) -> Parser:
 
 
 def _usage(parts: Sequence[str]) -> str:
-    """The parts on lines that fit, none of them broken."""
+    """Join the parts on lines that fit, without breaking a part."""
     whole = " ".join(part.replace(" ", "\0") for part in parts)
     lines = _wrap(whole, _width() - len("usage: "), subsequent_indent=" " * 7)
     return "\n".join(lines).replace("\0", " ")
@@ -174,7 +174,7 @@ def _as_text(value: Any) -> str:
 
 
 class _Value(NamedTuple):
-    """How the text behind a flag is told and read."""
+    """How help shows the value of a flag, and how it is read."""
 
     metavar: str
     read: Callable[[str], Any]
@@ -183,7 +183,7 @@ class _Value(NamedTuple):
 
 
 def _value(annotation: Any) -> _Value:
-    """How the value of a field of this type is told and read."""
+    """Find how help shows a value of this type, and how it is read."""
     flag = Flag()
     if get_origin(annotation) is Annotated:
         annotation, flag = get_args(annotation)

@@ -12,7 +12,7 @@ from goracs_jax.settings.methods import list_methods, list_weighed
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
-        default="0.1, or 0 for arrays without gradient norms",
+        default="0.1; 0 for arrays without gradient norms, and for texts if unused",
         more=list_weighed,
         each=float,
         metavar="FLOAT",
@@ -24,7 +24,7 @@ Lambdas = Annotated[
 class Embed(Devices, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
-    Give --model or --encoder.
+    Give either --model or --encoder.
     """
 
     group: ClassVar[str] = "model"
@@ -37,7 +37,7 @@ class Embed(Devices, Settings):
     """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder or
     a .gguf file."""
     adapter: Path | None = None
-    """PEFT folder of a LoRA adapter that the LLM wears; without it the LLM stays as it
+    """PEFT folder of a LoRA adapter to put into the LLM; without it the LLM stays as it
     is."""
     encoder: Path | None = None
     """Sentence encoder to use instead of an LLM: a BERT, RoBERTa or MPNet folder."""
@@ -117,7 +117,7 @@ class _Texts:
     alpha 16."""
     labels: Scored = "all"
     """Score and embed prompt and answer (all: for sequential recommendation), or score
-    the answer alone and embed the prompt alone (answer: for CTR)."""
+    the answer alone and embed the prompt alone (answer: for click-through rates)."""
     dtype: Dtype = "float32"
     """Precision of the LLM's weights and activations; sums and norms are float32."""
     duplicates: Duplicates = "refuse"
@@ -137,8 +137,8 @@ class _Arrays:
     grad_norms: Path | None = None
     """Gradient norms of the training examples, .npy of floats [N]."""
     errors: Path | None = None
-    """Prediction errors of the training examples, .npy of floats [N], which --method
-    error ranks by; from texts, the LLM's own (EL2N) where left out."""
+    """Prediction errors of the training examples, .npy of floats [N], for methods that
+    rank by them, such as error; from texts they are computed (EL2N) when left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +161,11 @@ class _Classes:
 class Select(_Texts, _Arrays, _Classes, Settings):
     """Choose the n examples to fine-tune on.
 
-    From texts: give --train, --valid and --model (or, with --lambda 0, --encoder
-    alone). From arrays: give --train-embeddings, --valid-embeddings and, for a lambda
-    above 0, --grad-norms; with --train beside them, coreset.jsonl is written too.
-    With several budgets or lambdas each pair gets its own folder in --out, such as
-    budget-64-lambda-0.1, with a summary beside them.
+    From texts: give --train, --valid and --model (or --encoder alone, where no gradient
+    norms are needed, as with --lambda 0). From arrays: give --train-embeddings,
+    --valid-embeddings and, for a lambda above 0, --grad-norms; with --train beside
+    them, coreset.jsonl is written too. With several budgets or lambdas each pair gets
+    its own folder in --out, such as budget-64-lambda-0.1, with a summary beside them.
     """
 
     group: ClassVar[str] = "search"

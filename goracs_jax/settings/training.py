@@ -29,7 +29,7 @@ class _Adapter:
     """Linear layers that get a fresh adapter, with commas between them, from q_proj,
     k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."""
     dropout: float = 0.05
-    """Probability with which an input of the adapter is zeroed in training."""
+    """Probability that training sets an input of the adapter to zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Training(_Adapter, _Memory):
     warmup_steps: int = 20
     """Number of steps in which the learning rate rises linearly from 0."""
     patience: int = 5
-    """Number of validations in a row without a new least loss after which training
+    """Number of validations in a row without a lower loss after which training
     stops."""
     valid_every: int = 1
     """Number of epochs from one validation to the next."""
@@ -226,6 +226,6 @@ class Compare(_Selections, Training, Judging, Settings):
     """Number of seeds, counted up from --seed; gradient norms are computed with the
     first alone."""
     full_seeds: int = 1
-    """Number of these seeds for full, which costs most."""
+    """Number of these seeds that full is trained with, since it costs most."""
     finished: bool = False
-    """Make the table of the trials that are done, without doing the rest."""
+    """Make the table of the trials that are finished, without running the others."""

@@ -39,7 +39,7 @@ def pair_values(
     iterations: int = ITERATIONS,
     batch_entries: int = BLOCK_ENTRIES,
 ) -> tuple[Float[jax.Array, ""], Float[jax.Array, "leavers entrants"]]:
-    """Sinkhorn values of a subset and of all its swaps, each after as many iterations.
+    """Compute Sinkhorn values of a subset and of its swaps, after equal iterations.
 
     Most of the error of regularisation cancels in the difference of two such values.
 
@@ -51,7 +51,7 @@ def pair_values(
         g: Column potentials of the entropic transport of `subset_cost`, shape [M].
         epsilon: Regularisation, in the units of C.
         iterations: Sinkhorn iterations of every problem, a multiple of ten.
-        batch_entries: The most entries of C of the problems that run side by side.
+        batch_entries: The most entries of C that problems side by side have together.
 
     Returns:
         The value of S; and at [p, q] the value of S with the row of slot `slots[p]`
@@ -62,7 +62,7 @@ def pair_values(
     >>> kept.round(2).item(), swapped.round(2).ravel().tolist()
     (0.0, [0.0, 0.5])
     """
-    # ott-jax takes two seconds to import: only where it is used.
+    # ott-jax takes two seconds to import, so only its users wait.
     from ott.geometry import epsilon_scheduler, geometry
     from ott.problems.linear import linear_problem
     from ott.solvers.linear import sinkhorn
@@ -70,7 +70,7 @@ def pair_values(
     n, m = subset_cost.shape
     subset_cost, entering, g = map(jnp.asarray, (subset_cost, entering, g))
     target = jnp.asarray(epsilon)
-    # As many iterations at least as at most: ott then runs a scan.
+    # With equal least and most iterations, ott runs a scan.
     solver = sinkhorn.Sinkhorn(
         threshold=0.0, min_iterations=iterations, max_iterations=iterations
     )

@@ -1,4 +1,4 @@
-"""The solvers by name."""
+"""Find a transport solver by its name."""
 
 import jax
 
@@ -8,16 +8,16 @@ from goracs_jax.transport.sinkhorn import sinkhorn
 from goracs_jax.transport.types import Solver
 
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
-EXACT_ENTRIES = 1 << 25  # on accelerators, where nothing is measured
+EXACT_ENTRIES = 1 << 25  # on accelerators, where the two were not measured
 
 
 def find_solver(
     name: str, n: int, m: int, *, exact_entries: int = EXACT_ENTRIES
 ) -> Solver:
-    """The solver of a name.
+    """Return the solver of a name.
 
-    "auto" is exact on CPUs: the faster one at every size that benchmarks/transport.py
-    measures, by a factor that grows. On accelerators it is exact up to some size.
+    "auto" is exact on CPUs, where exact transport is the faster one at every size that
+    benchmarks/transport.py measures. On accelerators it is exact up to some size.
 
     Args:
         name: "auto", "exact" or "sinkhorn".

@@ -40,8 +40,8 @@ def exact(
         b: Mass of each column, shape [m]; uniform if None.
         g: Column potentials near the optimal ones, from a similar problem. The simplex
             then sees only arcs of small reduced cost, and more of them where those were
-            not enough. Where few rows changed it is faster; the optimum is the same.
-        dense_arcs: Problems with at most so many entries are solved without `g`.
+            not enough. This is faster where few rows changed; the optimum is the same.
+        dense_arcs: Problems with at most this many entries are solved without `g`.
         max_iterations: The most pivots of the simplex.
 
     Returns:
@@ -75,7 +75,7 @@ def exact(
 
 
 def _simplex(cost, a, b, max_iterations: int) -> tuple[Any, dict[str, Any]]:
-    # POT takes a second to import: only where it is used.
+    # POT takes a second to import, so only its users wait.
     import ot
 
     with warnings.catch_warnings():
@@ -86,9 +86,9 @@ def _simplex(cost, a, b, max_iterations: int) -> tuple[Any, dict[str, Any]]:
 def _few_arcs(
     cost, a, b, g, max_iterations: int
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The optimum over arcs of small reduced cost, proved optimal over all arcs.
+    """Find the optimum over arcs of small reduced cost, proved optimal over all arcs.
 
-    None if the arcs are still not enough after some rounds.
+    The result is None if the arcs are still not enough after some rounds.
     """
     n, m = cost.shape
     reduced = cost - g
@@ -114,7 +114,7 @@ def _few_arcs(
 
 
 def _corner_arcs(a, b) -> np.ndarray:
-    """Arcs of the north-west corner plan: with them a plan always exists."""
+    """List the arcs of the north-west corner plan: with them a plan always exists."""
     ends = np.cumsum(a), np.cumsum(b)
     cuts = np.union1d(*ends)
     middles = (cuts + np.append(0.0, cuts[:-1])) / 2

@@ -119,7 +119,7 @@ def sinkhorn(
 
 @partial(jax.jit, static_argnames=("schedule", "max_iterations"))
 def _iterate(cost, a, b, f, epsilon, threshold, schedule, max_iterations):
-    # ott-jax takes two seconds to import: only where it is used.
+    # ott-jax takes two seconds to import, so only its users wait.
     from ott.geometry import epsilon_scheduler, geometry
     from ott.problems.linear import linear_problem
     from ott.solvers.linear import sinkhorn as ott_sinkhorn
@@ -140,9 +140,9 @@ def _iterate(cost, a, b, f, epsilon, threshold, schedule, max_iterations):
 
 
 def _round(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The plan scaled down to its marginals, and what is missing spread by a product.
+    """Scale a plan down to its marginals, and add what is missing as an outer product.
 
-    Altschuler et al., NeurIPS 2017, Alg. 2.
+    This is Algorithm 2 of Altschuler et al., NeurIPS 2017.
     """
     plan = plan * np.minimum(a / np.maximum(plan.sum(1), 1e-300), 1)[:, None]
     plan = plan * np.minimum(b / np.maximum(plan.sum(0), 1e-300), 1)[None, :]

@@ -58,7 +58,7 @@ class Solver(Protocol):
 def marginals(
     cost: Float[np.ndarray, "n m"], a: RowMass | None, b: ColumnMass | None
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
-    """Both marginals in float64, uniform where they are None.
+    """Return both marginals in float64, uniform where they are None.
 
     >>> marginals(np.ones((1, 2)), None, None)
     (array([1.]), array([0.5, 0.5]))

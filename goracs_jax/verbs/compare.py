@@ -1,4 +1,4 @@
-"""`goracs compare`: methods, budgets, lambdas and seeds; a table and a picture out."""
+"""`goracs compare`: methods, budgets, lambdas and seeds, in a table and a picture."""
 
 from goracs_jax.comparison import shared, trial
 from goracs_jax.comparison.design import Trial
@@ -50,7 +50,7 @@ def compare(settings: Compare) -> None:
 
 
 def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
-    """Say of how many trials there can be a table.
+    """Say how many trials the table will have.
 
     Raises:
         InputError: None is finished.
@@ -58,7 +58,7 @@ def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
     if total == unfinished:
         raise InputError(
             f"{settings.out} has no finished trial of this comparison: leave "
-            "--finished out, and it is started."
+            "--finished out to start it."
         )
     say(f"{total - unfinished} of {total} trials are done")
 

@@ -1,4 +1,4 @@
-"""`goracs demo`: real interactions to a coreset, with the embedded default models."""
+"""`goracs demo`: from real interactions to a coreset, with small real models."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _sample(
     """Write some examples, drawn at random.
 
     Raises:
-        InputError: There are not so many.
+        InputError: There are fewer.
     """
     if not 1 <= size <= len(rows):
         raise InputError(f"--{path.stem} must be in [1, {len(rows)}], got {size}.")

@@ -1,4 +1,4 @@
-"""`goracs evaluate`: a model and test examples in; metrics and predictions out."""
+"""`goracs evaluate`: from a model and test examples to metrics and predictions."""
 
 import shutil
 from pathlib import Path

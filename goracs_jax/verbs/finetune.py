@@ -1,4 +1,4 @@
-"""`goracs finetune`: a coreset and a model in; a PEFT folder out."""
+"""`goracs finetune`: from a coreset and a model to a PEFT folder."""
 
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
@@ -23,8 +23,8 @@ def finetune(settings: Finetune) -> None:
     inputs = open_inputs(settings, train, valid, config)
     say(
         f"{n_train} training, {n_valid} validation examples: "
-        f"{config.loop.steps_per_epoch(n_train)} steps of {config.loop.batch_size} in "
-        f"an epoch, at most {config.loop.epochs} epochs"
+        f"{config.loop.steps_per_epoch(n_train)} steps of {config.loop.batch_size} "
+        f"per epoch, at most {config.loop.epochs} epochs"
     )
     if settings.dry_run:
         stage = stage_of(inputs, config, out)

@@ -1,4 +1,4 @@
-"""`goracs merge`: an adapter and its model as one Hugging Face folder."""
+"""`goracs merge`: from a model and its adapter to one Hugging Face folder."""
 
 import jax
 from flax import nnx

@@ -1,4 +1,4 @@
-"""`goracs prepare`: raw interactions in; examples, items and a manifest out."""
+"""`goracs prepare`: from raw interactions to examples, items and a manifest."""
 
 import math
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""`goracs select`: files in; indices, coreset, scores, manifest and picture out."""
+"""`goracs select`: from files to indices, coreset, scores, manifest and picture."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def select(settings: Select) -> None:
     made, results = made_by(settings), []
     with locked(settings.out / "stages"):
         for selected in run(inputs, config, settings.out):
-            # A summary means that the folders that it names are its own.
+            # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
             selected.save(folders[selected.point], made)
             results.append(selected)
@@ -47,11 +47,11 @@ def select(settings: Select) -> None:
 
 
 def _folders(settings: Select, config: SelectConfig) -> dict[GridPoint, Path]:
-    """Where each grid point goes; one alone has --out for itself.
+    """Find the folder of each grid point; a single one is written to --out itself.
 
     Raises:
-        InputError: A file that is read would be written over: a coreset, say, that is
-            chosen from anew.
+        InputError: A file that is read would be overwritten, such as a coreset from
+            which a smaller one is chosen.
     """
     out, points = settings.out, config.points
     folders = {p: out / p.name if len(points) > 1 else out for p in points}

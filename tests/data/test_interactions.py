@@ -105,8 +105,8 @@ def test_every_step_is_counted():
 @pytest.mark.parametrize(
     ("rows", "named", "message"),
     [
-        ([], ALL, r"no interaction is left at all: are there lines"),
-        ([("u", "a", 1, 1)], titles([]), r"has a title: do both files call the items"),
+        ([], ALL, r"no interaction is left at all: check that the file"),
+        ([("u", "a", 1, 1)], titles([]), r"has a title: check that both files use"),
         ([("u", "a", None, 1)], ALL, r"has a rating: .*--rating-column"),
     ],
 )

@@ -186,7 +186,7 @@ def test_cost_that_is_not_finite(method):
         cost._replace(reward=cost.reward.at[3].set(np.nan)),
         cost._replace(train=cost.train.at[3, 0].set(np.inf)),
     ):
-        with pytest.raises(InputError, match=r"the cost holds NaN or infinity: make"):
+        with pytest.raises(InputError, match=r"the cost has NaN or infinity: make"):
             select_from_cost(spoilt, 2, key=jax.random.key(0), method=method)
 
 

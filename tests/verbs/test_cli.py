@@ -123,7 +123,9 @@ def test_help_lists_a_registered_method(capsys, monkeypatch):
     for verb in ("select", "compare"):
         text = help_of(verb, capsys)
         assert re.search(r"^ +mine +Rows that I like\.$", text, re.MULTILINE)
-        assert re.search(r"in these methods: [^.]*\bmine\b", " ".join(text.split()))
+        assert re.search(
+            r"Methods that use lambda: [^.]*\bmine\b", " ".join(text.split())
+        )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -434,7 +434,7 @@ def test_mistakes_are_one_line_before_any_work(files, capsys, monkeypatch, name)
 
 def test_one_user_leaves_no_interval(files, capsys):
     edit(files / "test.jsonl", lambda text: text.splitlines()[0] + "\n")
-    assert_refused(COMPARE, None, capsys, r"test\.jsonl has one user")
+    assert_refused(COMPARE, None, capsys, r"test\.jsonl has one user only")
 
 
 def test_clicks_by_what_gradients_say_and_by_label(files):

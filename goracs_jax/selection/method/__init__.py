@@ -24,4 +24,4 @@ from goracs_jax.selection.method.settings import (
 )
 
 SELECTORS = METHODS
-"""The public name of the registry from before methods had settings."""
+"""The registry under its older public name."""

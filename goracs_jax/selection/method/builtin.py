@@ -1,4 +1,4 @@
-"""The built-in methods, each a frozen dataclass of settings or made from a function.
+"""The built-in methods: frozen dataclasses of settings, or made from functions.
 
 A method imports its algorithm when it chooses, so that this module imports no JAX.
 """
@@ -95,8 +95,8 @@ class Herding:
 
     name: str = "herding"
     median_entries: int = 1 << 20
-    """Distances that the kernel's width is the median of: close to the median of all,
-    without a long sort."""
+    """Number of distances whose median is the kernel's width: enough to be close to the
+    median of all, and few enough to sort quickly."""
     about: str = "Kernel herding towards the mean validation embedding."
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
     weighed: bool = field(default=False, init=False)

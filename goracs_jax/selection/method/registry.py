@@ -37,7 +37,7 @@ def register(method: AnyMethod) -> AnyMethod:
         The same method.
 
     Raises:
-        InputError: A name that is taken, reserved, or no lower-case word.
+        InputError: The name is taken, reserved, or not in lower case.
 
     >>> register(METHODS["random"])
     Traceback (most recent call last):
@@ -57,7 +57,7 @@ def register(method: AnyMethod) -> AnyMethod:
 
 
 def known_methods() -> dict[str, Method]:
-    """`METHODS`, once the methods of other packages have joined them.
+    """Return `METHODS`, with the methods that installed packages add.
 
     >>> list(known_methods())[:3]
     ['goracs', 'greedy', 'itra']
@@ -73,7 +73,7 @@ def find_method(method: object) -> Method:
         method: A name or a `Method`.
 
     Raises:
-        InputError: An unknown name, or an object that is no method.
+        InputError: The name is unknown, or the object is no method.
 
     >>> find_method("goracs").weighed
     True
@@ -92,7 +92,7 @@ def find_method(method: object) -> Method:
     if method not in METHODS and method not in known_methods():
         names = ", ".join(METHODS)
         raise InputError(f"method must be one of {names}, got {method!r}.")
-    return find_method(METHODS[method])  # which may be no method, if put there by hand
+    return find_method(METHODS[method])  # checks an entry that was put there by hand
 
 
 @cache

@@ -1,4 +1,4 @@
-r"""Stage 2, the schedule: simulated annealing of pairs of slots.
+r"""Stage 2 of the search and its schedule: simulated annealing of pairs of slots.
 
 A slot is the place of one selected row, and its group is the validation mass that it
 carries. Rows and groups change together, pair by pair (`pair_exchange`), while a
@@ -163,11 +163,12 @@ def candidate_field(
         at most `dense_entries` entries, else its factors.
     """
     n_train, n_valid = cost.shape
-    # Copies of a row stand beside it: lists are longer where there are many.
+    # Copies of a row take places in a list, so lists are longer where there are many.
     listed = settings.listed * n_train // count_distinct(cost)
     near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
     pool = np.union1d(near, rows)
-    # Rows that no list has fill it up to one of few sizes, for few programs.
+    # Rows that are in no list fill the pool up to one of a few sizes, so that few
+    # programs are compiled.
     step = -(-n_train // settings.pool_sizes)
     others = np.setdiff1d(np.arange(n_train), pool)
     pool = np.union1d(pool, others[: -len(pool) % step])
@@ -195,7 +196,7 @@ def count_distinct(cost: Cost) -> int:
 @jax.jit
 def _sums(cost: Cost) -> Float[jax.Array, " train"]:
     weights = jax.random.normal(jax.random.key(0), cost.centre.shape)
-    # A product of its own for each row: equal rows have equal sums.
+    # Not a matrix product, in which equal rows could get different sums.
     return map_rows(cost, lambda block: (block.points * weights).sum(1))
 
 

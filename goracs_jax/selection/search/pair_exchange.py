@@ -1,8 +1,8 @@
 r"""The moves of the annealing: two neighbouring slots choose rows and groups anew.
 
-The validation mass is cut into equal units, s of them per slot. For two slots that hold
-2 s units together and for two rows i, i' the best division of the units is known: with
-d_j = C_ij - C_i'j, row i takes the s units with the least d,
+The validation mass is cut into equal units, s of them per slot. For two slots, which
+own 2 s units together, and for two rows i, i' the best division of the units is known:
+with d_j = C_ij - C_i'j, row i takes the s units with the least d,
 
     v(i, i') = sum_j C_i'j + sum of the s smallest d_j,
 
@@ -166,7 +166,7 @@ def _move(
     units: Int[jax.Array, "2 units"],
     key: jax.Array,
 ) -> tuple[Int[jax.Array, " 2"], Int[jax.Array, "2 units"], Float[jax.Array, ""]]:
-    """Return two slots' rows and units after a move, and the gap to the next choice."""
+    """Move a pair of slots: return rows, units, and the gap to the next choice."""
     s = units.shape[1]
     columns = units.ravel()
     draw_key, heat_key = jax.random.split(key)

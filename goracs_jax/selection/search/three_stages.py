@@ -32,7 +32,7 @@ def three_stages(
         problem: The cost and the transport solver.
         budget: n.
         key: Draws the moves of the annealing.
-        settings: Of the stages; the defaults of `Goracs` when left out.
+        settings: The settings of the stages; the defaults of `Goracs` when left out.
 
     Returns:
         The subset with its lower bound.
