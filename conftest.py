@@ -7,6 +7,7 @@ the environment.
 """
 
 import atexit
+import gc
 import os
 import tempfile
 
@@ -30,3 +31,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+# Compiled programs and their shapes stay alive by the million, and a collection walks
+# over all of them: a few large ones cost less than many.
+gc.set_threshold(100_000, 50, 50)

@@ -159,7 +159,7 @@ def test_rows_far_away_change_nothing(method):
 
 # Few steps of each loop: without jit a sweep takes tenths of a second.
 SHORT = METHODS | {
-    "goracs": Goracs(annealing=SimulatedAnnealing(epochs=2, sweeps=2, starts=1)),
+    "goracs": Goracs(annealing=SimulatedAnnealing(epochs=2, sweeps=1, starts=1)),
     "k-means": KMeans(rounds=2),
 }
 
@@ -167,7 +167,7 @@ SHORT = METHODS | {
 # Sinkhorn alone makes itra take half a minute here without jit.
 @pytest.mark.parametrize("method", sorted(set(SHORT) - {"itra"}))
 def test_jit_changes_nothing(method):
-    problem = instance(12, 6, seed=0).problem
+    problem = instance(8, 5, seed=0).problem
     jitted = SHORT[method].choose(problem, 3, key=jax.random.key(0))
     with jax.disable_jit():
         plain = SHORT[method].choose(problem, 3, key=jax.random.key(0))

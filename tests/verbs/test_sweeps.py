@@ -46,13 +46,14 @@ def test_every_cell_is_a_run_of_its_own(arrays, capsys):
 
 
 def test_texts_are_embedded_once_for_all_cells(files, monkeypatch):
-    assert run(TEXTS + " --lambda 0,0.3", budget="3,5") == 0
+    greedy = TEXTS + " --method greedy"
+    assert run(greedy + " --lambda 0,0.3", budget="3,5") == 0
     stages = [path.name for path in (files / "out" / "stages").iterdir()]
     for name in ("training embeddings", "validation embeddings", "gradient-norms"):
         assert sum(stage.startswith(name) for stage in stages) == 1
     # A single run in the same folder finds its stages.
     monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)
-    assert run(TEXTS + " --lambda 0.3", budget=5) == 0
+    assert run(greedy + " --lambda 0.3", budget=5) == 0
     out = files / "out"
     same_results(out, out / folder(5, 0.3))
     assert (out / "coreset.jsonl").read_bytes() == (
