@@ -151,7 +151,7 @@ def folder_of(
         depends_on |= asdict(inputs.judging.ranking)
     if trial.selects:
         depends_on["encoder"] = inputs.hashes["encoder"]
-        depends_on |= select.settings_of(trial.selector)
+        depends_on |= select.settings_of(trial.base_method)
     if "gradients" in trial.needs:
         depends_on["gradients_seed"] = settings.seed
     if revision is None:
