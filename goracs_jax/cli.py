@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if told := _told(arguments):
-            sys.stdout.write(told)
+        if text := _requested(arguments):
+            sys.stdout.write(text)
             return 0
         settings = parse(arguments)
         keep_programs()
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _told(arguments: Sequence[str]) -> str:
+def _requested(arguments: Sequence[str]) -> str:
     """Return the help or version that is asked for; empty where a verb is to run."""
     if not arguments or arguments[0] in HELP:
         return _overview()

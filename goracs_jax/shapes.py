@@ -12,9 +12,11 @@ The sets and what is chosen:
     reward          lambda g_i / max(g), what a training row takes off its costs
     matrix          D / max(D) in memory, where it is small (`cost.materialize`)
     block, pass     consecutive rows of C; a walk over all blocks
-    tiling, mesh    how C is cut for devices and blocks; the devices and their axes
-    local           of the rows on this device
-    class           of a row, where a selection is label-aware (Algorithm 2)
+    tiling, mesh    how C is cut for devices and blocks; devices, in a row for C, and in
+                    a grid for language models
+    local           the number of training rows on this device
+    class           the label of a row, where a selection is label-aware (Algorithm 2);
+                    flags and arguments such as `train_labels` have classes, too
 
 Optimal transport:
     a, b, P         masses of rows and columns, and the plan that moves one to the other
@@ -28,7 +30,7 @@ The search:
     unit            an equal part of the validation mass, of which a slot has s
     candidate       a row that may enter a slot
     pool            the candidates of all slots; of verbs, a file of examples
-    incumbent       the subset that a search stands on
+    incumbent       the subset that a search tries to improve
     step, trace     one entry of a selection's history; all of them
 
 Language models:
@@ -38,10 +40,14 @@ Language models:
     record          an example as a dict: instruction, input, output
 
 Running:
+    method          how rows are chosen, what the choice needs, and whether lambda
+                    weighs in it (a `Method`)
     verb, stage     a command of the command line; a part of it that is kept and resumed
+    identity        all that the bytes of a stage depend on; its hash names the stage
     run             one execution of a verb, with its manifest
     grid point      one budget with one lambda, in a selection of several
-    trial           one model that `compare` fine-tunes and evaluates
+    trial           one model that `compare` fine-tunes and evaluates; its cost is in
+                    seconds and FLOPs, by part
 
 Axes of arrays: train, valid, budget, dim (width of an embedding), rows, units; for
 language models batch, time, vocab, dim.

@@ -19,10 +19,10 @@ COSTS = {
 }
 
 
-def selector_of(method: str) -> str:
+def base_name(method: str) -> str:
     """Return the name of the method that chooses, without its label-aware suffix.
 
-    >>> selector_of("random:by-label"), selector_of("random")
+    >>> base_name("random:by-label"), base_name("random")
     ('random', 'random')
     """
     return method.removesuffix(BY_LABEL)
@@ -42,9 +42,9 @@ class Trial(NamedTuple):
         return self.method != FULL
 
     @property
-    def selector(self) -> Method:
+    def base_method(self) -> Method:
         """The record of the method, label-aware or not."""
-        return find_method(selector_of(self.method))
+        return find_method(base_name(self.method))
 
     @property
     def by_label(self) -> bool:
@@ -60,7 +60,7 @@ class Trial(NamedTuple):
         """
         if not self.selects:
             return ()
-        needed = {COSTS[x] for x in needs_of(self.selector, self.lambda_)}
+        needed = {COSTS[x] for x in needs_of(self.base_method, self.lambda_)}
         return tuple(sorted(needed))
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ def design(
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weighed = find_method(selector_of(method)).weighed
+                    weighed = find_method(base_name(method)).weighed
                     weights = sorted(lambdas) if weighed else [None]
                     trials += [Trial(method, w, budget, seed) for w in weights]
     return trials

@@ -5,12 +5,11 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from goracs_jax.comparison.design import FULL, Trial
 from goracs_jax.comparison.intervals import Interval, interval, seeds_p
-
-Units = Int[np.ndarray, " examples"]
+from goracs_jax.evaluate.metrics import Units as Units
 
 #: Costs that several trials share: several lambdas pay them once.
 SHARED = ("embeddings", "gradients")

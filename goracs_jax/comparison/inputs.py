@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from goracs_jax.comparison.charges import Sizes
-from goracs_jax.comparison.design import BY_LABEL, FULL, Trial, design, selector_of
+from goracs_jax.comparison.design import BY_LABEL, FULL, Trial, base_name, design
 from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import Bootstrap
@@ -146,13 +146,13 @@ def _check_flags(s: Compare) -> None:
     """Refuse flags that are wrong whatever the files contain."""
     known = known_methods()
     for method in s.methods:
-        if selector_of(method) not in known and method != FULL:
+        if base_name(method) not in known and method != FULL:
             raise InputError(
                 f"--methods must be among {', '.join([*known, FULL])}, all but "
                 f"{FULL} with or without {BY_LABEL}, got {method!r}."
             )
     weighed = [name for name, method in known.items() if method.weighed]
-    if s.lambdas and not set(map(selector_of, s.methods)) & set(weighed):
+    if s.lambdas and not set(map(base_name, s.methods)) & set(weighed):
         raise InputError(
             f"--lambdas are for {', '.join(weighed)}, and none of them is in --methods:"
             " leave them out."

@@ -52,7 +52,7 @@ class Shared(NamedTuple):
         symbols = ["x", "y"]
         if "gradients" in trial.needs:
             symbols.append("g")
-        if "prediction_errors" in trial.selector.needs:
+        if "prediction_errors" in trial.base_method.needs:
             symbols.append("e")
         return SelectInputs.of(
             {symbol: self.arrays[symbol] for symbol in symbols},

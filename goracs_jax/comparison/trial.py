@@ -151,7 +151,7 @@ def folder_of(
         depends_on |= asdict(inputs.judging.ranking)
     if trial.selects:
         depends_on["encoder"] = inputs.hashes["encoder"]
-        depends_on |= select.settings_of(trial.selector)
+        depends_on |= select.settings_of(trial.base_method)
     if "gradients" in trial.needs:
         depends_on["gradients_seed"] = settings.seed
     if revision is None:
@@ -216,7 +216,7 @@ def _stages(trial: Trial, judging: EvaluateConfig) -> list[str]:
     """List the kinds of stages that the result of a trial depends on."""
     stages = ["finetune"]
     if trial.selects:
-        stages += ["embeddings", f"selection {trial.selector.name}"]
+        stages += ["embeddings", f"selection {trial.base_method.name}"]
     if "gradients" in trial.needs:
         stages.append("gradient-norms")
     if judging.task == "ctr":
@@ -240,7 +240,7 @@ def _select(
         valid_embeddings=arrays["y"],
         grad_norms=arrays.get("g"),
         errors=arrays.get("e"),
-        method=trial.selector.name,
+        method=trial.base_method.name,
         budget=(trial.budget,),
         lambda_=(trial.lambda_ or 0.0,),
         seed=trial.seed,

@@ -46,7 +46,7 @@ class Found(NamedTuple):
     scores: Float32[Array, "batch beams"]  # log p / length
 
 
-class Search(NamedTuple):
+class BeamState(NamedTuple):
     """The running and finished beams of every prompt.
 
     Inside `vmap` the arrays are those of one prompt and lack the axis `batch`.
@@ -119,11 +119,11 @@ def _beam_search(graph, state, ids, ending, beams, new) -> Found:
     room = model.empty_cache(batch, new * beams)
     cache = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), cached, room)
 
-    def goes_on(carry: tuple[Array, Search, KeysValues]) -> Array:
+    def goes_on(carry: tuple[Array, BeamState, KeysValues]) -> Array:
         _, search, _ = carry
         return jnp.any(search.can_improve) & ~jnp.all(search.is_stuck)
 
-    def step(carry: tuple[Array, Search, KeysValues]) -> tuple:
+    def step(carry: tuple[Array, BeamState, KeysValues]) -> tuple:
         # `done` tokens are generated; the model has not yet read the last of them.
         done, search, cache = carry
         tokens = search.ids[:, :, done - 1]
@@ -157,12 +157,12 @@ def _log_probs(model: Decoder, hidden: Array) -> Array:
     return jax.nn.log_softmax(model.logits(hidden), axis=-1)
 
 
-def _start(real: Bool[Array, " batch"], beams: int, new: int) -> Search:
+def _start(real: Bool[Array, " batch"], beams: int, new: int) -> BeamState:
     """Start with equal beams, of which only the first one may be continued."""
     batch = len(real)
     ids = jnp.full((batch, beams, new), PADDING, jnp.int32)
     dead = jnp.full((batch, beams), DEAD)
-    return Search(
+    return BeamState(
         ids=ids,
         scores=dead.at[:, 0].set(0.0),
         weights=jnp.zeros((batch, beams), jnp.int32),
@@ -176,10 +176,10 @@ def _start(real: Bool[Array, " batch"], beams: int, new: int) -> Search:
 
 def _follow(
     ending: Ending,
-    search: Search,
+    search: BeamState,
     log_probs: Float32[Array, "beams vocab"],
     step: Int[Array, ""] | int,
-) -> Search:
+) -> BeamState:
     """Choose token number `step`, counted from 0, for the beams of one prompt."""
     beams, vocab = log_probs.shape
     totals = (search.scores[:, None] + log_probs).reshape(-1)
@@ -203,7 +203,7 @@ def _follow(
     finished, is_finished = jax.tree.map(lambda x: x[best], merged)
 
     worst = jnp.where(is_finished, jnp.min(finished.scores), DEAD)
-    return Search(
+    return BeamState(
         ids=ids[kept],
         scores=running,
         weights=weights[kept],

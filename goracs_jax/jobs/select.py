@@ -27,7 +27,7 @@ from goracs_jax.selection.sweep import chooser
 BASELINE = "random"
 
 
-class Prepared(NamedTuple):
+class Loaded(NamedTuple):
     """What all grid points select from, computed once."""
 
     arrays: Arrays  # x, y and, where they are needed, g and e
@@ -54,35 +54,35 @@ def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Se
     Yields:
         The result of each grid point, as soon as it is computed.
     """
-    prepared = _prepare(inputs, folder, max(config.lambdas))
-    for search in searches(inputs, config, prepared):
-        yield _select(inputs, config.method, search, prepared, folder)
+    loaded = _load(inputs, folder, max(config.lambdas))
+    for search in searches(inputs, config, loaded):
+        yield _select(inputs, config.method, search, loaded, folder)
 
 
 def searches(
-    inputs: SelectInputs, config: SelectConfig, prepared: Prepared | None = None
+    inputs: SelectInputs, config: SelectConfig, loaded: Loaded | None = None
 ) -> list[Search]:
     """Make the stages of all grid points; none is run.
 
     Args:
         inputs: What is selected from.
         config: The method, budgets, lambdas, solver and seed.
-        prepared: The arrays and the cost; left out where stages are only looked up.
+        loaded: The arrays and the cost; left out where stages are only looked up.
     """
     asked, baseline = config.method, find_method(BASELINE)
     methods = {method.name: method for method in (baseline, asked)}
 
     @cache
     def choose(name: str) -> Callable[[int, float], Selection]:
-        assert prepared is not None
+        assert loaded is not None
         return chooser(
-            prepared.cost,
+            loaded.cost,
             config.budgets,
             key=jax.random.key(config.seed),
             method=methods[name],
             solver=config.solver,
-            grad_norms=prepared.arrays.get("g"),
-            prediction_errors=prepared.arrays.get("e"),
+            grad_norms=loaded.arrays.get("g"),
+            prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
         )
 
@@ -127,7 +127,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
-def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepared:
+def _load(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Loaded:
     """Load x, y, g and e, given or from their stages, and make the cost."""
     for stage in inputs.stages.values():
         if not stage.is_done(folder):
@@ -142,19 +142,19 @@ def _prepare(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Prepa
         arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
     cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), largest_lambda)
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
-    return Prepared(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+    return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
 
 
 def _select(
     inputs: SelectInputs,
     asked: Method,
     search: Search,
-    prepared: Prepared,
+    loaded: Loaded,
     folder: Path,
 ) -> Selected:
     """Run the stages of a grid point and gather what is reported about it."""
-    point, norms = search.point, prepared.arrays.get("g")
-    found, seconds = {}, dict(prepared.seconds)
+    point, norms = search.point, loaded.arrays.get("g")
+    found, seconds = {}, dict(loaded.seconds)
     for method, stage in search.stages.items():
         with waiting(f"{point.name}: selection by {method}"):
             result = run_stage(folder, stage)
@@ -166,13 +166,13 @@ def _select(
     for method, selection in found.items():
         rows = selection.indices
         needs = asked.needs if method == asked.name else find_method(method).needs
-        earlier = sum(prepared.seconds.values()) if needs else 0.0
+        earlier = sum(loaded.seconds.values()) if needs else 0.0
         table.append(
             Row(
                 method,
                 selection.objective,
                 bound,
-                float(mean_distance(prepared.cost, rows)),
+                float(mean_distance(loaded.cost, rows)),
                 float("nan") if norms is None else float(norms[rows].mean()),
                 earlier + seconds[f"selection {method}"],
             )
@@ -180,7 +180,7 @@ def _select(
     selection, *_ = found.values()
     classes, records = None, None
     if inputs.classes:
-        weighed = with_lambda(prepared.cost, norms, point.lambda_)
+        weighed = with_lambda(loaded.cost, norms, point.lambda_)
         classes = class_table(weighed, inputs.classes, selection.indices)
     if inputs.pool:
         records = [inputs.pool.examples[i].record for i in selection.indices]
@@ -191,11 +191,11 @@ def _select(
         seconds=seconds,
         identity=inputs.identity,
         n_valid=inputs.n_valid,
-        nearest=prepared.nearest,
+        nearest=loaded.nearest,
         norms=norms,
         records=records,
         classes=classes,
-        drawn=Drawn(prepared.arrays["x"], prepared.arrays["y"], found),
+        drawn=Drawn(loaded.arrays["x"], loaded.arrays["y"], found),
     )
 
 

@@ -172,8 +172,8 @@ def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, .
     if not s.model and (by_norms or by_errors or not s.encoder):
         ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
         raise InputError(
-            "--model is missing: it gives gradient norms (which --lambda 0 does not "
-            f"need, unless --method is {ranking}) and, without --encoder, embeddings."
+            "--model is missing: it gives gradient norms (not needed with --lambda 0, "
+            f"unless --method is {ranking}) and, without --encoder, embeddings."
         )
     mesh = model_mesh(jax.devices())
     llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s.dtype, mesh)

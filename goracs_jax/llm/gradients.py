@@ -27,7 +27,7 @@ from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.sharding import data_devices, mesh_of
 
 
-class Scores(NamedTuple):
+class ExampleScores(NamedTuple):
     """The results of one pass over examples, in input order."""
 
     norm: Float32[np.ndarray, " examples"]
@@ -84,7 +84,7 @@ def example_scores(
     which: Which = "last_v_lora_b",
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
-) -> Scores:
+) -> ExampleScores:
     """Compute gradient norm, loss and prediction error of each example in one pass.
 
     Loss and prediction error are those of `goracs_jax.llm.loss.mean_cross_entropy`: the
@@ -114,7 +114,7 @@ def example_scores(
 class Projected(NamedTuple):
     """The results of one pass over examples, with their projected gradients."""
 
-    scores: Scores
+    scores: ExampleScores
     gradients: Float[np.ndarray, "examples dim"]
 
 
@@ -172,7 +172,7 @@ def projected_gradients(
     return Projected(_finite(found[0]), found[1])
 
 
-def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
+def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
     bad = np.flatnonzero(~np.isfinite(table[:, 0]))
     if len(bad):
         raise NumericalError(
@@ -180,7 +180,7 @@ def _finite(table: Float32[np.ndarray, "examples three"]) -> Scores:
             f"({len(bad)} of {len(table)} are not finite): check the model's weights, "
             "or load it in float32."
         )
-    return Scores(*np.ascontiguousarray(table.T))
+    return ExampleScores(*np.ascontiguousarray(table.T))
 
 
 def _check(model: Decoder, tokens: Tokens, which: Which):

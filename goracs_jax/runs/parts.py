@@ -1,4 +1,4 @@
-"""A mapper over batches whose finished rows are kept, so that a killed run goes on.
+"""A mapper over batches whose finished rows are kept, so that a killed run can resume.
 
 Rows go to memory-mapped files, so they may be larger than the memory. A mark beside
 them, mark.json, says how many batches the files contain.

@@ -2,7 +2,7 @@
 
 A stage is named by what it computes and the SHA-256 of all that its result depends on.
 Another input or setting gives another name, so results of two settings are never mixed.
-A stage that was finished is read back; one that was killed goes on after its last part.
+A stage that was finished is read back; one that was killed resumes after its last part.
 Files appear under their final names only when they are whole.
 """
 

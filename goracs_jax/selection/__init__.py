@@ -1,6 +1,6 @@
 """Choose n of N rows: the objective, the methods, and a bound on all of them.
 
-Import from the modules: `select` has the door for arrays, `sweep` that for several
-budgets and lambdas, `method` the registry, `problem` what a method is given and what it
-returns. Importing this package, or `method`, imports no JAX.
+Import from the modules: `select` has the front door for arrays, `sweep` the one for
+several budgets and lambdas, `method` the registry, and `problem` the types that a
+method takes and returns. Importing this package, or `method`, imports no JAX.
 """

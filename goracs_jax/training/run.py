@@ -15,7 +15,7 @@ from goracs_jax.training.batches import Shapes, step_batches, step_key
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
 from goracs_jax.training.step import (
-    Parts,
+    ModelParts,
     Sums,
     Update,
     accumulate,
@@ -30,7 +30,7 @@ from goracs_jax.training.step import (
 class Run(NamedTuple):
     """What stays the same in a training run: model, data and compiled programs."""
 
-    parts: Parts
+    parts: ModelParts
     train: Tokens
     valid: list[Batch]
     config: FinetuneConfig

@@ -21,7 +21,7 @@ from goracs_jax.llm.tokens import Batch
 from goracs_jax.models import Decoder, with_dropout
 
 
-class Parts(NamedTuple):
+class ModelParts(NamedTuple):
     """A model that is split into its structure, its adapters and its frozen weights."""
 
     graph: nnx.GraphDef
@@ -45,9 +45,9 @@ class Update(NamedTuple):
     grad_norm: Float32[Array, ""]
 
 
-def split(model: Decoder) -> Parts:
+def split(model: Decoder) -> ModelParts:
     """Split a model into its structure, its adapters and its frozen weights."""
-    return Parts(*nnx.split(model, nnx.LoRAParam, ...))
+    return ModelParts(*nnx.split(model, nnx.LoRAParam, ...))
 
 
 def num_scored(batches: list[Batch]) -> int:
@@ -70,7 +70,7 @@ def zero_sums(lora: PyTree) -> Sums:
 
 @partial(jax.jit, donate_argnames="sums", static_argnames="most")
 def accumulate(
-    parts: Parts, sums: Sums, batch: Batch, key: jax.Array, *, most: int
+    parts: ModelParts, sums: Sums, batch: Batch, key: jax.Array, *, most: int
 ) -> Sums:
     """Add the loss and the gradient of a micro-batch to the sums of its step.
 
@@ -96,7 +96,7 @@ def accumulate(
 
 
 @partial(jax.jit, static_argnames="most")
-def loss_sum(parts: Parts, batch: Batch, *, most: int) -> Float32[Array, ""]:
+def loss_sum(parts: ModelParts, batch: Batch, *, most: int) -> Float32[Array, ""]:
     """Return the loss of a batch, summed over its scored tokens, without dropout.
 
     Args:

@@ -136,7 +136,7 @@ def herding(
 def _largest(problem: Problem, budget: int, scores: AnyArray | None) -> Selection:
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    assert scores is not None  # the doors check what a method needs
+    assert scores is not None  # `checked_choice` refuses a method without what it needs
     rows = np.argsort(-np.asarray(scores), kind="stable")[:budget]
     return selection_of(problem, rows, started)
 
