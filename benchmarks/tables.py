@@ -20,6 +20,7 @@ from tables_passes import (
     probe,
     proxy,
 )
+from tables_project import mutants, startup
 from tables_selection import games, optimal, sizes, suite, sweep, transport
 from tables_studies import experiment, labels
 from tables_summary import helps
@@ -51,6 +52,8 @@ RENDER = {
     "experiment_seqrec_long": partial(experiment, "seqrec_long"),
     "experiment_games": partial(experiment, "games"),
     "helps": helps,
+    "startup": startup,
+    "mutants": mutants,
 }
 
 
