@@ -189,10 +189,13 @@ def with_config(arguments: Sequence[str]) -> list[str]:
     ['embed', '--out', 'e.npy']
     """
     for i, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
+        flag, equals, value = argument.partition("=")
         if flag == "--config":
-            path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-            return [arguments[0], *_flags(path, arguments[0]), *arguments[1:]]
+            value = value if equals else "".join(arguments[i + 1 : i + 2])
+            if not value:
+                raise InputError("--config must be a path: name a YAML file.")
+            flags = _flags(Path(value), arguments[0])
+            return [arguments[0], *flags, *arguments[1:]]
     return list(arguments)
 
 

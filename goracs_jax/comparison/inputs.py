@@ -159,8 +159,13 @@ def _check_flags(s: Compare) -> None:
         )
     for lambda_ in s.lambdas or ():
         check_lambda(lambda_)
-    if not 1 <= s.seeds <= 2**32 - s.seed:
+    if s.seeds < 1:
         raise InputError(f"--seeds must be at least 1, got {s.seeds}.")
+    if s.seeds > (most := 2**32 - s.seed):
+        raise InputError(
+            f"--seeds must be at most {most} with --seed {s.seed}, got {s.seeds}: "
+            f"seeds end at {2**32 - 1}."
+        )
     if not 1 <= s.full_seeds <= s.seeds:
         raise InputError(
             f"--full-seeds must be in [1, {s.seeds}], the number of seeds, got "

@@ -48,7 +48,7 @@ def write(
     entries = entries_of(outcomes)
     pairs = pairs_of(entries, units)
     rows = rows_of(entries, pairs, units)
-    users, epoch_flops = int(units.max()) + 1, trials[0]["epoch_flops"]
+    users, epoch_flops = int(units.max()) + 1, finished[0][1].epoch_flops
     notes = notes_of(rows, users=users, epoch_flops=epoch_flops)
     if missing:
         names = "; ".join(map(str, missing))

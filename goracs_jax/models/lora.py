@@ -52,6 +52,8 @@ class LoraConfig:
     def __post_init__(self):
         if self.r < 1:
             raise InputError(f"LoRA rank r must be at least 1, got {self.r}.")
+        if not math.isfinite(self.alpha):
+            raise InputError(f"LoRA alpha must be finite, got {self.alpha}.")
         unknown = sorted(set(self.targets) - set(LINEAR_NAMES))
         if unknown or not self.targets:
             raise InputError(

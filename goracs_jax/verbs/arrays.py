@@ -67,6 +67,11 @@ def _read(
     """Join the other processes, check the outputs and read the examples."""
     if settings.coordinator:
         join(settings.coordinator, settings.processes, settings.process)
+    elif settings.processes is not None or settings.process is not None:
+        raise InputError(
+            "--processes and --process need --coordinator, where the processes meet: "
+            "give it, or leave them out."
+        )
     sources = (settings.data, settings.adapter, settings.model, encoder)
     for name, out in outputs.items():
         flag = "--out" if out == settings.out else f"--{name}"

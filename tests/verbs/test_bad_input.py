@@ -162,6 +162,7 @@ def test_bad_arrays(arrays, capsys, name):
         (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
         (ARRAYS + " --train none.jsonl", r"none\.jsonl does not exist"),
         (ARRAYS + " --config none.yaml", r"none\.yaml: cannot be read"),
+        (ARRAYS + " --config=", r"--config must be a path"),
         (ARRAYS + " --seed -1", r"--seed must be in \[0, 4294967295\], got -1"),
         (ARRAYS + " --seed 99999999999999999999", r"--seed must be in .*, got 99999"),
         (
@@ -185,6 +186,13 @@ def test_bad_arrays(arrays, capsys, name):
 def test_bad_flags(arrays, capsys, command, message):
     assert_refused(command, BUDGET, capsys, message)
     assert not (arrays / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--processes 2", "--process 0"])
+def test_processes_need_a_coordinator(files, capsys, flag):
+    command = f"embed --data train.jsonl --model llm --out e.npy {flag}"
+    assert_refused(command, None, capsys, r"need --coordinator")
+    assert not (files / "e.npy").exists()
 
 
 def test_pool_and_embeddings_must_match(files, arrays, capsys):

@@ -410,6 +410,11 @@ MISTAKES = {
     "no weight": (" --methods random", r"--lambdas are for goracs, greedy, itra"),
     "lambda": (" --lambdas 0,-1", r"lambda must be in \[0, 1000\], got -1"),
     "seeds": (" --seeds 0", r"--seeds must be at least 1, got 0"),
+    "too many seeds": (
+        f" --seed {2**32 - 1}",
+        r"--seeds must be at most 1 with --seed 4294967295, got 2",
+    ),
+    "alpha": (" --alpha nan", r"LoRA alpha must be finite, got nan"),
     "full seeds": (" --full-seeds 3", r"--full-seeds must be in \[1, 2\]"),
     "file": (" --out test.jsonl", r"--out test\.jsonl is a file: give a folder"),
     "inside": (" --out llm/out", r"lies in the input llm"),
