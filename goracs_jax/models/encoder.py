@@ -112,8 +112,7 @@ class Encoder(nnx.Module):
         Returns:
             One hidden state per token; those of padding are meaningless.
         """
-        # Padding may reach past the last position. An index out of range would give
-        # NaN, which a mask does not remove.
+        # Padding may reach past the last position; there any position will do.
         position = jnp.minimum(
             jnp.arange(ids.shape[-1]) + self.config.first_position,
             self.config.num_positions - 1,
