@@ -72,7 +72,7 @@ def test_own_template_in_yaml_for_ctr(tmp_path):
         (
             "seqrec",
             {"input": "{history} {target}"},
-            r"\{target\} is what .*only in out",
+            r"\{target\} is what .* in output only",
         ),
         ("seqrec", {"output": "x"}, r"output needs \{target\}"),
         ("seqrec", {"input": "x"}, r"the prompt needs \{history\}"),
