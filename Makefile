@@ -28,7 +28,7 @@ demo: $(VENV)/installed
 
 # conftest.py says how programs are compiled.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 # Under a minute, some checks of every room: for the inner loop.
 quick: $(VENV)/installed-dev

@@ -17,16 +17,20 @@ LOST_IN = "_xla_gc_callback"
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt on Ctrl-C, also where JAX would swallow it.
 
+    Only Python's own handler is replaced, for as long as the block runs. A caller's
+    handler stays, and so does a Ctrl-C that the shell has told the process to ignore.
     Signals have handlers in the main thread alone; in any other nothing is changed.
 
     >>> with interruptible():
-    ...     signal.getsignal(signal.SIGINT).__name__
-    '_interrupt'
+    ...     print("at work")
+    at work
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:
         yield
         return
-    before = signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:

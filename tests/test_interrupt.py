@@ -9,9 +9,15 @@ import pytest
 from goracs_jax.interrupt import interruptible
 
 
-@pytest.fixture
-def pressed_in_a_collection():
-    """Ctrl-C comes in the first collection, in a callback of the name of JAX's."""
+@pytest.fixture(autouse=True)
+def python_listens():
+    """A process that is started in the background is told to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_in_a_collection_arrives():
     pressed = []
 
     def _xla_gc_callback(*_):
@@ -19,19 +25,17 @@ def pressed_in_a_collection():
             pressed.append(True)
             signal.raise_signal(signal.SIGINT)
 
-    gc.callbacks.append(_xla_gc_callback)
-    yield pressed
-    gc.callbacks.remove(_xla_gc_callback)
-
-
-def test_an_interrupt_in_a_collection_arrives(pressed_in_a_collection):
     def work():
+        gc.callbacks.append(_xla_gc_callback)
         gc.collect()
-        assert pressed_in_a_collection  # and nothing was raised there
+        assert pressed  # and nothing was raised there
         time.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        work()
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            work()
+    finally:
+        gc.callbacks.remove(_xla_gc_callback)
 
 
 def test_an_interrupt_elsewhere_arrives_at_once():
@@ -44,3 +48,10 @@ def test_the_handler_from_before_comes_back():
     with interruptible():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("chosen", [signal.SIG_IGN, lambda number, frame: None])
+def test_what_others_chose_stays(chosen):
+    signal.signal(signal.SIGINT, chosen)
+    with interruptible():
+        assert signal.getsignal(signal.SIGINT) is chosen

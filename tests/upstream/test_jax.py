@@ -181,9 +181,11 @@ def test_a_callback_of_the_garbage_collector_loses_interrupts(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.callbacks.append(pressed)
     try:
         gc.collect()  # nothing is raised here
     finally:
         gc.callbacks.remove(pressed)
+        signal.signal(signal.SIGINT, before)
     assert lost == [KeyboardInterrupt]
