@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.files import read_mapping
-from goracs_jax.interrupt import interruptible
 from goracs_jax.settings import (
     Compare,
     Demo,
@@ -79,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         settings = parse(arguments)
         keep_programs()
-        with interruptible():
-            VERBS[arguments[0]].load()(settings)
+        VERBS[arguments[0]].load()(settings)
     except InputError as error:
         return _fail(str(error))
     except NumericalError as error:

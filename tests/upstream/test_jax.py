@@ -1,9 +1,6 @@
 """JAX and XLA on a CPU, seen in jax 0.10.2."""
 
-import gc
 import re
-import signal
-import sys
 from functools import partial
 
 import jax
@@ -164,28 +161,3 @@ def test_gathered_values_are_not_known_to_be_replicated():
     assert mapped(check_vma=False)(x).tolist() == x.tolist()
     with pytest.raises(ValueError, match="replicat"):
         mapped()(x)
-
-
-def test_a_callback_of_the_garbage_collector_loses_interrupts(monkeypatch):
-    """JAX 0.10.2: Python code runs in every collection, where an exception is lost.
-
-    `interruptible` (goracs_jax/interrupt.py) sends Ctrl-C again that came in there.
-    """
-    assert "_xla_gc_callback" in {call.__name__ for call in gc.callbacks}, (
-        "JAX frees memory without a callback: goracs_jax/interrupt.py can go"
-    )
-    lost = []
-
-    def pressed(*_):
-        if not lost:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.callbacks.append(pressed)
-    try:
-        gc.collect()  # nothing is raised here
-    finally:
-        gc.callbacks.remove(pressed)
-        signal.signal(signal.SIGINT, before)
-    assert lost == [KeyboardInterrupt]
