@@ -28,8 +28,9 @@ from goracs_jax.evaluate.catalogue import read_candidates, read_catalogue
 from goracs_jax.evaluate.ctr import ask, yes_probabilities
 from goracs_jax.evaluate.generation import ending, prompt_tokens
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
+from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Tokens, make_batches
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models import load_decoder, load_tokenizer
 
 ROUNDS = 3

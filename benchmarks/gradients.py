@@ -29,10 +29,11 @@ from prompts import prompts
 
 import goracs_jax as gx
 from goracs_jax.data.demo import fetch
+from goracs_jax.llm.batches import Batch, make_batches
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.llm.gradients import Which, gradient_norms
 from goracs_jax.llm.loss import mean_cross_entropy
-from goracs_jax.llm.tokens import Batch, Tokens, make_batches, ragged
+from goracs_jax.llm.tokens import Tokens, ragged
 from goracs_jax.models import Decoder, DecoderConfig
 
 EXAMPLES, ROUNDS = 64, 2

@@ -15,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import goracs_jax as gx
 from goracs_jax.data.demo import fetch
+from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.gradients import gradient_norms
-from goracs_jax.llm.tokens import Tokens, make_batches
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models import Decoder
 
 EXAMPLES, BATCH = 64, 8

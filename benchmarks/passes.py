@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from goracs_jax.llm.tokens import Batch
+from goracs_jax.llm.batches import Batch
 
 
 def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:

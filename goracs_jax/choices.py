@@ -17,6 +17,9 @@ Which = Literal["last_v_lora_b", "all_lora"]
 #: The precision of a model's weights and activations.
 Dtype = Literal["float32", "bfloat16"]
 
+#: What a backward pass keeps of each layer; it computes the rest again.
+Remat = Literal["products", "layers"]
+
 #: The solver of the transport problem inside a search.
 SolverName = Literal["auto", "exact", "sinkhorn"]
 

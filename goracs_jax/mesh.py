@@ -6,7 +6,7 @@ and can be compiled for devices that are not there. One device is a row of one a
 grid of one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -100,6 +100,16 @@ def replicate(x: AnyArray, mesh: Mesh) -> jax.Array:
     [1.0, 1.0]
     """
     return jax.device_put(x, NamedSharding(mesh, EVERYWHERE))
+
+
+def replicate_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+    """Copy a random key to every device of a mesh; other processes may have some.
+
+    >>> replicate_key(jax.random.key(0), row_mesh(jax.devices())).shape
+    ()
+    """
+    words = replicate(np.asarray(jax.random.key_data(key)), mesh)
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
@@ -196,24 +206,16 @@ def spread(x: AnyArray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: whole[index])
 
 
-def by_batch(
-    fn: Callable[..., PyTree[jax.Array]], mesh: Mesh | None
-) -> Callable[..., PyTree[jax.Array]]:
-    """Run a function of arrays [batch, ...] with the rows spread over a grid.
+def spread_batch(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """Cut up arrays [batch, ...] over the axis `data` of a grid.
 
     Args:
-        fn: The function.
-        mesh: The grid; if None, the function itself is returned.
+        arrays: Arrays that every process has whole.
+        mesh: The grid; None leaves the arrays as they are.
 
-    Returns:
-        A function of arrays in the host's memory. Every process gets all its results.
+    >>> spread_batch(np.ones((2, 3)), model_mesh(jax.devices()[:1])).sharding.spec
+    P('data',)
     """
     if mesh is None:
-        return fn
-    everywhere = NamedSharding(mesh, EVERYWHERE)
-    collect = jax.jit(lambda tree: tree, out_shardings=everywhere)
-
-    def run(*arrays: np.ndarray) -> PyTree[jax.Array]:
-        return collect(fn(*(spread(x, mesh, PartitionSpec(DATA)) for x in arrays)))
-
-    return run
+        return arrays
+    return jax.tree.map(lambda x: spread(x, mesh, PartitionSpec(DATA)), arrays)

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from goracs_jax.llm.gradients import example_scores
-from goracs_jax.llm.tokens import map_batches, ragged
+from goracs_jax.llm.passes import map_batches
+from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.runs.stages import Stage, run_stage
 

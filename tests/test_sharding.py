@@ -31,7 +31,8 @@ from goracs_jax.llm.gradients import _scores, example_scores, projected_gradient
 from goracs_jax.mesh import model_mesh, spread
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.models.sharding import abstract_decoder, mesh_of, spread_decoder
-from goracs_jax.llm.tokens import make_batches, ragged
+from goracs_jax.llm.batches import make_batches
+from goracs_jax.llm.tokens import ragged
 from jax.sharding import NamedSharding, PartitionSpec
 
 sizes, grids, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
@@ -51,7 +52,7 @@ for name, over in grids.items():
     found[f"{name} embedded"] = embed_with_decoder(model, tokens)
     if over:
         assert mesh_of(model) == mesh
-        batch = make_batches(tokens, multiple=8)[0]
+        batch = make_batches(tokens, devices=8)[0]
         rows = [spread(x, mesh, PartitionSpec("data")) for x in batch[1:]]
         parts = nnx.split(model, nnx.LoRAParam, ...)
         program = _scores.lower("all_lora", 99, *parts, *rows).compile().as_text()

@@ -24,9 +24,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
 from goracs_jax.llm.embeddings import at_last_token
+from goracs_jax.llm.passes import Pass
 from goracs_jax.llm.tokens import PADDING
 from goracs_jax.models.attention import KeysValues
 from goracs_jax.models.decoder import Decoder, Layout
+from goracs_jax.models.sharding import mesh_of
+from goracs_jax.shapes import AnyArray
 
 # transformers adds this number to the score of a beam that must not be chosen.
 DEAD = -1e9
@@ -35,8 +38,8 @@ DEAD = -1e9
 class Ending(NamedTuple):
     """When a text ends: as soon as the weights of its tokens add up to `limit`."""
 
-    weights: Int32[Array, " vocab"]
-    limit: Int32[Array, ""]
+    weights: Int32[AnyArray, " vocab"]
+    limit: Int32[AnyArray, ""]
 
 
 class Found(NamedTuple):
@@ -89,6 +92,27 @@ def beam_search(
     (1, 2, 3)
     """
     return _beam_search(*nnx.split(model), ids, ending, beams, new)
+
+
+def generation_pass(model: Decoder, ending: Ending, *, beams: int, new: int) -> Pass:
+    """Make the pass that generates the best beam of each prompt; see `beam_search`.
+
+    Args:
+        model: The decoder.
+        ending: When a text ends.
+        beams: Number of texts that are followed at the same time.
+        new: Largest number of tokens to generate.
+
+    Returns:
+        From a batch of prompts to token ids [batch, new], followed by PADDING.
+    """
+    return Pass(_best, (*nnx.split(model), ending, beams, new), mesh_of(model))
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _best(graph, state, ending, beams, new, ids, labels) -> Int32[Array, "batch new"]:
+    del labels
+    return _beam_search(graph, state, ids, ending, beams, new).ids[:, 0]
 
 
 @partial(jax.jit, static_argnames=("beams", "new"))

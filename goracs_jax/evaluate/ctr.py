@@ -1,28 +1,22 @@
 """Click prediction: the probability of Yes, against No, as the answer to a prompt."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float32
 
 from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import at_last_token
+from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import (
-    Mapper,
-    Tokens,
-    check_ids,
-    make_batches,
-    map_batches,
-    tokenize,
-)
+from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -150,7 +144,7 @@ def yes_probabilities(
         model: The decoder.
         questions: The prompts and the token ids of Yes and No.
         tokens_per_batch: Tokens of one batch, padding included.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         One probability per example, in input order.
@@ -167,9 +161,8 @@ def yes_probabilities(
     """
     tokens, yes, no = questions
     check_ids(tokens, model.config.vocab_size)
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    pair = jnp.array([yes, no])
-    scores = mapper(partial(_yes_of_batch, *nnx.split(model), pair), batches)
+    run = yes_pass(model, yes, no)
+    scores = mapper(run, run.batches(tokens, tokens_per_batch))
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise NumericalError(
@@ -178,6 +171,21 @@ def yes_probabilities(
             "float32."
         )
     return scores
+
+
+def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
+    """Make the pass that compares Yes with No; see `yes_probabilities`.
+
+    Args:
+        model: The decoder.
+        yes: The token id of Yes.
+        no: The token id of No.
+
+    Returns:
+        From a batch of prompts to an array [batch].
+    """
+    pair = np.array([yes, no], np.int32)
+    return Pass(_yes_of_batch, (*nnx.split(model), pair), mesh_of(model))
 
 
 @jax.jit

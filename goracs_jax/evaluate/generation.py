@@ -3,22 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
 from goracs_jax.errors import InputError
-from goracs_jax.evaluate.beam import Ending, beam_search
-from goracs_jax.llm.tokens import (
-    Mapper,
-    Tokens,
-    check_ids,
-    end_of_text,
-    make_batches,
-    map_batches,
-    open_ended,
-    ragged,
-)
+from goracs_jax.evaluate.beam import Ending
+from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.passes import map_batches
+from goracs_jax.llm.tokens import Tokens, check_ids, end_of_text, open_ended, ragged
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -79,7 +71,7 @@ def ending(
         weights[: len(counts)] = counts
     limit = max(quotes, 1)
     weights[end_of_text(tokenizer)] = limit
-    return Ending(jnp.asarray(weights), jnp.int32(limit))
+    return Ending(weights, np.array(limit, np.int32))
 
 
 def generate(
@@ -101,21 +93,14 @@ def generate(
         beams: Number of beams; see `beam_search`.
         new: Largest number of tokens to generate.
         tokens_per_batch: Tokens of one batch of prompts, padding included.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         The generated token ids, followed by PADDING.
     """
     check_ids(prompts, model.config.vocab_size)
-    batches = make_batches(prompts, tokens_per_batch=tokens_per_batch)
-
-    def best(ids, labels):
-        del labels
-        return beam_search(model, jnp.asarray(ids), ends, beams=beams, new=new).ids[
-            :, 0
-        ]
-
-    return mapper(best, batches)
+    run = generation_pass(model, ends, beams=beams, new=new)
+    return mapper(run, run.batches(prompts, tokens_per_batch))
 
 
 def texts_of(

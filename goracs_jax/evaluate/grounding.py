@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder
-from goracs_jax.llm.tokens import (
-    Mapper,
-    Tokens,
-    end_of_text,
-    map_batches,
-    open_ended,
-    ragged,
-)
+from goracs_jax.llm.passes import map_batches
+from goracs_jax.llm.tokens import Tokens, end_of_text, open_ended, ragged
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -73,7 +68,7 @@ def embed_texts(
         model: The decoder.
         tokenizer: The model's tokenizer.
         texts: Titles, generated or real.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         One row per text; equal texts have equal rows.

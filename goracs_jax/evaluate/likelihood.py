@@ -17,15 +17,12 @@ from flax import nnx
 from jaxtyping import Array, Float32, Int
 
 from goracs_jax.errors import NumericalError
-from goracs_jax.llm.tokens import (
-    Mapper,
-    Tokens,
-    check_ids,
-    make_batches,
-    map_batches,
-    tokenize,
-)
+from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
+from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder, Layout
+from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -98,7 +95,7 @@ def answer_likelihoods(
         model: The decoder.
         packed: The sequences that `pack` made.
         tokens_per_batch: Tokens of one batch, padding included.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         The sum in nats and the number of tokens of each answer. Both are 0 behind the
@@ -116,9 +113,8 @@ def answer_likelihoods(
     [2.0, 1.0]
     """
     check_ids(packed, model.config.vocab_size)
-    batches = make_batches(packed, tokens_per_batch=tokens_per_batch)
-    score = partial(_of_batch, *nnx.split(model), int(packed.labels.max()))
-    found = mapper(score, batches)
+    run = likelihood_pass(model, answers=int(packed.labels.max()))
+    found = mapper(run, run.batches(packed, tokens_per_batch))
     bad = np.flatnonzero(~np.isfinite(found).all((1, 2)))
     if len(bad):
         raise NumericalError(
@@ -128,10 +124,23 @@ def answer_likelihoods(
     return found
 
 
+def likelihood_pass(model: Decoder, *, answers: int) -> Pass:
+    """Make the pass over packed sequences; see `answer_likelihoods`.
+
+    Args:
+        model: The decoder.
+        answers: The largest number of answers of an example.
+
+    Returns:
+        From a batch to an array [batch, answers, 2].
+    """
+    return Pass(_of_batch, (*nnx.split(model), answers), mesh_of(model))
+
+
 @partial(jax.jit, static_argnums=2)
 def _of_batch(graph, state, num_answers, ids, branches):
     score = partial(_of_example, nnx.merge(graph, state), num_answers)
-    return jax.vmap(score)(ids, branches)
+    return jax.vmap(score, spmd_axis_name=DATA)(ids, branches)
 
 
 def _of_example(

@@ -14,7 +14,7 @@ from goracs_jax.evaluate.metrics import (
     means,
 )
 from goracs_jax.evaluate.outcomes import LIKELY
-from goracs_jax.llm.tokens import Mapper
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 from goracs_jax.runs.revisions import revision_of

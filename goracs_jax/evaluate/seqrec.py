@@ -25,7 +25,8 @@ from goracs_jax.evaluate.metrics import Bootstrap, means
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.evaluate.plan import Judgement, Plan
 from goracs_jax.files import hash_files
-from goracs_jax.llm.tokens import Mapper, Tokens
+from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 from goracs_jax.runs.revisions import revision_of

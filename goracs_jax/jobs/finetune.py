@@ -14,7 +14,8 @@ from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
-from goracs_jax.llm.tokens import Mapper, Scored, Tokens
+from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.progress import progress

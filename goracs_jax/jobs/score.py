@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from goracs_jax.files import atomic, hash_files, locked, prepare_folder
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.llm.gradients import Which, example_scores, projected_gradients
 from goracs_jax.llm.prompts import Prompt
-from goracs_jax.llm.tokens import Mapper, Scored, Tokens
+from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of

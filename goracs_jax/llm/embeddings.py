@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import jax
@@ -12,19 +11,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.llm.tokens import (
-    TOKENS_PER_BATCH,
-    Mapper,
-    Tokens,
-    check_ids,
-    make_batches,
-    map_batches,
-    ragged,
-)
-from goracs_jax.mesh import by_batch
+from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
+from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.tokens import Tokens, check_ids, ragged
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
-from goracs_jax.models.sharding import data_devices, mesh_of
+from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -50,7 +42,7 @@ def embed_with_decoder(
         tokens: The examples; labels are not used.
         pooling: The mean over an example's tokens, or its last token.
         tokens_per_batch: Padded tokens per batch.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         One row per example, in input order.
@@ -65,12 +57,22 @@ def embed_with_decoder(
     (2, 32)
     """
     check_ids(tokens, model.config.vocab_size)
-    batches = make_batches(
-        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
-    )
+    run = embedding_pass(model, pooling)
+    return _finite(mapper(run, run.batches(tokens, tokens_per_batch)))
+
+
+def embedding_pass(model: Decoder, pooling: Literal["mean", "last"] = "mean") -> Pass:
+    """Make the pass that embeds examples; see `embed_with_decoder`.
+
+    Args:
+        model: The decoder.
+        pooling: The mean over an example's tokens, or its last token.
+
+    Returns:
+        From a batch to an array [batch, dim].
+    """
     vectors = {"mean": _decoder_means, "last": _decoder_lasts}[pooling]
-    run = by_batch(partial(vectors, *nnx.split(model)), mesh_of(model))
-    return _finite(mapper(run, batches))
+    return Pass(vectors, nnx.split(model), mesh_of(model))
 
 
 def embed_with_encoder(
@@ -90,7 +92,7 @@ def embed_with_encoder(
         tokenizer: The tokenizer of the same folder.
         texts: The texts.
         tokens_per_batch: Padded tokens per batch.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         One row per text, in input order.
@@ -107,8 +109,8 @@ def embed_with_encoder(
             len(texts),
             encoder.config.max_tokens,
         )
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
-    return _finite(mapper(partial(_encoder_vectors, *nnx.split(encoder)), batches))
+    run = Pass(_encoder_vectors, nnx.split(encoder))
+    return _finite(mapper(run, run.batches(tokens, tokens_per_batch)))
 
 
 def encoder_tokens(

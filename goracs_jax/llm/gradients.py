@@ -12,19 +12,14 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.choices import Which as Which
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.llm.loss import Loss, next_token_loss
+from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
+from goracs_jax.llm.loss import Loss, example_loss
+from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.projection import project
-from goracs_jax.llm.tokens import (
-    TOKENS_PER_BATCH,
-    Mapper,
-    Tokens,
-    check_ids,
-    make_batches,
-    map_batches,
-)
-from goracs_jax.mesh import by_batch
+from goracs_jax.llm.tokens import Tokens, check_ids
+from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.sharding import data_devices, mesh_of
+from goracs_jax.models.sharding import mesh_of
 
 
 class ExampleScores(NamedTuple):
@@ -55,7 +50,7 @@ def gradient_norms(
         which: The parameters theta. For "last_v_lora_b", which the authors of GORACS
             use, the layers before the last run once and without gradient.
         tokens_per_batch: Padded tokens per batch.
-        mapper: Runs a function over batches; see `goracs_jax.llm.tokens.map_batches`.
+        mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
         One norm per example, in input order.
@@ -103,12 +98,23 @@ def example_scores(
         NumericalError: As `gradient_norms`.
     """
     _check(model, tokens, which)
+    run = score_pass(model, which, most=int(tokens.scored.max()))
+    return _finite(mapper(run, run.batches(tokens, tokens_per_batch)))
+
+
+def score_pass(model: Decoder, which: Which, *, most: int) -> Pass:
+    """Make the pass that takes gradient norms, losses and prediction errors.
+
+    Args:
+        model: As for `gradient_norms`.
+        which: As for `gradient_norms`.
+        most: Largest number of scored tokens in an example.
+
+    Returns:
+        From a batch to an array [batch, 3].
+    """
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    run = partial(_scores, which, int(tokens.scored.max()), *parts)
-    batches = make_batches(
-        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
-    )
-    return _finite(mapper(by_batch(run, mesh_of(model)), batches))
+    return Pass(_scores, (which, most, *parts), mesh_of(model))
 
 
 class Projected(NamedTuple):
@@ -159,17 +165,40 @@ def projected_gradients(
     if dim < 1:
         raise InputError(f"a projection has at least 1 dimension, got {dim}.")
     _check(model, tokens, which)
+    most = int(tokens.scored.max())
+    run = projection_pass(model, which, most=most, dim=dim, key=key, dtype=dtype)
+    found = mapper(run, run.batches(tokens, tokens_per_batch))
+    return Projected(_finite(found[0]), found[1])
+
+
+def projection_pass(
+    model: Decoder,
+    which: Which,
+    *,
+    most: int,
+    dim: int,
+    key: jax.Array,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> Pass:
+    """Make the pass that also projects gradients; see `projected_gradients`.
+
+    Args:
+        model: As for `gradient_norms`.
+        which: As for `gradient_norms`.
+        most: Largest number of scored tokens in an example.
+        dim: Numbers kept per example.
+        key: The random key of the projection.
+        dtype: The type of the numbers that are kept.
+
+    Returns:
+        From a batch to arrays [batch, 3] and [batch, dim].
+    """
     parts = nnx.split(model, nnx.LoRAParam, ...)
     # The key is passed as words: as an array on one device, it could not enter a
     # program that runs on others.
     words = np.asarray(jax.random.key_data(key))
     kept = (dim, dtype, jax.random.key_impl(key), words)
-    run = partial(_projected, which, int(tokens.scored.max()), *kept, *parts)
-    batches = make_batches(
-        tokens, tokens_per_batch=tokens_per_batch, multiple=data_devices(model)
-    )
-    found = mapper(by_batch(run, mesh_of(model)), batches)
-    return Projected(_finite(found[0]), found[1])
+    return Pass(_projected, (which, most, *kept, *parts), mesh_of(model))
 
 
 def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
@@ -216,7 +245,7 @@ def _gradients(
 ) -> tuple[PyTree, Loss]:
     """Return the gradient, loss and error of each example: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
-    head, cap = model.output_head, model.config.logit_softcap
+    loss_of = example_loss(model, most)
     if which == "last_v_lora_b":
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
         layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
@@ -228,9 +257,9 @@ def _gradients(
 
     def one(inputs, labels):
         def loss(theta):
-            found = next_token_loss(hidden(theta, inputs), head, labels, cap, most=most)
+            found = loss_of(hidden(theta, inputs), labels)
             return found.loss, found
 
         return jax.grad(loss, has_aux=True)(theta)
 
-    return jax.vmap(one)(inputs, labels)
+    return jax.vmap(one, spmd_axis_name=DATA)(inputs, labels)

@@ -3,6 +3,7 @@
 The logits are computed in blocks of the vocabulary, and never kept as a whole.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,11 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.llm.tokens import NOT_SCORED
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.layers import softcap
-
-#: Rows of the vocabulary whose logits are in memory at one time: 8 MiB for 2,048
-#: tokens, which stay in the cache of a CPU.
-VOCAB_BLOCK = 1024
 
 
 class Loss(NamedTuple):
@@ -37,6 +36,26 @@ class _Sums(NamedTuple):
     rows: Float32[Array, "time dim"]  # sum e_v dz_v / dh
 
 
+def example_loss(model: Decoder, most: int) -> Callable[[Array, Array], Loss]:
+    """Return `next_token_loss` with a model's head, cap and block of the vocabulary.
+
+    Args:
+        model: The decoder.
+        most: An upper bound of the number of scored tokens of an example; static.
+
+    Returns:
+        A function of the final hidden states of one example and of its labels.
+    """
+    return lambda hidden, labels: next_token_loss(
+        hidden,
+        model.output_head,
+        labels,
+        model.config.logit_softcap,
+        most=most,
+        block=model.execution.vocab_block,
+    )
+
+
 def next_token_loss(
     hidden: Float[Array, "time dim"],
     head: Float[Array, "vocab dim"],
@@ -44,6 +63,7 @@ def next_token_loss(
     cap: float | None = None,
     *,
     most: int,
+    block: int = VOCAB_BLOCK,
 ) -> Loss:
     """Shift the labels of an example and take `mean_cross_entropy`.
 
@@ -58,6 +78,7 @@ def next_token_loss(
         cap: The model's `logit_softcap`.
         most: An upper bound of the number of scored tokens; static, since it is a
             shape.
+        block: As for `mean_cross_entropy`.
 
     Returns:
         Both means over the scored tokens. The first token is never predicted.
@@ -74,7 +95,7 @@ def next_token_loss(
         last = len(following) - 1
         (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
         hidden, following = hidden[places], following[places]
-    return mean_cross_entropy(hidden, head, following, cap)
+    return mean_cross_entropy(hidden, head, following, cap, block)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -8,8 +8,9 @@ than the default of accelerators.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
 from goracs_jax.models.attention import Attention, KeysValues, Look, visible_pairs
 from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.execution import Execution
 from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
 from goracs_jax.models.rope import rope_table
@@ -99,7 +101,7 @@ class Decoder(nnx.Module):
         key_embed, key_head, key_layers = jax.random.split(key, 3)
         table = (config.vocab_size, config.hidden_size)
         rows = lambda key: (0.02 * jax.random.normal(key, table)).astype(dtype)
-        self.config, self.lora = config, lora
+        self.config, self.lora, self.execution = config, lora, Execution()
         self.embed = nnx.Param(rows(key_embed))
         self.layers = nnx.vmap(
             lambda key: DecoderLayer(config, lora, rngs=nnx.Rngs(key), dtype=dtype)
@@ -156,25 +158,27 @@ class Decoder(nnx.Module):
             The hidden states and, if a past is given, the tokens' keys and values, with
             a leading layer axis.
         """
-        look = self._looks(ids.shape[-1], layout)
+        look, execution = self._looks(ids.shape[-1], layout), self.execution
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
-        kept = jax.checkpoint_policies.save_only_these_names(KEPT)
+        # With "products" the backward pass keeps the outputs of linear layers. It
+        # computes norms, attention and activations again, which is cheap.
+        kept = [KEPT] if execution.remat == "products" else []
 
-        # The backward pass keeps the outputs of linear layers. It computes norms,
-        # attention and activations again, which is cheap.
-        @partial(jax.checkpoint, policy=kept)
+        @partial(
+            jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(*kept)
+        )
         def step(x, layer):
             index, lora_i, past_i = layer
-            frozen_i = _take(frozen, index)
+            frozen_i = execution.gathered(_take(frozen, index))
             x, new = nnx.merge(graph, lora_i, frozen_i)(x, look(index), past_i)
-            return x, None if past is None else new
+            return execution.by_example(x), None if past is None else new
 
         # The frozen weights are indexed inside the loop, because slicing off the layers
         # that are not run would copy the model. The adapters are small: they are inputs
         # of the scan, which stacks their gradients.
         first = jax.tree.map(lambda w: w[:num_layers], lora)
-        x = self.embed[...][jnp.maximum(ids, 0)]
+        x = execution.by_example(self.embed[...][jnp.maximum(ids, 0)])
         x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
         return jax.lax.scan(step, x, (jnp.arange(num_layers), first, past))
 
@@ -186,7 +190,8 @@ class Decoder(nnx.Module):
     def last_layer(self) -> DecoderLayer:
         """Return the last layer as a module of its own, without the layer axis."""
         graph, state = nnx.split(self.layers)
-        return nnx.merge(graph, _take(state, self.config.num_layers - 1))
+        last = _take(state, self.config.num_layers - 1)
+        return nnx.merge(graph, self.execution.gathered(last))
 
     def tail(
         self, layer: DecoderLayer, x: Float[Array, "*batch time dim"]
@@ -194,7 +199,7 @@ class Decoder(nnx.Module):
         """Run the last layer and the final norm on the output of `prefix`."""
         look = self._looks(x.shape[-2])(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
-            return self.norm(layer(x, look)[0])
+            return self.norm(self.execution.by_example(layer(x, look)[0]))
 
     def hidden(
         self, ids: Int[Array, "*batch time"], layout: Layout | None = None
@@ -264,6 +269,22 @@ class Decoder(nnx.Module):
         """Return the logits of the next token at each token, in the weights' type."""
         hidden = self.hidden(ids)
         return self.logits(hidden).astype(hidden.dtype)
+
+
+def with_execution(model: Decoder, **changes: Any) -> Decoder:
+    """Return a decoder that shares all weights and runs in another way.
+
+    Args:
+        model: The decoder, which is unchanged.
+        changes: Fields of `Execution`.
+
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> with_execution(model, remat="layers").execution.remat
+    'layers'
+    """
+    model = nnx.merge(*nnx.split(model))
+    model.execution = replace(model.execution, **changes)
+    return model
 
 
 def _take(state: PyTree, index) -> PyTree:

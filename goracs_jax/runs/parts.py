@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from goracs_jax.files import atomic, digest
-from goracs_jax.llm.tokens import Batch, BatchFn, Mapper
+from goracs_jax.llm.batches import Batch, BatchFn, Mapper
+from goracs_jax.llm.passes import results
 from goracs_jax.mesh import agree, leads, meet
 from goracs_jax.runs.progress import ExamplesColumn, TokensColumn, progress
 from goracs_jax.runs.records import UNREADABLE
@@ -69,8 +70,8 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                 examples=examples[first],
                 of=examples[-1],
             )
-            for i, batch in enumerate(batches[first:], first):
-                found = jax.device_get(fn(batch.ids, batch.labels))
+            todo = zip(batches[first:], results(fn, batches[first:]), strict=True)
+            for i, (batch, found) in enumerate(todo, first):
                 leaves, tree = jax.tree.flatten(found)
                 if leads():
                     tables = tables or _new_tables(home, leaves, examples[-1])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from goracs_jax.files import atomic
-from goracs_jax.llm.tokens import Mapper
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.mesh import leads, meet
 from goracs_jax.runs.identity import Identity, digests_of, identity_of
 from goracs_jax.runs.parts import PARTS, part_mapper, seconds_of_parts

@@ -7,16 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.llm.tokens import (
-    NOT_SCORED,
-    PADDING,
-    Batch,
-    Tokens,
-    batch_rows,
-    make_batches,
-    static_lengths,
-    take,
-)
+from goracs_jax.llm.batches import Batch, batch_rows, make_batches, static_lengths
+from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens, take
 from goracs_jax.training.config import FinetuneConfig
 
 
@@ -25,19 +17,20 @@ class Shapes(NamedTuple):
 
     lengths: tuple[int, ...]  # padded lengths, ascending
     most: int  # largest number of scored tokens in an example
-    tokens_per_batch: int  # tokens of a micro-batch, padding included
+    tokens_per_batch: int  # of a micro-batch on each device, padding included
     step_examples: int  # largest number of examples in a step
+    devices: int  # over which the examples of a micro-batch go
 
     @classmethod
-    def of(cls, tokens: Tokens, config: FinetuneConfig) -> "Shapes":
+    def of(cls, tokens: Tokens, config: FinetuneConfig, devices: int = 1) -> "Shapes":
         """Choose the shapes that need the least padding for the given examples."""
         examples = min(config.batch_size, tokens.num_examples)
         lengths, most = static_lengths(tokens.lengths), int(tokens.scored.max())
-        return cls(lengths, most, config.tokens_per_batch, examples)
+        return cls(lengths, most, config.tokens_per_batch, examples, devices)
 
     def blank(self, time: int) -> Batch:
         """Make a micro-batch of a padded length that contains only padding."""
-        rows = batch_rows(time, self.tokens_per_batch, self.step_examples)
+        rows = batch_rows(time, self.tokens_per_batch, self.step_examples, self.devices)
         return Batch(
             np.full(rows, -1, np.int32),
             np.full((rows, time), PADDING, np.int32),
@@ -51,6 +44,7 @@ class Shapes(NamedTuple):
             tokens_per_batch=self.tokens_per_batch,
             padded=lambda n: next(time for time in self.lengths if time >= n),
             evenly=self.step_examples,
+            devices=self.devices,
         )
         return [b._replace(rows=b.rows.astype(np.int32)) for b in batches]
 

@@ -1,23 +1,26 @@
-"""A training run: its data and compiled programs, one step, and one validation."""
+"""A training run: its data, one step, and one validation."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.llm.tokens import Batch, Tokens
+from goracs_jax.llm.batches import Batch
+from goracs_jax.llm.passes import together
+from goracs_jax.llm.tokens import Tokens
+from goracs_jax.mesh import replicate, replicate_key, spread_batch
 from goracs_jax.models import Decoder
+from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.training.batches import Shapes, step_batches, step_key
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
 from goracs_jax.training.step import (
     ModelParts,
-    Sums,
-    Update,
     accumulate,
     loss_sum,
     num_scored,
@@ -28,19 +31,18 @@ from goracs_jax.training.step import (
 
 
 class Run(NamedTuple):
-    """What stays the same in a training run: model, data and compiled programs."""
+    """What stays the same in a training run: model, data and settings."""
 
     parts: ModelParts
     train: Tokens
     valid: list[Batch]
+    valid_most: int  # largest number of scored tokens in a validation example
     config: FinetuneConfig
     seed: int
     shapes: Shapes
     optimizer: optax.GradientTransformation
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
-    accumulates: dict[int, Callable[..., Sums]]  # `accumulate` for each padded length
-    losses: dict[tuple[int, ...], Callable[..., jax.Array]]  # `loss_sum` for each shape
-    update: Callable[..., Update]
+    mesh: Mesh | None
 
     @classmethod
     def prepare(
@@ -73,24 +75,39 @@ class Run(NamedTuple):
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
-        parts, shapes = split(model), Shapes.of(train, config)
-        sums, key = zero_sums(parts.lora), step_key(seed, 0)
-        adding = lambda batch: accumulate.lower(
-            parts, sums, batch, key, most=shapes.most
+        parts, mesh, devices = split(model), mesh_of(model), data_devices(model)
+        shapes, checked = (Shapes.of(t, config, devices) for t in (train, valid))
+        checks = (checked.split(valid), checked.most)
+        rest = (config, seed, shapes, optimizer, rates, mesh)
+        run = cls(parts, train, *checks, *rest)
+        run._compile()
+        return run
+
+    def _compile(self) -> None:
+        """Compile all programs at the same time; JAX keeps them for the calls."""
+        state, sums = self.fresh, zero_sums(self.parts)
+        blanks = map(self.shapes.blank, self.shapes.lengths)
+        by_shape = {batch.ids.shape: batch for batch in self.valid}
+        adding = [
+            accumulate.lower(
+                self.parts,
+                sums,
+                spread_batch(batch, self.mesh),
+                self._key(0),
+                most=self.shapes.most,
+            )
+            for batch in blanks
+        ]
+        losses = [
+            loss_sum.lower(
+                self.parts, spread_batch(batch, self.mesh), most=self.valid_most
+            )
+            for batch in by_shape.values()
+        ]
+        changing = update.lower(
+            self.optimizer, state.lora, state.opt_state, sums, np.float32(1)
         )
-        blanks = {time: shapes.blank(time) for time in shapes.lengths}
-        accumulates = {time: adding(blank).compile() for time, blank in blanks.items()}
-        valid_shapes = Shapes.of(valid, config)
-        batches = valid_shapes.split(valid)
-        by_shape = {batch.ids.shape: batch for batch in batches}
-        losses = {
-            shape: loss_sum.lower(parts, batch, most=valid_shapes.most).compile()
-            for shape, batch in by_shape.items()
-        }
-        state = parts.lora, optimizer.init(parts.lora)
-        updates = update.lower(optimizer, *state, sums, np.float32(1)).compile()
-        data, rule = (train, batches, config, seed, shapes), (optimizer, rates)
-        return cls(parts, *data, *rule, accumulates, losses, updates)
+        together([program.compile for program in (*adding, *losses, changing)])
 
     @property
     def total_steps(self) -> int:
@@ -100,8 +117,10 @@ class Run(NamedTuple):
     @property
     def fresh(self) -> State:
         """The state before the first step."""
-        lora = self.parts.lora
-        return State(lora, self.optimizer.init(lora), lora)
+        lora, opt_state = self.parts.lora, self.optimizer.init(self.parts.lora)
+        if self.mesh is not None:
+            opt_state = jax.tree.map(partial(replicate, mesh=self.mesh), opt_state)
+        return State(lora, opt_state, lora)
 
     def step(self, state: State) -> tuple[State, LogEntry]:
         """Update the adapters with the gradient of the next batch.
@@ -116,15 +135,16 @@ class Run(NamedTuple):
             InputError: The gradient of the first step is exactly zero.
             NumericalError: The loss or the gradient is not finite.
         """
-        number, config, key = state.step, self.config, step_key(self.seed, state.step)
+        number, config, key = state.step, self.config, self._key(state.step)
         batches = step_batches(
             self.train, self.shapes, config.batch_size, self.seed, number
         )
-        parts, sums = self.parts._replace(lora=state.lora), zero_sums(state.lora)
+        parts, sums = self.parts._replace(lora=state.lora), zero_sums(self.parts)
         for batch in batches:
-            sums = self.accumulates[batch.ids.shape[1]](parts, sums, batch, key)
+            batch = spread_batch(batch, self.mesh)
+            sums = accumulate(parts, sums, batch, key, most=self.shapes.most)
         count = np.float32(num_scored(batches))
-        done = self.update(state.lora, state.opt_state, sums, count)
+        done = update(self.optimizer, state.lora, state.opt_state, sums, count)
         loss, grad_norm = done.loss.item(), done.grad_norm.item()
         _check_finite(f"step {number + 1}", loss, grad_norm)
         if number == 0 and grad_norm == 0:
@@ -158,7 +178,8 @@ class Run(NamedTuple):
             NumericalError: The loss is not finite.
         """
         parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
-        sums = [self.losses[batch.ids.shape](parts, batch) for batch in self.valid]
+        batches = (spread_batch(batch, self.mesh) for batch in self.valid)
+        sums = [loss_sum(parts, batch, most=self.valid_most) for batch in batches]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid)
         _check_finite(f"validation after epoch {epoch}", loss)
@@ -173,6 +194,11 @@ class Run(NamedTuple):
         per_epoch = self.config.steps_per_epoch(self.train.num_examples)
         every = self.config.valid_every * per_epoch
         return step % every == 0 or step == self.total_steps
+
+    def _key(self, step: int) -> jax.Array:
+        """Return the key of a step's dropout, on every device of the grid."""
+        key = step_key(self.seed, step)
+        return key if self.mesh is None else replicate_key(key, self.mesh)
 
     def _epoch(self, step: int) -> int:
         """Return the epoch of a step; both are counted from 1."""

@@ -16,8 +16,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
-from goracs_jax.llm.loss import next_token_loss
-from goracs_jax.llm.tokens import Batch
+from goracs_jax.llm.batches import Batch
+from goracs_jax.llm.loss import example_loss
+from goracs_jax.mesh import DATA
 from goracs_jax.models import Decoder, with_dropout
 
 
@@ -63,9 +64,11 @@ def num_scored(batches: list[Batch]) -> int:
 
 
 @jax.jit
-def zero_sums(lora: PyTree) -> Sums:
+def zero_sums(parts: ModelParts) -> Sums:
     """Return sums of zero, with which a step starts."""
-    return Sums(jnp.zeros(()), jax.tree.map(jnp.zeros_like, lora))
+    execution = nnx.merge(*parts).execution
+    zeros = jax.tree.map(jnp.zeros_like, parts.lora)
+    return execution.everywhere(Sums(jnp.zeros(()), zeros))
 
 
 @partial(jax.jit, donate_argnames="sums", static_argnames="most")
@@ -89,10 +92,12 @@ def accumulate(
     def total(lora: PyTree) -> Float32[Array, ""]:
         model = nnx.merge(parts.graph, lora, parts.frozen)
         one = lambda ids, key: with_dropout(model, key).hidden(ids)
-        return _loss_sum(model, jax.vmap(one)(batch.ids, keys), batch.labels, most)
+        hidden = jax.vmap(one, spmd_axis_name=DATA)(batch.ids, keys)
+        return _loss_sum(model, hidden, batch.labels, most)
 
     loss, gradient = jax.value_and_grad(total)(parts.lora)
-    return jax.tree.map(jnp.add, sums, Sums(loss, gradient))
+    added = jax.tree.map(jnp.add, sums, Sums(loss, gradient))
+    return nnx.merge(*parts).execution.everywhere(added)
 
 
 @partial(jax.jit, static_argnames="most")
@@ -142,10 +147,10 @@ def _loss_sum(
     labels: Int[ArrayLike, "batch time"],
     most: int,
 ) -> Float32[Array, ""]:
-    head, cap = model.output_head, model.config.logit_softcap
+    loss_of = example_loss(model, most)
 
     def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
-        found = next_token_loss(hidden, head, labels, cap, most=most)
-        return found.loss * jnp.sum(labels[1:] >= 0)
+        return loss_of(hidden, labels).loss * jnp.sum(labels[1:] >= 0)
 
-    return jnp.sum(jax.vmap(one)(hidden, jnp.asarray(labels)))
+    by_example = jax.vmap(one, spmd_axis_name=DATA)
+    return jnp.sum(by_example(hidden, jnp.asarray(labels)))

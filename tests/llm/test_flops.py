@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import _decoder_means, _encoder_vectors
 from goracs_jax.llm.flops import Counts, encoder_flops, forward_flops, gradient_flops
 from goracs_jax.llm.gradients import _scores
-from goracs_jax.llm.tokens import Batch
 from goracs_jax.models import (
     Decoder,
     DecoderConfig,
@@ -50,7 +50,7 @@ def forward(counts=ALL):
 
 def training(counts=ALL):
     parts, batch = split(decoder(1)), Batch(np.arange(ROWS), IDS, IDS)
-    sums, key = zero_sums(parts.lora), jax.random.key(0)
+    sums, key = zero_sums(parts), jax.random.key(0)
     most = int(counts.scored.max())
     lowered = accumulate.lower(parts, sums, batch, key, most=most)
     return lowered, gradient_flops(config(1), counts, "all_lora")

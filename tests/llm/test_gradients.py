@@ -13,8 +13,9 @@ from goracs_jax.llm.gradients import (
     gradient_norms,
     projected_gradients,
 )
+from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.projection import CHUNK, signs
-from goracs_jax.llm.tokens import NOT_SCORED, map_batches, ragged
+from goracs_jax.llm.tokens import NOT_SCORED, ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 
 TINY = DecoderConfig.tiny(num_layers=3)

@@ -17,13 +17,12 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from goracs_jax.errors import InputError
+from goracs_jax.llm.batches import bucket_length, make_batches
+from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.tokens import (
     NOT_SCORED,
-    bucket_length,
     check_ids,
     load_tokenizer,
-    make_batches,
-    map_batches,
     ragged,
     tokenize,
 )

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from goracs_jax.files import digest
-from goracs_jax.llm.tokens import make_batches, map_batches, ragged
+from goracs_jax.llm.batches import make_batches
+from goracs_jax.llm.passes import map_batches
+from goracs_jax.llm.tokens import ragged
 from goracs_jax.runs import stages
 from goracs_jax.runs.stages import Stage, run_stage
 

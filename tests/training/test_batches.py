@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from goracs_jax.llm.tokens import bucket_length, ragged, static_lengths, take
+from goracs_jax.llm.batches import bucket_length, static_lengths
+from goracs_jax.llm.tokens import ragged, take
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, epoch_order, step_batches
 

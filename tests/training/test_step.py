@@ -6,7 +6,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from goracs_jax.llm.tokens import Batch, take
+from goracs_jax.llm.batches import Batch
+from goracs_jax.llm.tokens import take
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_key
@@ -25,7 +26,7 @@ CONFIG = FinetuneConfig(epochs=1, learning_rate=0.1, warmup_steps=0)
 
 def sums_of(model, tokens, config, key):
     parts, shapes = split(model), Shapes.of(tokens, config)
-    sums, batches = zero_sums(parts.lora), shapes.split(tokens)
+    sums, batches = zero_sums(parts), shapes.split(tokens)
     for batch in batches:
         sums = accumulate(parts, sums, batch, key, most=shapes.most)
     return sums, batches
@@ -115,9 +116,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(model, train):
 def test_update_is_adamw(model):
     parts = split(model)
     optimizer = replace(CONFIG, weight_decay=0.1).optimizer(10)
-    sums = zero_sums(parts.lora)._replace(
-        gradient=jax.tree.map(jnp.ones_like, parts.lora)
-    )
+    sums = zero_sums(parts)._replace(gradient=jax.tree.map(jnp.ones_like, parts.lora))
     done = update(
         optimizer, parts.lora, optimizer.init(parts.lora), sums, np.float32(2)
     )
@@ -138,7 +137,7 @@ def temp_bytes(num_layers, vocab_size=4096):
     ids = np.zeros((64, 64), np.int32)
     batch = Batch(np.arange(64, dtype=np.int32), ids, ids)
     parts = split(model)
-    sums, key = zero_sums(parts.lora), step_key(0, 0)
+    sums, key = zero_sums(parts), step_key(0, 0)
     program = accumulate.lower(parts, sums, batch, key, most=64)
     return program.compile().memory_analysis().temp_size_in_bytes
 

@@ -1,0 +1,133 @@
+"""Passes of a model over batches: compiled ahead, spread over a grid, never waiting."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Int32, PyTree
+
+from goracs_jax.llm.batches import Batch, BatchFn, make_batches
+from goracs_jax.llm.tokens import Tokens
+from goracs_jax.mesh import DATA, EVERYWHERE, spread_batch
+
+Ids = Int32[np.ndarray, "batch time"]
+
+
+class Pass(NamedTuple):
+    """A jitted function of a model and of batches, whose examples go over a grid.
+
+    Attributes:
+        fn: From all of `given`, ids and labels to arrays with one row per example.
+        given: The model's parts and settings, which are the same for all batches.
+        mesh: The grid of the model; None means one device.
+    """
+
+    fn: Any  # what jax.jit returns
+    given: tuple
+    mesh: Mesh | None = None
+
+    def __call__(self, ids: Ids, labels: Ids) -> PyTree[jax.Array]:
+        """Start the pass over a batch; every process gets all of its results."""
+        found = self.fn(*self.given, *spread_batch((ids, labels), self.mesh))
+        if self.mesh is None or jax.process_count() == 1:
+            return found
+        return _collect(self.mesh)(found)
+
+    @property
+    def devices(self) -> int:
+        """The number of devices over which the examples of a batch go."""
+        return self.mesh.shape[DATA] if self.mesh else 1
+
+    def batches(self, tokens: Tokens, tokens_per_batch: int) -> list[Batch]:
+        """Pack examples into batches; see `goracs_jax.llm.batches.make_batches`.
+
+        Args:
+            tokens: The examples.
+            tokens_per_batch: Padded tokens that each device processes at one time.
+        """
+        return make_batches(
+            tokens, tokens_per_batch=tokens_per_batch, devices=self.devices
+        )
+
+    def compile(self, batches: Sequence[Batch]) -> None:
+        """Compile the programs of all shapes at the same time, before the first runs.
+
+        JAX keeps what it has compiled for the calls that follow.
+        """
+        shapes = {batch.ids.shape: batch for batch in batches}
+
+        def one(batch: Batch) -> None:
+            arrays = spread_batch((batch.ids, batch.labels), self.mesh)
+            self.fn.lower(*self.given, *arrays).compile()
+
+        together([partial(one, batch) for batch in shapes.values()])
+
+
+def together(work: Sequence[Callable[[], Any]]) -> None:
+    """Do some work in threads, for instance compile: XLA uses a core for a program."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result()
+
+
+@cache
+def _collect(mesh: Mesh) -> Any:
+    everywhere = NamedSharding(mesh, EVERYWHERE)
+    return jax.jit(lambda tree: tree, out_shardings=everywhere)
+
+
+def results(fn: BatchFn, batches: Sequence[Batch]) -> Iterator[PyTree[np.ndarray]]:
+    """Yield what a function returns for each batch, in the memory of the host.
+
+    A batch is started before the results of the one before are fetched, so that the
+    device does not wait for the host.
+
+    Args:
+        fn: From ids and labels, both [batch, time], to arrays [batch, ...]; a `Pass`
+            is compiled first.
+        batches: The batches.
+
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> double = lambda ids, labels: 2 * ids
+    >>> [found.shape for found in results(double, make_batches(ragged([[1], [2]])))]
+    [(2, 16)]
+    """
+    if isinstance(fn, Pass):
+        fn.compile(batches)
+    started = [fn(batch.ids, batch.labels) for batch in batches[:1]]
+    for batch in batches[1:]:
+        started.append(fn(batch.ids, batch.labels))
+        yield jax.device_get(started.pop(0))
+    yield from map(jax.device_get, started)
+
+
+def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+    """Apply a function to each batch and put the results in input order.
+
+    Args:
+        fn: From ids and labels, both [batch, time], to an array [batch, ...] or a
+            pytree of such arrays.
+        batches: Batches that have every example once.
+
+    Returns:
+        An array [examples, ...], or a pytree of such arrays.
+
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> batches = make_batches(ragged([[1], [2] * 40, [3] * 20]))
+    >>> map_batches(lambda ids, labels: jax.numpy.max(ids, axis=1), batches)
+    array([1, 2, 3], dtype=int32)
+    """
+    rows = np.concatenate([batch.rows for batch in batches])
+
+    def ordered(*parts: np.ndarray) -> np.ndarray:
+        found = np.concatenate(parts)
+        out = np.empty((int(np.sum(rows >= 0)), *found.shape[1:]), found.dtype)
+        out[rows[rows >= 0]] = found[rows >= 0]
+        return out
+
+    return jax.tree.map(ordered, *results(fn, batches))

@@ -1,0 +1,106 @@
+"""How a decoder runs: its grid of devices, what it keeps, how much it takes at a time.
+
+None of this changes what is computed, except for rounding. An `Execution` is a static
+part of the model, so that every program that is made from the model follows it.
+"""
+
+from dataclasses import dataclass
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jaxtyping import Array, Float, PyTree
+
+from goracs_jax.choices import Remat
+from goracs_jax.mesh import DATA, EVERYWHERE, MODEL, fitted
+
+# Rules by the end of a weight's path. Features of heads and of the MLP go over `model`,
+# so that a layer needs one sum over it after attention and one after the MLP
+# (Megatron-LM, Shoeybi et al., 2019). The other axis goes over `data`, and a layer is
+# gathered over it when it runs (FSDP). Norms, biases and adapters are small and on
+# every device.
+INTO = (DATA, MODEL)  # kernels [in, out] into heads or the MLP
+OUT_OF = (MODEL, DATA)
+RULES = {
+    "embed": (MODEL, DATA),
+    "head": (MODEL, DATA),
+    "q_proj.kernel": INTO,
+    "k_proj.kernel": INTO,
+    "v_proj.kernel": INTO,
+    "gate_proj.kernel": INTO,
+    "up_proj.kernel": INTO,
+    "o_proj.kernel": OUT_OF,
+    "down_proj.kernel": OUT_OF,
+}
+
+#: Rows of the vocabulary whose logits are in memory at one time: 8 MiB for 2,048
+#: tokens, which stay in the cache of a CPU.
+VOCAB_BLOCK = 1024
+
+
+def weight_spec(path: tuple, ndim: int) -> PartitionSpec:
+    """Return the mesh axis that each axis of a weight goes over.
+
+    Args:
+        path: Where the weight is in the decoder.
+        ndim: The number of its axes; one more where layers are stacked.
+
+    >>> weight_spec(("layers", "mlp", "up_proj", "kernel"), 3)
+    P(None, 'data', 'model')
+    """
+    rule = RULES.get(".".join(map(str, path[-2:]))) or RULES.get(str(path[-1]), ())
+    # The axis of stacked layers comes first and stays whole: every device has its part
+    # of each layer.
+    return PartitionSpec(*[None] * (ndim - len(rule)), *rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How the passes of a decoder run.
+
+    Examples go over the axis `data` of the grid in every activation. A weight is whole
+    over this axis only while its layer runs.
+
+    Args:
+        mesh: The grid that the weights are spread over; None means one device.
+        remat: What a backward pass keeps of each layer: the products of linear layers,
+            or the input alone, from which it computes all else again.
+        vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+
+    >>> Execution().remat
+    'products'
+    """
+
+    mesh: Mesh | AbstractMesh | None = None
+    remat: Remat = "products"
+    vocab_block: int = VOCAB_BLOCK
+
+    def by_example(self, x: Float[Array, "*batch time dim"]) -> Array:
+        """Spread the examples of an activation over `data`, and nothing else.
+
+        A single example has no such axis: `vmap` with spmd_axis_name="data" adds it.
+        """
+        return self._constrain(x, PartitionSpec(*[DATA] * (x.ndim - 2)))
+
+    def gathered(self, state: PyTree) -> PyTree:
+        """Gather the weights of one layer over `data`; each keeps its part of `model`.
+
+        Args:
+            state: Weights without the axis of layers.
+        """
+        whole = lambda axis: None if axis == DATA else axis
+
+        def gather(path: tuple, w: Array) -> Array:
+            keys = tuple(key.key for key in path if hasattr(key, "key"))
+            spec = weight_spec(keys, w.ndim)
+            return self._constrain(w, PartitionSpec(*map(whole, spec)))
+
+        return jax.tree_util.tree_map_with_path(gather, state)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Put sums over examples on every device."""
+        return jax.tree.map(lambda x: self._constrain(x, EVERYWHERE), tree)
+
+    def _constrain(self, x: Array, spec: PartitionSpec) -> Array:
+        if self.mesh is None or self.mesh.size == 1:
+            return x
+        return jax.lax.with_sharding_constraint(x, fitted(x.shape, self.mesh, spec))
