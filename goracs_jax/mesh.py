@@ -214,7 +214,7 @@ def spread_batch(arrays: PyTree, mesh: Mesh | None) -> PyTree:
         mesh: The grid; None leaves the arrays as they are.
 
     >>> spread_batch(np.ones((2, 3)), model_mesh(jax.devices()[:1])).sharding.spec
-    P('data',)
+    P('data', None)
     """
     if mesh is None:
         return arrays

@@ -3,7 +3,6 @@
 Devices are counted once a process, so they live in processes of their own.
 """
 
-import json
 import os
 import re
 import socket
@@ -14,76 +13,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from on_grids import EXAMPLES, GRIDS, SIZES, TIME
 
-# Odd sizes tell the shapes of a program apart: no two of them are equal.
-SIZES = {
-    "vocab_size": 264, "hidden_size": 40, "intermediate_size": 72, "num_layers": 3,
-    "num_heads": 8, "num_kv_heads": 8, "head_dim": 16,
-}  # fmt: skip
-GRIDS = {"8 x 1": 1, "2 x 4": 4, "1 x 8": 8}
-SCRIPT = """
-import json, sys
-from functools import partial
-import jax, numpy as np
-from flax import nnx
-from goracs_jax.llm.embeddings import embed_with_decoder
-from goracs_jax.llm.gradients import _scores, example_scores, projected_gradients
-from goracs_jax.mesh import model_mesh, spread
-from goracs_jax.models import Decoder, DecoderConfig
-from goracs_jax.models.sharding import abstract_decoder, mesh_of, spread_decoder
-from goracs_jax.llm.batches import make_batches
-from goracs_jax.llm.tokens import ragged
-from jax.sharding import NamedSharding, PartitionSpec
-
-sizes, grids, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
-rng = np.random.default_rng(0)
-ids = [rng.integers(0, sizes["vocab_size"], n).tolist() for n in range(9, 17)] * 2
-tokens = ragged(ids, ids)
-plain = Decoder(DecoderConfig.tiny(**sizes), key=jax.random.key(0))
-found = {}
-for name, over in grids.items():
-    mesh = model_mesh(jax.devices(), over or 1)
-    model = plain if over is None else spread_decoder(plain, mesh)
-    for which in ("last_v_lora_b", "all_lora"):
-        scores = example_scores(model, tokens, which=which)
-        found |= {f"{name} {which} {k}": v for k, v in scores._asdict().items()}
-    key = jax.random.key(1)
-    found[f"{name} projected"] = projected_gradients(model, tokens, dim=8, key=key)[1]
-    found[f"{name} embedded"] = embed_with_decoder(model, tokens)
-    if over:
-        assert mesh_of(model) == mesh
-        batch = make_batches(tokens, devices=8)[0]
-        rows = [spread(x, mesh, PartitionSpec("data")) for x in batch[1:]]
-        parts = nnx.split(model, nnx.LoRAParam, ...)
-        program = _scores.lower("all_lora", 99, *parts, *rows).compile().as_text()
-        found[f"{name} program"] = np.array(program)
-grid = model_mesh(jax.devices()[4:], 2)
-shapes = abstract_decoder(DecoderConfig.tiny(**sizes), grid)
-sharding = NamedSharding(grid, PartitionSpec("data"))
-rows = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in batch[1:]]
-split = lambda model: nnx.split(model, nnx.LoRAParam, ...)
-ahead = _scores.lower("all_lora", 99, *split(shapes), *rows).compile()
-rows = [spread(x, grid, PartitionSpec("data")) for x in batch[1:]]
-found["ahead"] = ahead(*split(spread_decoder(plain, grid)), *rows)
-found["now"] = _scores("all_lora", 99, *split(plain), *batch[1:])
-found["ahead text"] = np.array(ahead.as_text())
-np.savez(out, **found)
-"""
+PASSES = (
+    "embedding",
+    "last_v_lora_b",
+    "all_lora",
+    "projection",
+    "yes",
+    "likelihood",
+    "generation",
+    "training",
+)
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Arrays by grid and name, programs among them."""
+    """Arrays and programs by grid and name."""
     out = tmp_path_factory.mktemp("grids") / "found.npz"
-    root = Path(__file__).parents[1]
-    grids = {"one": None, **GRIDS}
+    tests = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(SIZES), json.dumps(grids), str(out)],
+        [sys.executable, tests / "on_grids.py", out],
         env=os.environ
         | {
             "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
             "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
         },
         capture_output=True,
         text=True,
@@ -93,28 +48,34 @@ def found(tmp_path_factory):
     return dict(np.load(out))
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-def test_every_grid_gives_the_same(found, grid):
-    names = [n.removeprefix(grid) for n in found if n.startswith(grid)]
-    names = [name for name in names if "program" not in name]
-    assert len(names) == 8
+@pytest.mark.parametrize("way", [*GRIDS, "layers"])
+def test_every_way_to_run_gives_the_same(found, way):
+    """On every grid, and with another choice of what the backward pass keeps."""
+    names = [n.removeprefix(way) for n in found if n.startswith(way)]
+    names = [name for name in names if not name.endswith("text")]
+    assert len(names) == 14
     for name in names:
         expected = found["one" + name]
+        if name == " generation 0":
+            np.testing.assert_array_equal(found[way + name], expected)
+            continue
         # float32 sums in another order; projections and embeddings cancel.
         scale = np.abs(expected).max()
         np.testing.assert_allclose(
-            found[grid + name], expected, rtol=1e-4, atol=1e-5 * scale
+            found[way + name], expected, rtol=1e-4, atol=1e-5 * scale
         )
+
+
+def shapes_of(text):
+    """The shapes of all arrays of a program, numbers and truth values alike."""
+    found = re.findall(r"(?:f32|s32|pred)\[([\d,]+)\]", text)
+    return {tuple(map(int, shape.split(","))) for shape in found}
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_no_device_holds_a_whole_weight(found, grid):
     """No array of a device's program is as large as the layers' weights or a table."""
-    text = str(found[f"{grid} program"])
-    shapes = {
-        tuple(map(int, shape.split(",")))
-        for shape in re.findall(r"f32\[([\d,]+)\]", text)
-    }
+    shapes = shapes_of(str(found[f"{grid} all_lora text"]))
     layers, dim, mlp = (
         SIZES[name] for name in ("num_layers", "hidden_size", "intermediate_size")
     )
@@ -127,6 +88,24 @@ def test_no_device_holds_a_whole_weight(found, grid):
     assert (layers, dim // (8 // devices), mlp // devices) in shapes
     if devices > 1:  # over `data` alone, one layer at a time is gathered
         assert not shapes & set(matrices)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("grid", ["8 x 1", "2 x 4"])
+def test_examples_are_split_in_every_activation(found, grid, name):
+    """No device has all examples of an activation.
+
+    Where tokens are looked up in the table, whose features are split, a device has the
+    same features of all examples: as many numbers as an activation of its own examples.
+    """
+    data = 8 // GRIDS[grid]
+    per_example = TIME * SIZES["hidden_size"]
+    shapes = shapes_of(str(found[f"{grid} {name} text"]))
+    of_all = [shape for shape in shapes if EXAMPLES in shape and len(shape) > 1]
+    most = EXAMPLES * per_example // data
+    assert all(np.prod(shape) <= most for shape in of_all), sorted(of_all)
+    local = EXAMPLES // data
+    assert any(local in shape for shape in shapes), "the check must see activations"
 
 
 def test_a_gradient_pass_is_compiled_before_there_is_a_model(found):

@@ -133,15 +133,18 @@ def _beam_search(graph, state, ids, ending, beams, new) -> Found:
     in_prompt = jnp.broadcast_to(
         (jnp.arange(time) < lengths[:, None])[:, None, :], (batch, beams, time)
     )
-    follow = jax.vmap(partial(_follow, ending), in_axes=(0, 0, None))
+    each = model.execution.vmap(_follow, in_axes=(None, 0, 0, None))
+    follow = partial(each, ending)
 
     everything = jnp.ones((batch, time, time), bool)
     prompt = Layout(positions[:, :time], everything)
     hidden, cached = model.extend(ids, prompt, model.empty_cache(batch, 0))
     first = _log_probs(model, at_last_token(hidden, ids))[:, None, :]
-    search = follow(_start(real, beams, new), jnp.repeat(first, beams, axis=1), 0)
+    start = model.execution.split(_start(real, beams, new))
+    search = follow(start, jnp.repeat(first, beams, axis=1), jnp.int32(0))
     room = model.empty_cache(batch, new * beams)
     cache = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), cached, room)
+    cache = model.execution.split(cache, axis=1)
 
     def goes_on(carry: tuple[Array, BeamState, KeysValues]) -> Array:
         _, search, _ = carry
@@ -171,14 +174,15 @@ def _beam_search(graph, state, ids, ending, beams, new) -> Found:
             added,
         )
         search = search._replace(ancestors=search.ancestors | own)
-        return done + 1, follow(search, _log_probs(model, hidden), done), cache
+        search = follow(search, _log_probs(model, hidden), done)
+        return done + 1, model.execution.split(search), cache
 
     _, search, _ = jax.lax.while_loop(goes_on, step, (jnp.int32(1), search, cache))
     return search.finished
 
 
 def _log_probs(model: Decoder, hidden: Array) -> Array:
-    return jax.nn.log_softmax(model.logits(hidden), axis=-1)
+    return jax.nn.log_softmax(model.execution.split(model.logits(hidden)), axis=-1)
 
 
 def _start(real: Bool[Array, " batch"], beams: int, new: int) -> BeamState:

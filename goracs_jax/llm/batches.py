@@ -102,6 +102,7 @@ def make_batches(
     Returns:
         The batches, the longest first, so that a lack of memory shows at once.
 
+    >>> from goracs_jax.llm.tokens import ragged
     >>> tokens = ragged([[1] * 20, [1] * 18, [1] * 17, [1] * 3])
     >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=60)]
     [[0, 1, 2], [3]]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -60,12 +60,12 @@ class Pass(NamedTuple):
         JAX keeps what it has compiled for the calls that follow.
         """
         shapes = {batch.ids.shape: batch for batch in batches}
-
-        def one(batch: Batch) -> None:
-            arrays = spread_batch((batch.ids, batch.labels), self.mesh)
-            self.fn.lower(*self.given, *arrays).compile()
-
-        together([partial(one, batch) for batch in shapes.values()])
+        # Lowered here, since JAX's context managers belong to a thread.
+        lowered = [
+            self.fn.lower(*self.given, *spread_batch(batch[1:], self.mesh))
+            for batch in shapes.values()
+        ]
+        together([program.compile for program in lowered])
 
 
 def together(work: Sequence[Callable[[], Any]]) -> None:

@@ -4,6 +4,7 @@ None of this changes what is computed, except for rounding. An `Execution` is a 
 part of the model, so that every program that is made from the model follows it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -31,6 +32,8 @@ RULES = {
     "o_proj.kernel": OUT_OF,
     "down_proj.kernel": OUT_OF,
 }
+
+BY_EXAMPLE = PartitionSpec(DATA)
 
 #: Rows of the vocabulary whose logits are in memory at one time: 8 MiB for 2,048
 #: tokens, which stay in the cache of a CPU.
@@ -80,6 +83,36 @@ class Execution:
         A single example has no such axis: `vmap` with spmd_axis_name="data" adds it.
         """
         return self._constrain(x, PartitionSpec(*[DATA] * (x.ndim - 2)))
+
+    def split(self, tree: PyTree, axis: int = 0) -> PyTree:
+        """Spread the examples of all arrays of a tree over `data`, and nothing else.
+
+        Args:
+            tree: Arrays.
+            axis: The axis of the examples.
+        """
+        spec = PartitionSpec(*[None] * axis, DATA)
+        return jax.tree.map(lambda x: self._constrain(x, spec), tree)
+
+    def vmap(self, fn: Callable, in_axes: Sequence[int | None]) -> Callable:
+        """Map a function over examples, on each device over its own.
+
+        It is for operations that XLA does not spread over devices, such as `top_k`.
+
+        Args:
+            fn: A function of arrays of one example.
+            in_axes: For each argument 0, or None if it is the same for all examples.
+        """
+        mapped = jax.vmap(fn, in_axes=tuple(in_axes))
+        if self.mesh is None or self.mesh.size == 1:
+            return mapped
+        return jax.shard_map(
+            mapped,
+            mesh=self.mesh,
+            in_specs=tuple(EVERYWHERE if a is None else BY_EXAMPLE for a in in_axes),
+            out_specs=BY_EXAMPLE,
+            axis_names={DATA},
+        )
 
     def gathered(self, state: PyTree) -> PyTree:
         """Gather the weights of one layer over `data`; each keeps its part of `model`.

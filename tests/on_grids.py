@@ -1,0 +1,153 @@
+"""Every pass of a language model on eight devices in several grids; a script."""
+
+import sys
+
+import jax
+import numpy as np
+from flax import nnx
+
+from goracs_jax.evaluate.beam import Ending, generation_pass
+from goracs_jax.evaluate.ctr import yes_pass
+from goracs_jax.evaluate.likelihood import likelihood_pass
+from goracs_jax.llm.batches import make_batches
+from goracs_jax.llm.embeddings import embedding_pass
+from goracs_jax.llm.gradients import projection_pass, score_pass
+from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.tokens import ragged
+from goracs_jax.mesh import model_mesh, spread_batch
+from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.models.decoder import with_execution
+from goracs_jax.models.sharding import (
+    abstract_decoder,
+    data_devices,
+    mesh_of,
+    spread_decoder,
+)
+from goracs_jax.training import FinetuneConfig, finetune
+from goracs_jax.training.step import accumulate, split, zero_sums
+
+# Odd sizes tell the axes of a program's arrays apart: no two of them are equal.
+SIZES = {
+    "vocab_size": 264, "hidden_size": 40, "intermediate_size": 72, "num_layers": 3,
+    "num_heads": 8, "num_kv_heads": 8, "head_dim": 12,
+}  # fmt: skip
+EXAMPLES, TIME, NEW, BLOCK = 56, 16, 3, 88
+GRIDS = {"8 x 1": 1, "2 x 4": 4, "1 x 8": 8}
+CONFIG = DecoderConfig.tiny(**SIZES)
+LORA = LoraConfig(dropout=0.1)
+TRAINING = FinetuneConfig(
+    epochs=2, learning_rate=1e-2, warmup_steps=1, batch_size=40, tokens_per_batch=256
+)
+
+_rng = np.random.default_rng(0)
+IDS = [_rng.integers(0, 264, n).tolist() for n in _rng.integers(9, TIME + 1, EXAMPLES)]
+TOKENS = ragged(IDS, IDS)
+# The first seven tokens are the prompt, then two answers of one token or more.
+BRANCHES = [[0] * 7 + [1] + [2] * (len(row) - 8) for row in IDS]
+
+
+def trained() -> Decoder:
+    """A model whose lora_B is not zero, so that every adapter has a gradient."""
+    model = Decoder(CONFIG, LORA, key=jax.random.key(0))
+    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    noise = lambda w: w + 0.1 * jax.random.normal(jax.random.key(2), w.shape)
+    return nnx.merge(graph, jax.tree.map(noise, lora), frozen)
+
+
+def passes(model: Decoder) -> dict[str, Pass]:
+    """Every pass over examples, by name."""
+    ends = Ending(np.eye(264, dtype=np.int32)[3], np.array(1, np.int32))
+    key = jax.random.key(1)
+    return {
+        "embedding": embedding_pass(model),
+        "last_v_lora_b": score_pass(model, "last_v_lora_b", most=TIME),
+        "all_lora": score_pass(model, "all_lora", most=TIME),
+        "projection": projection_pass(model, "all_lora", most=TIME, dim=7, key=key),
+        "yes": yes_pass(model, 3, 5),
+        "likelihood": likelihood_pass(model, answers=2),
+        "generation": generation_pass(model, ends, beams=2, new=NEW),
+    }
+
+
+def labels_of(name: str):
+    """The examples, with the labels that a pass takes."""
+    return ragged(IDS, BRANCHES) if name == "likelihood" else TOKENS
+
+
+def arrays(model: Decoder) -> dict[str, np.ndarray]:
+    """What the passes find, and how a training goes."""
+    found = {}
+    for name, run in passes(model).items():
+        batches = run.batches(labels_of(name), EXAMPLES * TIME // run.devices)
+        leaves = jax.tree.leaves(map_batches(run, batches))
+        found |= {f"{name} {i}": leaf for i, leaf in enumerate(leaves)}
+    done = finetune(model, TOKENS, TOKENS, TRAINING, seed=0)
+    found["losses"] = np.array(
+        [e.get("loss", e.get("valid_loss")) for e in done.log], np.float64
+    )
+    for i, leaf in enumerate(
+        jax.tree.leaves(accumulate(*micro_batch(model), most=TIME))
+    ):
+        found[f"sums {i}"] = np.asarray(leaf)
+    return found
+
+
+def micro_batch(model: Decoder) -> tuple:
+    """What `accumulate` takes for all examples."""
+    parts, devices = split(model), data_devices(model)
+    (batch,) = make_batches(
+        TOKENS, tokens_per_batch=EXAMPLES * TIME // devices, devices=devices
+    )
+    batch = batch._replace(rows=batch.rows.astype(np.int32))
+    batch = spread_batch(batch, mesh_of(model))
+    return parts, zero_sums(parts), batch, jax.random.key(0)
+
+
+def texts(model: Decoder) -> dict[str, str]:
+    """The compiled program of every pass, and of a micro-batch of training."""
+    found = {}
+    for name, run in passes(model).items():
+        (batch,) = run.batches(labels_of(name), EXAMPLES * TIME // run.devices)
+        rows = spread_batch(batch[1:], run.mesh)
+        found[name] = run.fn.lower(*run.given, *rows).compile().as_text()
+    program = accumulate.lower(*micro_batch(model), most=TIME).compile()
+    found["training"] = program.as_text()
+    return found
+
+
+def ahead() -> dict[str, np.ndarray]:
+    """A gradient pass that is compiled for four devices before there is a model."""
+    grid = model_mesh(jax.devices()[4:], 2)
+    run = score_pass(abstract_decoder(CONFIG, grid, lora=LORA), "all_lora", most=TIME)
+    (batch,) = run.batches(TOKENS, EXAMPLES * TIME // run.devices)
+    rows = spread_batch(batch[1:], grid)
+    compiled = run.fn.lower(*run.given, *rows).compile()
+    plain = trained()
+    dynamic = lambda run: run.given[2:]
+    there = score_pass(spread_decoder(plain, grid), "all_lora", most=TIME)
+    return {
+        "ahead": compiled(*dynamic(there), *rows),
+        "now": score_pass(plain, "all_lora", most=TIME)(*batch[1:]),
+        "ahead text": np.array(compiled.as_text()),
+    }
+
+
+def main(out: str) -> None:
+    """Write all arrays and programs to one file."""
+    plain = with_execution(trained(), vocab_block=BLOCK)
+    found = {f"one {name}": value for name, value in arrays(plain).items()}
+    layers = with_execution(plain, remat="layers")
+    found |= {f"layers {name}": value for name, value in arrays(layers).items()}
+    for grid, over in GRIDS.items():
+        mesh = model_mesh(jax.devices(), over)
+        model = spread_decoder(plain, mesh)
+        assert mesh_of(model) == mesh
+        found |= {f"{grid} {name}": value for name, value in arrays(model).items()}
+        found |= {
+            f"{grid} {name} text": np.array(t) for name, t in texts(model).items()
+        }
+    np.savez(out, **found, **ahead())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
