@@ -4,20 +4,17 @@ import sys
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from instances import instance
-from jax.sharding import NamedSharding
 
+from goracs_jax.ahead.selection_programs import abstract_cost
 from goracs_jax.cost import (
-    Cost,
-    Tiling,
     cost_rows,
     make_cost,
     nearest_distances,
     nearest_rows,
 )
-from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
+from goracs_jax.mesh import row_mesh
 from goracs_jax.selection.bound import slack_below
 from goracs_jax.selection.search import group_exchange
 from goracs_jax.selection.search.greedy import greedy
@@ -26,6 +23,7 @@ from goracs_jax.selection.select import select_from_cost
 # 8 does not divide 403: the last device holds repeated rows. Its 51 rows of C or of the
 # embeddings are more numbers than all candidates.
 N_TRAIN, N_VALID, DIM, BUDGET, K = 403, 24, 16, 6, 4
+SIZES = N_TRAIN, N_VALID, DIM
 CASE = instance(N_TRAIN, N_VALID, seed=3, dim=DIM)
 ROWS = np.array([402, 0, 200])
 
@@ -57,25 +55,6 @@ def arrays(devices):
     }
 
 
-def abstract_cost(devices):
-    """The cost's shapes on these devices: there are no numbers in it."""
-    mesh = row_mesh(devices)
-
-    def shaped(*shape, spec=EVERYWHERE):
-        sharding = NamedSharding(mesh, spec)
-        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-
-    spread = -(-N_TRAIN // len(devices)) * len(devices)
-    return Cost(
-        train=shaped(spread, DIM, spec=BY_ROWS),
-        valid=shaped(N_VALID, DIM),
-        centre=shaped(DIM),
-        reward=shaped(N_TRAIN),
-        distance_max=shaped(),
-        tiling=Tiling(mesh=mesh),
-    )
-
-
 #: Functions of a cost that are compiled ahead of it.
 PROGRAMS = {
     "map": nearest_distances,
@@ -92,7 +71,7 @@ def main(out):
         found |= {f"{name} {k}": v for k, v in arrays(devices).items()}
     cost = cost_on(eight[4:])
     for name, fn in PROGRAMS.items():
-        ahead = fn.lower(abstract_cost(eight[4:])).compile()
+        ahead = fn.lower(abstract_cost(*SIZES, row_mesh(eight[4:]))).compile()
         found[f"{name} text"] = ahead.as_text()
         leaves = zip(*map(jax.tree.leaves, (ahead(cost), fn(cost))), strict=True)
         for i, (one, two) in enumerate(leaves):

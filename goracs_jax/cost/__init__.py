@@ -27,6 +27,7 @@ from goracs_jax.cost.nearest_rows import nearest_rows as nearest_rows
 from goracs_jax.cost.passes import Block as Block
 from goracs_jax.cost.passes import block_rows as block_rows
 from goracs_jax.cost.passes import fold_rows as fold_rows
+from goracs_jax.cost.passes import least_rows as least_rows
 from goracs_jax.cost.passes import map_rows as map_rows
 from goracs_jax.cost.passes import map_some as map_some
 from goracs_jax.cost.passes import materialize as materialize

@@ -1,14 +1,14 @@
 """The k cheapest training rows of each validation point, by one pass over C."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost.factors import Cost
-from goracs_jax.cost.passes import Block, fold_rows
+from goracs_jax.cost.passes import Block, least_rows
 
 
 class Nearest(NamedTuple):
@@ -43,23 +43,10 @@ def nearest_rows(
     """
     _, n_valid = cost.shape
 
-    def add(
-        best: tuple[jax.Array, jax.Array], block: Block
-    ) -> tuple[jax.Array, jax.Array]:
-        seen = block.fresh if closed is None else block.fresh & ~closed[block.rows]
-        near = jnp.where(seen[:, None], -block.cost, -jnp.inf).T
-        rows = jnp.broadcast_to(block.rows, near.shape)
-        return merge(([best[0], near], [best[1], rows]))
+    def of(block: Block) -> jax.Array:
+        if closed is None:
+            return block.cost.T
+        return jnp.where(closed[block.rows], jnp.inf, block.cost.T)
 
-    def merge(parts: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
-        near, rows = (jnp.concatenate([*part], 1) for part in parts)
-        # top_k keeps the first of equal entries, and lower rows come earlier.
-        top, place = jax.lax.top_k(near, length)
-        return top, jnp.take_along_axis(rows, place, 1)
-
-    start = (
-        jnp.full((n_valid, length), -jnp.inf),
-        jnp.zeros((n_valid, length), jnp.int32),
-    )
-    near, rows = fold_rows(cost, start, add, merge)
-    return Nearest(rows, -near)
+    near, rows = least_rows(cost, of, n_valid, length)
+    return Nearest(rows, near)

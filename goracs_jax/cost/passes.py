@@ -6,7 +6,7 @@ passes over its own training rows, and only results are communicated.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +55,7 @@ def block_rows(cost: Cost, width: int = 1) -> int:
 
 
 def fold_rows(
-    cost: Cost,
-    init: Carry,
-    step: Callable[[Carry, Block], Carry],
-    merge: Callable[[Any], Carry],
-    width: int = 1,
+    cost: Cost, init: Carry, step: Callable[[Carry, Block], Carry], width: int = 1
 ) -> Carry:
     """Fold `step` over all blocks of C: every device runs one `lax.scan`.
 
@@ -67,25 +63,85 @@ def fold_rows(
         cost: C as factors.
         init: The carry before the first block of each device.
         step: Pure function of the carry and a `Block`.
-        merge: From the carries of all devices, stacked along a first axis, to one.
         width: As for `block_rows`.
 
     Returns:
-        The merged carry, on every device.
+        The carries of all devices added up, on every device.
 
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
-    >>> count = lambda seen, block: seen + block.fresh.sum()
-    >>> fold_rows(cost, jnp.int32(0), count, lambda parts: parts.sum(0)).item()
+    >>> fold_rows(cost, jnp.int32(0), lambda n, block: n + block.fresh.sum()).item()
     3
     """
 
     def on_device(cost: Cost) -> Carry:
-        carry, _ = _scan_blocks(cost, init, lambda c, b: (step(c, b), None), width)
-        return merge(jax.lax.all_gather(carry, AXIS))
+        firsts, block_at = _blocks(cost, width)
+        step_at = lambda carry, first: (step(carry, block_at(first)), None)
+        carry, _ = jax.lax.scan(step_at, init, firsts)
+        return jax.lax.psum(carry, AXIS)
 
     return on_every_device(cost, on_device, EVERYWHERE)
+
+
+def least_rows(
+    cost: Cost,
+    of: Callable[[Block], jax.Array],
+    items: int,
+    length: int,
+    width: int = 1,
+) -> tuple[Float[jax.Array, "items length"], Int[jax.Array, "items length"]]:
+    """Find the training rows that have the least values, for each of some items.
+
+    Of equal values, the lower row number comes first.
+
+    Args:
+        cost: C as factors.
+        of: From a `Block` to the values of its rows, shape [items, block]. Infinity
+            leaves a row out; rows that are not fresh are left out in any case.
+        items: Such as validation points, or slots.
+        length: Rows kept per item. Where fewer are left, a list ends in rows that are
+            left out or that it has already.
+        width: As for `block_rows`.
+
+    Returns:
+        Values and row numbers, the least value first, on every device. No more than
+        these numbers leave a device.
+
+    >>> import numpy as np
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    >>> least_rows(cost, lambda block: block.cost.T, items=3, length=1)[1].tolist()
+    [[0], [1], [2]]
+    """
+    devices = cost.tiling.mesh.size
+    # Every device merges the lists of its share of the items.
+    share = -(-items // devices)
+
+    def on_device(cost: Cost) -> tuple[jax.Array, jax.Array]:
+        firsts, block_at = _blocks(cost, width)
+
+        def add(best: tuple[jax.Array, jax.Array], first: jax.Array) -> tuple:
+            block = block_at(first)
+            value = jnp.where(block.fresh, of(block), jnp.inf)
+            # top_k keeps the first of equal entries, and lower rows come earlier.
+            least, place = jax.lax.top_k(-jnp.concatenate([best[0], value], 1), length)
+            kept = jnp.take_along_axis(best[1], jnp.minimum(place, length - 1), 1)
+            rows = jnp.where(place < length, kept, block.rows[place - length])
+            return (-least, rows), None
+
+        shape = items, length
+        none = jnp.full(shape, jnp.inf), jnp.zeros(shape, jnp.int32)
+        best, _ = jax.lax.scan(add, none, firsts)
+        fill = ((0, share * devices - items), (0, 0))
+        padded = [jnp.pad(x, fill) for x in best]
+        value, rows = jax.lax.all_to_all(padded, AXIS, 0, 1, tiled=True)
+        least, place = jax.lax.top_k(-value, length)
+        merged = (-least, jnp.take_along_axis(rows, place, 1))
+        return jax.lax.all_gather(merged, AXIS, tiled=True)
+
+    value, rows = on_every_device(cost, on_device, EVERYWHERE)
+    return value[:items], rows[:items]
 
 
 def map_rows(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
@@ -165,34 +221,42 @@ def _map(cost: Cost, of: Callable[[Block], jax.Array]) -> jax.Array:
     """Apply `of` to every row, with the repeated rows of the last device."""
 
     def on_device(cost: Cost) -> jax.Array:
-        _, values = _scan_blocks(cost, None, lambda _, block: (None, of(block)), 1)
-        blocks, size, *shape = values.shape
-        # The last block begins with rows of the one before.
-        repeated = blocks * size - len(cost.train)
-        whole = values[:-1].reshape(-1, *shape)
-        return jnp.concatenate([whole, values[-1, repeated:]])
+        firsts, block_at = _blocks(cost)
+        one = jax.eval_shape(lambda: of(block_at(firsts[0])))
+
+        def put(values: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+            start = jnp.minimum(first, len(values) - len(one))
+            update = jax.lax.dynamic_update_slice_in_dim
+            return update(values, of(block_at(first)), start, 0), None
+
+        values = jnp.zeros((len(cost.train), *one.shape[1:]), one.dtype)
+        # The last block comes first: the rows that it repeats are written again.
+        return jax.lax.scan(put, values, firsts, reverse=True)[0]
 
     return on_every_device(cost, on_device, BY_ROWS)
 
 
-def _scan_blocks(
-    cost: Cost, init: Any, step: Callable[[Any, Block], tuple[Any, Any]], width: int
-) -> tuple[Any, Any]:
-    """Run `lax.scan` over the blocks of one device, whose rows alone `cost` has."""
+def _blocks(
+    cost: Cost, width: int = 1
+) -> tuple[Int[jax.Array, " blocks"], Callable[[jax.Array], Block]]:
+    """Return the first places of all blocks of a device, and how a block is made.
+
+    Of the cost, `train` and `matrix` have the rows of this device alone.
+    """
     local, size = len(cost.train), block_rows(cost, width)
     n_train, _ = cost.shape
     offset = jax.lax.axis_index(AXIS) * local
 
-    def body(carry: Any, first: jax.Array) -> tuple[Any, Any]:
+    def block_at(first: jax.Array) -> Block:
         # The last block starts early to keep its shape.
         start = jnp.minimum(first, local - size)
         place = start + jnp.arange(size)
         rows = jnp.minimum(offset + place, n_train - 1)
         fresh = (place >= first) & (offset + place < n_train)
         take = lambda x: jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, size)
-        return step(carry, _block(cost, rows, fresh, take))
+        return _block(cost, rows, fresh, take)
 
-    return jax.lax.scan(body, init, jnp.arange(0, local, size))
+    return jnp.arange(0, local, size), block_at
 
 
 def _block(

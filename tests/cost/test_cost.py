@@ -53,8 +53,7 @@ def test_blocks_see_every_row_once(block, kept):
         return count.at[seen.rows].add(seen.fresh), matrix.at[seen.rows].set(seen.cost)
 
     init = (jnp.zeros(30, int), jnp.zeros((30, 20)))
-    merge = lambda parts: tuple(part.sum(0) for part in parts)
-    count, matrix = fold_rows(cost, init, step, merge)
+    count, matrix = fold_rows(cost, init, step)
     assert (count == 1).all()
     # The same float32 operations, in matrix products of other shapes.
     np.testing.assert_allclose(matrix, cost_rows(case.cost, np.arange(30)), atol=1e-6)

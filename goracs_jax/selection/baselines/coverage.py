@@ -154,9 +154,7 @@ def _lloyd(
         # The cost with the centres as its columns is their distance matrix.
         apart = without_reward(to_points(cost, centres))
         start = (jnp.zeros_like(centres), jnp.zeros(budget))
-        sums, counts = fold_rows(
-            apart, start, add, lambda parts: (parts[0].sum(0), parts[1].sum(0)), dim
-        )
+        sums, counts = fold_rows(apart, start, add, dim)
         # A centre without rows stays where it is.
         return jnp.where(
             counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centres

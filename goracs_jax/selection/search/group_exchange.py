@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Block, Cost, fold_rows, to_points
+from goracs_jax.cost import Cost, least_rows, to_points
 from goracs_jax.selection.method import GroupExchange
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.shapes import AnyArray
@@ -129,25 +129,34 @@ def _least(
     starts: Int[AnyArray, " ends"],
     k: int,
 ) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
-    """Find the candidates for groups that are given as a sparse matrix by rows."""
+    """Find the candidates for groups that are given as a sparse matrix by rows.
+
+    A CPU adds the entries of a sparse product in their order. Other devices would
+    scatter them in no fixed order, so that their bits would change from run to run;
+    there the matrix is dense, and its product adds in the order of the kernel.
+    """
     slots = len(starts) - 1
     entries = (jnp.asarray(mass), jnp.asarray(column), jnp.asarray(starts))
-    plan = BCSR(entries, shape=(slots, len(columns)))
-
-    def step(best: tuple[jax.Array, jax.Array], block: Block) -> tuple:
-        q = jnp.where(block.fresh, plan @ block.cost.T, jnp.inf)
-        negative, place = jax.lax.top_k(-jnp.concatenate([best[0], q], 1), k)
-        kept = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), 1)
-        return -negative, jnp.where(place < k, kept, block.rows[place - k])
-
-    def merge(parts: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        value, rows = (jnp.concatenate([*part], 1) for part in parts)
-        negative, place = jax.lax.top_k(-value, k)
-        return -negative, jnp.take_along_axis(rows, place, 1)
-
-    none = (jnp.full((slots, k), jnp.inf), jnp.full((slots, k), -1, jnp.int32))
+    sparse = BCSR(entries, shape=(slots, len(columns)))
     carried = to_points(cost, jnp.asarray(cost.valid)[columns])
-    return fold_rows(carried, none, step, merge, width=slots + k)
+
+    def least(plan: BCSR | jax.Array) -> tuple[jax.Array, jax.Array]:
+        with jax.default_matmul_precision("highest"):
+            q = lambda block: plan @ block.cost.T
+            return least_rows(carried, q, slots, k, width=slots + k)
+
+    return jax.lax.platform_dependent(
+        cpu=lambda: least(sparse), default=lambda: least(_dense(sparse))
+    )
+
+
+def _dense(plan: BCSR) -> Float[jax.Array, "slots columns"]:
+    """Return a sparse matrix as an array, by a scatter that adds nothing."""
+    entry = jnp.arange(len(plan.data))
+    # Entries that fill the room lie beyond the last slot, and are dropped.
+    slot = jnp.searchsorted(plan.indptr, entry, side="right") - 1
+    at = jnp.zeros(plan.shape).at[slot, plan.indices]
+    return at.set(plan.data, mode="drop")
 
 
 def update_candidates(

@@ -1,0 +1,149 @@
+"""The programs of a selection by `goracs`, lowered from shapes alone."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.stages import Lowered
+
+from goracs_jax.cost import (
+    Cost,
+    Tiling,
+    build,
+    centred_rows,
+    cost_rows,
+    nearest_distances,
+    nearest_rows,
+    passes,
+    train_rows,
+)
+from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
+from goracs_jax.selection.bound import slack, slack_below
+from goracs_jax.selection.method import Goracs
+from goracs_jax.selection.search import annealing, group_exchange
+from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
+from goracs_jax.transport.sinkhorn import COLD, _iterate
+
+
+def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
+    """Return the shapes of a cost on the devices of a mesh: there are no numbers in it.
+
+    The devices need not be at hand.
+
+    Args:
+        n_train: N.
+        n_valid: M.
+        dim: Width of the embeddings, in float32.
+        mesh: Devices in a row.
+
+    >>> cost = abstract_cost(5, 3, 2, row_mesh(jax.devices()[:1]))
+    >>> cost.shape, nearest_distances.lower(cost).out_info.shape
+    ((5, 3), (5,))
+    """
+    spread = -(-n_train // mesh.size) * mesh.size
+    everywhere = partial(_shaped, mesh)
+    return Cost(
+        train=everywhere(spread, dim, spec=BY_ROWS),
+        valid=everywhere(n_valid, dim),
+        centre=everywhere(dim),
+        reward=everywhere(n_train),
+        distance_max=everywhere(),
+        tiling=Tiling(mesh=mesh),
+    )
+
+
+def selection_programs(
+    n_train: int, n_valid: int, dim: int, budget: int, mesh: Mesh
+) -> dict[str, Callable[[], Lowered]]:
+    """List the programs that a selection by `goracs` runs on the devices of a mesh.
+
+    A program of the same function for fewer rows is left out: the ones that are listed
+    are the largest.
+
+    Args:
+        n_train: N.
+        n_valid: M.
+        dim: Width of the embeddings.
+        budget: n, above 1.
+        mesh: Devices in a row, which need not be at hand.
+
+    Returns:
+        Functions that lower a program, by its name, in the order of their first run.
+
+    >>> programs = selection_programs(6, 6, 2, 2, row_mesh(jax.devices()[:1]))
+    >>> programs["greedy"]().out_info.shape
+    (2,)
+    """
+    settings = Goracs()
+    annealed = settings.annealing
+    everywhere = partial(_shaped, mesh)
+    integers = partial(everywhere, dtype=jnp.int32)
+    plain = abstract_cost(n_train, n_valid, dim, mesh)
+    cost = plain
+    if n_train * n_valid <= plain.tiling.matrix_entries:
+        local, *_ = plain.train.shape
+        cost = plain._replace(matrix=everywhere(local, n_valid, spec=BY_ROWS))
+    g = everywhere(n_valid)
+
+    # As in `candidate_field`, where no row is in two lists and none is repeated.
+    step = -(-n_train // annealed.pool_sizes)
+    pool = min(n_train, -(-(annealed.listed * n_valid + budget) // step) * step)
+    kept = pool * n_valid <= annealed.dense_entries
+    field = Field(
+        points=everywhere(pool, dim),
+        valid=everywhere(n_valid, dim),
+        reward=everywhere(pool),
+        near=integers(n_valid, min(annealed.listed, n_train)),
+        dense=everywhere(pool, n_valid) if kept else None,
+    )
+    units = annealing.units_per_slot(budget, n_valid, annealed.uneven)
+    slots = Slots(integers(budget), integers(budget, units))
+    _, length = annealing.plan_search(budget, n_valid, annealed)
+    key = everywhere(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)
+
+    k = min(settings.exchange.candidates, budget)
+    entries = budget + n_valid
+    groups = (
+        integers(n_valid),
+        everywhere(entries),
+        integers(entries),
+        integers(budget + 1),
+    )
+
+    # Transport by Sinkhorn is a program of one device.
+    single = partial(_shaped, row_mesh([mesh.devices.flat[0]]))
+    transport = (
+        *(single(budget, n_valid), single(budget), single(n_valid), single(budget)),
+        *(1e-3, 1e-3, COLD, 20_000),
+    )
+    programs = {
+        "largest_distance": lambda: build._largest_distance.lower(plain),
+        "nearest_distances": lambda: nearest_distances.lower(plain),
+        "materialize": lambda: passes._matrix.lower(plain),
+        "greedy": lambda: greedy.lower(cost, budget),
+        "train_rows": lambda: train_rows.lower(cost, integers(budget)),
+        "count_distinct": lambda: annealing._sums.lower(cost),
+        "nearest_rows": lambda: nearest_rows.lower(cost, field.near.shape[1]),
+        "centred_rows": lambda: centred_rows.lower(cost, integers(pool)),
+        "cost_rows": lambda: cost_rows.lower(cost, integers(pool)),
+        "sweeps": lambda: sweeps.lower(
+            field, slots, everywhere(length), key, annealed.moves
+        ),
+        "sinkhorn": lambda: _iterate.lower(*transport),
+        "slot_candidates": lambda: group_exchange._least.lower(cost, *groups, k),
+        "slack": lambda: slack.lower(cost, g),
+        "slack_below": lambda: slack_below.lower(cost, g),
+    }
+    if cost is plain:
+        del programs["materialize"]
+    if not kept:
+        del programs["cost_rows"]
+    return programs
+
+
+def _shaped(mesh, *shape, dtype=jnp.float32, spec=EVERYWHERE) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
