@@ -1,0 +1,170 @@
+"""What a compiled program says of itself: bytes, FLOPs, what devices exchange."""
+
+import re
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jax.stages import Compiled, Traced
+
+from goracs_jax.ahead.traced import count_flops
+
+EXCHANGES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+    "ragged-all-to-all",
+)
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2}
+BYTES |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+
+_ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
+# `%name = TYPE OPERATION(...)`, where the type may be a tuple; an exchange that runs
+# beside computations is a pair, of which the first part counts.
+_EXCHANGE = re.compile(
+    rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(EXCHANGES)})(-start)?\(", re.M
+)
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$(.*?)^\}", re.M | re.S)
+_WHILE = re.compile(r" while\(.*?body=%?([\w.-]+)(.*)$", re.M)
+_TRIPS = re.compile(r'known_trip_count"?:\s*\{"n":"(\d+)"\}')
+
+
+class Array(NamedTuple):
+    """An array of a device's program."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return int(np.prod(self.shape, dtype=np.int64, initial=1))
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the entries, without padding."""
+        return self.size * BYTES.get(self.dtype, 4)
+
+
+class Exchange(NamedTuple):
+    """An exchange between devices: the array that a device gets, and how often."""
+
+    kind: str
+    largest: Array
+    bytes: int  # of all arrays that one device gets, each time
+    times: int
+
+
+class Report(NamedTuple):
+    """What a compiler says of a program, for one device.
+
+    FLOPs are those of matrix products. A compiler counts the body of a loop once; here
+    it is multiplied by the number of its rounds (`count_flops`). They are None where
+    the compiler does not count, as that of GPUs.
+    """
+
+    seconds: float  # of lowering and compiling
+    arguments: int  # bytes
+    temporaries: int
+    outputs: int  # bytes, without those that overwrite arguments
+    flops: float | None
+    exchanges: list[Exchange]
+    text: str
+
+    @property
+    def peak(self) -> int:
+        """Bytes of memory that the program needs."""
+        return self.arguments + self.temporaries + self.outputs
+
+
+def compile_program(program: Traced, devices: int) -> Report:
+    """Compile a program and read what the compiler says.
+
+    Args:
+        program: The program, traced for shapes on a mesh.
+        devices: The number of devices of the mesh.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
+    >>> compile_program(jax.jit(lambda x: x @ x.T).trace(x), 1).arguments
+    512
+    """
+    started = time.perf_counter()
+    compiled = program.lower().compile()
+    seconds = time.perf_counter() - started
+    memory, text = compiled.memory_analysis(), compiled.as_text() or ""
+    if memory is None:
+        raise ValueError("the compiler does not tell how much memory a program needs.")
+    return Report(
+        seconds=seconds,
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        flops=_flops(compiled, program),
+        exchanges=list(exchanges(text)),
+        text=text,
+    )
+
+
+def _flops(compiled: Compiled, program: Traced) -> float | None:
+    counted = (compiled.cost_analysis() or {}).get("flops")
+    if not counted:
+        return None
+    rounds = count_flops(program.jaxpr, once=False)
+    return counted * rounds / max(count_flops(program.jaxpr, once=True), 1.0)
+
+
+def arrays(text: str) -> set[Array]:
+    """Return the arrays of a compiled program, by type and shape.
+
+    >>> sorted(arrays("%x = bf16[2,3]{1,0} add(f32[] %y, s32[7] %z)"))[0]
+    Array(dtype='bf16', shape=(2, 3))
+    """
+    return set(_arrays(text))
+
+
+def _arrays(text: str) -> Iterator[Array]:
+    for dtype, shape in _ARRAY.findall(text):
+        yield Array(dtype, tuple(int(n) for n in shape.split(",") if n))
+
+
+def exchanges(text: str) -> Iterator[Exchange]:
+    """Yield the exchanges of a compiled program, those in loops with their rounds."""
+    rounds = _rounds(text)
+    for name, body in _COMPUTATION.findall(text):
+        for result, kind, start in _EXCHANGE.findall(body):
+            found = list(_arrays(result))
+            # The first part of a pair lists what it sends, then what it gets.
+            if start and len(found) > 1 and kind != "all-reduce":
+                found = found[len(found) // 2 :]
+            largest = max(found, key=lambda array: array.bytes)
+            total = sum(array.bytes for array in found)
+            yield Exchange(kind, largest, total, rounds.get(name, 1))
+
+
+def _rounds(text: str) -> dict[str, int]:
+    """Return how often each computation runs, where the compiler knows it."""
+    bodies = dict(_COMPUTATION.findall(text))
+    called = {
+        name: {
+            (other, int(trips[1]) if (trips := _TRIPS.search(rest)) else 1)
+            for other, rest in _WHILE.findall(body)
+        }
+        for name, body in bodies.items()
+    }
+    rounds: dict[str, int] = {}
+
+    def visit(name: str, times: int) -> None:
+        rounds[name] = max(rounds.get(name, 0), times)
+        loops = dict(called.get(name, ()))
+        for other in set(re.findall(r"%([\w.-]+)", bodies.get(name, ""))) & set(bodies):
+            if rounds.get(other, 0) < times * loops.get(other, 1):
+                visit(other, times * loops.get(other, 1))
+
+    entry = re.search(r"^ENTRY %?([\w.-]+)", text, re.M)
+    if entry:
+        visit(entry[1], 1)
+    return rounds

@@ -1,0 +1,403 @@
+r"""Predict the memory of a pass over a language model, from its sizes alone.
+
+A device holds the arguments (weights, adapters, ids), the results, and temporaries. For
+e examples of T tokens on a device, t = e T, a model of L layers, b bytes a number, and
+
+    S = 4 e heads T^2      attention scores of a layer, in float32
+    F = 2 mlp + 2 dim      numbers of a token in the MLP
+
+the temporaries are at most
+
+    forward  = max(1.5 S + 2.5 b t dim, b t F) + weights of a layer    (TPU: 2 S)
+    backward = L b t (kept numbers of a token) + 2.5 S + b t F + weights of a layer
+
+where a backward pass keeps the outputs of linear layers (remat "products") or only the
+input of each layer ("layers"), from which it makes those of one layer again. The loss
+takes a few blocks of logits, generation the cache of keys and values. The constants
+were fitted to what the compilers of TPUs and GPUs say, so that memory is not
+understated; benchmarks/README.md compares them.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from goracs_jax.choices import Remat
+from goracs_jax.errors import InputError
+from goracs_jax.mesh import DATA, MODEL, fitted
+from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.execution import VOCAB_BLOCK, weight_spec
+from goracs_jax.models.lora import LoraConfig
+
+#: The share of a device's memory that a plan fills.
+FILLED = 0.9
+#: Lanes of a TPU: it pads one axis of an array to a multiple of this number. Elsewhere
+#: nothing is padded, and the number is 1.
+LANES = 128
+#: Answers and beams of an evaluation, and the tokens that it generates.
+BEAMS, NEW = 2, 128
+LOGIT_TOKENS = 512
+
+FORWARD = ("embedding", "validation", "answers", "likelihood", "generation")
+BACKWARD = ("last_v_lora_b", "all_lora", "training")
+PASSES = (*FORWARD, *BACKWARD)
+
+
+class Rows(NamedTuple):
+    """The shape of a batch on one device.
+
+    Args:
+        examples: Rows of the batch on a device.
+        length: Tokens of a row, padding included.
+        scored: Largest number of scored tokens in a row.
+    """
+
+    examples: int
+    length: int
+    scored: int
+
+
+class Memory(NamedTuple):
+    """Bytes of a program on one device."""
+
+    arguments: int
+    temporaries: int
+    outputs: int = 0
+
+    @property
+    def peak(self) -> int:
+        """All bytes that the program needs."""
+        return sum(self)
+
+
+class Weights(NamedTuple):
+    """Bytes of a decoder's weights on one device, by part."""
+
+    layers: int
+    tables: int  # embedding and norms
+    head: int  # 0 where the embedding is the head
+    adapters: int
+    layer: int  # one layer, whole over `data`
+
+
+@cache
+def weight_bytes(
+    config: DecoderConfig,
+    lora: LoraConfig,
+    *,
+    mesh_shape: tuple[int, int] = (1, 1),
+    dtype: str = "bfloat16",
+    lanes: int = LANES,
+) -> Weights:
+    """Count the bytes of a decoder's weights on one device of a grid.
+
+    Args:
+        config: Sizes of the decoder.
+        lora: The adapters.
+        mesh_shape: Devices along `data` and along `model`.
+        dtype: The type of the frozen weights.
+        lanes: `LANES` for a TPU, 1 for other devices.
+
+    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
+    >>> one = weight_bytes(config, lora)
+    >>> two = weight_bytes(config, lora, mesh_shape=(2, 1))
+    >>> one.tables > two.tables, one.adapters == two.adapters
+    (True, True)
+    """
+    mesh = AbstractMesh(mesh_shape, (DATA, MODEL))
+    gathered = AbstractMesh((1, mesh_shape[1]), (DATA, MODEL))
+    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=dtype)
+    found = dict.fromkeys(Weights._fields, 0)
+    for path, leaf in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
+        x = leaf.get_value()
+        spec = weight_spec(path, len(x.shape))
+        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, lanes)
+        if path[-1] in ("lora_a", "lora_b"):
+            found["adapters"] += size(mesh)
+        elif path[0] == "layers":
+            found["layers"] += size(mesh)
+            found["layer"] += size(gathered) // config.num_layers
+        else:
+            found["head" if path[0] == "head" else "tables"] += size(mesh)
+    return Weights(**found)
+
+
+def _local(
+    x: jax.ShapeDtypeStruct, mesh: AbstractMesh, spec: PartitionSpec, lanes: int
+) -> int:
+    """Count the bytes of a device's part of an array.
+
+    Of its last two axes a TPU pads the one that then wastes less.
+    """
+    local = fitted(x.shape, mesh, spec).shard_shape(x.shape)
+    size, last = math.prod(local), local[-2:]
+    waste = min((-(-axis // lanes) * lanes / axis for axis in last), default=1.0)
+    return round(size * waste) * jnp.dtype(x.dtype).itemsize
+
+
+def pass_memory(
+    config: DecoderConfig,
+    lora: LoraConfig,
+    pass_name: str,
+    rows: Rows,
+    *,
+    mesh_shape: tuple[int, int] = (1, 1),
+    dtype: str = "bfloat16",
+    remat: Remat = "products",
+    vocab_block: int = VOCAB_BLOCK,
+    lanes: int = LANES,
+) -> Memory:
+    """Predict the memory of a pass on one device.
+
+    Args:
+        config: Sizes of the decoder.
+        lora: The adapters.
+        pass_name: One of `PASSES`.
+        rows: The rows of a batch that are on one device.
+        mesh_shape: Devices along `data` and along `model`.
+        dtype: The type of the frozen weights and the activations.
+        remat: What a backward pass keeps.
+        vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+        lanes: `LANES` for a TPU, 1 for other devices.
+
+    Raises:
+        InputError: There is no such pass.
+
+    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
+    >>> few, many = (
+    ...     pass_memory(config, lora, "training", Rows(n, 16, 16)) for n in (1, 8)
+    ... )
+    >>> few.temporaries < many.temporaries
+    True
+    """
+    if pass_name not in PASSES:
+        raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
+    weights = weight_bytes(
+        config, lora, mesh_shape=mesh_shape, dtype=dtype, lanes=lanes
+    )
+    tokens = rows.examples * rows.length
+    held = weights.layers + weights.tables + weights.adapters
+    held += 0 if pass_name == "embedding" else weights.head
+    held += weights.adapters if pass_name == "training" else 0  # the sums
+    # A layer is whole over `data` while it runs, and so is the head for the loss. GPUs
+    # copy the weights of a layer even where they are whole.
+    data, model = mesh_shape
+    moved = weights.layer
+    if data > 1 and pass_name not in ("embedding", "answers"):
+        moved += data * (weights.head or weights.tables)
+    work = _Work(config, lora, rows, model, jnp.dtype(dtype).itemsize, lanes, data > 1)
+    temporaries = {
+        "embedding": lambda: work.forward(),
+        "answers": lambda: work.forward(),
+        "validation": lambda: max(work.forward(), work.loss(vocab_block)),
+        "likelihood": lambda: work.forward() + work.logits(),
+        "generation": lambda: work.forward() + work.cache(),
+        "last_v_lora_b": lambda: work.tail(vocab_block),
+        "all_lora": lambda: work.backward(remat, vocab_block) + work.gradients(),
+        "training": lambda: work.backward(remat, vocab_block) + weights.adapters,
+    }[pass_name]()
+    outputs = {"embedding": 4 * rows.examples * config.hidden_size}
+    return Memory(
+        held + 8 * tokens, int(temporaries + moved), outputs.get(pass_name, 0)
+    )
+
+
+def linear_sizes(config: DecoderConfig) -> Mapping[str, tuple[int, int]]:
+    """Return the widths of a layer's linear layers, in and out, by their names.
+
+    >>> linear_sizes(DecoderConfig.tiny())["down_proj"]
+    (48, 32)
+    """
+    c = config
+    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    dim, mlp = c.hidden_size, c.intermediate_size
+    return {
+        "q_proj": (dim, queries),
+        "k_proj": (dim, keys),
+        "v_proj": (dim, keys),
+        "o_proj": (queries, dim),
+        "gate_proj": (dim, mlp),
+        "up_proj": (dim, mlp),
+        "down_proj": (mlp, dim),
+    }
+
+
+class _Work(NamedTuple):
+    """Bytes of the activations of a pass, on one device."""
+
+    config: DecoderConfig
+    lora: LoraConfig
+    rows: Rows
+    model: int  # devices over which features go
+    itemsize: int
+    lanes: int
+    apart: bool  # whether weights are cut up over `data`
+
+    def _padded(self, width: int) -> int:
+        return -(-width // self.lanes) * self.lanes
+
+    @property
+    def tokens(self) -> int:
+        return self.rows.examples * self.rows.length
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """Numbers of a token after each linear layer, by its name; padded to lanes."""
+        widths = {name: out for name, (_, out) in linear_sizes(self.config).items()}
+        # The sums over `model` have all features.
+        whole = ("o_proj", "down_proj")
+        return {
+            name: self._padded(width if name in whole else -(-width // self.model))
+            for name, width in widths.items()
+        }
+
+    @property
+    def dim(self) -> int:
+        return self._padded(self.config.hidden_size)
+
+    @property
+    def scores(self) -> int:
+        heads = -(-self.config.num_heads // self.model)
+        return 4 * self.rows.examples * heads * self.rows.length**2
+
+    @property
+    def heads(self) -> int:
+        """Numbers of a token in queries, keys and values, each head padded."""
+        c = self.config
+        count = -(-(c.num_heads + 2 * c.num_kv_heads) // self.model)
+        return count * self._padded(c.head_dim)
+
+    @property
+    def mlp(self) -> int:
+        """Bytes of a token in the MLP."""
+        return self.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
+
+    def forward(self) -> int | float:
+        states = 2.5 * self.itemsize * self.dim
+        mlp = self.tokens * self.mlp
+        if self.lanes == 1:
+            return max(1.5 * self.scores + self.tokens * states, mlp)
+        # A TPU rotates queries and keys in float32, each head in lanes of its own.
+        attention = 2 * self.scores + self.tokens * (states + 4 * self.heads)
+        if not self.apart:
+            return max(attention, mlp)
+        # While weights are on their way, more of a layer is in memory at one time.
+        return attention + self.tokens * 8 * self.widths["up_proj"]
+
+    def tail(self, vocab_block: int) -> int | float:
+        """Bytes of the last layer's gradient, beside the states before that layer."""
+        states = self.tokens * self.dim * (4 + self.itemsize)
+        return states + max(self.forward(), self.loss(vocab_block))
+
+    def kept(self, remat: Remat) -> int | float:
+        """Bytes that a backward pass keeps of one layer."""
+        number = self.tokens * self.itemsize
+        if remat == "layers":
+            return number * self.dim
+        # `down_proj` only adds to the next layer's input, which is kept anyway.
+        products = sum(self.widths.values()) - self.widths["down_proj"]
+        low = len(self.lora.targets) * self._padded(self.lora.r)
+        return number * (self.dim + products) + 4 * self.tokens * low
+
+    def backward(self, remat: Remat, vocab_block: int) -> int | float:
+        kept = self.config.num_layers * self.kept(remat)
+        again = self.kept("products") if remat == "layers" else 0
+        step = 2.5 * self.scores + self.tokens * self.mlp
+        return kept + max(again + step, self.loss(vocab_block))
+
+    def loss(self, vocab_block: int) -> int | float:
+        """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
+        scored = self.rows.examples * min(self.rows.scored, self.rows.length)
+        block = -(-min(vocab_block, self.config.vocab_size) // self.model)
+        return scored * (self.dim * (4 + self.itemsize) + 8 * block)
+
+    def gradients(self) -> int | float:
+        """Bytes of the gradients of each example."""
+        sizes = linear_sizes(self.config)
+        numbers = self.lora.r * sum(sum(sizes[name]) for name in self.lora.targets)
+        return 4.0 * self.rows.examples * self.config.num_layers * numbers
+
+    def logits(self) -> int | float:
+        """Bytes of the logits of the candidates' tokens, of one piece of a row."""
+        piece = min(self.rows.length, LOGIT_TOKENS)
+        vocab = -(-self.config.vocab_size // self.model)
+        return 4 * self.rows.examples * piece * vocab
+
+    def cache(self) -> int | float:
+        """Bytes of keys and values, while those of the prompt are joined to them."""
+        c = self.config
+        slots = 1.5 * self.rows.length + BEAMS * NEW
+        width = -(-c.num_kv_heads // self.model) * self._padded(c.head_dim)
+        numbers = 2 * c.num_layers * self.rows.examples * slots * width
+        logits = 4.0 * self.rows.examples * BEAMS * c.vocab_size
+        return numbers * self.itemsize + 3 * logits
+
+
+def fitting_tokens(
+    config: DecoderConfig,
+    lora: LoraConfig,
+    pass_name: str,
+    *,
+    length: int,
+    memory_bytes: int,
+    mesh_shape: tuple[int, int] = (1, 1),
+    dtype: str = "bfloat16",
+    remat: Remat = "products",
+    vocab_block: int = VOCAB_BLOCK,
+    lanes: int = LANES,
+) -> int:
+    """Return the most padded tokens of a batch that fit on one device.
+
+    They fill at most 90 % of its memory, and are a multiple of the length.
+
+    Args:
+        config: As for `pass_memory`.
+        lora: As for `pass_memory`.
+        pass_name: As for `pass_memory`.
+        length: Tokens of a row, padding included.
+        memory_bytes: Memory of the device.
+        mesh_shape: As for `pass_memory`.
+        dtype: As for `pass_memory`.
+        remat: As for `pass_memory`.
+        vocab_block: As for `pass_memory`.
+        lanes: As for `pass_memory`.
+
+    Returns:
+        The tokens; 0 where not even one row fits.
+
+    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
+    >>> fit = lambda size: fitting_tokens(
+    ...     config, lora, "all_lora", length=64, memory_bytes=size
+    ... )
+    >>> fit(10**4), fit(10**9) > fit(10**8) > 64
+    (0, True)
+    """
+
+    def fits(examples: int) -> bool:
+        memory = pass_memory(
+            config,
+            lora,
+            pass_name,
+            Rows(examples, length, length),
+            mesh_shape=mesh_shape,
+            dtype=dtype,
+            remat=remat,
+            vocab_block=vocab_block,
+            lanes=lanes,
+        )
+        return memory.peak <= FILLED * memory_bytes
+
+    fitting, too_many = 0, 1
+    while fits(too_many):
+        fitting, too_many = too_many, 2 * too_many
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
+    return fitting * length

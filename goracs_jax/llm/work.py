@@ -1,0 +1,149 @@
+"""Predict what the program of a pass computes, moves and exchanges, from sizes alone.
+
+`goracs_jax.llm.flops` counts what a method needs. A program does more: it pads texts,
+runs the adapters, and computes attention again in a backward pass. Bytes are a lower
+bound: every weight and every activation between two products is read and written once.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from goracs_jax.choices import Remat
+from goracs_jax.errors import InputError
+from goracs_jax.llm.flops import Counts, attention_flops, forward_flops
+from goracs_jax.llm.memory import BEAMS, NEW, PASSES, Rows, linear_sizes, weight_bytes
+from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.lora import LoraConfig
+
+
+class Work(NamedTuple):
+    """What all devices do together for one batch; bytes of all of them."""
+
+    flops: float
+    moved: float  # bytes between memories and cores
+    exchanged: float  # bytes that devices get from each other
+
+
+def pass_flops(
+    config: DecoderConfig,
+    lora: LoraConfig,
+    pass_name: str,
+    rows: Rows,
+    *,
+    remat: Remat = "products",
+) -> float:
+    """Count the FLOPs of the matrix products in the program of a pass.
+
+    Args:
+        config: Sizes of the decoder.
+        lora: The adapters.
+        pass_name: One of `goracs_jax.llm.memory.PASSES`.
+        rows: The shape of a batch.
+        remat: What a backward pass keeps.
+
+    Raises:
+        InputError: There is no such pass.
+
+    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
+    >>> forward, backward = (
+    ...     pass_flops(config, lora, name, Rows(1, 64, 64))
+    ...     for name in ("embedding", "training")
+    ... )
+    >>> 2 < backward / forward < 3
+    True
+    """
+    if pass_name not in PASSES:
+        raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
+    c, tokens = config, rows.examples * rows.length
+    lengths = np.full(rows.examples, rows.length)
+    scored = rows.examples * min(rows.scored, rows.length)
+    head = 2.0 * c.hidden_size * c.vocab_size
+    attention = attention_flops(c.num_heads * c.head_dim, lengths)
+    low = 2.0 * tokens * sum(_low(c, lora, name) for name in lora.targets)
+    layers = forward_flops(c, Counts(lengths, np.zeros(1, int))) + c.num_layers * low
+    if pass_name in ("embedding", "answers"):
+        return layers
+    if pass_name == "validation":
+        return layers + head * scored
+    if pass_name == "likelihood":
+        return layers + head * tokens
+    if pass_name == "generation":
+        return layers + _generated(c, lora, rows) + head * rows.examples
+    # The slope of the loss takes a second product with the head.
+    loss = 2 * head * scored
+    if pass_name == "last_v_lora_b":
+        queries, mlp = c.num_heads * c.head_dim, c.intermediate_size
+        tail = 2.0 * tokens * c.hidden_size * (queries + 3 * mlp) + attention / 2
+        return layers + loss + tail
+    # Backward, a frozen weight takes one product, an adapter two, and attention two for
+    # each of its own; it computes its scores again, or with "layers" the whole layer.
+    again = layers if remat == "layers" else c.num_layers * attention / 2
+    backward = layers + c.num_layers * (attention + low)
+    return layers + loss + backward + again
+
+
+def _low(c: DecoderConfig, lora: LoraConfig, name: str) -> int:
+    return lora.r * sum(linear_sizes(c)[name])
+
+
+def _generated(c: DecoderConfig, lora: LoraConfig, rows: Rows) -> float:
+    """Count the FLOPs of all tokens after the first, of every beam."""
+    beams, steps = rows.examples * BEAMS, NEW - 1
+    weights = sum(a * b for a, b in linear_sizes(c).values())
+    weights += sum(_low(c, lora, name) for name in lora.targets)
+    seen = rows.length + NEW * BEAMS + BEAMS
+    layer = 2.0 * weights + 4.0 * c.num_heads * c.head_dim * seen
+    head = 2.0 * c.hidden_size * c.vocab_size
+    return beams * steps * (c.num_layers * layer + head)
+
+
+def pass_work(
+    config: DecoderConfig,
+    lora: LoraConfig,
+    pass_name: str,
+    rows: Rows,
+    *,
+    mesh_shape: tuple[int, int] = (1, 1),
+    dtype: str = "bfloat16",
+    remat: Remat = "products",
+) -> Work:
+    """Predict what one batch takes, on all devices of a grid together.
+
+    Args:
+        config: Sizes of the decoder.
+        lora: The adapters.
+        pass_name: One of `goracs_jax.llm.memory.PASSES`.
+        rows: The shape of a batch, over all devices.
+        mesh_shape: Devices along `data` and along `model`.
+        dtype: The type of the frozen weights and the activations.
+        remat: What a backward pass keeps.
+
+    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
+    >>> pass_work(config, lora, "training", Rows(4, 16, 16)).exchanged
+    0.0
+    """
+    data, model = mesh_shape
+    whole = weight_bytes(config, lora, mesh_shape=(1, model), dtype=dtype)
+    weights = whole.layers + whole.tables + whole.head
+    itemsize = 4 if dtype == "float32" else 2
+    trained = pass_name in ("all_lora", "training")
+    reads = (2 if trained else 1) + (trained and remat == "layers")
+    if pass_name == "generation":
+        reads = NEW
+    tokens = rows.examples * rows.length
+    widths = sum(a + b for a, b in linear_sizes(config).values())
+    scores = 4.0 * config.num_heads * rows.length * tokens
+    # Each product reads its input and writes its output; scores are written, read by
+    # the softmax, and written and read in the type of the activations.
+    layer = itemsize * tokens * widths + 3 * scores
+    moved = reads * (data * model * weights + config.num_layers * layer)
+    # Each device gets the parts of the weights that others have; features that are
+    # split over `model` are summed twice a layer.
+    gathered = reads * (data - 1) * model * weights
+    sums = (model - 1) * 2 * itemsize * tokens * config.hidden_size
+    return Work(
+        flops=pass_flops(config, lora, pass_name, rows, remat=remat),
+        moved=float(moved),
+        exchanged=float(gathered + reads * config.num_layers * sums),
+    )
