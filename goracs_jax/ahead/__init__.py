@@ -1,0 +1,1 @@
+"""Programs that are compiled before there are devices or numbers for them."""
