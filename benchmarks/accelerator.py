@@ -24,6 +24,7 @@ import shutil
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ PARTS = {
     "whole selection": whole_selection,
 }
 MODELS = ("small", "large")  # fields of the sizes that are no numbers
-NO_TIME = "the minutes are over"
 
 
 class Record:
@@ -75,11 +75,13 @@ class Record:
                 shutil.copy(path, out)
         print(f"{part}, {step}: {figures}", flush=True)
 
-    def stop_after(self, seconds: float) -> None:
+    def stop_after(self, seconds: float, parts: Sequence[str]) -> None:
         """End the process after some seconds, whatever it is doing then."""
 
         def stop() -> None:
-            self.add(next(reversed(self.parts), "none"), "not_done", NO_TIME)
+            begun = list(self.parts)
+            for part in begun[-1:] + [part for part in parts if part not in begun]:
+                self.add(part, "not_done", "the minutes are over")
             os._exit(0)
 
         timer = threading.Timer(seconds, stop)
@@ -87,19 +89,16 @@ class Record:
         timer.start()
 
     def run(self, name: str, given: Given) -> bool:
-        """Run a part to its end or to that of the time; return whether it failed."""
+        """Run a part and return whether it ended as it should."""
         self.parts[name] = {}
         try:
             for step, figures in PARTS[name](given):
                 self.add(name, step, figures)
-                if given.seconds_left() <= 0:
-                    self.add(name, "not_done", NO_TIME)
-                    break
         except Exception as error:  # noqa: BLE001  the other parts are still to run
             traceback.print_exc()
             self.add(name, "not_done", f"{type(error).__name__}: {error}"[:300])
-            return True
-        return False
+            return False
+        return True
 
 
 def kind_name() -> str:
@@ -140,17 +139,14 @@ def main() -> None:
         profiled=bool(flags.profile),
         sizes={k: v for k, v in sizes._asdict().items() if k not in MODELS},
     )
-    record.stop_after(60 * flags.minutes)
+    record.stop_after(60 * flags.minutes, flags.parts)
     failed = []
     for name in flags.parts:
-        if given.seconds_left() <= 0:
-            record.add(name, "not_done", NO_TIME)
-            continue
         traced = contextlib.nullcontext()
         if flags.profile:
             traced = jax.profiler.trace(str(flags.profile / name.replace(" ", "_")))
         with traced:
-            failed += [name] if record.run(name, given) else []
+            failed += [] if record.run(name, given) else [name]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

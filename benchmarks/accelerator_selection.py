@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from selection import stages, synthetic
 from transport import measure
 
 from goracs_jax.cost import Cost, exact_cost, make_cost, nearest_rows
+from goracs_jax.mesh import replicate
 from goracs_jax.selection.method import GroupExchange, PairMoves, SimulatedAnnealing
 from goracs_jax.selection.search.annealing import (
     candidate_field,
@@ -32,14 +34,17 @@ LAMBDA = 0.1
 
 
 def selection(given: Given) -> Figures:
-    """Time each program of a selection, and the exact transport on the host."""
+    """Time each program of a selection, and the exact transport on the host.
+
+    C is not kept in memory, whatever its size: at full size it is too large.
+    """
     x, y, g, budget, source = instance(given)
     (n_train, dim), n_valid = x.shape, len(y)
     sizes = {"train": n_train, "valid": n_valid, "dim": dim, "budget": budget}
     yield "data", {"source": source, **sizes}
 
     once, read = 2.0 * n_train * n_valid * dim, x.nbytes + y.nbytes
-    make = lambda: make_cost(x, y, g, LAMBDA)
+    make = partial(make_cost, x, y, g, LAMBDA, matrix_entries=0)
     made = given.beside_floor(make, flops=once, read=read)
     yield "cost", made
     cost = make()
@@ -82,10 +87,9 @@ def selection(given: Given) -> Figures:
 def whole_selection(given: Given) -> Figures:
     """Time a selection from its start to its end, with every transport on the host."""
     x, y, g, budget, _ = instance(given)
+    make = partial(make_cost, x, y, g, LAMBDA, matrix_entries=0)
     with contextlib.redirect_stdout(sys.stderr):
-        parts, trace, bound = stages(
-            lambda: make_cost(x, y, g, LAMBDA), budget, jax.random.key(0)
-        )
+        parts, trace, bound = stages(make, budget, jax.random.key(0))
     figures = {
         "seconds": sum(part["seconds"] for part in parts),
         "goal_seconds": GOAL,
@@ -116,9 +120,9 @@ def one_epoch(given: Given, cost: Cost, rows: np.ndarray) -> dict[str, Any]:
     pool, field = candidate_field(cost, rows)
     s = units_per_slot(budget, n_valid)
     drawn = np.random.default_rng(0).permutation(np.arange(budget * s) % n_valid)
-    slots = Slots(
-        jnp.asarray(np.searchsorted(pool, rows)), jnp.asarray(drawn.reshape(budget, s))
-    )
+    # On the devices like those of `anneal`, so that this is its program.
+    here = partial(replicate, mesh=cost.tiling.mesh)
+    slots = Slots(here(np.searchsorted(pool, rows)), here(drawn.reshape(budget, s)))
     epochs, length = plan_search(budget, n_valid)
     moves, cold = PairMoves(), jnp.zeros(length)
     looked_at = length * pairs_per_sweep(budget) * (2 + moves.drawn) * 2.0 * s
