@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +19,46 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(name: str, figures: dict[str, Any]) -> Path:
-    """Write results/NAME.json: figures with the machine, versions and commit."""
+PACKAGES = ("jax", "flax", "ott-jax", "POT", "numpy")
+
+
+def write(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write NAME.json in a folder: figures with the machine, versions and commit."""
     device = jax.devices()[0]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=RESULTS.parent,
-    )
     record = {
         "when": datetime.now(UTC).isoformat(timespec="minutes"),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "device": f"{device.platform} {device.device_kind}",
         "cores": len(os.sched_getaffinity(0)),
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {p: version(p) for p in ("jax", "flax", "ott-jax", "POT", "numpy")},
+        "versions": {package: installed(package) for package in PACKAGES},
         **figures,
     }
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def commit() -> str | None:
+    """Return the commit of this checkout, or None where there is none, as in a copy."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=RESULTS.parent
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a package, or None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def goracs(*words: object, stdout: int | None = None) -> None:

@@ -6,73 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peft
 import torch
 from flax import nnx
 from passes import each, in_turns, logits
 from prompts import prompts
-from transformers import LlamaConfig, LlamaForCausalLM
+from torch_steps import torch_model
 
 import goracs_jax as gx
 from goracs_jax.data.demo import fetch
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.gradients import gradient_norms
 from goracs_jax.llm.tokens import Tokens
-from goracs_jax.models import Decoder
 
 EXAMPLES, BATCH = 64, 8
-
-
-def torch_model(model: Decoder) -> Any:
-    """Copy weights and adapters into a model of transformers and PEFT."""
-    c = model.config
-    theirs = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=c.vocab_size,
-            hidden_size=c.hidden_size,
-            intermediate_size=c.intermediate_size,
-            num_hidden_layers=c.num_layers,
-            num_attention_heads=c.num_heads,
-            num_key_value_heads=c.num_kv_heads,
-            head_dim=c.head_dim,
-            max_position_embeddings=c.max_positions,
-            rms_norm_eps=c.norm_eps,
-            tie_word_embeddings=c.tie_embeddings,
-            rope_parameters={"rope_type": "default", "rope_theta": c.rope.theta},
-        )
-    ).eval()
-    lora = peft.LoraConfig(
-        r=model.lora.r,
-        lora_alpha=int(model.lora.alpha),
-        target_modules=["q_proj", "v_proj"],
-    )
-    theirs = peft.get_peft_model(theirs, lora).eval()
-    state = nnx.to_pure_dict(nnx.state(model))
-    layers, put = state["layers"], {}
-    for i in range(c.num_layers):
-        stem = f"base_model.model.model.layers.{i}."
-        attention, mlp = layers["attention"], layers["mlp"]
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            adapted = name in model.lora.targets
-            inner = ".base_layer" if adapted else ""
-            ours = attention[name]
-            put[f"{stem}self_attn.{name}{inner}.weight"] = ours["kernel"][i].T
-            if adapted:
-                for a, b in (("lora_A", "lora_a"), ("lora_B", "lora_b")):
-                    put[f"{stem}self_attn.{name}.{a}.default.weight"] = ours[b][i].T
-        for name in ("gate_proj", "up_proj", "down_proj"):
-            put[f"{stem}mlp.{name}.weight"] = mlp[name]["kernel"][i].T
-        for ours_name, name in (
-            ("attention_norm", "input_layernorm"),
-            ("mlp_norm", "post_attention_layernorm"),
-        ):
-            put[f"{stem}{name}.weight"] = layers[ours_name]["weight"][i]
-    put["base_model.model.model.embed_tokens.weight"] = state["embed"]
-    put["base_model.model.lm_head.weight"] = model.output_head
-    put["base_model.model.model.norm.weight"] = state["norm"]["weight"]
-    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in put.items()}
-    theirs.load_state_dict(tensors, strict=True)
-    return theirs
 
 
 def released_norms(theirs: Any, tokens: Tokens) -> np.ndarray:

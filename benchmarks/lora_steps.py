@@ -1,0 +1,33 @@
+"""Steps of LoRA fine-tuning, as `goracs finetune` takes them; see torch_steps.py."""
+
+import time
+
+import numpy as np
+
+from goracs_jax.llm.tokens import Tokens, take
+from goracs_jax.models import Decoder
+from goracs_jax.training import FinetuneConfig
+from goracs_jax.training.batches import epoch_order
+from goracs_jax.training.run import Run
+
+
+class Ours:
+    """The steps of a training run, which is compiled when it is made."""
+
+    def __init__(self, model: Decoder, tokens: Tokens, config: FinetuneConfig):
+        started = time.perf_counter()
+        self.run = Run.prepare(model, tokens, take(tokens, [0]), config, seed=0)
+        self.compile_seconds = time.perf_counter() - started
+        self.state = self.run.fresh
+
+    def step(self, number: int) -> int:
+        """Take one step and return its tokens, without padding."""
+        assert number == self.state.step
+        self.state, record = self.run.step(self.state)
+        return record["tokens"]
+
+
+def step_rows(examples: int, batch: int, number: int) -> np.ndarray:
+    """Return the examples of a step, which are the same for ours and PyTorch's."""
+    epoch, place = divmod(number, examples // batch)
+    return epoch_order(examples, 0, epoch)[place * batch : (place + 1) * batch]
