@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Int
 from goracs_jax.llm.tokens import NOT_SCORED
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.execution import VOCAB_BLOCK
-from goracs_jax.models.layers import softcap
+from goracs_jax.models.layers import bend, softcap
 
 
 class Loss(NamedTuple):
@@ -156,7 +156,7 @@ def _loss_and_slope(hidden, head, labels, cap, block):
             top,
             sums.total * keep + jnp.sum(e, axis=-1),
             sums.squares * keep**2 + jnp.sum(e * e, axis=-1),
-            sums.rows * keep[:, None] + _dot((e * _bend(z, cap)).astype(w.dtype), w),
+            sums.rows * keep[:, None] + _dot((e * bend(z, cap)).astype(w.dtype), w),
         ), None
 
     zero = jnp.zeros(time)
@@ -170,7 +170,7 @@ def _loss_and_slope(hidden, head, labels, cap, block):
     errors = jnp.sqrt(miss**2 + sums.squares / norm**2)
     share = scored / jnp.maximum(jnp.sum(scored), 1).astype(jnp.float32)
     mean = lambda x: jnp.sum(jnp.where(scored, x * share, 0.0))
-    down = (miss * _bend(z_label, cap))[:, None] * w_label
+    down = (miss * bend(z_label, cap))[:, None] * w_label
     slope = (sums.rows / norm[:, None] - down) * share[:, None]
     return Loss(mean(losses), mean(errors)), slope.astype(hidden.dtype)
 
@@ -180,11 +180,6 @@ def _backward(cap, block, slope, d):
 
 
 mean_cross_entropy.defvjp(_loss_and_slope, _backward)
-
-
-def _bend(z, cap):
-    """Return the derivative of softcap at the point where its value is z."""
-    return 1.0 if cap is None else 1 - (z / cap) ** 2
 
 
 def _dot(x, y):

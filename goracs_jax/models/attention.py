@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.layers import RMSNorm, softcap
-from goracs_jax.models.lora import LoraConfig, linear
+from goracs_jax.models.layers import RMSNorm, bend, softcap
+from goracs_jax.models.lora import KEPT, LoraConfig, linear
 from goracs_jax.models.rope import Rope, rotate
 
 
@@ -64,7 +65,9 @@ def attend(
 
     The softmax is computed in float32. The result is that of
     `jax.nn.dot_product_attention`, but a CPU computes it twice as fast, because queries
-    that share a key are rows of one larger matrix product.
+    that share a key are rows of one larger matrix product. As in FlashAttention (Dao et
+    al., 2022), the backward pass computes the weights again, from the scores and one
+    kept number per query: the logarithm of the sum of their exponentials.
 
     Args:
         q: Queries.
@@ -78,18 +81,79 @@ def attend(
         The mean of the values for each query, weighted by attention.
     """
     *batch, queries, heads, dim = q.shape
-    keys, group = k.shape[-3], heads // k.shape[-2]
     q, k, v = (jnp.swapaxes(x, -3, -2) for x in (q, k, v))  # [*batch, heads, time, dim]
-    rows = q.reshape(*batch, -1, group * queries, dim) * scale
-    scores = jnp.matmul(
-        rows, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32
-    )
-    scores = softcap(scores, cap).reshape(*batch, -1, group, queries, keys)
-    visible = visible[..., None, None, :, :]  # for all heads
-    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
-    weights = weights.astype(v.dtype).reshape(*batch, -1, group * queries, keys)
-    mixed = (weights @ v).reshape(*batch, heads, queries, dim)
+    rows = q.reshape(*batch, k.shape[-3], -1, dim) * scale  # of a group, then queries
+    rows, k, v = (checkpoint_name(x, KEPT) for x in (rows, k, v))
+    mixed = _mix(rows, k, v, visible, cap).reshape(*batch, heads, queries, dim)
     return jnp.swapaxes(mixed, -3, -2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _mix(
+    rows: Float[Array, "*batch kv_heads rows head_dim"],
+    k: Float[Array, "*batch kv_heads keys head_dim"],
+    v: Float[Array, "*batch kv_heads keys head_dim"],
+    visible: Bool[Array, "*texts queries keys"],
+    cap: float | None,
+) -> Float[Array, "*batch kv_heads rows head_dim"]:
+    return _mix_and_kept(rows, k, v, visible, cap)[0]
+
+
+def _mix_and_kept(rows, k, v, visible, cap):
+    scores = _scores(rows, k, visible, cap)
+    top = jnp.max(scores, axis=-1, keepdims=True)
+    e = jnp.exp(scores - top)
+    total = jnp.sum(e, axis=-1, keepdims=True)
+    mixed = _dot(_by_row(e / total).astype(v.dtype), v).astype(v.dtype)
+    log_sum = checkpoint_name(top + jnp.log(total), KEPT)
+    return mixed, (rows, k, v, visible, log_sum)
+
+
+def _mix_backward(cap, kept, d_mixed):
+    rows, k, v, visible, log_sum = kept
+    scores = _scores(rows, k, visible, cap)
+    weights = jnp.exp(scores - log_sum)
+    d_weights = _dot(d_mixed, jnp.swapaxes(v, -1, -2)).reshape(weights.shape)
+    mean = jnp.sum(weights * d_weights, axis=-1, keepdims=True)
+    d_scores = weights * (d_weights - mean)
+    if cap is not None:  # what is not visible has the score -inf
+        d_scores *= jnp.where(jnp.isfinite(scores), bend(scores, cap), 0.0)
+    d_scores = _by_row(d_scores).astype(k.dtype)
+    return (
+        _dot(d_scores, k).astype(rows.dtype),
+        _dot_of_columns(d_scores, rows).astype(k.dtype),
+        _dot_of_columns(_by_row(weights).astype(v.dtype), d_mixed).astype(v.dtype),
+        None,
+    )
+
+
+_mix.defvjp(_mix_and_kept, _mix_backward)
+
+
+def _scores(rows, k, visible, cap):
+    """Return the scores, [*batch, kv_heads, group, queries, keys]."""
+    scores = softcap(_dot(rows, jnp.swapaxes(k, -1, -2)), cap)
+    scores = scores.reshape(*scores.shape[:-2], -1, *visible.shape[-2:])
+    return jnp.where(visible[..., None, None, :, :], scores, -jnp.inf)  # for all heads
+
+
+def _by_row(x):
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+
+
+def _dot(x, y):
+    # The precision is stated, because the backward pass is traced after the caller's
+    # `jax.default_matmul_precision` has ended.
+    return jnp.matmul(x, y, precision="float32", preferred_element_type=jnp.float32)
+
+
+def _dot_of_columns(x, y):
+    """Return x' y, computed as (y' x)', where x is larger than y.
+
+    A CPU takes twice as long to read x by columns. XLA would do so without barriers.
+    """
+    y = jax.lax.optimization_barrier(jnp.swapaxes(y, -1, -2))
+    return jnp.swapaxes(jax.lax.optimization_barrier(_dot(y, x)), -1, -2)
 
 
 class Attention(nnx.Module):

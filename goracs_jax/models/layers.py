@@ -20,6 +20,17 @@ def softcap(x: Float[Array, "*shape"], cap: float | None) -> Float[Array, "*shap
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
+def bend(
+    z: Float[Array, "*shape"], cap: float | None
+) -> Float[Array, "*shape"] | float:
+    """Return the derivative of softcap at the point where its value is z.
+
+    >>> float(bend(softcap(jnp.array(0.0), 30.0), 30.0)), bend(jnp.array(5.0), None)
+    (1.0, 1.0)
+    """
+    return 1.0 if cap is None else 1 - (z / cap) ** 2
+
+
 class RMSNorm(nnx.Module):
     """RMS normalisation, (offset + w) * x / sqrt(mean(x^2) + eps), in float32.
 

@@ -74,9 +74,9 @@ class LoraConfig:
 DEFAULT_LORA = LoraConfig()
 
 
-#: Name of the values that a backward pass keeps: the outputs of linear layers, because
-#: computing them again is expensive.
-KEPT = "linear"
+#: Name of the values that a backward pass keeps where it needs them: the outputs of
+#: linear layers, and the queries, keys and values that attention reads.
+KEPT = "kept"
 
 
 @jax.custom_vjp
@@ -191,9 +191,8 @@ class LoRALinear(nnx.Module):
                 self.dropout_key[...], 1 - self.dropout, x.shape
             )
             x = jnp.where(stay, x / (1 - self.dropout), 0)
-        low = checkpoint_name(x @ self.lora_a[...], KEPT)
-        update = low @ self.lora_b[...]
-        return checkpoint_name(y + (self.scale * update).astype(y.dtype), KEPT)
+        low = checkpoint_name(self.scale * (x @ self.lora_a[...]), KEPT)
+        return checkpoint_name(y + (low @ self.lora_b[...]).astype(y.dtype), KEPT)
 
 
 M = TypeVar("M", bound=nnx.Module)

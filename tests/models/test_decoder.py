@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from flax import nnx
 from goracs_jax.errors import InputError
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig, LoRALinear
 from goracs_jax.models.attention import attend, visible_pairs
+from goracs_jax.models.layers import softcap
 from goracs_jax.models.lora import LINEAR_NAMES
 from goracs_jax.models.rope import RopeConfig, rope_table, rotate
 
@@ -65,6 +68,31 @@ def test_the_last_queries_alone_are_those_of_the_whole():
     whole = attend(q, k, v, visible_pairs(time, time, 4), scale=1.0, cap=2.0)
     last = attend(q[5:], k, v, visible_pairs(time[5:], time, 4), scale=1.0, cap=2.0)
     np.testing.assert_allclose(last, whole[5:], **F32)
+
+
+def _plain_attention(q, k, v, visible, *, scale, cap):
+    """Attention by its definition, with keys and values repeated for their queries."""
+    k, v = (jnp.repeat(x, q.shape[-2] // x.shape[-2], axis=-2) for x in (k, v))
+    scores = softcap(scale * jnp.einsum("...qhd,...khd->...hqk", q, k), cap)
+    weights = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
+    return jnp.einsum("...hqk,...khd->...qhd", weights, v)
+
+
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (3, 2.0)])
+def test_gradients_of_attention_are_those_of_its_definition(window, cap):
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, weight = (jax.random.normal(key, (2, 5, 6, 8)) for key in keys[:2])
+    k, v = (jax.random.normal(key, (2, 7, 2, 8)) for key in keys[2:])
+    visible = visible_pairs(jnp.arange(2, 7), jnp.arange(7), window)
+
+    def gradients(attend):
+        def total(qkv, weight):
+            return jnp.sum(weight * attend(*qkv, visible, scale=0.3, cap=cap))
+
+        return jax.vmap(jax.grad(total))((q, k, v), weight)
+
+    ours, theirs = gradients(attend), gradients(_plain_attention)
+    jax.tree.map(partial(np.testing.assert_allclose, **F32), ours, theirs)
 
 
 def test_rotation_is_a_complex_product():
