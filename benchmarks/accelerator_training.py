@@ -16,8 +16,8 @@ from accelerator_given import Given, weight_bytes
 from accelerator_models import with_rate
 from lora_steps import Ours
 
+from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.flops import Counts, gradient_flops
-from goracs_jax.llm.tokens import Batch
 from goracs_jax.models import Decoder
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.step import Sums, accumulate, split, zero_sums

@@ -1,9 +1,13 @@
 """Every pass of a language model on eight devices in several grids; a script."""
 
 import sys
+import tracemalloc
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
+import tiny
 from flax import nnx
 
 from goracs_jax.evaluate.beam import Ending, generation_pass
@@ -23,6 +27,7 @@ from goracs_jax.models.sharding import (
     mesh_of,
     spread_decoder,
 )
+from goracs_jax.runs.opened import open_llm
 from goracs_jax.training import FinetuneConfig, finetune
 from goracs_jax.training.step import accumulate, split, zero_sums
 
@@ -132,10 +137,39 @@ def ahead() -> dict[str, np.ndarray]:
     }
 
 
+def loading(folder: Path) -> dict[str, np.ndarray]:
+    """A model from a folder: in parts on eight devices, and whole on one.
+
+    And the bytes of the largest part, and the most that the host held beside what it
+    kept (a CPU device may use the host's arrays) while the parts were read.
+    """
+    raw = tiny.LLAMA | {"hidden_size": 256, "intermediate_size": 1024}
+    tiny.write_llm(folder / "llm", raw)
+    mesh, load = model_mesh(jax.devices(), 2), partial(open_llm, folder / "llm")
+    tracemalloc.start()
+    parts = load(None, 0, mesh=mesh).decoder()
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    whole = load(None, 0).decoder()
+    leaves = jax.tree.leaves(nnx.state(whole))
+    again = jax.tree.leaves(nnx.state(parts))
+    assert all(leaf.sharding.mesh == mesh for leaf in again)
+    pairs = zip(leaves, again, strict=True)
+    return {
+        "same": np.array([np.array_equal(a, b) for a, b in pairs]),
+        "largest leaf": np.array(max(x.nbytes for x in leaves)),
+        "largest part": np.array(
+            max(x.addressable_shards[0].data.nbytes for x in again)
+        ),
+        "beside": np.array(peak - kept),
+    }
+
+
 def main(out: str) -> None:
     """Write all arrays and programs to one file."""
+    found = loading(Path(out).parent)
     plain = with_execution(trained(), vocab_block=BLOCK)
-    found = {f"one {name}": value for name, value in arrays(plain).items()}
+    found |= {f"one {name}": value for name, value in arrays(plain).items()}
     layers = with_execution(plain, remat="layers")
     found |= {f"layers {name}": value for name, value in arrays(layers).items()}
     for grid, over in GRIDS.items():

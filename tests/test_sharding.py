@@ -108,6 +108,16 @@ def test_examples_are_split_in_every_activation(found, grid, name):
     assert any(local in shape for shape in shapes), "the check must see activations"
 
 
+def test_weights_are_read_part_by_part(found):
+    """Of a weight that is cut up, the host never holds more than a part or two."""
+    assert len(found["same"]) > 10
+    assert found["same"].all()
+    leaf, part = int(found["largest leaf"]), int(found["largest part"])
+    assert leaf == 8 * part
+    # A part is there as it is stored, by layers, and stacked in the device's type.
+    assert found["beside"] < 3 * part + 2**19 < leaf
+
+
 def test_a_gradient_pass_is_compiled_before_there_is_a_model(found):
     """For a grid of 2 x 2 of the eight devices, and then run on it."""
     assert "num_partitions=4" in str(found["ahead text"])

@@ -31,7 +31,7 @@ def spread_decoder(model: Decoder, mesh: Mesh) -> Decoder:
 
 def abstract_decoder(
     config: DecoderConfig,
-    mesh: Mesh,
+    mesh: Mesh | None,
     *,
     lora: LoraConfig = DEFAULT_LORA,
     dtype: Any = jnp.float32,
@@ -42,7 +42,7 @@ def abstract_decoder(
 
     Args:
         config: Sizes of the model.
-        mesh: The grid, for instance of the devices of a topology.
+        mesh: The grid, for instance of the devices of a topology; None for one device.
         lora: Adapters to put in place.
         dtype: The type of the frozen weights.
 
@@ -54,7 +54,8 @@ def abstract_decoder(
     build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=dtype)
 
     def abstract(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
-        sharding = fitted(x.shape, mesh, weight_spec(path, len(x.shape)))
+        spec = weight_spec(path, len(x.shape))
+        sharding = None if mesh is None else fitted(x.shape, mesh, spec)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     return with_execution(_each_weight(nnx.eval_shape(build), abstract), mesh=mesh)

@@ -4,26 +4,38 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes as ml_dtypes  # registers the bfloat16 that safetensors asks NumPy for
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 
 from goracs_jax.errors import InputError
 
+Slices = tuple[slice, ...]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 class Tensors(NamedTuple):
-    """The named tensors of a checkpoint: all shapes, and values read one by one."""
+    """The named tensors of a checkpoint: all shapes, and parts of them read one by one.
+
+    `read` takes a name and the slices of a part; without slices it reads all.
+    """
 
     where: str
     shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
+    read: "Read"
+
+
+class Read(Protocol):
+    """Reads a part of a tensor, as one slice for each of its axes."""
+
+    def __call__(self, name: str, part: Slices = (), /) -> np.ndarray: ...  # noqa: D102
 
 
 def existing_model(path: str | Path) -> Path:
@@ -111,9 +123,9 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
                 shapes[name] = tuple(tensors.get_slice(name).get_shape())
                 home[name] = file
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str, part: Slices = ()) -> np.ndarray:
         with _safe_open(home[name]) as tensors:
-            return tensors.get_tensor(name)
+            return tensors.get_slice(name)[part] if part else tensors.get_tensor(name)
 
     return Tensors(str(folder), shapes, read)
 
@@ -137,9 +149,12 @@ def fill(
 ) -> PyTree:
     """Read every weight of a module from a checkpoint.
 
+    A device's part of a weight is read from the disk for this device alone. The memory
+    of the host holds one part at a time, whatever the size of the model.
+
     Args:
-        skeleton: State of the module, of which only shapes and types are used. Weights
-            under "layers" have a leading layer axis.
+        skeleton: State of the module, of which only shapes, types and shardings over a
+            grid are used. Weights under "layers" have a leading layer axis.
         names: From paths in the module to names in the checkpoint, "{}" for the layer.
         tensors: The checkpoint. Arrays at a path that ends in "kernel" or "lora_*"
             are stored transposed.
@@ -164,14 +179,27 @@ def fill(
             expected[name] = shape
     _account(expected, tensors, ignore)
 
-    def value(path: str, leaf: Any) -> Any:
-        out = np.empty(leaf.shape, leaf.dtype)
-        rows = out if path.startswith("layers.") else out[None]
-        stored = _stored_names(names[path], len(rows) if rows is out else None)
-        for i, name in enumerate(stored):
-            tensor = tensors.read(name)
-            rows[i] = tensor.T if _transposed(path) else tensor
-        return jnp.asarray(out)
+    def value(path: str, leaf: Any) -> jax.Array:
+        stacked, turned = path.startswith("layers."), _transposed(path)
+        stored = _stored_names(names[path], leaf.shape[0] if stacked else None)
+
+        def read(name: str, inner: Slices) -> np.ndarray:
+            tensor = tensors.read(name, inner[::-1] if turned else inner)
+            return (tensor.T if turned else tensor).astype(leaf.dtype)
+
+        def part(index: Any) -> np.ndarray:
+            rows = [
+                read(name, index[1:] if stacked else index)
+                for name in (stored[index[0]] if stacked else stored)
+            ]
+            return np.stack(rows) if stacked else rows[0]
+
+        sharding = leaf.get_value().sharding
+        if not isinstance(sharding, NamedSharding):
+            return jnp.asarray(part((slice(None),) * len(leaf.shape)))
+        parts = sharding.addressable_devices_indices_map(leaf.shape).items()
+        put = [jax.device_put(part(index), device) for device, index in parts]
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, put)
 
     return nnx.from_flat_state(
         [

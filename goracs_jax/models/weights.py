@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from goracs_jax.errors import InputError
+from goracs_jax.mesh import replicate
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
@@ -17,7 +19,9 @@ from goracs_jax.models.gguf_file import open_gguf, unpermute
 from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
 from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
 from goracs_jax.models.sentence import sentence_options
+from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.tensors import (
+    Slices,
     Tensors,
     existing_model,
     fill,
@@ -135,6 +139,7 @@ def load_decoder(
     lora: LoraConfig = DEFAULT_LORA,
     key: jax.Array,
     dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
 ) -> Decoder:
     """Load a Llama-family model and add fresh adapters.
 
@@ -145,6 +150,8 @@ def load_decoder(
             `Decoder(config, lora, key=key)`.
         key: Random key of the adapters.
         dtype: Type of the frozen weights.
+        mesh: The grid of devices to spread the model over, made by `model_mesh`; None
+            loads it to one device.
 
     Returns:
         The model.
@@ -162,12 +169,15 @@ def load_decoder(
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
-    build = lambda key: Decoder(config, lora, key=key, dtype=dtype)
-    graph, _, skeleton = nnx.split(nnx.eval_shape(build, key), nnx.LoRAParam, ...)
+    abstract = abstract_decoder(config, mesh, lora=lora, dtype=dtype)
+    graph, _, skeleton = nnx.split(abstract, nnx.LoRAParam, ...)
     ignore = lambda name: name.endswith("rotary_emb.inv_freq")
     weights = fill(skeleton, names, tensors, ignore=ignore)
     # The compiler drops all random numbers except those of the adapters.
+    build = lambda key: Decoder(config, lora, key=key, dtype=dtype)
     adapters = jax.jit(lambda key: nnx.state(build(key), nnx.LoRAParam))(key)
+    if mesh is not None:
+        adapters = jax.tree.map(lambda x: replicate(np.asarray(x), mesh), adapters)
     return nnx.merge(graph, adapters, weights)
 
 
@@ -192,7 +202,8 @@ def load_encoder(path: str | Path) -> Encoder:
     tensors = open_safetensors(path)
     stored = {_bert_name(name): name for name in tensors.shapes}
     shapes = {name: tensors.shapes[stored[name]] for name in stored}
-    renamed = Tensors(str(path), shapes, lambda name: tensors.read(stored[name]))
+    read = lambda name, part=(): tensors.read(stored[name], part)
+    renamed = Tensors(str(path), shapes, read)
     build = lambda key: Encoder(config, key=key)
     graph, skeleton = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     unused = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
@@ -225,12 +236,14 @@ def _open_gguf_decoder(path: Path) -> tuple[DecoderConfig, Tensors]:
     permuted = file.metadata["general.architecture"] == "llama"
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str, part: Slices = ()) -> np.ndarray:
         tensor = file.read(name)
         kind = name.split(".")[-2]
         if kind.endswith("_norm"):
-            return tensor - config.norm_offset
-        return unpermute(tensor, heads[kind]) if permuted and kind in heads else tensor
+            tensor = tensor - config.norm_offset
+        if permuted and kind in heads:
+            tensor = unpermute(tensor, heads[kind])
+        return tensor[part]
 
     return config, Tensors(str(path), shapes, read)
 

@@ -24,7 +24,6 @@ from goracs_jax.models import (
     load_encoder,
     read_lora_config,
 )
-from goracs_jax.models.sharding import spread_decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -121,8 +120,7 @@ def open_llm(
         seed: Seed of a fresh adapter.
         dtype: Type of the weights.
         mesh: The grid of devices to use, made by `model_mesh`; by default one device.
-            Where it has several, the model is loaded into the memory of the host and
-            spread over them.
+            Where it has several, each reads its part of the model.
         lora: Rank, scale, targets and dropout of the adapter; by default those of the
             folder, or those of the paper.
         untrained: Whether to refuse an adapter whose lora_B are all zero, or to warn.
@@ -131,17 +129,15 @@ def open_llm(
         InputError: There is no such model or adapter.
     """
     grid = mesh if mesh is not None and mesh.size > 1 else None
-    home = jax.local_devices(backend="cpu")[0] if grid else None
 
     @cache
     def decoder() -> Decoder:
         shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
-        with jax.default_device(home):
-            key = jax.random.key(seed)
-            found = load_decoder(model, lora=shape, key=key, dtype=jnp.dtype(dtype))
-            if adapter:
-                found = load_adapter(found, adapter, untrained=untrained)
-        return spread_decoder(found, grid) if grid else found
+        key = jax.random.key(seed)
+        found = load_decoder(
+            model, lora=shape, key=key, dtype=jnp.dtype(dtype), mesh=grid
+        )
+        return load_adapter(found, adapter, untrained=untrained) if adapter else found
 
     identity = {"model": hash_model(model), "dtype": dtype}
     if adapter:
