@@ -14,7 +14,8 @@ runs backward once per example through the retained graph, down to the last laye
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -24,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, write
 from flax import nnx
-from passes import each, in_turns, logits
+from passes import by_turns, each, in_turns, logits
 from prompts import prompts
 
 import goracs_jax as gx
@@ -36,7 +37,7 @@ from goracs_jax.llm.loss import mean_cross_entropy
 from goracs_jax.llm.tokens import Tokens, ragged
 from goracs_jax.models import Decoder, DecoderConfig
 
-EXAMPLES, ROUNDS = 64, 2
+EXAMPLES, ROUNDS = 64, 3
 ANSWER = ", answer scored"
 
 
@@ -93,23 +94,39 @@ def ours() -> dict[str, Any]:
     rounded = passes(load(dtype=jnp.bfloat16), tokens, answers, batches)
     runs |= {f"{name}, bfloat16": run for name, run in rounded.items()}
     first = in_turns(runs, 1)
-    seconds = in_turns(runs, ROUNDS)
-    median = {name: float(np.median(times)) for name, times in seconds.items()}
-    bare = min(median["forward"], median["logits"])
+    turns = by_turns(runs, ROUNDS)
+    seconds = {name: [took.wall for took in times] for name, times in turns.items()}
+    cpu = {name: [took.cpu for took in times] for name, times in turns.items()}
     counted = flops(model.config, batches, int(answers.scored.max()))
     padded = sum(batch.ids.size for batch in batches)
+    median = medians(seconds)
     return {
         "examples": EXAMPLES,
         "tokens": int(tokens.lengths.sum()),
         "padding_waste": 1 - float(tokens.lengths.sum()) / padded,
         "shapes": sorted({batch.ids.shape for batch in batches}),
+        "load": os.getloadavg(),
         "seconds": seconds,
+        "processor_seconds": cpu,
         "first_seconds": {name: times[0] for name, times in first.items()},
         "tokens_per_second": {n: tokens.lengths.sum() / t for n, t in median.items()},
         "gflops_per_second": {n: counted[n] / median[n] / 1e9 for n in counted},
-        "ratio": {n: median[n] / bare for n in counted if n != "forward"},
+        "ratio": ratios(seconds, counted),
+        "processor_ratio": ratios(cpu, counted),
         "floor": {n: counted[n] / counted["forward"] for n in counted},
     }
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median of every run's seconds."""
+    return {name: float(np.median(times)) for name, times in seconds.items()}
+
+
+def ratios(seconds: dict[str, list[float]], names: Iterable[str]) -> dict[str, float]:
+    """Return the medians over that of the faster of the two bare forward passes."""
+    median = medians(seconds)
+    bare = min(median["forward"], median["logits"])
+    return {name: median[name] / bare for name in names if name != "forward"}
 
 
 def compile_seconds() -> dict[str, Any]:

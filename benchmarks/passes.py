@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -10,16 +10,32 @@ from flax import nnx
 from goracs_jax.llm.batches import Batch
 
 
-def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+class Seconds(NamedTuple):
+    """How long one run took, by the clock and on the processors."""
+
+    wall: float
+    cpu: float
+
+
+def by_turns(
+    runs: dict[str, Callable[[], Any]], rounds: int
+) -> dict[str, list[Seconds]]:
     """Time runs in turns, so that a slow minute of the machine slows them all."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - started)
-            print(name, f"{seconds[name][-1]:.2f} s", flush=True)
+            took = time.perf_counter() - wall, time.process_time() - cpu
+            seconds[name].append(Seconds(*took))
+            print(name, "{:.2f} s, {:.2f} s of processors".format(*took), flush=True)
     return seconds
+
+
+def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time runs as `by_turns`, by the clock."""
+    seconds = by_turns(runs, rounds)
+    return {name: [took.wall for took in times] for name, times in seconds.items()}
 
 
 @jax.jit

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from instances import instance
 
-from goracs_jax.ahead.selection_programs import abstract_cost
+from goracs_jax.ahead.selection_programs import abstract_cost, selection_programs
 from goracs_jax.cost import (
     cost_rows,
     make_cost,
@@ -63,6 +63,21 @@ PROGRAMS = {
     "greedy": jax.jit(partial(greedy, budget=BUDGET)),
 }
 
+#: Programs of a selection in which rows and blocks of C stay where they are. Others
+#: bring some rows to all devices on purpose, or are programs of one device.
+STAYING = (
+    "largest_distance",
+    "nearest_distances",
+    "materialize",
+    "greedy",
+    "count_distinct",
+    "nearest_rows",
+    "sweeps",
+    "slot_candidates",
+    "slack",
+    "slack_below",
+)
+
 
 def main(out):
     eight = jax.devices()
@@ -77,13 +92,9 @@ def main(out):
         for i, (one, two) in enumerate(leaves):
             assert one.sharding.device_set <= set(eight[4:])
             found |= {f"{name} ahead {i}": one, f"{name} now {i}": two}
-    groups = group_exchange.largest_entries(some_plan())
-    mass, indices, starts = groups.data.astype("f4"), groups.indices, groups.indptr
-    columns = np.arange(N_VALID)
-    program = group_exchange._least.lower(
-        cost_on(eight), columns, mass, indices, starts, K
-    )
-    found["text"] = program.compile().as_text()
+    programs = selection_programs(*SIZES, BUDGET, row_mesh(eight))
+    for name in STAYING:
+        found[f"exchanges of {name}"] = programs[name]().lower().compile().as_text()
     np.savez(out, **found)
 
 

@@ -22,23 +22,29 @@ class Batch(NamedTuple):
     examples: int
     length: int
     data: int  # devices along `data`
+    width: int  # of the hidden states
 
 
 def no_whole_batch(text: str, batch: Batch) -> Iterator[str]:
     """Find activations in which a device holds the examples of all devices.
 
     Such an array has an axis of all examples beside one of their tokens, or both as one
-    axis. Ids are integers, and may be everywhere.
+    axis. Ids are integers, and may be everywhere. So may arrays that are no larger than
+    a device's own share of the states: the embedding looks up a part of the features of
+    all tokens, before devices exchange them for all features of their own.
 
-    >>> list(no_whole_batch("%x = f32[12,32,7] add()", Batch(12, 32, 4)))
+    >>> list(no_whole_batch("%x = f32[12,32,7] add()", Batch(12, 32, 4, width=8)))
     ['f32[12,32,7] has the 12 examples of all 4 devices']
     """
     if batch.data == 1:
         return
     tokens = batch.examples * batch.length
-    for dtype, shape in sorted(arrays(text)):
+    for array in sorted(arrays(text)):
+        dtype, shape = array
         apart = batch.examples in shape and batch.length in shape
-        if dtype in FLOATS and (apart or tokens in shape):
+        whole = apart or tokens in shape
+        share = tokens * batch.width // batch.data
+        if dtype in FLOATS and whole and array.size > share:
             yield (
                 f"{dtype}[{','.join(map(str, shape))}] has the {batch.examples} "
                 f"examples of all {batch.data} devices"

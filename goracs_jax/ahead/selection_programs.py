@@ -1,4 +1,4 @@
-"""The programs of a selection by `goracs`, lowered from shapes alone."""
+"""The programs of a selection by `goracs`, traced for shapes alone."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jax.stages import Lowered
+from jax.stages import Traced
 
 from goracs_jax.cost import (
     Cost,
@@ -41,7 +41,7 @@ def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
         mesh: Devices in a row.
 
     >>> cost = abstract_cost(5, 3, 2, row_mesh(jax.devices()[:1]))
-    >>> cost.shape, nearest_distances.lower(cost).out_info.shape
+    >>> cost.shape, nearest_distances.trace(cost).out_info.shape
     ((5, 3), (5,))
     """
     spread = -(-n_train // mesh.size) * mesh.size
@@ -58,7 +58,7 @@ def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
 
 def selection_programs(
     n_train: int, n_valid: int, dim: int, budget: int, mesh: Mesh
-) -> dict[str, Callable[[], Lowered]]:
+) -> dict[str, Callable[[], Traced]]:
     """List the programs that a selection by `goracs` runs on the devices of a mesh.
 
     A program of the same function for fewer rows is left out: the ones that are listed
@@ -72,7 +72,7 @@ def selection_programs(
         mesh: Devices in a row, which need not be at hand.
 
     Returns:
-        Functions that lower a program, by its name, in the order of their first run.
+        Functions that trace a program, by its name, in the order of their first run.
 
     >>> programs = selection_programs(6, 6, 2, 2, row_mesh(jax.devices()[:1]))
     >>> programs["greedy"]().out_info.shape
@@ -121,22 +121,22 @@ def selection_programs(
         *(1e-3, 1e-3, COLD, 20_000),
     )
     programs = {
-        "largest_distance": lambda: build._largest_distance.lower(plain),
-        "nearest_distances": lambda: nearest_distances.lower(plain),
-        "materialize": lambda: passes._matrix.lower(plain),
-        "greedy": lambda: greedy.lower(cost, budget),
-        "train_rows": lambda: train_rows.lower(cost, integers(budget)),
-        "count_distinct": lambda: annealing._sums.lower(cost),
-        "nearest_rows": lambda: nearest_rows.lower(cost, field.near.shape[1]),
-        "centred_rows": lambda: centred_rows.lower(cost, integers(pool)),
-        "cost_rows": lambda: cost_rows.lower(cost, integers(pool)),
-        "sweeps": lambda: sweeps.lower(
+        "largest_distance": lambda: build._largest_distance.trace(plain),
+        "nearest_distances": lambda: nearest_distances.trace(plain),
+        "materialize": lambda: passes._matrix.trace(plain),
+        "greedy": lambda: greedy.trace(cost, budget),
+        "train_rows": lambda: train_rows.trace(cost, integers(budget)),
+        "count_distinct": lambda: annealing._sums.trace(cost),
+        "nearest_rows": lambda: nearest_rows.trace(cost, field.near.shape[1]),
+        "centred_rows": lambda: centred_rows.trace(cost, integers(pool)),
+        "cost_rows": lambda: cost_rows.trace(cost, integers(pool)),
+        "sweeps": lambda: sweeps.trace(
             field, slots, everywhere(length), key, annealed.moves
         ),
-        "sinkhorn": lambda: _iterate.lower(*transport),
-        "slot_candidates": lambda: group_exchange._least.lower(cost, *groups, k),
-        "slack": lambda: slack.lower(cost, g),
-        "slack_below": lambda: slack_below.lower(cost, g),
+        "sinkhorn": lambda: _iterate.trace(*transport),
+        "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
+        "slack": lambda: slack.trace(cost, g),
+        "slack_below": lambda: slack_below.trace(cost, g),
     }
     if cost is plain:
         del programs["materialize"]

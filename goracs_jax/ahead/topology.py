@@ -38,6 +38,11 @@ class Topology(NamedTuple):
     devices: int
 
     @property
+    def lanes(self) -> int:
+        """What a device pads an axis of an array to; see `goracs_jax.llm.memory`."""
+        return 128 if self.kind.platform == "tpu" else 1
+
+    @property
     def dollars(self) -> tuple[float, float]:
         """The lowest and the highest price of all devices for an hour."""
         low, high = self.kind.dollars

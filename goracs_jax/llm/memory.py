@@ -41,6 +41,9 @@ FILLED = 0.9
 #: Lanes of a TPU: it pads one axis of an array to a multiple of this number. Elsewhere
 #: nothing is padded, and the number is 1.
 LANES = 128
+#: What a backward pass may need beyond its formula, for the order in which a compiler
+#: puts its operations.
+SPARE = 1.02
 #: Answers and beams of an evaluation, and the tokens that it generates.
 BEAMS, NEW = 2, 128
 LOGIT_TOKENS = 512
@@ -197,11 +200,11 @@ def pass_memory(
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
         "validation": lambda: max(work.forward(), work.loss(vocab_block)),
-        "likelihood": lambda: work.forward() + work.logits(),
-        "generation": lambda: work.forward() + work.cache(),
+        "likelihood": lambda: max(work.forward(), work.logits()),
+        "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(vocab_block),
         "all_lora": lambda: work.backward(remat, vocab_block) + work.gradients(),
-        "training": lambda: work.backward(remat, vocab_block) + weights.adapters,
+        "training": lambda: work.backward(remat, vocab_block) + work.dropped(),
     }[pass_name]()
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
     return Memory(
@@ -293,7 +296,7 @@ class _Work(NamedTuple):
 
     def tail(self, vocab_block: int) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * self.dim * (4 + self.itemsize)
+        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
         return states + max(self.forward(), self.loss(vocab_block))
 
     def kept(self, remat: Remat) -> int | float:
@@ -310,13 +313,17 @@ class _Work(NamedTuple):
         kept = self.config.num_layers * self.kept(remat)
         again = self.kept("products") if remat == "layers" else 0
         step = 2.5 * self.scores + self.tokens * self.mlp
-        return kept + max(again + step, self.loss(vocab_block))
+        return SPARE * (kept + max(again + step, self.loss(vocab_block)))
 
     def loss(self, vocab_block: int) -> int | float:
         """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
         block = -(-min(vocab_block, self.config.vocab_size) // self.model)
         return scored * (self.dim * (4 + self.itemsize) + 8 * block)
+
+    def dropped(self) -> int:
+        """Bytes of the inputs of an adapter, before and after dropout."""
+        return 8 * self.tokens * self.dim
 
     def gradients(self) -> int | float:
         """Bytes of the gradients of each example."""
@@ -328,16 +335,48 @@ class _Work(NamedTuple):
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = -(-self.config.vocab_size // self.model)
-        return 4 * self.rows.examples * piece * vocab
+        states = 2 * self.tokens * self.dim * self.itemsize
+        return states + 4 * self.rows.examples * piece * vocab
 
-    def cache(self) -> int | float:
-        """Bytes of keys and values, while those of the prompt are joined to them."""
+    def generation(self) -> int | float:
+        """Bytes of the cache of keys and values, and of what fills it."""
         c = self.config
-        slots = 1.5 * self.rows.length + BEAMS * NEW
         width = -(-c.num_kv_heads // self.model) * self._padded(c.head_dim)
-        numbers = 2 * c.num_layers * self.rows.examples * slots * width
-        logits = 4.0 * self.rows.examples * BEAMS * c.vocab_size
-        return numbers * self.itemsize + 3 * logits
+        slot = 2 * c.num_layers * self.rows.examples * width * self.itemsize
+        prompt, new = slot * self.rows.length, slot * NEW * BEAMS
+        # The room for new tokens is added to keys and values one after the other.
+        phases = (self.forward() + 1.1 * prompt, 1.5 * prompt + new)
+        states = self.tokens * self.dim * self.itemsize
+        return max(phases) + states + 12 * self.rows.examples * BEAMS * c.vocab_size
+
+
+def largest_exchange(
+    config: DecoderConfig,
+    rows: Rows,
+    *,
+    mesh_shape: tuple[int, int] = (1, 1),
+    dtype: str = "bfloat16",
+) -> int:
+    """Return the bytes of the largest array that the devices of a grid may exchange.
+
+    It is a weight of one layer, whole over `data`, the part of a table that one device
+    of `model` has, or the states of a device's own examples.
+
+    Args:
+        config: Sizes of the decoder.
+        rows: The rows of a batch that are on one device.
+        mesh_shape: Devices along `data` and along `model`.
+        dtype: The type of the frozen weights and the activations.
+
+    >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16))
+    6144
+    """
+    _, model = mesh_shape
+    weights = max(a * b for a, b in linear_sizes(config).values())
+    table = -(-config.vocab_size // model) * config.hidden_size
+    states = rows.examples * rows.length * config.hidden_size
+    itemsize = jnp.dtype(dtype).itemsize
+    return max(weights * itemsize, table * itemsize, states * 4)
 
 
 def fitting_tokens(

@@ -15,5 +15,6 @@ from goracs_jax.models.peft import read_lora_config as read_lora_config
 from goracs_jax.models.peft import save_adapter as save_adapter
 from goracs_jax.models.rope import RopeConfig as RopeConfig
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
+from goracs_jax.models.weights import decoder_config as decoder_config
 from goracs_jax.models.weights import load_decoder as load_decoder
 from goracs_jax.models.weights import load_encoder as load_encoder

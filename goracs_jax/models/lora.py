@@ -112,7 +112,15 @@ def _sums(terms: str, x: Array, y: Array) -> Array:
 def _backward(saved, gradient):
     x, w = saved
     # If the weights are frozen, XLA drops the second product, which is not used.
-    return _sums("...o,io->...i", gradient, w), _sums("...i,...o->io", x, gradient)
+    return _sums("...o,io->...i", gradient, w), _weight_gradient(x, gradient)
+
+
+def _weight_gradient(x: Array, gradient: Array) -> Float[Array, "in out"]:
+    if x.shape[-1] <= gradient.shape[-1]:
+        return _sums("...i,...o->io", x, gradient)
+    # This is the gradient of A, whose rank is small. A CPU takes four times as long
+    # with the rank as columns. Without the barrier, XLA would undo this.
+    return jax.lax.optimization_barrier(_sums("...o,...i->oi", gradient, x)).T
 
 
 product.defvjp(lambda x, w: (product(x, w), (x, w)), _backward)
@@ -191,8 +199,9 @@ class LoRALinear(nnx.Module):
                 self.dropout_key[...], 1 - self.dropout, x.shape
             )
             x = jnp.where(stay, x / (1 - self.dropout), 0)
-        low = checkpoint_name(self.scale * (x @ self.lora_a[...]), KEPT)
-        return checkpoint_name(y + (low @ self.lora_b[...]).astype(y.dtype), KEPT)
+        low = checkpoint_name(self.scale * product(x, self.lora_a[...]), KEPT)
+        update = product(low, self.lora_b[...])
+        return checkpoint_name(y + update.astype(y.dtype), KEPT)
 
 
 M = TypeVar("M", bound=nnx.Module)

@@ -133,6 +133,21 @@ def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
     return {ours: stored[gguf] for ours, stored in table.items()}
 
 
+def decoder_config(path: str | Path) -> DecoderConfig:
+    """Read the sizes of a language model; a folder needs its config.json alone.
+
+    Args:
+        path: A Hugging Face folder or a .gguf file.
+
+    Raises:
+        InputError: The file is missing, damaged or of an unknown kind.
+    """
+    path = existing_model(path)
+    if path.suffix == ".gguf":
+        return _open_gguf_decoder(path)[0]
+    return read_decoder_config(*read_json(path / "config.json"))
+
+
 def load_decoder(
     path: str | Path,
     *,
@@ -164,7 +179,7 @@ def load_decoder(
     if path.suffix == ".gguf":
         config, tensors = _open_gguf_decoder(path)
     else:
-        config = read_decoder_config(*read_json(path / "config.json"))
+        config = decoder_config(path)
         tensors = open_safetensors(path)
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:

@@ -1,6 +1,8 @@
 """What every manifest.json records: the settings, the versions and the machine."""
 
+import os
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ def made_by(settings: Settings) -> dict[str, Any]:
         "goracs_jax": version("goracs-jax"),
         "config": {k: plain(v) for k, v in vars(settings).items()},
         "device": device(),
+        "repeatable": repeatable(jax.devices()[0].platform),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in RECORDED},
     }
@@ -44,3 +47,19 @@ def device() -> dict[str, Any]:
         "count": 1 + len(others),
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def repeatable(platform: str) -> bool:
+    """Tell whether a second run on such devices would write the same bytes.
+
+    CPUs and TPUs add in a fixed order. On a GPU a scatter adds in no fixed order, and
+    XLA times several kernels for a matrix product and keeps the fastest, which need not
+    be the same one in every run. Its flag --xla_gpu_deterministic_ops forbids both
+    (XLA's documentation, "Determinism").
+
+    >>> repeatable("cpu"), repeatable("gpu")
+    (True, False)
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    fixed = re.search(r"--xla_gpu_deterministic_ops(=true|=1)?(\s|$)", flags)
+    return platform != "gpu" or fixed is not None

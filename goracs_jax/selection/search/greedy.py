@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
+from goracs_jax.mesh import EVERYWHERE
 
 
 class GreedyState(NamedTuple):
@@ -40,8 +42,8 @@ def greedy(
 
     The first pick changes every m_j, so two passes over C give the gains before and
     after it. From there on evaluation is lazy (Minoux, 1978): a step recomputes only
-    the rows whose bound still tops the best fresh gain, a batch at a time. The sizes of
-    batches change the time and nothing else.
+    the rows whose bound still tops the best fresh gain, a batch at a time. Which rows a
+    batch has beside the one of the largest bound changes the time and nothing else.
 
     Args:
         cost: C as factors.
@@ -69,6 +71,12 @@ def greedy(
     def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
         return lambda block: jnp.maximum(nearest - block.cost, 0).sum(1)
 
+    def all_gains(nearest: jax.Array) -> jax.Array:
+        # N numbers go to every device once, and none in the loops that follow.
+        everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
+        of_all = map_rows(cost, gains(nearest))
+        return jax.lax.with_sharding_constraint(of_all, everywhere)
+
     def stale(state: GreedyState) -> jax.Array:
         return jnp.where(state.fresh, -jnp.inf, state.gain)
 
@@ -82,13 +90,12 @@ def greedy(
         return jax.lax.cond(4 * state.looked_into < wide, few, many, state)
 
     def refresh_top(size: int, state: GreedyState) -> GreedyState:
-        bound, rows = jax.lax.top_k(stale(state), size)
+        bound, rows = topmost(stale(state), size)
+        # Rows that are fresh or selected keep what they have: out of bounds is dropped.
+        rows = jnp.where(bound > -jnp.inf, rows, n_train + jnp.arange(size))
         new = map_some(cost, rows, gains(state.nearest))
-        # top_k may reach rows that are fresh or selected: those keep what they have.
-        gain = state.gain.at[rows].set(
-            jnp.where(bound > -jnp.inf, new, state.gain[rows])
-        )
-        fresh = state.fresh.at[rows].set((bound > -jnp.inf) | state.fresh[rows])
+        gain = state.gain.at[rows].set(new, mode="drop", unique_indices=True)
+        fresh = state.fresh.at[rows].set(True, mode="drop", unique_indices=True)
         return GreedyState(state.nearest, gain, fresh, state.looked_into + size)
 
     def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
@@ -100,9 +107,42 @@ def greedy(
         return GreedyState(nearest, gain, gain == 0, jnp.int32(0)), row
 
     # C <= 1, so the first pick for m = 1 is the row with the least total cost.
-    first = jnp.argmax(map_rows(cost, gains(jnp.ones(n_valid))))
+    first = jnp.argmax(all_gains(jnp.ones(n_valid)))
     nearest = cost_rows(cost, first[None])[0]
-    gain = map_rows(cost, gains(nearest)).at[first].set(-jnp.inf)
+    gain = all_gains(nearest).at[first].set(-jnp.inf)
     start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
     _, rows = jax.lax.scan(pick, start, length=budget - 1)
     return jnp.append(first, rows)
+
+
+def topmost(
+    x: Float[jax.Array, " train"], size: int
+) -> tuple[Float[jax.Array, " size"], Int[jax.Array, " size"]]:
+    """Return large numbers with their places, the largest of all among them.
+
+    A CPU finds the largest ones. Other devices would sort all numbers for that, which
+    costs the TPU compiler as much as all the rest: they ask groups.
+
+    >>> topmost(jnp.array([1.0, 5.0, 3.0, 4.0]), 2)[1].tolist()
+    [1, 3]
+    """
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: tuple(jax.lax.top_k(x, size)),
+        default=lambda x: largest_of_groups(x, size),
+    )
+
+
+def largest_of_groups(
+    x: Float[jax.Array, " train"], size: int
+) -> tuple[Float[jax.Array, " size"], Int[jax.Array, " size"]]:
+    """Return the largest number of each of `size` groups, with its place.
+
+    Neighbours, which may be alike, are in different groups.
+
+    >>> largest_of_groups(jnp.array([1.0, 5.0, 3.0, 4.0]), 2)[1].tolist()
+    [2, 1]
+    """
+    fill = jnp.full(-len(x) % size, -jnp.inf)
+    groups = jnp.append(x, fill).reshape(-1, size)
+    return groups.max(0), groups.argmax(0) * size + jnp.arange(size)

@@ -1,10 +1,15 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
 from instances import instance
 
 from goracs_jax.cost import exact_cost, materialize
-from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.search import greedy as module
+from goracs_jax.selection.search.greedy import greedy, largest_of_groups
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -34,3 +39,21 @@ def test_ties_go_to_the_lowest_row():
     x = np.repeat(np.array([[0.0], [9.0]], np.float32), 3, axis=0)
     case = instance(6, 4, seed=0)._replace(x=x, y=x[1:5], lambda_=0.0)
     assert np.asarray(greedy(case.cost, 4)).tolist() == [0, 3, 1, 2]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_groups_of_accelerators_lead_to_the_same_picks(batch, monkeypatch):
+    cost = instance(200, 60, seed=50, lambda_=0.1).cost
+    expected = greedy(cost, 50)
+    monkeypatch.setattr(module, "topmost", largest_of_groups)
+    anew = jax.jit(partial(greedy.__wrapped__, budget=50, batch=batch))
+    np.testing.assert_array_equal(anew(cost), expected)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 11])
+def test_largest_of_groups(size):
+    x = np.random.default_rng(size).normal(size=11).astype(np.float32)
+    value, place = largest_of_groups(jnp.asarray(x), size)
+    expected = [max(range(i, 11, size), key=x.__getitem__) for i in range(size)]
+    assert place.tolist() == expected
+    np.testing.assert_array_equal(value, x[expected])

@@ -11,6 +11,7 @@ from goracs_jax.cost import exact_cost, make_cost, with_tiling
 from goracs_jax.errors import NumericalError
 from goracs_jax.selection.method import Goracs, GroupExchange, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
+from goracs_jax.selection.search import group_exchange as module
 from goracs_jax.selection.search.group_exchange import (
     assign,
     best_assignment,
@@ -90,6 +91,25 @@ def test_slots_with_the_same_group_keep_their_candidates(changed):
     kept = np.arange(12) >= changed
     np.testing.assert_array_equal(after.value[kept], before.value[kept])
     np.testing.assert_array_equal(after.rows[kept], before.rows[kept])
+
+
+def test_accelerators_find_the_same_candidates(monkeypatch):
+    """By a dense product, of a plan with slots and entries that only fill room."""
+    case = instance(60, 14, seed=2, lambda_=0.3)
+    plan = np.random.default_rng(0).random((9, 14)) * (np.arange(9) != 2)[:, None]
+    other = np.concatenate([plan[3::-1], plan[4:]])  # four of the slots change
+    least = lambda: update_candidates(case.cost, largest_entries(plan), 5, old)
+    old = update_candidates(case.cost, largest_entries(other), 5)
+    expected = least()
+    anew = jax.jit(module._least.__wrapped__, static_argnames="k")
+    monkeypatch.setattr(module, "_least", anew)
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args)
+    )
+    found = least()
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    # The same 14 float32 products, added up in another order.
+    np.testing.assert_allclose(found.value, expected.value, rtol=1e-6, atol=1e-6)
 
 
 def test_largest_entries_of_a_dense_plan():
