@@ -23,8 +23,6 @@ from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.decoder import with_execution
 from goracs_jax.models.sharding import (
     abstract_decoder,
-    data_devices,
-    mesh_of,
     spread_decoder,
 )
 from goracs_jax.runs.opened import open_llm
@@ -37,6 +35,7 @@ SIZES = {
     "num_heads": 8, "num_kv_heads": 8, "head_dim": 12,
 }  # fmt: skip
 EXAMPLES, TIME, NEW, BLOCK = 56, 16, 3, 88
+ALL = EXAMPLES * TIME
 GRIDS = {"8 x 1": 1, "2 x 4": 4, "1 x 8": 8}
 CONFIG = DecoderConfig.tiny(**SIZES)
 LORA = LoraConfig(dropout=0.1)
@@ -83,7 +82,7 @@ def arrays(model: Decoder) -> dict[str, np.ndarray]:
     """What the passes find, and how a training goes."""
     found = {}
     for name, run in passes(model).items():
-        batches = run.batches(labels_of(name), EXAMPLES * TIME // run.devices)
+        batches = run.batches(labels_of(name), ALL // run.execution.data_devices)
         leaves = jax.tree.leaves(map_batches(run, batches))
         found |= {f"{name} {i}": leaf for i, leaf in enumerate(leaves)}
     done = finetune(model, TOKENS, TOKENS, TRAINING, seed=0)
@@ -99,12 +98,12 @@ def arrays(model: Decoder) -> dict[str, np.ndarray]:
 
 def micro_batch(model: Decoder) -> tuple:
     """What `accumulate` takes for all examples."""
-    parts, devices = split(model), data_devices(model)
+    parts, devices = split(model), model.execution.data_devices
     (batch,) = make_batches(
         TOKENS, tokens_per_batch=EXAMPLES * TIME // devices, devices=devices
     )
     batch = batch._replace(rows=batch.rows.astype(np.int32))
-    batch = spread_batch(batch, mesh_of(model))
+    batch = spread_batch(batch, model.execution.grid)
     return parts, zero_sums(parts), batch, jax.random.key(0)
 
 
@@ -112,7 +111,7 @@ def texts(model: Decoder) -> dict[str, str]:
     """The compiled program of every pass, and of a micro-batch of training."""
     found = {}
     for name, run in passes(model).items():
-        (batch,) = run.batches(labels_of(name), EXAMPLES * TIME // run.devices)
+        (batch,) = run.batches(labels_of(name), ALL // run.execution.data_devices)
         rows = spread_batch(batch[1:], run.mesh)
         found[name] = run.fn.lower(*run.given, *rows).compile().as_text()
     program = accumulate.lower(*micro_batch(model), most=TIME).compile()
@@ -124,7 +123,7 @@ def ahead() -> dict[str, np.ndarray]:
     """A gradient pass that is compiled for four devices before there is a model."""
     grid = model_mesh(jax.devices()[4:], 2)
     run = score_pass(abstract_decoder(CONFIG, grid, lora=LORA), "all_lora", most=TIME)
-    (batch,) = run.batches(TOKENS, EXAMPLES * TIME // run.devices)
+    (batch,) = run.batches(TOKENS, ALL // run.execution.data_devices)
     rows = spread_batch(batch[1:], grid)
     compiled = run.fn.lower(*run.given, *rows).compile()
     plain = trained()
@@ -175,7 +174,7 @@ def main(out: str) -> None:
     for grid, over in GRIDS.items():
         mesh = model_mesh(jax.devices(), over)
         model = spread_decoder(plain, mesh)
-        assert mesh_of(model) == mesh
+        assert model.execution.grid == mesh
         found |= {f"{grid} {name}": value for name, value in arrays(model).items()}
         found |= {
             f"{grid} {name} text": np.array(t) for name, t in texts(model).items()

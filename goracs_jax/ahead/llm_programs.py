@@ -20,7 +20,6 @@ from goracs_jax.llm.memory import BEAMS, NEW, Rows
 from goracs_jax.llm.passes import Pass
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.sharding import mesh_of
 from goracs_jax.training import FinetuneConfig, step
 
 #: Numbers that are kept of a projected gradient, the default of `goracs grads`.
@@ -47,7 +46,7 @@ def llm_programs(model: Decoder, rows: Rows) -> Mapping[str, Callable[[], Traced
     >>> llm_programs(model, Rows(2, 16, 16))["embedding"]().out_info.shape
     (2, 32)
     """
-    mesh = mesh_of(model)
+    mesh = model.execution.grid
     assert mesh is not None, "an abstract model is spread over a grid"
     table = _shaped(mesh, (rows.examples, rows.length), np.int32, DATA)
     key = jax.random.key(0)

@@ -28,7 +28,6 @@ from goracs_jax.llm.passes import Pass
 from goracs_jax.llm.tokens import PADDING
 from goracs_jax.models.attention import KeysValues
 from goracs_jax.models.decoder import Decoder, Layout
-from goracs_jax.models.sharding import mesh_of
 from goracs_jax.shapes import AnyArray
 
 # transformers adds this number to the score of a beam that must not be chosen.
@@ -106,7 +105,7 @@ def generation_pass(model: Decoder, ending: Ending, *, beams: int, new: int) -> 
     Returns:
         From a batch of prompts to token ids [batch, new], followed by PADDING.
     """
-    return Pass(_best, (*nnx.split(model), ending, beams, new), mesh_of(model))
+    return Pass(_best, (*nnx.split(model), ending, beams, new), model.execution)
 
 
 @partial(jax.jit, static_argnums=(3, 4))

@@ -13,10 +13,10 @@ from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import at_last_token
 from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -131,7 +131,7 @@ def yes_probabilities(
     model: Decoder,
     questions: Questions,
     *,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
     """Return the probability of Yes for each prompt, against No.
@@ -143,7 +143,8 @@ def yes_probabilities(
     Args:
         model: The decoder.
         questions: The prompts and the token ids of Yes and No.
-        tokens_per_batch: Tokens of one batch, padding included.
+        tokens_per_batch: Padded tokens of a batch on each device; by default those of
+            `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
@@ -162,7 +163,8 @@ def yes_probabilities(
     tokens, yes, no = questions
     check_ids(tokens, model.config.vocab_size)
     run = yes_pass(model, yes, no)
-    scores = mapper(run, run.batches(tokens, tokens_per_batch))
+    size = tokens_per_batch or batch_tokens(model, "answers", tokens)
+    scores = mapper(run, run.batches(tokens, size))
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise NumericalError(
@@ -185,7 +187,7 @@ def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
         From a batch of prompts to an array [batch].
     """
     pair = np.array([yes, no], np.int32)
-    return Pass(_yes_of_batch, (*nnx.split(model), pair), mesh_of(model))
+    return Pass(_yes_of_batch, (*nnx.split(model), pair), model.execution)
 
 
 @jax.jit

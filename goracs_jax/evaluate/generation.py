@@ -10,6 +10,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.evaluate.beam import Ending
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import map_batches
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids, end_of_text, open_ended, ragged
 from goracs_jax.models.decoder import Decoder
 
@@ -81,7 +82,7 @@ def generate(
     *,
     beams: int = 2,
     new: int = 128,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Int32[np.ndarray, "examples new"]:
     """Generate the best beam of each prompt.
@@ -92,7 +93,8 @@ def generate(
         ends: When a text ends.
         beams: Number of beams; see `beam_search`.
         new: Largest number of tokens to generate.
-        tokens_per_batch: Tokens of one batch of prompts, padding included.
+        tokens_per_batch: Padded tokens of a batch on each device; by default those of
+            `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
@@ -100,7 +102,8 @@ def generate(
     """
     check_ids(prompts, model.config.vocab_size)
     run = generation_pass(model, ends, beams=beams, new=new)
-    return mapper(run, run.batches(prompts, tokens_per_batch))
+    size = tokens_per_batch or batch_tokens(model, "generation", prompts)
+    return mapper(run, run.batches(prompts, size))
 
 
 def texts_of(

@@ -19,10 +19,10 @@ from jaxtyping import Array, Float32, Int
 from goracs_jax.errors import NumericalError
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder, Layout
-from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -86,7 +86,7 @@ def answer_likelihoods(
     model: Decoder,
     packed: Tokens,
     *,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples answers 2"]:
     """Return log p(answer | prompt), summed over the answer's tokens, and their number.
@@ -94,7 +94,8 @@ def answer_likelihoods(
     Args:
         model: The decoder.
         packed: The sequences that `pack` made.
-        tokens_per_batch: Tokens of one batch, padding included.
+        tokens_per_batch: Padded tokens of a batch on each device; by default those of
+            `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
@@ -114,7 +115,8 @@ def answer_likelihoods(
     """
     check_ids(packed, model.config.vocab_size)
     run = likelihood_pass(model, answers=int(packed.labels.max()))
-    found = mapper(run, run.batches(packed, tokens_per_batch))
+    size = tokens_per_batch or batch_tokens(model, "likelihood", packed)
+    found = mapper(run, run.batches(packed, size))
     bad = np.flatnonzero(~np.isfinite(found).all((1, 2)))
     if len(bad):
         raise NumericalError(
@@ -134,7 +136,7 @@ def likelihood_pass(model: Decoder, *, answers: int) -> Pass:
     Returns:
         From a batch to an array [batch, answers, 2].
     """
-    return Pass(_of_batch, (*nnx.split(model), answers), mesh_of(model))
+    return Pass(_of_batch, (*nnx.split(model), answers), model.execution)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -76,6 +76,15 @@ def static_lengths(
     return best[-1][1]
 
 
+def next_length(lengths: Sequence[int], length: int) -> int:
+    """Return the first of some ascending lengths that is long enough.
+
+    >>> next_length((64, 160), 65)
+    160
+    """
+    return next(padded for padded in lengths if padded >= length)
+
+
 def make_batches(
     tokens: Tokens,
     *,

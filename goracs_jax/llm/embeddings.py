@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Float32, Int
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
 from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids, ragged
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
-from goracs_jax.models.sharding import mesh_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -29,7 +29,7 @@ def embed_with_decoder(
     tokens: Tokens,
     *,
     pooling: Literal["mean", "last"] = "mean",
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Embed each example by the hidden states of a decoder after the final norm.
@@ -41,7 +41,8 @@ def embed_with_decoder(
         model: The decoder.
         tokens: The examples; labels are not used.
         pooling: The mean over an example's tokens, or its last token.
-        tokens_per_batch: Padded tokens per batch.
+        tokens_per_batch: Padded tokens of a batch on each device; by default those of
+            `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
@@ -58,7 +59,8 @@ def embed_with_decoder(
     """
     check_ids(tokens, model.config.vocab_size)
     run = embedding_pass(model, pooling)
-    return _finite(mapper(run, run.batches(tokens, tokens_per_batch)))
+    size = tokens_per_batch or batch_tokens(model, "embedding", tokens)
+    return _finite(mapper(run, run.batches(tokens, size)))
 
 
 def embedding_pass(model: Decoder, pooling: Literal["mean", "last"] = "mean") -> Pass:
@@ -72,7 +74,7 @@ def embedding_pass(model: Decoder, pooling: Literal["mean", "last"] = "mean") ->
         From a batch to an array [batch, dim].
     """
     vectors = {"mean": _decoder_means, "last": _decoder_lasts}[pooling]
-    return Pass(vectors, nnx.split(model), mesh_of(model))
+    return Pass(vectors, nnx.split(model), model.execution)
 
 
 def embed_with_encoder(
@@ -91,7 +93,7 @@ def embed_with_encoder(
         encoder: The encoder.
         tokenizer: The tokenizer of the same folder.
         texts: The texts.
-        tokens_per_batch: Padded tokens per batch.
+        tokens_per_batch: Padded tokens of a batch.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:

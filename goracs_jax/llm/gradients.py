@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.choices import Which as Which
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
+from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.loss import Loss, example_loss
 from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.projection import project
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.sharding import mesh_of
 
 
 class ExampleScores(NamedTuple):
@@ -35,7 +35,7 @@ def gradient_norms(
     tokens: Tokens,
     *,
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, " examples"]:
     r"""Compute the gradient norm of each example, g_i = || d L_i / d theta ||_2.
@@ -49,7 +49,8 @@ def gradient_norms(
         tokens: Examples with labels that are not shifted.
         which: The parameters theta. For "last_v_lora_b", which the authors of GORACS
             use, the layers before the last run once and without gradient.
-        tokens_per_batch: Padded tokens per batch.
+        tokens_per_batch: Padded tokens of a batch on each device; by default those of
+            `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
 
     Returns:
@@ -77,7 +78,7 @@ def example_scores(
     tokens: Tokens,
     *,
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> ExampleScores:
     """Compute gradient norm, loss and prediction error of each example in one pass.
@@ -99,7 +100,8 @@ def example_scores(
     """
     _check(model, tokens, which)
     run = score_pass(model, which, most=int(tokens.scored.max()))
-    return _finite(mapper(run, run.batches(tokens, tokens_per_batch)))
+    size = tokens_per_batch or batch_tokens(model, which, tokens)
+    return _finite(mapper(run, run.batches(tokens, size)))
 
 
 def score_pass(model: Decoder, which: Which, *, most: int) -> Pass:
@@ -114,7 +116,7 @@ def score_pass(model: Decoder, which: Which, *, most: int) -> Pass:
         From a batch to an array [batch, 3].
     """
     parts = nnx.split(model, nnx.LoRAParam, ...)
-    return Pass(_scores, (which, most, *parts), mesh_of(model))
+    return Pass(_scores, (which, most, *parts), model.execution)
 
 
 class Projected(NamedTuple):
@@ -132,7 +134,7 @@ def projected_gradients(
     key: jax.Array,
     dtype: Literal["float32", "float16"] = "float32",
     which: Which = "last_v_lora_b",
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Projected:
     """Project the gradient of each example at random, as LESS and TRAK do.
@@ -167,7 +169,8 @@ def projected_gradients(
     _check(model, tokens, which)
     most = int(tokens.scored.max())
     run = projection_pass(model, which, most=most, dim=dim, key=key, dtype=dtype)
-    found = mapper(run, run.batches(tokens, tokens_per_batch))
+    size = tokens_per_batch or batch_tokens(model, which, tokens)
+    found = mapper(run, run.batches(tokens, size))
     return Projected(_finite(found[0]), found[1])
 
 
@@ -198,7 +201,7 @@ def projection_pass(
     # program that runs on others.
     words = np.asarray(jax.random.key_data(key))
     kept = (dim, dtype, jax.random.key_impl(key), words)
-    return Pass(_projected, (which, most, *kept, *parts), mesh_of(model))
+    return Pass(_projected, (which, most, *kept, *parts), model.execution)
 
 
 def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:

@@ -11,9 +11,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Int32, PyTree
 
-from goracs_jax.llm.batches import Batch, BatchFn, make_batches
+from goracs_jax.llm.batches import (
+    Batch,
+    BatchFn,
+    bucket_length,
+    make_batches,
+    next_length,
+    static_lengths,
+)
 from goracs_jax.llm.tokens import Tokens
-from goracs_jax.mesh import DATA, EVERYWHERE, spread_batch
+from goracs_jax.mesh import EVERYWHERE, spread_batch
+from goracs_jax.models.execution import Execution
 
 Ids = Int32[np.ndarray, "batch time"]
 
@@ -24,12 +32,12 @@ class Pass(NamedTuple):
     Attributes:
         fn: From all of `given`, ids and labels to arrays with one row per example.
         given: The model's parts and settings, which are the same for all batches.
-        mesh: The grid of the model; None means one device.
+        execution: How the model runs: its grid, and the batches that it takes.
     """
 
     fn: Any  # what jax.jit returns
     given: tuple
-    mesh: Mesh | None = None
+    execution: Execution = Execution()
 
     def __call__(self, ids: Ids, labels: Ids) -> PyTree[jax.Array]:
         """Start the pass over a batch; every process gets all of its results."""
@@ -39,9 +47,9 @@ class Pass(NamedTuple):
         return _collect(self.mesh)(found)
 
     @property
-    def devices(self) -> int:
-        """The number of devices over which the examples of a batch go."""
-        return self.mesh.shape[DATA] if self.mesh else 1
+    def mesh(self) -> Mesh | None:
+        """The grid of the model; None means one device."""
+        return self.execution.grid
 
     def batches(self, tokens: Tokens, tokens_per_batch: int) -> list[Batch]:
         """Pack examples into batches; see `goracs_jax.llm.batches.make_batches`.
@@ -50,8 +58,13 @@ class Pass(NamedTuple):
             tokens: The examples.
             tokens_per_batch: Padded tokens that each device processes at one time.
         """
+        devices, shapes = self.execution.data_devices, self.execution.shapes
+        padded = bucket_length
+        if shapes is not None:  # the last batch may have a shape of its own
+            lengths = static_lengths(tokens.lengths, max(1, shapes - 1))
+            padded = partial(next_length, lengths)
         return make_batches(
-            tokens, tokens_per_batch=tokens_per_batch, devices=self.devices
+            tokens, tokens_per_batch=tokens_per_batch, padded=padded, devices=devices
         )
 
     def compile(self, batches: Sequence[Batch]) -> None:

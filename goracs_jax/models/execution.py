@@ -68,6 +68,8 @@ class Execution:
         remat: What a backward pass keeps of each layer: the products of linear layers,
             or the input alone, from which it computes all else again.
         vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+        tokens: Padded tokens of a batch on each device; None lets every pass choose.
+        shapes: The most shapes of batches; None means as many as keep padding low.
 
     >>> Execution().remat
     'products'
@@ -76,6 +78,18 @@ class Execution:
     mesh: Mesh | AbstractMesh | None = None
     remat: Remat = "products"
     vocab_block: int = VOCAB_BLOCK
+    tokens: int | None = None
+    shapes: int | None = None
+
+    @property
+    def grid(self) -> Mesh | None:
+        """The mesh, if its devices are known."""
+        return self.mesh if isinstance(self.mesh, Mesh) else None
+
+    @property
+    def data_devices(self) -> int:
+        """The number of devices over which the rows of a batch go."""
+        return 1 if self.mesh is None else self.mesh.shape[DATA]
 
     def by_example(self, x: Float[Array, "*batch time dim"]) -> Array:
         """Spread the examples of an activation over `data`, and nothing else.

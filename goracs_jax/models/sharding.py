@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from goracs_jax.mesh import DATA, fitted, spread
+from goracs_jax.mesh import fitted, spread
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder, with_execution
 from goracs_jax.models.execution import weight_spec
@@ -59,18 +59,6 @@ def abstract_decoder(
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     return with_execution(_each_weight(nnx.eval_shape(build), abstract), mesh=mesh)
-
-
-def mesh_of(model: Decoder) -> Mesh | None:
-    """Return the grid that a model is spread over, or None."""
-    mesh = model.execution.mesh
-    return mesh if isinstance(mesh, Mesh) else None
-
-
-def data_devices(model: Decoder) -> int:
-    """Return the number of devices over which the rows of a batch go."""
-    mesh = mesh_of(model)
-    return mesh.shape[DATA] if mesh else 1
 
 
 def _each_weight(model: Decoder, change: Callable[[tuple, Any], Any]) -> Decoder:

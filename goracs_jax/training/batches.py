@@ -1,13 +1,19 @@
 """The examples of each step, in micro-batches of a few static shapes."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.llm.batches import Batch, batch_rows, make_batches, static_lengths
+from goracs_jax.llm.batches import (
+    Batch,
+    batch_rows,
+    make_batches,
+    next_length,
+    static_lengths,
+)
 from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens, take
 from goracs_jax.training.config import FinetuneConfig
 
@@ -26,7 +32,9 @@ class Shapes(NamedTuple):
         """Choose the shapes that need the least padding for the given examples."""
         examples = min(config.batch_size, tokens.num_examples)
         lengths, most = static_lengths(tokens.lengths), int(tokens.scored.max())
-        return cls(lengths, most, config.tokens_per_batch, examples, devices)
+        size = config.tokens_per_batch
+        assert size is not None, "the run has chosen it"
+        return cls(lengths, most, size, examples, devices)
 
     def blank(self, time: int) -> Batch:
         """Make a micro-batch of a padded length that contains only padding."""
@@ -42,7 +50,7 @@ class Shapes(NamedTuple):
         batches = make_batches(
             tokens,
             tokens_per_batch=self.tokens_per_batch,
-            padded=lambda n: next(time for time in self.lengths if time >= n),
+            padded=partial(next_length, self.lengths),
             evenly=self.step_examples,
             devices=self.devices,
         )

@@ -44,8 +44,9 @@ class FinetuneConfig:
             epoch.
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients with a larger norm are scaled down to this norm.
-        tokens_per_batch: Tokens of a micro-batch, padding included. It changes memory
-            and speed, but not the gradient of a step.
+        tokens_per_batch: Padded tokens of a micro-batch on each device; None chooses
+            them for the device. It changes memory and speed, but not the gradient of a
+            step.
 
     Raises:
         InputError: A value is out of range.
@@ -62,7 +63,7 @@ class FinetuneConfig:
     valid_every: int = 1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    tokens_per_batch: int = 2048
+    tokens_per_batch: int | None = 2048
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "patience", "valid_every"):
@@ -71,7 +72,8 @@ class FinetuneConfig:
                     f"{name} must be at least 1, got {getattr(self, name)}."
                 )
         for name in ("learning_rate", "max_grad_norm", "tokens_per_batch"):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}.")
         for name in ("warmup_steps", "weight_decay"):
             if not getattr(self, name) >= 0:

@@ -1,5 +1,6 @@
 """A training run: its data, one step, and one validation."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ from jaxtyping import Float32
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.passes import together
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import replicate, replicate_key, spread_batch
 from goracs_jax.models import Decoder
-from goracs_jax.models.sharding import data_devices, mesh_of
 from goracs_jax.training.batches import Shapes, step_batches, step_key
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
@@ -75,10 +76,13 @@ class Run(NamedTuple):
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
-        parts, mesh, devices = split(model), mesh_of(model), data_devices(model)
-        shapes, checked = (Shapes.of(t, config, devices) for t in (train, valid))
+        parts, execution = split(model), model.execution
+        size = config.tokens_per_batch or batch_tokens(model, "training", train)
+        config = replace(config, tokens_per_batch=size)
+        of = partial(Shapes.of, config=config, devices=execution.data_devices)
+        shapes, checked = map(of, (train, valid))
         checks = (checked.split(valid), checked.most)
-        rest = (config, seed, shapes, optimizer, rates, mesh)
+        rest = (config, seed, shapes, optimizer, rates, execution.grid)
         run = cls(parts, train, *checks, *rest)
         run._compile()
         return run

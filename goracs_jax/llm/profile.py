@@ -1,0 +1,104 @@
+"""How a decoder runs on the devices at hand, where the user does not say it.
+
+A CPU takes a thousand tokens at a time, which fill its matrix products and stay in its
+cache. An accelerator takes as many as fit into its memory, in eight shapes at most,
+because a program for many chips compiles for a minute; and its matrix products are made
+for bfloat16.
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+
+from goracs_jax.choices import Dtype
+from goracs_jax.devices import kind_of
+from goracs_jax.llm.memory import LANES, fitting_tokens
+from goracs_jax.llm.tokens import Tokens
+from goracs_jax.models.decoder import Decoder
+
+Device: TypeAlias = Any  # jax.Device, which pyright takes for a variable
+#: Padded tokens of a batch on a CPU, by pass.
+CPU_TOKENS = {
+    "embedding": 1024,
+    "last_v_lora_b": 1024,
+    "all_lora": 1024,
+    "answers": 2048,
+    "training": 2048,
+    "validation": 2048,
+    "likelihood": 4096,
+    "generation": 4096,
+}
+#: Padded tokens of a batch above which no accelerator gets faster: 64 Ki rows of a
+#: matrix product are hundreds of tiles for every core.
+MOST_TOKENS = 65_536
+#: Rows of the vocabulary at one time: on accelerators, blocks of 1,024 would read and
+#: write the sums over a large vocabulary more often than its rows.
+ACCELERATOR_BLOCK = 8192
+#: Shapes of batches at most, the last and smaller one among them.
+SHAPES = 8
+
+
+def default_dtype(device: Device) -> Dtype:
+    """Return the type of weights and activations that suits a device.
+
+    >>> default_dtype(jax.devices("cpu")[0])
+    'float32'
+    """
+    return "float32" if device.platform == "cpu" else "bfloat16"
+
+
+def execution_on(device: Device) -> dict[str, Any]:
+    """Return the fields of `goracs_jax.models.execution.Execution` that suit a device.
+
+    >>> execution_on(jax.devices("cpu")[0])
+    {}
+    """
+    if device.platform == "cpu":
+        return {}
+    return {"vocab_block": ACCELERATOR_BLOCK, "shapes": SHAPES}
+
+
+def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
+    """Return how many padded tokens of a batch each device takes.
+
+    Args:
+        model: The decoder; its `execution.tokens` decides if it is given.
+        pass_name: One of `goracs_jax.llm.memory.PASSES`.
+        tokens: The examples, the longest of which must fit.
+
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> from goracs_jax.models import DecoderConfig
+    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+    >>> batch_tokens(model, "embedding", ragged([[1, 2, 3]]))
+    1024
+    """
+    execution = model.execution
+    if execution.tokens is not None:
+        return execution.tokens
+    grid = (1, 1) if execution.grid is None else execution.grid.devices.shape
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return CPU_TOKENS[pass_name]
+    fitting = fitting_tokens(
+        model.config,
+        model.lora,
+        pass_name,
+        length=int(tokens.lengths.max()),
+        memory_bytes=memory_of(device),
+        mesh_shape=grid,
+        dtype=str(model.embed.dtype),
+        remat=execution.remat,
+        vocab_block=execution.vocab_block,
+        lanes=LANES if device.platform == "tpu" else 1,
+    )
+    return min(fitting, MOST_TOKENS)
+
+
+def memory_of(device: Device) -> int:
+    """Return the bytes of memory of a device: what it says, or what is published.
+
+    Raises:
+        InputError: It does not say, and the kind of device is not known.
+    """
+    found = device.memory_stats() or {}
+    return int(found.get("bytes_limit") or kind_of(device.device_kind).memory)
