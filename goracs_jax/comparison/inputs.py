@@ -5,8 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from goracs_jax.comparison.charges import Sizes
 from goracs_jax.comparison.design import BY_LABEL, FULL, Trial, base_name, design
 from goracs_jax.cost import check_lambda
@@ -19,7 +17,6 @@ from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.score import embedded_texts
 from goracs_jax.llm.embeddings import encoder_tokens
 from goracs_jax.llm.flops import Counts
-from goracs_jax.mesh import model_mesh
 from goracs_jax.runs.opened import (
     Pool,
     hash_model,
@@ -33,7 +30,7 @@ from goracs_jax.runs.say import waiting
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
 from goracs_jax.selection.problem import check_memory
-from goracs_jax.settings import Compare, Evaluate, Judging
+from goracs_jax.settings import Compare, Evaluate, Judging, Machine
 
 DEFAULT_LAMBDAS = (0.1,)
 
@@ -93,9 +90,9 @@ def judged_settings(
     """Make the flags that evaluate a trial's adapter, or the model as it is."""
     return Evaluate(
         **shared_settings(settings, Judging),
+        **shared_settings(settings, Machine),
         task=settings.task,
         model=settings.model,
-        dtype=settings.dtype,
         out=out,
         adapter=adapter,
         seed=seed,
@@ -118,8 +115,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
     """
     scored = inputs.training.scored
     with waiting("tokens of all examples"):
-        mesh = model_mesh(jax.devices())
-        llm = open_llm(settings.model, None, settings.seed, settings.dtype, mesh=mesh)
+        llm = open_llm(settings.model, None, settings.seed, settings)
         judged = prepare(
             inputs.test, inputs.bootstrap, llm, inputs.judging, settings.out
         )

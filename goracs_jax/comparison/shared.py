@@ -4,14 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from goracs_jax.comparison.design import Trial
 from goracs_jax.comparison.inputs import CompareInputs
 from goracs_jax.files import hash_files
 from goracs_jax.jobs.score import Scores, embed_stage, listed, norms_stage, run
 from goracs_jax.jobs.select_inputs import SelectInputs
-from goracs_jax.mesh import model_mesh
 from goracs_jax.runs.opened import open_models
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
@@ -83,8 +80,7 @@ def scorings(
         return []
     # POO is reported for every choice, so embeddings are needed in any case.
     llm = s.model if "gradients" in needs or not s.encoder else None
-    mesh = model_mesh(jax.devices())
-    opened, embedder = open_models(llm, s.encoder, s.adapter, s.seed, s.dtype, mesh)
+    opened, embedder = open_models(llm, s.encoder, s.adapter, s.seed, s)
     for symbol, pool in (("x", inputs.train), ("y", inputs.valid)):
         stage = embed_stage("embeddings", pool, embedder, scored)
         rows = len(pool.examples)

@@ -31,8 +31,8 @@ from goracs_jax.jobs.evaluate import (
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
 from goracs_jax.jobs.select_inputs import SelectConfig
 from goracs_jax.jobs.selected import Selected
+from goracs_jax.llm.profile import default_dtype
 from goracs_jax.llm.prompts import Task
-from goracs_jax.mesh import model_mesh
 from goracs_jax.report.picture import table
 from goracs_jax.runs.identity import Identity, digests_of, identity_of, is_same
 from goracs_jax.runs.manifest import device, made_by
@@ -141,7 +141,7 @@ def folder_of(
     depends_on = {
         **trial._asdict(),
         **{name: sha for name, sha in inputs.hashes.items() if name != "encoder"},
-        "dtype": settings.dtype,
+        "dtype": settings.dtype or default_dtype(jax.devices()[0]),
         "labels": inputs.training.scored,
         "training": trained,
         "lora": asdict(inputs.training.lora),
@@ -274,8 +274,7 @@ def _evaluate(
     adapter, out = folder / "adapter", folder / METRICS
     flags = judged_settings(settings, out, adapter, trial.seed)
     config, work = EvaluateConfig.of(flags), work_folder(out)
-    mesh = model_mesh(jax.devices())
-    llm = open_llm(flags.model, adapter, flags.seed, flags.dtype, mesh=mesh)
+    llm = open_llm(flags.model, adapter, flags.seed, flags)
     bootstrap = inputs.bootstrap._replace(seed=flags.seed)
     given = evaluate.prepare(inputs.test, bootstrap, llm, config, work)
     if (found := Evaluated.load(out)) and found.is_of(given.identity):

@@ -15,6 +15,7 @@ from flax import nnx
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
 from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
@@ -51,10 +52,15 @@ class TrainConfig:
         """
         task = TASKS[settings.task]
         names = {field.name for field in fields(FinetuneConfig)}
+        names.remove("tokens_per_batch")  # of a micro-batch, see below
         given = {k: v for k, v in vars(settings).items() if k in names}
         defaults = {"epochs": task.epochs, "learning_rate": task.learning_rate}
         given |= {k: defaults[k] for k, v in given.items() if v is None}
-        given["tokens_per_batch"] = settings.micro_batch_tokens
+        # A CPU's number is part of what 0.6.0 stored; elsewhere the model decides.
+        on_cpu = jax.default_backend() == "cpu"
+        default = CPU_TOKENS["training"] if on_cpu else None
+        wanted = (settings.micro_batch_tokens, settings.tokens_per_batch, default)
+        given["tokens_per_batch"] = next((n for n in wanted if n is not None), None)
         return cls(
             loop=FinetuneConfig(**given),
             lora=_lora(settings),
@@ -169,7 +175,8 @@ def open_inputs(
         settings.model,
         settings.adapter,
         config.seed,
-        settings.dtype,
+        settings,
+        remat=settings.remat,
         lora=config.lora,
         untrained="warn",
     )

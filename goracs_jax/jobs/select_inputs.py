@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
-
 from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, read_classes
 from goracs_jax.jobs.score import text_stages
 from goracs_jax.jobs.selected import GridPoint
-from goracs_jax.mesh import model_mesh
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, open_models, read_pools
 from goracs_jax.runs.outputs import keep_apart
@@ -175,8 +172,7 @@ def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, .
             "--model is missing: it gives gradient norms (not needed with --lambda 0, "
             f"unless --method is {ranking}) and, without --encoder, embeddings."
         )
-    mesh = model_mesh(jax.devices())
-    llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s.dtype, mesh)
+    llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
     ranked = llm if by_norms or by_errors else None
     stages = text_stages(train, valid, embedder, s.labels, norms_of=ranked)
     identity = {symbol: stage.basis for symbol, stage in stages.items()}

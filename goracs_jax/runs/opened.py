@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
-from goracs_jax.choices import Dtype
+from goracs_jax.choices import Remat
 from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
+from goracs_jax.llm.profile import default_dtype, execution_on
 from goracs_jax.llm.prompts import Prompt, format_prompt
 from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
+from goracs_jax.mesh import Devices, model_mesh
 from goracs_jax.models import (
     Decoder,
     Encoder,
@@ -24,9 +25,14 @@ from goracs_jax.models import (
     load_encoder,
     read_lora_config,
 )
+from goracs_jax.models.decoder import with_execution
+from goracs_jax.settings import Machine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+
+MACHINE = Machine()
 
 
 class Pool(NamedTuple):
@@ -106,9 +112,10 @@ def open_llm(
     model: Path,
     adapter: Path | None,
     seed: int,
-    dtype: Dtype = "float32",
+    machine: Machine = MACHINE,
     *,
-    mesh: Mesh | None = None,
+    devices: Devices | None = None,
+    remat: Remat = "products",
     lora: LoraConfig | None = None,
     untrained: Literal["refuse", "warn"] = "refuse",
 ) -> Llm:
@@ -118,24 +125,43 @@ def open_llm(
         model: A Hugging Face folder or a .gguf file.
         adapter: A PEFT folder; a fresh adapter when left out.
         seed: Seed of a fresh adapter.
-        dtype: Type of the weights.
-        mesh: The grid of devices to use, made by `model_mesh`; by default one device.
-            Where it has several, each reads its part of the model.
+        machine: The type of the weights, the devices for each copy of the model, and
+            the tokens of a batch.
+        devices: The devices to use, by default all. Where there are several, each reads
+            its part of the model.
+        remat: What a backward pass keeps of each layer.
         lora: Rank, scale, targets and dropout of the adapter; by default those of the
             folder, or those of the paper.
         untrained: Whether to refuse an adapter whose lora_B are all zero, or to warn.
 
     Raises:
-        InputError: There is no such model or adapter.
+        InputError: There is no such model or adapter, or the devices cannot be divided
+            among copies of the model.
     """
-    grid = mesh if mesh is not None and mesh.size > 1 else None
+    found_devices = jax.devices() if devices is None else devices
+    mesh = model_mesh(found_devices, machine.model_devices)
+    dtype = machine.dtype or default_dtype(found_devices[0])
+    if machine.tokens_per_batch is not None and machine.tokens_per_batch < 1:
+        raise InputError(
+            f"--tokens-per-batch must be at least 1, got {machine.tokens_per_batch}."
+        )
 
     @cache
     def decoder() -> Decoder:
         shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
         key = jax.random.key(seed)
         found = load_decoder(
-            model, lora=shape, key=key, dtype=jnp.dtype(dtype), mesh=grid
+            model,
+            lora=shape,
+            key=key,
+            dtype=jnp.dtype(dtype),
+            mesh=mesh if mesh.size > 1 else None,
+        )
+        found = with_execution(
+            found,
+            remat=remat,
+            tokens=machine.tokens_per_batch,
+            **execution_on(found_devices[0]),
         )
         return load_adapter(found, adapter, untrained=untrained) if adapter else found
 
@@ -165,8 +191,7 @@ def open_models(
     encoder: Path | None,
     adapter: Path | None,
     seed: int,
-    dtype: Dtype,
-    mesh: Mesh | None = None,
+    machine: Machine,
 ) -> tuple[Llm | None, Llm | SentenceEncoder]:
     """Open the models that score examples, as many as are given.
 
@@ -175,8 +200,7 @@ def open_models(
         encoder: The folder of a sentence encoder.
         adapter: As for `open_llm`.
         seed: As for `open_llm`.
-        dtype: As for `open_llm`.
-        mesh: As for `open_llm`.
+        machine: As for `open_llm`.
 
     Returns:
         The LLM, if it is given, and what embeds: the encoder, or else the LLM.
@@ -184,7 +208,7 @@ def open_models(
     Raises:
         InputError: There is no such model, or none is given.
     """
-    llm = open_llm(model, adapter, seed, dtype, mesh=mesh) if model else None
+    llm = open_llm(model, adapter, seed, machine) if model else None
     embedder = open_encoder(encoder) if encoder else llm
     if embedder is None:
         raise InputError("give a model or an encoder.")

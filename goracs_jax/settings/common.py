@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from goracs_jax.choices import Dtype, Remat
 from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
@@ -27,14 +28,45 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Devices:
-    """The settings of verbs that run on many devices; they use all that JAX sees."""
+class Machine:
+    """How an LLM runs on the machine; verbs use all devices that JAX sees."""
 
-    group: ClassVar[str] = "devices and processes"
+    group: ClassVar[str] = "machine"
 
+    dtype: Annotated[
+        Dtype | None, Flag(default="float32 on CPUs, bfloat16 on GPUs and TPUs")
+    ] = None
+    """Precision of the LLM's weights and activations; adapters, sums, norms and scores
+    are float32."""
     model_devices: int = 1
     """Number of devices that share one copy of the LLM; each such group of devices
     takes other examples."""
+    tokens_per_batch: Annotated[
+        int | None,
+        Flag(default="1024 to 4096 on CPUs, elsewhere what fits into memory"),
+    ] = None
+    """Padded tokens that a device processes at one time when it scores or judges
+    examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backward:
+    """How the backward pass through an LLM runs."""
+
+    group: ClassVar[str] = "machine"
+
+    remat: Remat = "products"
+    """What the backward pass through all layers keeps of each: the products of its
+    linear layers, or its input alone (layers), which takes less memory and computes the
+    layer once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The settings of verbs that several processes can run together."""
+
+    group: ClassVar[str] = "processes"
+
     coordinator: Annotated[str | None, Flag(metavar="HOST:PORT")] = None
     """Address of the first of several processes, or auto under SLURM, MPI or on TPUs;
     without it one process runs alone."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import Dtype, Duplicates, Scored, SolverName, Which
-from goracs_jax.settings.common import Budgets, Devices, Settings
+from goracs_jax.choices import Duplicates, Scored, SolverName, Which
+from goracs_jax.settings.common import Backward, Budgets, Machine, Processes, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
 
@@ -21,7 +21,7 @@ Lambdas = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Devices, Settings):
+class Embed(Machine, Processes, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
     Give either --model or --encoder.
@@ -43,8 +43,6 @@ class Embed(Devices, Settings):
     """Sentence encoder to use instead of an LLM: a BERT, RoBERTa or MPNet folder."""
     labels: Scored = "all"
     """Embed prompt and answer (all), or the prompt alone (answer)."""
-    dtype: Dtype = "float32"
-    """Precision of the LLM's weights and activations; sums are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +59,6 @@ class _Gradient:
     LoRA weights."""
     labels: Scored = "all"
     """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
-    dtype: Dtype = "float32"
-    """Precision of the LLM's weights and activations; norms are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +82,7 @@ class _Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Devices, Settings):
+class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
@@ -118,8 +114,6 @@ class _Texts:
     labels: Scored = "all"
     """Score and embed prompt and answer (all: for sequential recommendation), or score
     the answer alone and embed the prompt alone (answer: for click-through rates)."""
-    dtype: Dtype = "float32"
-    """Precision of the LLM's weights and activations; sums and norms are float32."""
     duplicates: Duplicates = "refuse"
     """Refuse or keep training examples that repeat another's texts."""
 
@@ -158,7 +152,7 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Classes, Settings):
+class Select(_Texts, _Arrays, _Classes, Machine, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

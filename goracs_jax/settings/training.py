@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from goracs_jax.choices import Dtype, Duplicates, Scored, Task
-from goracs_jax.settings.common import Budgets, Names, Settings
+from goracs_jax.settings.common import Backward, Budgets, Machine, Names, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
 
@@ -34,20 +34,20 @@ class _Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class _Memory:
-    """Precision and memory."""
+    """The memory of a training."""
 
     group: ClassVar[str] = "machine"
 
-    dtype: Dtype = "float32"
-    """Precision of the frozen weights and the activations; adapters, sums and scores
-    are float32."""
-    micro_batch_tokens: int = 2048
-    """Padded tokens that are processed at one time, which changes memory and speed but
-    not the result."""
+    micro_batch_tokens: Annotated[
+        int | None,
+        Flag(default="--tokens-per-batch, or 2048 on CPUs, elsewhere what fits"),
+    ] = None
+    """Padded tokens that a device trains on at one time, which changes memory and speed
+    but not the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(_Adapter, _Memory):
+class Training(_Adapter, _Memory, Backward, Machine):
     """How an adapter is trained; the defaults are those of the paper for both tasks."""
 
     group: ClassVar[str] = "training"
@@ -150,12 +150,10 @@ class _Judged:
 
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter; without it the model is evaluated as it is."""
-    dtype: Dtype = "float32"
-    """Precision of the weights and activations; scores are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging, _Judged, Settings):
+class Evaluate(Judging, _Judged, Machine, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
-
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.score import (
     Projection,
@@ -14,7 +12,7 @@ from goracs_jax.jobs.score import (
     norms_stage,
     run,
 )
-from goracs_jax.mesh import join, model_mesh
+from goracs_jax.mesh import join
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm, read_pool
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, keep_apart, work_folder
 from goracs_jax.runs.say import say
@@ -85,8 +83,8 @@ def _read(
 
 def _open_llm(settings: Embed | Grads, model: Path) -> Llm:
     s = settings
-    mesh = model_mesh(jax.devices(), s.model_devices)
-    return open_llm(model, s.adapter, s.seed, s.dtype, mesh=mesh)
+    remat = s.remat if isinstance(s, Grads) else "products"
+    return open_llm(model, s.adapter, s.seed, s, remat=remat)
 
 
 def _run(

@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import jax
-
 from goracs_jax.evaluate.plan import Plan
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.evaluate import (
@@ -14,7 +12,6 @@ from goracs_jax.jobs.evaluate import (
     prepare,
     run,
 )
-from goracs_jax.mesh import model_mesh
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm, read_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
@@ -28,8 +25,7 @@ def evaluate(settings: Evaluate) -> None:
     config = EvaluateConfig.of(s)
     pool = read_pool(s.test)
     bootstrap = bootstrap_of(pool, config)
-    mesh = model_mesh(jax.devices())
-    llm = open_llm(s.model, s.adapter, s.seed, s.dtype, mesh=mesh)
+    llm = open_llm(s.model, s.adapter, s.seed, s)
     inputs = prepare(pool, bootstrap, llm, config, work)
     if s.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")

@@ -9,7 +9,7 @@ from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import say, waiting
-from goracs_jax.settings import Merge
+from goracs_jax.settings import Machine, Merge
 
 
 def merge(settings: Merge) -> None:
@@ -17,7 +17,9 @@ def merge(settings: Merge) -> None:
     s, out = settings, settings.out
     keep_apart(out, s.model, s.adapter)
     # The tensors of a fresh adapter are drawn and then replaced: any seed will do.
-    llm = open_llm(s.model, s.adapter, s.seed, s.dtype)
+    one = jax.local_devices()[:1]
+    machine = Machine(dtype=s.dtype)
+    llm = open_llm(s.model, s.adapter, s.seed, machine, devices=one)
     with waiting("reading the model"):
         model = llm.decoder()
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model)))
