@@ -10,7 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tables_accelerator import accelerator
+from tables_accelerator import accelerators
 from tables_passes import (
     compiled,
     demo,
@@ -55,7 +55,7 @@ RENDER = {
     "helps": helps,
     "startup": startup,
     "mutants": mutants,
-    "accelerator_cpu": partial(accelerator, "cpu"),
+    "accelerators": accelerators,
 }
 
 
