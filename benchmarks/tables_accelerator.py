@@ -11,8 +11,8 @@ PERCENT = ("floor_share", "peak_share")
 def accelerators() -> str:
     """Return the tables of all devices."""
     names = sorted(path.stem for path in RESULTS.glob("accelerator_*.json"))
-    tables = (device(name) for name in names if not name.endswith("_tiny"))
-    return "\n\n".join(tables)
+    tables = [device(name) for name in names if not name.endswith("_tiny")]
+    return "\n\n".join(tables) or "No device has been measured yet."
 
 
 def device(name: str) -> str:
