@@ -36,7 +36,10 @@ class Job:
         dtype: The type of the frozen weights and the activations.
         remat: What a backward pass keeps.
         model_devices: Devices that share one copy of the model.
-        only: A pattern of the names of programs.
+        most_tokens: A bound of the tokens of a batch on one device; 0 for none.
+        label: What comes before the names of programs where `only` looks for them.
+        only: A pattern; programs whose label and name lack it are left out.
+        skip: Names of programs that are left out.
     """
 
     topology: str
@@ -49,7 +52,10 @@ class Job:
     dtype: str = "bfloat16"
     remat: Remat = "products"
     model_devices: int = 1
+    most_tokens: int = 0
+    label: str = ""
     only: str = ""
+    skip: tuple[str, ...] = ()
 
 
 class _Program(NamedTuple):
@@ -112,7 +118,8 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
 
     devices = list(compiler_devices(topology))
     for program in _programs(job, topology, devices):
-        if not re.search(job.only, program.name):
+        name = job.label + program.name
+        if program.name in job.skip or not re.search(job.only, name):
             continue
         record: dict[str, Any] = {"program": program.name, **program.predicted}
         try:
@@ -210,6 +217,7 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
         remat=job.remat,
         lanes=topology.lanes,
     )
+    fitting = min(fitting, job.most_tokens or fitting)
     examples = fitting // job.length
     return Rows(examples - (examples > 1 and examples % 2 == 0), job.length, job.scored)
 
