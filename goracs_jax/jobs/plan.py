@@ -149,33 +149,25 @@ def with_compiler(
 
 def table(stages: Mapping[str, StagePlan]) -> Table:
     """Make the table of a plan, for the terminal."""
-    found = Table("stage")
-    for head in (
-        "GiB a device",
-        "tokens a device",
-        "FLOPs",
-        "bytes",
-        "hours",
-        "dollars",
-    ):
+    found = Table()
+    found.add_column("stage", no_wrap=True)
+    for head in ("GiB a device", "tokens", "FLOPs", "hours", "dollars"):
         found.add_column(head, justify="right")
     found.add_column("by")
-    ends = lambda pair: f"{pair[0]:.3g} to {pair[1]:.3g}"
+    ends = lambda pair: f"{pair[0]:.2g} to {pair[1]:.2g}"
     for name, s in stages.items():
         found.add_row(
             name,
             f"{s.gib_per_device:.2f}" + ("" if s.fits else " (too large)"),
             f"{s.tokens_per_device:,}" if s.tokens_per_device else "",
             f"{s.flops:.2g}",
-            f"{s.bytes_moved:.2g}",
             ends(s.hours),
             ends(s.dollars),
             "compiler" if s.compiled else "formula",
         )
-    flops, moved, hours, dollars = (
+    flops, hours, dollars = (
         np.sum([getattr(s, name) for s in stages.values()], axis=0)
-        for name in ("flops", "bytes_moved", "hours", "dollars")
+        for name in ("flops", "hours", "dollars")
     )
-    totals = (f"{flops:.2g}", f"{moved:.2g}", ends(hours), ends(dollars))
-    found.add_row("all", "", "", *totals, "")
+    found.add_row("all", "", "", f"{flops:.2g}", ends(hours), ends(dollars), "")
     return found

@@ -48,6 +48,7 @@ def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
         config: The job.
 
     >>> from pathlib import Path
+    >>> from goracs_jax.ahead.topology import parse
     >>> from goracs_jax.models import DecoderConfig
     >>> config = PlanConfig(
     ...     model=DecoderConfig.tiny(), path=Path("none"), topology=parse("v5e:4x4"),
@@ -149,6 +150,7 @@ def hours_of(topology: Topology, work: Work, dtype: str) -> tuple[float, float]:
         work: FLOPs and bytes of all devices together.
         dtype: The type of the matrix products.
 
+    >>> from goracs_jax.ahead.topology import parse
     >>> work = Work(flops=197e12 * 3600, moved=0.0, exchanged=0.0)
     >>> low, high = hours_of(parse("v5e:1x1"), work, "bfloat16")
     >>> low, round(high, 2)

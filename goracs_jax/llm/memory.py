@@ -242,7 +242,9 @@ class _Work(NamedTuple):
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = -(-self.config.vocab_size // self.model)
         states = 2 * self.tokens * self.dim * self.itemsize
-        return states + 4 * self.rows.examples * piece * vocab
+        # A TPU writes both the logits and their exponents.
+        copies = 1 if self.lanes == 1 else 2
+        return states + copies * 4 * self.rows.examples * piece * vocab
 
     def generation(self) -> int | float:
         """Bytes of the cache of keys and values, and of what fills it."""

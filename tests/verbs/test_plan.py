@@ -1,6 +1,7 @@
 """`goracs plan`: plan.json for devices that are not there, and each mistake's line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny
@@ -27,7 +28,7 @@ def model(tmp_path, monkeypatch):
 
 def plan(topology="v5e:4x4", more=""):
     assert main((COMMAND.format(topology=topology) + more).split()) == 0
-    return json.loads(open("out/plan.json").read())
+    return json.loads(Path("out/plan.json").read_text())
 
 
 @pytest.mark.parametrize("topology", ["v5e:16x16", "tpu7x:2x2x1", "h100:8", "here"])
