@@ -66,6 +66,7 @@ class _Program(NamedTuple):
     exchanged: int  # bytes of the largest array that it may exchange
     predicted: dict[str, Any]
     batch: Any = None
+    rounds: int = 1  # of a loop that ends by a condition
 
 
 def compile_elsewhere(job: Job) -> Iterator[dict[str, Any]]:
@@ -123,7 +124,7 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
             continue
         record: dict[str, Any] = {"program": program.name, **program.predicted}
         try:
-            report = compile_program(program.trace(), topology.devices)
+            report = compile_program(program.trace(), rounds=program.rounds)
         except Exception as error:  # noqa: BLE001 (compilers raise what they like)
             yield record | {"failed": " ".join(str(error).split())[:400]}
             continue
@@ -159,7 +160,7 @@ def _programs(job: Job, topology: Topology, devices: list[Any]) -> Iterator[_Pro
 def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.ahead.checks import Batch
     from goracs_jax.ahead.llm_programs import llm_programs
-    from goracs_jax.llm.memory import PASSES, Rows, largest_exchange, pass_memory
+    from goracs_jax.llm.memory import NEW, PASSES, Rows, largest_exchange, pass_memory
     from goracs_jax.llm.work import pass_flops
     from goracs_jax.mesh import model_mesh
     from goracs_jax.models import LoraConfig
@@ -193,7 +194,9 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
         exchanged = largest_exchange(config, rows, **grid)
-        yield _Program(name, trace, exchanged, predicted, batch if predicted else None)
+        rounds = NEW - 1 if base == "generation" else 1
+        batch = batch if predicted else None
+        yield _Program(name, trace, exchanged, predicted, batch, rounds)
 
 
 def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> Any:

@@ -34,7 +34,7 @@ from goracs_jax.models.lora import LoraConfig
 FILLED = 0.9
 #: What a backward pass may need beyond its formula, for the order in which a compiler
 #: puts its operations.
-SPARE = 1.02
+SPARE = 1.05
 #: Answers and beams of an evaluation, and the tokens that it generates.
 BEAMS, NEW = 2, 128
 LOGIT_TOKENS = 512

@@ -51,7 +51,7 @@ def main():
     found = {}
     programs = llm_programs(abstract_decoder(CONFIG, model_mesh(jax.devices())), rows)
     for name in ("embedding", "last_v_lora_b", "training"):
-        report = compile_program(programs[name](), DATA)
+        report = compile_program(programs[name]())
         found[name] = told(report, name)
     found["too small a memory"] = told(report, "none", memory=1000)
     found["little may be exchanged"] = told(report, "none", exchanged=100)
@@ -65,17 +65,17 @@ def main():
         x = jax.lax.with_sharding_constraint(jnp.sin(x), everywhere)
         return jnp.cos(x)
 
-    found["copied batch"] = told(compile_program(copies.trace(x), DATA), "none")
+    found["copied batch"] = told(compile_program(copies.trace(x)), "none")
 
     @jax.jit
     def calls(x):
         shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
         return jax.pure_callback(lambda x: x, shape, x, vmap_method="sequential")
 
-    found["callback"] = told(compile_program(calls.trace(x), DATA), "none")
+    found["callback"] = told(compile_program(calls.trace(x)), "none")
     with jax.enable_x64(True):
         wide = jax.jit(lambda x: x.astype(jnp.float64) * 2)
-        found["wide"] = told(compile_program(wide.trace(x), DATA), "none")
+        found["wide"] = told(compile_program(wide.trace(x)), "none")
     sys.stdout.write(json.dumps(found) + "\n")
 
 
