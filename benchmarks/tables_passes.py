@@ -73,7 +73,7 @@ def limits() -> str:
     ]
     head = ["pass", "device", "MFLOP", "MB", "by FLOPs, µs", "by bytes, µs", "bound by"]
     peaks = "; ".join(
-        f"{name}: {d['flops'] / 1e12:.3g} TFLOP/s, {d['bandwidth'] / 1e9:.3g} GB/s, "
+        f"{name}: {d['flops'] / 1e12:.3g} TFLOP/s, {d['bandwidth'] / 1e9:.0f} GB/s, "
         f"{d['texts']} texts in a batch"
         for name, d in found["devices"].items()
     )
