@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The compilers of TPUs and GPUs, 3 GiB: for `make ahead` alone.
+AHEAD := .venv-ahead
 
-.PHONY: demo test quick parity lint notebooks docs dist clean
+.PHONY: demo test quick parity lint notebooks docs ahead dist clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +23,14 @@ $(VENV)/installed-parity: $(VENV)/installed-dev
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Two wheels compile for GPUs; all that they need beside them is for running.
+$(AHEAD)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(AHEAD)
+	$(AHEAD)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tpu]'
+	$(AHEAD)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		jax-cuda13-plugin jax-cuda13-pjrt
 	touch $@
 
 demo: $(VENV)/installed
@@ -52,8 +62,14 @@ notebooks: $(VENV)/installed-dev
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Every program, compiled for devices that are not here: an hour on two cores. A run that
+# was stopped goes on.
+ahead: $(AHEAD)/installed
+	$(AHEAD)/bin/python benchmarks/ahead.py
+	$(AHEAD)/bin/python benchmarks/tables.py
+
 dist: $(VENV)/installed-dev
 	$(BIN)/hatchling build -t sdist -t wheel
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(AHEAD) demo build dist

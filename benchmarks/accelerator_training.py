@@ -123,6 +123,6 @@ def gradients_of(model: Decoder, batches: Batch) -> Sums:
 def _gradients_of(most, frozen, lora, batches, keys):
     def one(lora, batch, key):
         parts = frozen._replace(lora=lora)
-        return accumulate(parts, zero_sums(lora), batch, key, most=most)
+        return accumulate(parts, zero_sums(parts), batch, key, most=most)
 
     return jax.vmap(one)(lora, batches, keys)

@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def matmul_rate(size: int = 4096, dtype: Any = jnp.float32) -> float:
     """Return the FLOPs per second of a matrix product, the best of five."""
     # Chips draw less power, and run faster, where numbers are equal.
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
+    dot = partial(jnp.matmul, precision="highest", preferred_element_type=jnp.float32)
+    product = jax.jit(lambda x: dot(x, x))
     product(x).block_until_ready()
     seconds = []
     for _ in range(5):

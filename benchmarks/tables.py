@@ -10,13 +10,14 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tables_accelerator import accelerator
+from tables_accelerator import accelerators
 from tables_passes import (
     compiled,
     demo,
     evaluation,
     finetune,
     gradients,
+    limits,
     prepare,
     probe,
     proxy,
@@ -38,6 +39,7 @@ RENDER = {
     "transport": transport,
     "sweep": sweep,
     "gradients": gradients,
+    "limits": limits,
     "compiled": compiled,
     "proxy": proxy,
     "probe": probe,
@@ -55,7 +57,7 @@ RENDER = {
     "helps": helps,
     "startup": startup,
     "mutants": mutants,
-    "accelerator_cpu": partial(accelerator, "cpu"),
+    "accelerators": accelerators,
 }
 
 

@@ -1,15 +1,23 @@
-"""The table of accelerator.py for a device."""
+"""The tables of accelerator.py, one for each device that it ran on."""
 
 from typing import Any
 
+from common import RESULTS
 from figures import load, markdown
 
 PERCENT = ("floor_share", "peak_share")
 
 
-def accelerator(kind: str) -> str:
+def accelerators() -> str:
+    """Return the tables of all devices."""
+    names = sorted(path.stem for path in RESULTS.glob("accelerator_*.json"))
+    tables = [device(name) for name in names if not name.endswith("_tiny")]
+    return "\n\n".join(tables) or "No device has been measured yet."
+
+
+def device(name: str) -> str:
     """Return every figure of a device: seconds, floors, shares, and what is missing."""
-    found = load(f"accelerator_{kind}")
+    found = load(name)
     rows = [
         row(part, step, figures)
         for part, steps in found["parts"].items()

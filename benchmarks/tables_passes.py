@@ -54,6 +54,44 @@ def gradients() -> str:
     )
 
 
+def limits() -> str:
+    """Return the FLOPs, bytes and limits of the gradient passes on three devices."""
+    found = load("limits")
+    rows = [
+        [
+            name,
+            device,
+            f"{row['flops'] / 1e6:.0f}",
+            f"{row['bytes'] / 1e6:.2f}",
+            f"{row['us_by_flops']:.2f}",
+            f"{row['us_by_bytes']:.2f}",
+            row["bound"],
+            f"{found['measured_us'][name]:.0f}" if device == "CPU" else "",
+        ]
+        for name, devices in found["passes"].items()
+        for device, row in devices.items()
+    ]
+    head = ["pass", "device", "MFLOP", "MB", "by FLOPs, µs", "by bytes, µs", "bound by"]
+    peaks = "; ".join(
+        f"{name}: {d['flops'] / 1e12:.3g} TFLOP/s, {d['bandwidth'] / 1e9:.0f} GB/s, "
+        f"{d['texts']} texts in a batch"
+        for name, d in found["devices"].items()
+    )
+    return "\n".join(
+        [
+            *markdown([*head, "measured, µs"], rows),
+            "\nAll values are for one token of SmolLM2-135M in texts of "
+            f"{found['time']} tokens, of which all or the last {found['answer']} are "
+            "scored. Numbers are float32 on the CPU and bfloat16 on the others. Peaks "
+            f"are: {peaks}. Those of the CPU and the measured times are processor "
+            f"seconds over {found['cores']} cores, best of {found['rounds']} rounds by "
+            f"turns (load {found['load'][1]:.0f}); the others are published. Bytes are "
+            "counted as if no cache kept anything, with rules that "
+            "`benchmarks/limits.py` states.",
+        ]
+    )
+
+
 def compiled() -> str:
     """Return the seconds to compile models of two depths."""
     found = load("gradients_compile")["seconds"]

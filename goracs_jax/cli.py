@@ -23,6 +23,7 @@ from goracs_jax.settings import (
     Finetune,
     Grads,
     Merge,
+    Plan,
     Prepare,
     Select,
     Settings,
@@ -59,6 +60,7 @@ VERBS = {
     "merge": Verb(Merge, "goracs_jax.verbs.merge:merge"),
     "evaluate": Verb(Evaluate, "goracs_jax.verbs.evaluate:evaluate"),
     "compare": Verb(Compare, "goracs_jax.verbs.compare:compare"),
+    "plan": Verb(Plan, "goracs_jax.verbs.plan:plan"),
 }
 
 

@@ -32,6 +32,7 @@ def run(out, *words, **environment):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_every_part_has_its_figures(tmp_path):
     (tmp_path / "copy").mkdir()
     found = run(tmp_path, OUT=str(tmp_path / "copy"))

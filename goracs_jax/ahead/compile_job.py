@@ -36,7 +36,10 @@ class Job:
         dtype: The type of the frozen weights and the activations.
         remat: What a backward pass keeps.
         model_devices: Devices that share one copy of the model.
-        only: A pattern of the names of programs.
+        most_tokens: A bound of the tokens of a batch on one device; 0 for none.
+        label: What comes before the names of programs where `only` looks for them.
+        only: A pattern; programs whose label and name lack it are left out.
+        skip: Names of programs that are left out.
     """
 
     topology: str
@@ -49,7 +52,10 @@ class Job:
     dtype: str = "bfloat16"
     remat: Remat = "products"
     model_devices: int = 1
+    most_tokens: int = 0
+    label: str = ""
     only: str = ""
+    skip: tuple[str, ...] = ()
 
 
 class _Program(NamedTuple):
@@ -60,6 +66,7 @@ class _Program(NamedTuple):
     exchanged: int  # bytes of the largest array that it may exchange
     predicted: dict[str, Any]
     batch: Any = None
+    rounds: int = 1  # of a loop that ends by a condition
 
 
 def compile_elsewhere(job: Job) -> Iterator[dict[str, Any]]:
@@ -112,11 +119,12 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
 
     devices = list(compiler_devices(topology))
     for program in _programs(job, topology, devices):
-        if not re.search(job.only, program.name):
+        name = job.label + program.name
+        if program.name in job.skip or not re.search(job.only, name):
             continue
         record: dict[str, Any] = {"program": program.name, **program.predicted}
         try:
-            report = compile_program(program.trace(), topology.devices)
+            report = compile_program(program.trace(), rounds=program.rounds)
         except Exception as error:  # noqa: BLE001 (compilers raise what they like)
             yield record | {"failed": " ".join(str(error).split())[:400]}
             continue
@@ -152,7 +160,7 @@ def _programs(job: Job, topology: Topology, devices: list[Any]) -> Iterator[_Pro
 def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.ahead.checks import Batch
     from goracs_jax.ahead.llm_programs import llm_programs
-    from goracs_jax.llm.memory import PASSES, Rows, largest_exchange, pass_memory
+    from goracs_jax.llm.memory import NEW, PASSES, Rows, largest_exchange, pass_memory
     from goracs_jax.llm.work import pass_flops
     from goracs_jax.mesh import model_mesh
     from goracs_jax.models import LoraConfig
@@ -186,7 +194,9 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
         exchanged = largest_exchange(config, rows, **grid)
-        yield _Program(name, trace, exchanged, predicted, batch if predicted else None)
+        rounds = NEW - 1 if base == "generation" else 1
+        batch = batch if predicted else None
+        yield _Program(name, trace, exchanged, predicted, batch, rounds)
 
 
 def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> Any:
@@ -210,6 +220,7 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
         remat=job.remat,
         lanes=topology.lanes,
     )
+    fitting = min(fitting, job.most_tokens or fitting)
     examples = fitting // job.length
     return Rows(examples - (examples > 1 and examples % 2 == 0), job.length, job.scored)
 

@@ -39,7 +39,7 @@ class Topology(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """What a device pads an axis of an array to; see `goracs_jax.llm.memory`."""
+        """What a device pads an axis of an array to; see `goracs_jax.llm.sizes`."""
         return 128 if self.kind.platform == "tpu" else 1
 
     @property

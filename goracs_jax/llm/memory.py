@@ -18,32 +18,23 @@ were fitted to what the compilers of TPUs and GPUs say, so that memory is not
 understated; benchmarks/README.md compares them.
 """
 
-import math
 from collections.abc import Mapping
-from functools import cache
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.sharding import AbstractMesh, PartitionSpec
 
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
-from goracs_jax.mesh import DATA, MODEL, fitted
+from goracs_jax.llm.sizes import LANES, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.execution import VOCAB_BLOCK, weight_spec
+from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.lora import LoraConfig
 
 #: The share of a device's memory that a plan fills.
 FILLED = 0.9
-#: Lanes of a TPU: it pads one axis of an array to a multiple of this number. Elsewhere
-#: nothing is padded, and the number is 1.
-LANES = 128
 #: What a backward pass may need beyond its formula, for the order in which a compiler
 #: puts its operations.
-SPARE = 1.02
+SPARE = 1.05
 #: Answers and beams of an evaluation, and the tokens that it generates.
 BEAMS, NEW = 2, 128
 LOGIT_TOKENS = 512
@@ -78,71 +69,6 @@ class Memory(NamedTuple):
     def peak(self) -> int:
         """All bytes that the program needs."""
         return sum(self)
-
-
-class Weights(NamedTuple):
-    """Bytes of a decoder's weights on one device, by part."""
-
-    layers: int
-    tables: int  # embedding and norms
-    head: int  # 0 where the embedding is the head
-    adapters: int
-    layer: int  # one layer, whole over `data`
-
-
-@cache
-def weight_bytes(
-    config: DecoderConfig,
-    lora: LoraConfig,
-    *,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-    lanes: int = LANES,
-) -> Weights:
-    """Count the bytes of a decoder's weights on one device of a grid.
-
-    Args:
-        config: Sizes of the decoder.
-        lora: The adapters.
-        mesh_shape: Devices along `data` and along `model`.
-        dtype: The type of the frozen weights.
-        lanes: `LANES` for a TPU, 1 for other devices.
-
-    >>> config, lora = DecoderConfig.tiny(), LoraConfig()
-    >>> one = weight_bytes(config, lora)
-    >>> two = weight_bytes(config, lora, mesh_shape=(2, 1))
-    >>> one.tables > two.tables, one.adapters == two.adapters
-    (True, True)
-    """
-    mesh = AbstractMesh(mesh_shape, (DATA, MODEL))
-    gathered = AbstractMesh((1, mesh_shape[1]), (DATA, MODEL))
-    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=dtype)
-    found = dict.fromkeys(Weights._fields, 0)
-    for path, leaf in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
-        x = leaf.get_value()
-        spec = weight_spec(path, len(x.shape))
-        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, lanes)
-        if path[-1] in ("lora_a", "lora_b"):
-            found["adapters"] += size(mesh)
-        elif path[0] == "layers":
-            found["layers"] += size(mesh)
-            found["layer"] += size(gathered) // config.num_layers
-        else:
-            found["head" if path[0] == "head" else "tables"] += size(mesh)
-    return Weights(**found)
-
-
-def _local(
-    x: jax.ShapeDtypeStruct, mesh: AbstractMesh, spec: PartitionSpec, lanes: int
-) -> int:
-    """Count the bytes of a device's part of an array.
-
-    Of its last two axes a TPU pads the one that then wastes less.
-    """
-    local = fitted(x.shape, mesh, spec).shard_shape(x.shape)
-    size, last = math.prod(local), local[-2:]
-    waste = min((-(-axis // lanes) * lanes / axis for axis in last), default=1.0)
-    return round(size * waste) * jnp.dtype(x.dtype).itemsize
 
 
 def pass_memory(
@@ -212,26 +138,6 @@ def pass_memory(
     )
 
 
-def linear_sizes(config: DecoderConfig) -> Mapping[str, tuple[int, int]]:
-    """Return the widths of a layer's linear layers, in and out, by their names.
-
-    >>> linear_sizes(DecoderConfig.tiny())["down_proj"]
-    (48, 32)
-    """
-    c = config
-    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    dim, mlp = c.hidden_size, c.intermediate_size
-    return {
-        "q_proj": (dim, queries),
-        "k_proj": (dim, keys),
-        "v_proj": (dim, keys),
-        "o_proj": (queries, dim),
-        "gate_proj": (dim, mlp),
-        "up_proj": (dim, mlp),
-        "down_proj": (mlp, dim),
-    }
-
-
 class _Work(NamedTuple):
     """Bytes of the activations of a pass, on one device."""
 
@@ -287,8 +193,8 @@ class _Work(NamedTuple):
         mlp = self.tokens * self.mlp
         if self.lanes == 1:
             return max(1.5 * self.scores + self.tokens * states, mlp)
-        # A TPU rotates queries and keys in float32, each head in lanes of its own.
-        attention = 2 * self.scores + self.tokens * (states + 4 * self.heads)
+        # A TPU rotates queries and keys, each head in lanes of its own.
+        attention = 2 * self.scores + self.tokens * (states + 2 * self.heads)
         if not self.apart:
             return max(attention, mlp)
         # While weights are on their way, more of a layer is in memory at one time.
@@ -296,7 +202,7 @@ class _Work(NamedTuple):
 
     def tail(self, vocab_block: int) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
+        states = self.tokens * (self.dim * (4 + 2 * self.itemsize) + 4 * vocab_block)
         return states + max(self.forward(), self.loss(vocab_block))
 
     def kept(self, remat: Remat) -> int | float:
@@ -336,7 +242,9 @@ class _Work(NamedTuple):
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = -(-self.config.vocab_size // self.model)
         states = 2 * self.tokens * self.dim * self.itemsize
-        return states + 4 * self.rows.examples * piece * vocab
+        # A TPU writes both the logits and their exponents.
+        copies = 1 if self.lanes == 1 else 2
+        return states + copies * 4 * self.rows.examples * piece * vocab
 
     def generation(self) -> int | float:
         """Bytes of the cache of keys and values, and of what fills it."""

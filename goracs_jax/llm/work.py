@@ -12,7 +12,8 @@ import numpy as np
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.flops import Counts, attention_flops, forward_flops
-from goracs_jax.llm.memory import BEAMS, NEW, PASSES, Rows, linear_sizes, weight_bytes
+from goracs_jax.llm.memory import BEAMS, NEW, PASSES, Rows
+from goracs_jax.llm.sizes import linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
 

@@ -8,6 +8,7 @@ from goracs_jax.settings.common import Machine as Machine
 from goracs_jax.settings.common import Settings as Settings
 from goracs_jax.settings.data import Demo as Demo
 from goracs_jax.settings.data import Prepare as Prepare
+from goracs_jax.settings.plan import Plan as Plan
 from goracs_jax.settings.selection import Embed as Embed
 from goracs_jax.settings.selection import Grads as Grads
 from goracs_jax.settings.selection import Select as Select

@@ -126,10 +126,13 @@ def topmost(
     >>> topmost(jnp.array([1.0, 5.0, 3.0, 4.0]), 2)[1].tolist()
     [1, 3]
     """
+
+    def largest(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, place = jax.lax.top_k(x, size)
+        return value, place
+
     return jax.lax.platform_dependent(
-        x,
-        cpu=lambda x: tuple(jax.lax.top_k(x, size)),
-        default=lambda x: largest_of_groups(x, size),
+        x, cpu=largest, default=lambda x: largest_of_groups(x, size)
     )
 
 

@@ -13,6 +13,7 @@ training rows, one sparse assignment and one transport of n x M.
 
 An exact plan has at most n + M - 1 entries, so Q costs no more than C itself: a pass
 takes 2 N M dim FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once.
+On accelerators, where the plan is a dense matrix, Q takes 2 N n M.
 A slot whose group has not changed keeps its candidates, and a pass sees only the
 columns that the other groups carry.
 """

@@ -1,0 +1,134 @@
+"""Tables of the programs that were compiled for devices that are not there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from figures import load, markdown
+
+from goracs_jax.ahead.topology import parse
+
+Entries = dict[str, dict[str, Any]]
+
+
+def ahead() -> str:
+    """Return what the compilers say of every program, and of the formulas."""
+    figures = load("ahead")
+    entries: Entries = figures["entries"]
+    done = {key: e for key, e in entries.items() if "temporaries" in e}
+    parts = [
+        *_memory(entries),
+        *_formulas(done),
+        *_exchanges(done),
+        *_findings(entries),
+    ]
+    seconds = sum(e["seconds"] for e in done.values())
+    parts.append(
+        f"\n{len(done)} programs were compiled in {seconds / 60:.0f} minutes, two "
+        f"topologies at a time on {figures['cores']} cores (`benchmarks/ahead.py`, "
+        "`make ahead`)."
+    )
+    return "\n".join(parts)
+
+
+def _split(key: str) -> tuple[str, str, str]:
+    model, topology, program = key.split(" ", 2)
+    return model, topology, program
+
+
+def _columns(entries: Entries) -> tuple[list[str], list[str], list[str]]:
+    """Return the models, topologies and programs, in the order of the file."""
+    parts = [_split(key) for key in entries]
+    first, second, third = (
+        list(dict.fromkeys(names)) for names in zip(*parts, strict=True)
+    )
+    return first, second, third
+
+
+def _memory(entries: Entries) -> Iterable[str]:
+    models, topologies, programs = _columns(entries)
+    yield (
+        "GiB of a device and the share of its memory, at most 90 %, then the seconds "
+        "of compiling. Batches are the largest that fit by formula, with 512 tokens a "
+        "row.\n"
+    )
+    for model in models:
+        mine = [
+            t for t in topologies if any(k.startswith(f"{model} {t} ") for k in entries)
+        ]
+        rows = [
+            [program, *(_cell(entries.get(f"{model} {t} {program}"), t) for t in mine)]
+            for program in programs
+        ]
+        yield from markdown([model, *mine], rows)
+        yield ""
+
+
+def _cell(entry: dict[str, Any] | None, topology: str) -> str:
+    if entry is None:
+        return ""
+    if "temporaries" not in entry:
+        return "failed" if "failed" in entry else "too large"
+    peak = _peak(entry)
+    share = peak / parse(topology).kind.memory
+    return f"{peak / 2**30:.2f} ({share:.0%}), {entry['seconds']:.0f} s"
+
+
+def _peak(sizes: dict[str, Any]) -> int:
+    return sizes["arguments"] + sizes["temporaries"] + sizes["outputs"]
+
+
+def _formulas(done: Entries) -> Iterable[str]:
+    """Compare the formulas with the compilers, pass by pass."""
+    by_pass: dict[str, list[dict[str, Any]]] = {}
+    for key, entry in done.items():
+        if "predicted" in entry:
+            by_pass.setdefault(_split(key)[2], []).append(entry)
+    rows = []
+    for name, mine in by_pass.items():
+        ratios = {
+            "arguments": [e["predicted"]["arguments"] / e["arguments"] for e in mine],
+            "peak": [_peak(e["predicted"]) / _peak(e) for e in mine],
+            "flops": [e["predicted"]["flops"] / e["flops"] for e in mine if e["flops"]],
+        }
+        rows.append([name, str(len(mine)), *map(_range, ratios.values())])
+    yield "Formula over compiler, the least and the greatest of all topologies.\n"
+    yield from markdown(["pass", "programs", "arguments", "peak memory", "FLOPs"], rows)
+    yield ""
+
+
+def _range(ratios: list[float]) -> str:
+    return f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else "not counted"
+
+
+def _exchanges(done: Entries) -> Iterable[str]:
+    """Count what devices exchange in each program, on the topologies with several."""
+    rows = []
+    for key, entry in done.items():
+        if entry["exchanges"]:
+            told = ", ".join(
+                f"{times} {kind} ({size / 2**20:,.1f} MiB)"
+                for kind, (times, size) in sorted(entry["exchanges"].items())
+            )
+            rows.append([*_split(key), told])
+    yield (
+        "Exchanges of one run of a program: how many, and what a device gets, with the "
+        "rounds of loops where the compiler knows them.\n"
+    )
+    yield from markdown(["model", "topology", "program", "exchanges"], rows)
+    yield ""
+
+
+def _findings(entries: Entries) -> Iterable[str]:
+    rows = [
+        [*_split(key), finding]
+        for key, entry in entries.items()
+        for finding in entry.get("findings", [entry.get("failed", "not one row fits")])
+    ]
+    if not rows:
+        yield (
+            "No program holds the examples of other devices, has numbers of 64 bits, "
+            "calls the host, gathers rows or blocks of C, or fills more than 90 %."
+        )
+        return
+    yield "What does not hold:\n"
+    yield from markdown(["model", "topology", "program", "finding"], rows)

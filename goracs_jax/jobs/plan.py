@@ -1,0 +1,173 @@
+"""The plan of a job: by formulas, and by the compiler's word where it is installed."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from goracs_jax.ahead.compile_job import Job, compile_elsewhere, compile_here
+from goracs_jax.ahead.topology import no_compiler
+from goracs_jax.errors import InputError
+from goracs_jax.files import write_json
+from goracs_jax.jobs.plan_config import PlanConfig
+from goracs_jax.jobs.plan_stages import StagePlan, stages_of
+from goracs_jax.runs.say import say, waiting
+
+#: The programs of each stage, as patterns of their names.
+PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "gradient-norms": ("last_v_lora_b",),
+    "training embeddings": ("embedding",),
+    "validation embeddings": ("embedding",),
+    "selection goracs": ("selection .*",),
+    "finetune": ("training", "update", "validation"),
+}
+
+
+class Planned(NamedTuple):
+    """The plan of a job."""
+
+    config: PlanConfig
+    stages: dict[str, StagePlan]
+    notes: list[str]  # what is wrong, or why nothing was compiled
+
+    def save(self, out: Path, made: Mapping[str, Any]) -> None:
+        """Write plan.json and show its table.
+
+        Args:
+            out: The folder.
+            made: What made it, as `made_by` gives it.
+        """
+        c = self.config
+        record = {
+            **made,
+            "topology": {
+                "name": c.topology.name,
+                "kind": c.topology.kind.name,
+                "devices": c.topology.devices,
+                "memory_gib": c.topology.kind.memory / 2**30,
+            },
+            "padded_tokens": c.length,
+            "dtype": c.dtype,
+            "remat": c.remat,
+            "hours": "[by published peaks, at 30 % of them and waiting for memory and "
+            "exchanges]",
+            "notes": self.notes,
+            "stages": {name: stage._asdict() for name, stage in self.stages.items()},
+        }
+        write_json(out / "plan.json", record)
+        for note in self.notes:
+            say(note)
+        say(table(self.stages))
+        say(f"{out / 'plan.json'}")
+
+
+def run(config: PlanConfig, *, compile: bool) -> Planned:
+    """Plan a job, by the compiler's word where it is installed.
+
+    Args:
+        config: The job.
+        compile: Whether to compile the programs of the job.
+    """
+    stages, notes = stages_of(config), []
+    reason = no_compiler(config.topology) if compile else "not asked for"
+    if not reason:
+        try:
+            with waiting(f"compiling for {config.topology.name}"):
+                records = list(_compile(config))
+            stages, notes = with_compiler(stages, records)
+        except InputError as error:
+            reason = str(error)
+    if reason:
+        notes.append(f"by formulas, nothing is compiled: {reason}")
+    for name, stage in stages.items():
+        if not stage.fits:
+            notes.append(
+                f"{name} does not fit: {stage.gib_per_device:.1f} GiB a device of "
+                f"{config.topology.kind.memory / 2**30:.1f}; take more devices, or "
+                "larger ones"
+            )
+    return Planned(config, stages, notes)
+
+
+def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
+    names = "|".join(name for names in PROGRAMS.values() for name in names)
+    job = Job(
+        topology=config.topology.name,
+        model=str(config.path.resolve()),
+        length=config.length,
+        scored=config.length,
+        train_rows=config.train_rows,
+        valid_rows=config.valid_rows,
+        budget=config.budget,
+        dtype=config.dtype,
+        remat=config.remat,
+        model_devices=config.model_devices,
+        most_tokens=config.most_tokens,
+        only=f"^({names})$",
+    )
+    if config.topology.name == "here":
+        return compile_here(job, config.topology)
+    return compile_elsewhere(job)
+
+
+def with_compiler(
+    stages: Mapping[str, StagePlan], records: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, StagePlan], list[str]]:
+    """Put the compiler's memory into a plan.
+
+    Args:
+        stages: The plan by formulas.
+        records: What the compiler says of programs; see
+            `goracs_jax.ahead.compile_job`.
+
+    Returns:
+        The plan, and what is wrong with its programs. A stage is compiled if all of its
+        programs are.
+    """
+    found, notes, planned = list(records), [], dict(stages)
+    for name, stage in stages.items():
+        mine = [
+            r for r in found if re.fullmatch("|".join(PROGRAMS[name]), r["program"])
+        ]
+        peaks = [
+            r["arguments"] + r["temporaries"] + r["outputs"]
+            for r in mine
+            if "temporaries" in r
+        ]
+        if peaks and len(peaks) == len(mine):
+            planned[name] = stage._replace(
+                gib_per_device=max(peaks) / 2**30, compiled=True
+            )
+        for record in mine:
+            wrong = [*record.get("findings", ()), *filter(None, [record.get("failed")])]
+            notes += [f"{record['program']}: {finding}" for finding in wrong]
+    return planned, list(dict.fromkeys(notes))
+
+
+def table(stages: Mapping[str, StagePlan]) -> Table:
+    """Make the table of a plan, for the terminal."""
+    found = Table()
+    found.add_column("stage", no_wrap=True)
+    for head in ("GiB a device", "tokens", "FLOPs", "hours", "dollars"):
+        found.add_column(head, justify="right")
+    found.add_column("by")
+    ends = lambda pair: f"{pair[0]:.2g} to {pair[1]:.2g}"
+    for name, s in stages.items():
+        found.add_row(
+            name,
+            f"{s.gib_per_device:.2f}" + ("" if s.fits else " (too large)"),
+            f"{s.tokens_per_device:,}" if s.tokens_per_device else "",
+            f"{s.flops:.2g}",
+            ends(s.hours),
+            ends(s.dollars),
+            "compiler" if s.compiled else "formula",
+        )
+    flops, hours, dollars = (
+        np.sum([getattr(s, name) for s in stages.values()], axis=0)
+        for name in ("flops", "hours", "dollars")
+    )
+    found.add_row("all", "", "", f"{flops:.2g}", ends(hours), ends(dollars), "")
+    return found

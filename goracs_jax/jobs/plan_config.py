@@ -1,0 +1,93 @@
+"""From the flags of `goracs plan` to a job and its devices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goracs_jax.ahead.topology import Topology, here, parse
+from goracs_jax.choices import Remat
+from goracs_jax.errors import InputError
+from goracs_jax.llm.batches import TOKENS_PER_BATCH, bucket_length
+from goracs_jax.models import DecoderConfig, decoder_config
+from goracs_jax.settings import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """A job and how it runs."""
+
+    model: DecoderConfig
+    path: Path
+    topology: Topology
+    train_rows: int
+    valid_rows: int
+    length: int  # padded tokens of an example
+    budget: int
+    epochs: int = 50
+    model_devices: int = 1
+    dtype: str = "bfloat16"
+    remat: Remat = "products"
+
+    @classmethod
+    def of(cls, settings: Plan) -> "PlanConfig":
+        """Check the flags and read the sizes of the model.
+
+        Raises:
+            InputError: The first flag or field that is wrong.
+        """
+        s = settings
+        topology = here() if s.topology == "here" else parse(s.topology)
+        numbers = ("train_rows", "valid_rows", "row_tokens", "budget", "epochs")
+        for name in numbers:
+            if (value := getattr(s, name)) < 1:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"{flag} must be at least 1, got {value}.")
+        if s.budget > s.train_rows:
+            raise InputError(
+                f"--budget must be in [1, {s.train_rows}], the --train-rows, got "
+                f"{s.budget}."
+            )
+        if s.model_devices < 1 or topology.devices % s.model_devices:
+            raise InputError(
+                f"--model-devices must divide the {topology.devices} devices of "
+                f"{topology.name}, got {s.model_devices}."
+            )
+        model = decoder_config(s.model)
+        if s.row_tokens > model.max_positions:
+            raise InputError(
+                f"--row-tokens {s.row_tokens} is more than the model's context of "
+                f"{model.max_positions}."
+            )
+        default = "float32" if topology.kind.platform == "cpu" else "bfloat16"
+        return cls(
+            model=model,
+            path=s.model,
+            topology=topology,
+            train_rows=s.train_rows,
+            valid_rows=s.valid_rows,
+            length=bucket_length(s.row_tokens),
+            budget=s.budget,
+            epochs=s.epochs,
+            model_devices=s.model_devices,
+            dtype=s.dtype or default,
+            remat=s.remat,
+        )
+
+    @property
+    def data(self) -> int:
+        """Devices over which examples go."""
+        return self.topology.devices // self.model_devices
+
+    @property
+    def most_tokens(self) -> int:
+        """A bound of the tokens of a batch on one device; 0 where there is none."""
+        return TOKENS_PER_BATCH if self.topology.kind.platform == "cpu" else 0
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        """What every formula of a pass depends on."""
+        return {
+            "mesh_shape": (self.data, self.model_devices),
+            "dtype": self.dtype,
+            "remat": self.remat,
+        }

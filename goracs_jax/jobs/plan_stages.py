@@ -1,0 +1,169 @@
+"""What each stage of a job takes, by formulas: memory, FLOPs, bytes, hours, dollars.
+
+The stages are those of `goracs select` and `goracs finetune`. The low end of the hours
+is the roofline: all devices at their published peak, waiting for nothing but the slower
+of cores and memory. The high end has the cores at 30 % of the peak, and waits for the
+memory and for the exchanges between devices, one after the other.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from goracs_jax.ahead.topology import Topology
+from goracs_jax.jobs.plan_config import PlanConfig
+from goracs_jax.llm.memory import FILLED, Rows, fitting_tokens, pass_memory
+from goracs_jax.llm.work import Work, pass_work
+from goracs_jax.models import LoraConfig
+from goracs_jax.selection.method import Goracs
+
+#: The share of the peak that matrix products reach at the high end.
+REACHED = 0.3
+#: Seconds that the exact transport takes on a host, for each entry of its matrix, and
+#: how often a search solves it (benchmarks/README.md).
+SOLVE_SECONDS, SOLVES = 4e-7, 15
+#: Passes over all entries of C in a selection, as far as they are known before it runs;
+#: rounds of the exchange, each of which also sums C over groups.
+PASSES_OF_C, ROUNDS = 12, 4
+
+
+class StagePlan(NamedTuple):
+    """What a stage takes; bytes and FLOPs are those of all devices together."""
+
+    gib_per_device: float
+    fits: bool
+    tokens_per_device: int  # of the largest batch; 0 for a selection
+    flops: float
+    bytes_moved: float
+    bytes_exchanged: float
+    hours: tuple[float, float]
+    dollars: tuple[float, float]
+    compiled: bool
+
+
+def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
+    """Plan every stage of a job by formulas.
+
+    Args:
+        config: The job.
+
+    >>> from pathlib import Path
+    >>> from goracs_jax.ahead.topology import parse
+    >>> from goracs_jax.models import DecoderConfig
+    >>> config = PlanConfig(
+    ...     model=DecoderConfig.tiny(), path=Path("none"), topology=parse("v5e:4x4"),
+    ...     train_rows=1000, valid_rows=100, length=64, budget=10,
+    ... )
+    >>> list(stages_of(config))[:2]
+    ['gradient-norms', 'training embeddings']
+    """
+    n, m = config.train_rows, config.valid_rows
+    steps = {"training": config.budget * config.epochs, "validation": m * config.epochs}
+    return {
+        "gradient-norms": pass_plan(config, {"last_v_lora_b": n}),
+        "training embeddings": pass_plan(config, {"embedding": n}),
+        "validation embeddings": pass_plan(config, {"embedding": m}),
+        "selection goracs": _selection(config),
+        "finetune": pass_plan(config, steps),
+    }
+
+
+def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
+    """Plan a stage that consists of passes over examples.
+
+    Args:
+        config: The job.
+        passes: The number of examples of each pass, by its name.
+    """
+    peak, tokens, total = 0, math.inf, Work(0.0, 0.0, 0.0)
+    for name, examples in passes.items():
+        rows = batch_of(config, name)
+        lanes, grid = config.topology.lanes, config.grid
+        memory = pass_memory(
+            config.model, LoraConfig(), name, rows, lanes=lanes, **grid
+        )
+        whole = rows._replace(examples=rows.examples * config.data)
+        work = pass_work(config.model, LoraConfig(), name, whole, **grid)
+        batches = math.ceil(examples / whole.examples)
+        total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
+        peak, tokens = max(peak, memory.peak), min(tokens, rows.examples * rows.length)
+    return _stage(config, peak, int(tokens), total)
+
+
+def batch_of(config: PlanConfig, pass_name: str) -> Rows:
+    """Return the rows of a batch on one device: on accelerators the most that fit."""
+    length = config.length
+    fitting = fitting_tokens(
+        config.model,
+        LoraConfig(),
+        pass_name,
+        length=length,
+        memory_bytes=config.topology.kind.memory,
+        lanes=config.topology.lanes,
+        **config.grid,
+    )
+    fitting = min(fitting, config.most_tokens or fitting)
+    return Rows(max(1, fitting // length), length, length)
+
+
+def _selection(config: PlanConfig) -> StagePlan:
+    n, m, dim = config.train_rows, config.valid_rows, config.model.hidden_size
+    devices, budget = config.topology.devices, config.budget
+    passes = PASSES_OF_C + ROUNDS
+    flops = 2.0 * n * m * (passes * dim + ROUNDS * budget)
+    local = math.ceil(n / devices)
+    # Embeddings, the transport plan of the subset, and blocks of C.
+    held = 4 * (local * dim + m * dim + n + budget * m)
+    # The rows that are listed for the points are on every device.
+    listed = min(n, Goracs().annealing.listed * m + budget)
+    blocks = 4 * min(local * m, 1 << 24) + 4 * listed * dim
+    moved = passes * 4.0 * (n + devices * m) * dim
+    plan = _stage(config, held + blocks, 0, Work(flops, moved, 0.0), "float32")
+    low, high = plan.hours
+    hours = (low, high + SOLVES * SOLVE_SECONDS * budget * m / 3600)
+    return plan._replace(hours=hours, dollars=_dollars(config.topology, hours))
+
+
+def _stage(
+    config: PlanConfig, peak: int, tokens: int, work: Work, dtype: str | None = None
+) -> StagePlan:
+    topology = config.topology
+    hours = hours_of(topology, work, dtype or config.dtype)
+    return StagePlan(
+        gib_per_device=peak / 2**30,
+        fits=peak <= FILLED * topology.kind.memory,
+        tokens_per_device=tokens,
+        flops=work.flops,
+        bytes_moved=work.moved,
+        bytes_exchanged=work.exchanged,
+        hours=hours,
+        dollars=_dollars(topology, hours),
+        compiled=False,
+    )
+
+
+def hours_of(topology: Topology, work: Work, dtype: str) -> tuple[float, float]:
+    """Return the hours of some work on all devices: by the roofline, and slow.
+
+    Args:
+        topology: The devices.
+        work: FLOPs and bytes of all devices together.
+        dtype: The type of the matrix products.
+
+    >>> from goracs_jax.ahead.topology import parse
+    >>> work = Work(flops=197e12 * 3600, moved=0.0, exchanged=0.0)
+    >>> low, high = hours_of(parse("v5e:1x1"), work, "bfloat16")
+    >>> low, round(high, 2)
+    (1.0, 3.33)
+    """
+    kind, seconds = topology.kind, 3600.0 * topology.devices
+    cores = work.flops / kind.flops(dtype)
+    memory = work.moved / kind.bandwidth
+    # A device gets half of what its links carry; the other half it sends.
+    links = 2 * work.exchanged / kind.link
+    return max(cores, memory) / seconds, (cores / REACHED + memory + links) / seconds
+
+
+def _dollars(topology: Topology, hours: tuple[float, float]) -> tuple[float, float]:
+    cheap, dear = topology.dollars
+    return hours[0] * cheap, hours[1] * dear

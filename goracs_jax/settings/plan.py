@@ -1,0 +1,58 @@
+"""Settings of the verb that plans a job before it is paid for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from goracs_jax.choices import Dtype, Remat
+from goracs_jax.settings.common import Settings
+from goracs_jax.settings.flags import Flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """How the job runs."""
+
+    group: ClassVar[str] = "job"
+
+    epochs: int = 50
+    """Number of epochs of the fine-tuning."""
+    model_devices: int = 1
+    """Number of devices that share one copy of the LLM."""
+    dtype: Annotated[Dtype | None, Flag(default="bfloat16; float32 on a CPU")] = None
+    """Precision of the LLM's weights and activations."""
+    remat: Remat = "products"
+    """What a backward pass keeps of each layer: the products of its linear layers, or
+    its input alone (layers), which takes less memory and more time."""
+    compile: bool = True
+    """Compile the programs for the topology, where its compiler is installed
+    (goracs_jax[tpu], goracs_jax[cuda]); without it, or with --no-compile, the plan is
+    made by formulas."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(_Job, Settings):
+    """Say what a job takes on other devices: memory, hours and dollars of each stage.
+
+    Nothing of the job is run, and the devices need not be at hand. The low end of a
+    range is what the published peaks allow; the high end is at 30 % of the peak, with
+    memory and exchanges between devices waited for.
+    """
+
+    group: ClassVar[str] = "job"
+
+    topology: Annotated[str, Flag(metavar="KIND:SHAPE")]
+    """Devices: chips of a TPU such as v5e:16x16, v6e:8x8, v5p:4x4x4 or tpu7x:2x2x1,
+    GPUs such as h100:8, h200:8, a100:8 or b200:8; or those at hand (here)."""
+    model: Path
+    """LLM: a Hugging Face folder, of which config.json is enough, or a .gguf file."""
+    train_rows: int
+    """Number of training examples."""
+    valid_rows: int
+    """Number of validation examples."""
+    row_tokens: int
+    """Number of tokens of an example."""
+    budget: int
+    """Number n of examples to choose."""
+    out: Path
+    """Folder for plan.json."""

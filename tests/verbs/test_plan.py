@@ -1,0 +1,109 @@
+"""`goracs plan`: plan.json for devices that are not there, and each mistake's line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from commands import assert_refused
+
+from goracs_jax.cli import main
+from goracs_jax.jobs.plan import PROGRAMS
+
+COMMAND = (
+    "plan --topology {topology} --train-rows 2000 --valid-rows 300 --row-tokens 50 "
+    "--budget 64 --model llm --out out --no-compile"
+)
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path, monkeypatch):
+    """A folder with config.json alone."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_llm(tmp_path / "whole")
+    (tmp_path / "llm").mkdir()
+    config = (tmp_path / "whole" / "config.json").read_text()
+    (tmp_path / "llm" / "config.json").write_text(config)
+
+
+def plan(topology="v5e:4x4", more=""):
+    assert main((COMMAND.format(topology=topology) + more).split()) == 0
+    return json.loads(Path("out/plan.json").read_text())
+
+
+@pytest.mark.parametrize("topology", ["v5e:16x16", "tpu7x:2x2x1", "h100:8", "here"])
+def test_every_stage_has_its_figures(topology, capsys):
+    found = plan(topology)
+    assert list(found["stages"]) == list(PROGRAMS)
+    for stage in found["stages"].values():
+        assert stage["gib_per_device"] > 0
+        assert stage["flops"] > 0
+        for low, high in (stage["hours"], stage["dollars"]):
+            assert 0 < low < high
+        assert stage["compiled"] is False
+        assert stage["fits"] is True
+    assert "gradient-norms" in capsys.readouterr().out
+
+
+def test_twice_the_rows_take_twice_the_work():
+    """Whole batches: the rows are a multiple of what all devices take at a time."""
+    one = plan()["stages"]
+    two = plan(more=" --train-rows 4000000 --valid-rows 600")["stages"]
+    three = plan(more=" --train-rows 8000000 --valid-rows 600")["stages"]
+    norms = [found["gradient-norms"]["flops"] for found in (one, two, three)]
+    assert norms[0] < norms[1] < norms[2]
+    # The last batch is padded to whole rows on every device.
+    assert norms[2] / norms[1] == pytest.approx(2, rel=0.2)
+
+
+def test_more_devices_take_less_time_and_as_much_work():
+    few, many = (
+        plan(t, " --train-rows 10000000")["stages"] for t in ("h100:1", "h100:8")
+    )
+    name = "selection goracs"
+    assert many[name]["hours"][0] == pytest.approx(few[name]["hours"][0] / 8, rel=0.01)
+    assert many[name]["flops"] == few[name]["flops"]
+
+
+def test_compiled_at_hand():
+    """The compiler of this machine says what its programs take."""
+    found = plan("here", " --compile")
+    for name, stage in found["stages"].items():
+        assert stage["compiled"], (name, found["notes"])
+    again = plan("here")
+    for name in ("gradient-norms", "finetune"):
+        ratio = again["stages"][name]["gib_per_device"]
+        assert ratio > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--topology v9:2x2", r"--topology must be KIND:SHAPE or here.*got 'v9:2x2'"),
+        ("--topology v5e:4", r"v5e:SHAPE needs NxN chips as the shape, got '4'"),
+        ("--topology h100:12", r"more than 8 GPUs are whole machines of 8"),
+        ("--train-rows -5", r"--train-rows must be at least 1, got -5"),
+        ("--budget 0", r"--budget must be at least 1"),
+        ("--budget 5000", r"--budget must be in \[1, 2000\]"),
+        ("--row-tokens 9999", r"--row-tokens 9999 is more than the model's context"),
+        ("--model-devices 3", r"--model-devices must divide the 16 devices"),
+        ("--model none", r"none: no such file or folder"),
+    ],
+)
+def test_mistakes(change, message, capsys):
+    command = COMMAND.format(topology="v5e:4x4")
+    assert_refused(f"{command} {change}", None, capsys, message)
+
+
+def test_a_config_without_a_field_is_refused_by_name(tmp_path, capsys):
+    raw = json.loads((tmp_path / "llm/config.json").read_text())
+    del raw["hidden_size"]
+    (tmp_path / "llm/config.json").write_text(json.dumps(raw))
+    command = COMMAND.format(topology="v5e:4x4")
+    assert_refused(command, None, capsys, r"config\.json.*hidden_size")
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    assert main((COMMAND.format(topology="v5e:4x4") + " --dry-run").split()) == 0
+    assert "16 devices of v5e" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
