@@ -203,8 +203,9 @@ class _Work(NamedTuple):
 
     def tail(self, vocab_block: int) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * (self.dim * (4 + 2 * self.itemsize) + 4 * vocab_block)
-        return states + max(self.forward(), self.loss(vocab_block))
+        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
+        logits = 4 * self.tokens * min(vocab_block, VOCAB_BLOCK)
+        return states + max(self.forward() + logits, self.loss(vocab_block))
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""
