@@ -171,7 +171,8 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     grid = {"mesh_shape": (data, job.model_devices), "dtype": job.dtype}
     mesh = model_mesh(devices, job.model_devices)
     model = abstract_decoder(config, mesh, lora=lora, dtype=job.dtype)
-    model = with_execution(model, remat=job.remat)
+    block = topology.vocab_block
+    model = with_execution(model, remat=job.remat, vocab_block=block)
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
@@ -182,7 +183,14 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
                 yield _Program(name, _too_large, 0, {"too_large": True})
                 continue
             memory = pass_memory(
-                config, lora, base, rows, remat=job.remat, lanes=topology.lanes, **grid
+                config,
+                lora,
+                base,
+                rows,
+                remat=job.remat,
+                vocab_block=block,
+                lanes=topology.lanes,
+                **grid,
             )
             flops = pass_flops(config, lora, base, rows, remat=job.remat)
             predicted = {
@@ -218,6 +226,7 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
         mesh_shape=(data, job.model_devices),
         dtype=job.dtype,
         remat=job.remat,
+        vocab_block=topology.vocab_block,
         lanes=topology.lanes,
     )
     fitting = min(fitting, job.most_tokens or fitting)

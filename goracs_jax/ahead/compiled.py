@@ -25,10 +25,11 @@ _ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
 # `%name = TYPE OPERATION(...)`, where the type may be a tuple; an exchange that runs
 # beside computations is a pair, of which the first part counts.
 _EXCHANGE = re.compile(
-    rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(EXCHANGES)})(-start)?\(", re.M
+    rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(EXCHANGES)})(-start)?\((.*)$", re.M
 )
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$(.*?)^\}", re.M | re.S)
-_WHILE = re.compile(r" while\(.*?body=%?([\w.-]+)(.*)$", re.M)
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}", re.M | re.S)
+_WHILE = re.compile(r" while\(.*?condition=%?([\w.-]+), body=%?([\w.-]+)(.*)$", re.M)
 _TRIPS = re.compile(r'known_trip_count"?:\s*\{"n":"(\d+)"\}')
 
 
@@ -132,10 +133,18 @@ def _arrays(text: str) -> Iterator[Array]:
 
 
 def exchanges(text: str) -> Iterator[Exchange]:
-    """Yield the exchanges of a compiled program, those in loops with their rounds."""
-    rounds = _rounds(text)
+    """Yield the exchanges of a compiled program, those in loops with their rounds.
+
+    An exchange that runs beside computations is written in several parts of the text,
+    which have the number of its channel in common.
+    """
+    rounds, seen = _rounds(text), set()
     for name, body in _COMPUTATION.findall(text):
-        for result, kind, start in _EXCHANGE.findall(body):
+        for result, kind, start, rest in _EXCHANGE.findall(body):
+            channel = _CHANNEL.search(rest)
+            if channel and channel[1] in seen:
+                continue
+            seen |= {channel[1]} if channel else set()
             found = list(_arrays(result))
             # The first part of a pair lists what it sends, then what it gets.
             if start and len(found) > 1 and kind != "all-reduce":
@@ -146,13 +155,20 @@ def exchanges(text: str) -> Iterator[Exchange]:
 
 
 def _rounds(text: str) -> dict[str, int]:
-    """Return how often each computation runs, where the compiler knows it."""
+    """Return how often each computation runs, where the text tells it.
+
+    GPUs' compilers state the rounds of a loop; TPUs' compare a counter with a constant.
+    """
     bodies = dict(_COMPUTATION.findall(text))
+
+    def times(condition: str, rest: str) -> int:
+        stated = _TRIPS.findall(rest) or re.findall(
+            r"s32\[\][^\n]* constant\((\d+)\)", bodies.get(condition, "")
+        )
+        return max(map(int, stated), default=1)
+
     called = {
-        name: {
-            (other, int(trips[1]) if (trips := _TRIPS.search(rest)) else 1)
-            for other, rest in _WHILE.findall(body)
-        }
+        name: {(loop, times(test, rest)) for test, loop, rest in _WHILE.findall(body)}
         for name, body in bodies.items()
     }
     rounds: dict[str, int] = {}

@@ -43,6 +43,14 @@ class Topology(NamedTuple):
         return 128 if self.kind.platform == "tpu" else 1
 
     @property
+    def vocab_block(self) -> int:
+        """Rows of the vocabulary at one time; see `goracs_jax.llm.profile`."""
+        from goracs_jax.llm.profile import ACCELERATOR_BLOCK
+        from goracs_jax.models.execution import VOCAB_BLOCK
+
+        return VOCAB_BLOCK if self.kind.platform == "cpu" else ACCELERATOR_BLOCK
+
+    @property
     def dollars(self) -> tuple[float, float]:
         """The lowest and the highest price of all devices for an hour."""
         low, high = self.kind.dollars

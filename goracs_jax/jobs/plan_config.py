@@ -7,7 +7,8 @@ from typing import Any
 from goracs_jax.ahead.topology import Topology, here, parse
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
-from goracs_jax.llm.batches import TOKENS_PER_BATCH, bucket_length
+from goracs_jax.llm.batches import bucket_length
+from goracs_jax.llm.profile import CPU_TOKENS, MOST_TOKENS
 from goracs_jax.models import DecoderConfig, decoder_config
 from goracs_jax.settings import Plan
 
@@ -27,6 +28,7 @@ class PlanConfig:
     model_devices: int = 1
     dtype: str = "bfloat16"
     remat: Remat = "products"
+    tokens_per_batch: int | None = None
 
     @classmethod
     def of(cls, settings: Plan) -> "PlanConfig":
@@ -38,8 +40,8 @@ class PlanConfig:
         s = settings
         topology = here() if s.topology == "here" else parse(s.topology)
         numbers = ("train_rows", "valid_rows", "row_tokens", "budget", "epochs")
-        for name in numbers:
-            if (value := getattr(s, name)) < 1:
+        for name in (*numbers, "tokens_per_batch"):
+            if (value := getattr(s, name)) is not None and value < 1:
                 flag = "--" + name.replace("_", "-")
                 raise InputError(f"{flag} must be at least 1, got {value}.")
         if s.budget > s.train_rows:
@@ -71,6 +73,7 @@ class PlanConfig:
             model_devices=s.model_devices,
             dtype=s.dtype or default,
             remat=s.remat,
+            tokens_per_batch=s.tokens_per_batch,
         )
 
     @property
@@ -80,8 +83,10 @@ class PlanConfig:
 
     @property
     def most_tokens(self) -> int:
-        """A bound of the tokens of a batch on one device; 0 where there is none."""
-        return TOKENS_PER_BATCH if self.topology.kind.platform == "cpu" else 0
+        """A bound of the tokens of a batch on one device: that of a run."""
+        on_cpu = self.topology.kind.platform == "cpu"
+        default = CPU_TOKENS["embedding"] if on_cpu else MOST_TOKENS
+        return self.tokens_per_batch or default
 
     @property
     def grid(self) -> dict[str, Any]:

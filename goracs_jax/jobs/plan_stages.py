@@ -32,7 +32,8 @@ class StagePlan(NamedTuple):
 
     gib_per_device: float
     fits: bool
-    tokens_per_device: int  # of the largest batch; 0 for a selection
+    tokens_per_device: int  # of a run's batch; 0 for a selection
+    largest_batch: int  # tokens of the largest batch that fits on a device
     flops: float
     bytes_moved: float
     bytes_exchanged: float
@@ -75,35 +76,44 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
         config: The job.
         passes: The number of examples of each pass, by its name.
     """
-    peak, tokens, total = 0, math.inf, Work(0.0, 0.0, 0.0)
+    peak, total = 0, Work(0.0, 0.0, 0.0)
+    tokens, largest = [], []
+    grid, block = config.grid, config.topology.vocab_block
     for name, examples in passes.items():
-        rows = batch_of(config, name)
-        lanes, grid = config.topology.lanes, config.grid
+        fitting = largest_batch(config, name)
+        local = max(1, min(fitting, config.most_tokens) // config.length)
+        rows = Rows(local, config.length, config.length)
         memory = pass_memory(
-            config.model, LoraConfig(), name, rows, lanes=lanes, **grid
+            config.model,
+            LoraConfig(),
+            name,
+            rows,
+            vocab_block=block,
+            lanes=config.topology.lanes,
+            **grid,
         )
         whole = rows._replace(examples=rows.examples * config.data)
         work = pass_work(config.model, LoraConfig(), name, whole, **grid)
         batches = math.ceil(examples / whole.examples)
         total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
-        peak, tokens = max(peak, memory.peak), min(tokens, rows.examples * rows.length)
-    return _stage(config, peak, int(tokens), total)
+        peak = max(peak, memory.peak)
+        tokens.append(local * config.length)
+        largest.append(fitting)
+    return _stage(config, peak, (min(tokens), min(largest)), total)
 
 
-def batch_of(config: PlanConfig, pass_name: str) -> Rows:
-    """Return the rows of a batch on one device: on accelerators the most that fit."""
-    length = config.length
-    fitting = fitting_tokens(
+def largest_batch(config: PlanConfig, pass_name: str) -> int:
+    """Return the padded tokens of the largest batch of a pass that fits on a device."""
+    return fitting_tokens(
         config.model,
         LoraConfig(),
         pass_name,
-        length=length,
+        length=config.length,
         memory_bytes=config.topology.kind.memory,
+        vocab_block=config.topology.vocab_block,
         lanes=config.topology.lanes,
         **config.grid,
     )
-    fitting = min(fitting, config.most_tokens or fitting)
-    return Rows(max(1, fitting // length), length, length)
 
 
 def _selection(config: PlanConfig) -> StagePlan:
@@ -118,21 +128,26 @@ def _selection(config: PlanConfig) -> StagePlan:
     listed = min(n, Goracs().annealing.listed * m + budget)
     blocks = 4 * min(local * m, 1 << 24) + 4 * listed * dim
     moved = passes * 4.0 * (n + devices * m) * dim
-    plan = _stage(config, held + blocks, 0, Work(flops, moved, 0.0), "float32")
+    plan = _stage(config, held + blocks, (0, 0), Work(flops, moved, 0.0), "float32")
     low, high = plan.hours
     hours = (low, high + SOLVES * SOLVE_SECONDS * budget * m / 3600)
     return plan._replace(hours=hours, dollars=_dollars(config.topology, hours))
 
 
 def _stage(
-    config: PlanConfig, peak: int, tokens: int, work: Work, dtype: str | None = None
+    config: PlanConfig,
+    peak: int,
+    tokens: tuple[int, int],
+    work: Work,
+    dtype: str | None = None,
 ) -> StagePlan:
     topology = config.topology
     hours = hours_of(topology, work, dtype or config.dtype)
     return StagePlan(
         gib_per_device=peak / 2**30,
         fits=peak <= FILLED * topology.kind.memory,
-        tokens_per_device=tokens,
+        tokens_per_device=tokens[0],
+        largest_batch=tokens[1],
         flops=work.flops,
         bytes_moved=work.moved,
         bytes_exchanged=work.exchanged,

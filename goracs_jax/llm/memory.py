@@ -193,17 +193,19 @@ class _Work(NamedTuple):
         mlp = self.tokens * self.mlp
         if self.lanes == 1:
             return max(1.5 * self.scores + self.tokens * states, mlp)
-        # A TPU rotates queries and keys, each head in lanes of its own.
-        attention = 2 * self.scores + self.tokens * (states + 2 * self.heads)
+        # A TPU rotates queries and keys, each head in lanes of its own. While weights
+        # are on their way, more of a layer is in memory at one time.
+        heads = self.heads * (4 if self.apart else self.itemsize)
+        attention = 2 * self.scores + self.tokens * (states + heads)
         if not self.apart:
             return max(attention, mlp)
-        # While weights are on their way, more of a layer is in memory at one time.
         return attention + self.tokens * 8 * self.widths["up_proj"]
 
     def tail(self, vocab_block: int) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * (self.dim * (4 + 2 * self.itemsize) + 4 * vocab_block)
-        return states + max(self.forward(), self.loss(vocab_block))
+        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
+        logits = 4 * self.tokens * min(vocab_block, VOCAB_BLOCK)
+        return states + max(self.forward() + logits, self.loss(vocab_block))
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from goracs_jax.choices import Dtype, Remat
-from goracs_jax.settings.common import Settings
+from goracs_jax.settings.common import Backward, Machine, Settings
 from goracs_jax.settings.flags import Flag
 
 
@@ -17,13 +16,6 @@ class _Job:
 
     epochs: int = 50
     """Number of epochs of the fine-tuning."""
-    model_devices: int = 1
-    """Number of devices that share one copy of the LLM."""
-    dtype: Annotated[Dtype | None, Flag(default="bfloat16; float32 on a CPU")] = None
-    """Precision of the LLM's weights and activations."""
-    remat: Remat = "products"
-    """What a backward pass keeps of each layer: the products of its linear layers, or
-    its input alone (layers), which takes less memory and more time."""
     compile: bool = True
     """Compile the programs for the topology, where its compiler is installed
     (goracs_jax[tpu], goracs_jax[cuda]); without it, or with --no-compile, the plan is
@@ -31,7 +23,7 @@ class _Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(_Job, Settings):
+class Plan(_Job, Machine, Backward, Settings):
     """Say what a job takes on other devices: memory, hours and dollars of each stage.
 
     Nothing of the job is run, and the devices need not be at hand. The low end of a
