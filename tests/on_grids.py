@@ -26,6 +26,7 @@ from goracs_jax.models.sharding import (
     spread_decoder,
 )
 from goracs_jax.runs.opened import open_llm
+from goracs_jax.settings import Machine
 from goracs_jax.training import FinetuneConfig, finetune
 from goracs_jax.training.step import accumulate, split, zero_sums
 
@@ -146,10 +147,10 @@ def loading(folder: Path) -> dict[str, np.ndarray]:
     tiny.write_llm(folder / "llm", raw)
     mesh, load = model_mesh(jax.devices(), 2), partial(open_llm, folder / "llm")
     tracemalloc.start()
-    parts = load(None, 0, mesh=mesh).decoder()
+    parts = load(None, 0, Machine(model_devices=2)).decoder()
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    whole = load(None, 0).decoder()
+    whole = load(None, 0, devices=jax.devices()[:1]).decoder()
     leaves = jax.tree.leaves(nnx.state(whole))
     again = jax.tree.leaves(nnx.state(parts))
     assert all(leaf.sharding.mesh == mesh for leaf in again)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from goracs_jax.errors import InputError
-from goracs_jax.evaluate.beam import Ending
+from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.profile import batch_tokens

@@ -13,7 +13,7 @@ TOKENS_PER_BATCH = 1024
 
 BatchFn = Callable[
     [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
-    PyTree[Float[Array, "batch *features"]],
+    PyTree[Float[Array, "batch *features"]],  # noqa: F821 (axes of jaxtyping)
 ]
 Mapper = Callable[[BatchFn, Sequence["Batch"]], PyTree[np.ndarray]]
 
