@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tables_accelerator import accelerators
+from tables_ahead import ahead
 from tables_passes import (
     compiled,
     demo,
@@ -57,6 +58,7 @@ RENDER = {
     "helps": helps,
     "startup": startup,
     "mutants": mutants,
+    "ahead": ahead,
     "accelerators": accelerators,
 }
 

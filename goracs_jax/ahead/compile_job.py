@@ -95,10 +95,11 @@ def compile_elsewhere(job: Job) -> Iterator[dict[str, Any]]:
             for line in process.stdout:
                 if line.startswith("{"):
                     yield json.loads(line)
+            code = process.wait()
         finally:
             process.kill()
-            code = process.wait()
-        if code > 0:
+            process.wait()
+        if code:
             errors.seek(0)
             last = errors.read().strip().splitlines()[-1:]
             raise InputError("".join(last) or f"the compiler ended with code {code}.")

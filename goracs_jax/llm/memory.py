@@ -133,9 +133,10 @@ def pass_memory(
         "training": lambda: work.backward(remat, vocab_block) + work.dropped(),
     }[pass_name]()
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
-    return Memory(
-        held + 8 * tokens, int(temporaries + moved), outputs.get(pass_name, 0)
-    )
+    # Ids, and labels where they are read.
+    table = 4 if pass_name in ("embedding", "answers", "generation") else 8
+    arguments = held + table * tokens
+    return Memory(arguments, int(temporaries + moved), outputs.get(pass_name, 0))
 
 
 class _Work(NamedTuple):
