@@ -35,9 +35,10 @@ from passes import by_turns, logits
 
 import goracs_jax as gx
 from goracs_jax.data.demo import fetch
+from goracs_jax.devices import kind_of
 from goracs_jax.llm.batches import TOKENS_PER_BATCH
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
-from goracs_jax.llm.gradients import gradient_norms
+from goracs_jax.llm.gradients import Which, gradient_norms
 from goracs_jax.llm.tokens import NOT_SCORED, ragged
 from goracs_jax.models import DecoderConfig
 from goracs_jax.models.execution import VOCAB_BLOCK
@@ -56,15 +57,18 @@ class Device(NamedTuple):
 
 
 PUBLISHED = {
-    "H100": Device(989e12, 3.35e12, 2, 128),
-    "v5e": Device(197e12, 819e9, 2, 32),
+    name: Device(kind.bfloat16, kind.bandwidth, 2, texts)
+    for name, kind, texts in (
+        ("H100", kind_of("h100"), 128),
+        ("v5e", kind_of("v5e"), 32),
+    )
 }
 
 
 class Pass(NamedTuple):
     """The adapters whose gradient a pass takes (None: forward), and scored tokens."""
 
-    which: str | None
+    which: Which | None
     scored: int
 
 
@@ -138,6 +142,7 @@ def measure(rounds: int) -> tuple[DecoderConfig, Device, dict[str, float]]:
     texts = TOKENS_PER_BATCH // TIME
     ids = np.random.default_rng(0).integers(model.config.vocab_size, size=(texts, TIME))
     answer = np.where(np.arange(TIME) < TIME - ANSWER, NOT_SCORED, ids)
+    ids, answer = ids.tolist(), answer.tolist()
     tokens = {TIME: ragged(ids, ids), ANSWER: ragged(ids, answer)}
     square, line = jnp.ones((PRODUCT, PRODUCT)), jnp.zeros(COPY)
     dot = jax.jit(partial(jnp.matmul, precision="float32"))
@@ -153,7 +158,7 @@ def measure(rounds: int) -> tuple[DecoderConfig, Device, dict[str, float]]:
     passes = {
         name: partial(gradient_norms, model, tokens[scored], which=which)
         if which
-        else lambda: logits(*parts, ids)
+        else lambda: logits(*parts, jnp.asarray(ids))
         for name, (which, scored) in PASSES.items()
     }
     by_turns(peaks | passes, 1)  # compiles

@@ -84,8 +84,8 @@ def attend(
     q, k, v = (jnp.swapaxes(x, -3, -2) for x in (q, k, v))  # [*batch, heads, time, dim]
     rows = q.reshape(*batch, k.shape[-3], -1, dim) * scale  # of a group, then queries
     rows, k, v = (checkpoint_name(x, KEPT) for x in (rows, k, v))
-    mixed = _mix(rows, k, v, visible, cap).reshape(*batch, heads, queries, dim)
-    return jnp.swapaxes(mixed, -3, -2)
+    mixed = jnp.asarray(_mix(rows, k, v, visible, cap))
+    return jnp.swapaxes(mixed.reshape(*batch, heads, queries, dim), -3, -2)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
