@@ -3,6 +3,7 @@
 Devices are counted once a process, so they live in processes of their own.
 """
 
+import json
 import os
 import re
 import socket
@@ -127,37 +128,70 @@ def test_a_gradient_pass_is_compiled_before_there_is_a_model(found):
     np.testing.assert_allclose(found["ahead"], expected, rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_two_processes_write_the_norms_of_one(tmp_path):
+@pytest.fixture
+def run_by(tmp_path):
+    """A verb in so many processes, all of which must end well."""
+
+    def run(processes, *words):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        together = ["--coordinator", f"localhost:{port}", "--processes", processes]
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "goracs_jax", *words]
+                + ([*together, "--process", str(i)] if processes != "1" else []),
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(int(processes))
+        ]
+        for process in started:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+
     tiny.write_llm(tmp_path / "llm")
     tiny.write_pool(tmp_path / "train.jsonl", 12, seed=0)
-    command = [sys.executable, "-m", "goracs_jax", "grads", "--data", "train.jsonl"]
-    command += ["--model", "llm", "--projections", "p.npy", "--projection-dim", "7"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    start = lambda *flags: subprocess.Popen(
-        [*command, *flags],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    several = ["--out", "two.npy", "--coordinator", f"localhost:{port}"]
-    several += ["--processes", "2", "--process"]
-    two = [start(*several, process) for process in "01"]
-    for process in two:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
-    projections = np.load(tmp_path / "p.npy")
-    one = start("--out", "one.npy")
-    _, errors = one.communicate()
-    assert one.returncode == 0, errors
+    return run
+
+
+def test_two_processes_write_the_norms_of_one(tmp_path, run_by):
+    norms = ["grads", "--data", "train.jsonl", "--model", "llm", "--out", "g.npy"]
+    norms += ["--projections", "p.npy", "--projection-dim", "7"]
+    found = {}
+    for processes in "21":
+        run_by(processes, *norms)
+        found[processes] = [np.load(tmp_path / name) for name in ("g.npy", "p.npy")]
+        for name in ("g.npy", "p.npy"):
+            (tmp_path / name).unlink()
     # Batches of as many rows on each process: other shapes, the same sums.
-    for ours, expected in (
-        (np.load(tmp_path / "two.npy"), np.load(tmp_path / "one.npy")),
-        (projections, np.load(tmp_path / "p.npy")),
-    ):
+    for ours, expected in zip(found["2"], found["1"], strict=True):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * scale)
+    assert not list(tmp_path.glob("*.work"))
+
+
+def test_two_processes_train_and_judge_as_one(tmp_path, run_by):
+    tiny.write_pool(tmp_path / "some.jsonl", 8, seed=1)
+    likes = [json.loads(t) for t in (tmp_path / "some.jsonl").read_text().splitlines()]
+    records = [t | {"output": ["Yes", "No"][i % 2]} for i, t in enumerate(likes)]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, records)))
+    train = ["finetune", "--data", "train.jsonl", "--valid", "train.jsonl"]
+    train += ["--model", "llm", "--epochs", "2", "--warmup-steps", "0"]
+    train += ["--learning-rate", "1e-2", "--batch-size", "8"]
+    judge = ["evaluate", "--task", "ctr", "--test", "test.jsonl", "--model", "llm"]
+    losses, scores = {}, {}
+    for processes in "21":
+        run_by(processes, *train, "--out", processes)
+        log = (tmp_path / processes / "metrics.jsonl").read_text().splitlines()
+        losses[processes] = [json.loads(line).get("valid_loss", 0) for line in log]
+        out = f"{processes}.json"
+        run_by("2", *judge, "--adapter", processes, "--out", out)
+        text = (tmp_path / f"{processes}.predictions.jsonl").read_text()
+        scores[processes] = [json.loads(line)["score"] for line in text.splitlines()]
+    # AdamW divides each gradient by its size, which lifts rounding where it is small.
+    np.testing.assert_allclose(losses["2"], losses["1"], rtol=1e-3)
+    np.testing.assert_allclose(scores["2"], scores["1"], rtol=1e-2)
     assert not list(tmp_path.glob("*.work"))

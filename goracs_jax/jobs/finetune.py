@@ -17,6 +17,7 @@ from goracs_jax.files import write_json
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
+from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.progress import progress
@@ -220,7 +221,8 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
                 folder=home,
                 watch=watch,
             )
-        save_adapter(done.model, home, inputs.base)
+        if leads():
+            save_adapter(done.model, home, inputs.base)
         return _outcome(done.log)
 
     train, valid = pools
@@ -249,7 +251,8 @@ def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
     if not stage.is_done(folder):
         stage.prepare()
     outcome = run_stage(folder, stage).arrays
-    shutil.rmtree(stage.home(folder) / "checkpoints", ignore_errors=True)
+    if leads():
+        shutil.rmtree(stage.home(folder) / "checkpoints", ignore_errors=True)
     plain = {name: array.tolist() for name, array in outcome.items()}
     sizes = {name: len(getattr(inputs, name).examples) for name in ("train", "valid")}
     home = stage.home(folder)

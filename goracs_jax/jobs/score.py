@@ -1,6 +1,5 @@
 """Scores of examples, one row each: embeddings, gradient norms, losses and errors."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
-from goracs_jax.files import atomic, hash_files, locked, prepare_folder
+from goracs_jax.files import atomic, hash_files, prepare_folder
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.llm.gradients import Which, example_scores, projected_gradients
@@ -21,6 +20,7 @@ from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, tokenize_pool
+from goracs_jax.runs.outputs import working_in
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
@@ -99,12 +99,11 @@ def run(
     if leads():
         for out in outputs.values():
             prepare_folder(out.parent, 0)
-        prepare_folder(work, needed_bytes)
-    with locked(work) if leads() else contextlib.nullcontext():
+    with working_in(work, needed_bytes) as writes:
         stage.prepare()
         result = run_stage(work, stage)
         scores = Scores(result.arrays, result.seconds, stage.identity)
-        if leads():
+        if writes:
             scores.save(outputs)
             shutil.rmtree(work)
     return scores

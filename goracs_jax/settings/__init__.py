@@ -5,6 +5,7 @@ The same names, with dashes, are the keys of a `--config` file.
 
 from goracs_jax.choices import Dtype as Dtype
 from goracs_jax.settings.common import Machine as Machine
+from goracs_jax.settings.common import Processes as Processes
 from goracs_jax.settings.common import Settings as Settings
 from goracs_jax.settings.data import Demo as Demo
 from goracs_jax.settings.data import Prepare as Prepare

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from goracs_jax.choices import Dtype, Duplicates, Scored, Task
-from goracs_jax.settings.common import Backward, Budgets, Machine, Names, Settings
+from goracs_jax.settings.common import (
+    Backward,
+    Budgets,
+    Machine,
+    Names,
+    Processes,
+    Settings,
+)
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
 
@@ -93,7 +100,7 @@ class _Events:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Training, _Events, Settings):
+class Finetune(Training, _Events, Processes, Settings):
     """Train a LoRA adapter with AdamW, warm-up and early stopping; the best is kept.
 
     The loss of a step is the mean over all scored tokens of its batch. --out becomes a
@@ -153,7 +160,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging, _Judged, Machine, Settings):
+class Evaluate(Judging, _Judged, Machine, Processes, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the

@@ -10,6 +10,7 @@ import jax
 from jaxtyping import PyTree
 
 from goracs_jax.files import atomic
+from goracs_jax.mesh import leads
 
 LogEntry = dict[str, Any]  # the metrics of one step or one validation
 
@@ -89,6 +90,8 @@ def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
 class MetricsLog:
     """The metrics of steps and validations: a list and, line by line, a JSONL file.
 
+    Of several processes, the first one writes the file.
+
     Args:
         path: The file, or None to keep only the list. Entries that an earlier run left
             there are read.
@@ -106,13 +109,14 @@ class MetricsLog:
                 entry = json.loads(line)
                 if entry["step"] <= last_step:
                     self.entries.append(entry)
-        with atomic(path) as file:
-            file.writelines(_line(entry).encode() for entry in self.entries)
+        if leads():
+            with atomic(path) as file:
+                file.writelines(_line(entry).encode() for entry in self.entries)
 
     def add(self, entry: LogEntry) -> None:
         """Add an entry to the list and the file."""
         self.entries.append(entry)
-        if self.path is not None:
+        if self.path is not None and leads():
             with self.path.open("a") as file:
                 file.write(_line(entry))
 

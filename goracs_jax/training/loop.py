@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from goracs_jax.llm.tokens import Tokens, check_ids
+from goracs_jax.mesh import agree
 from goracs_jax.models import Decoder
 from goracs_jax.training.checkpoint import LogEntry, MetricsLog, Store, checkpoints
 from goracs_jax.training.config import FinetuneConfig
@@ -96,7 +97,8 @@ def finetune(
                 entry["seconds"] = time.perf_counter() - started
                 log.add(entry)
                 watch(entry)
-            if time.perf_counter() - saved > checkpoint_seconds:
+            # The first process's clock counts for all, since all save together.
+            if agree(int(time.perf_counter() - saved > checkpoint_seconds)):
                 save(state)
                 saved = time.perf_counter()
     best = nnx.merge(run.parts.graph, state.best, run.parts.frozen)

@@ -12,12 +12,12 @@ from goracs_jax.jobs.score import (
     norms_stage,
     run,
 )
-from goracs_jax.mesh import join
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm, read_pool
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, keep_apart, work_folder
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Stage
 from goracs_jax.settings import Embed, Grads
+from goracs_jax.verbs.processes import join_processes
 
 
 def embed(settings: Embed) -> None:
@@ -63,13 +63,7 @@ def _read(
     settings: Embed | Grads, outputs: Mapping[str, Path], encoder: Path | None = None
 ) -> Pool:
     """Join the other processes, check the outputs and read the examples."""
-    if settings.coordinator:
-        join(settings.coordinator, settings.processes, settings.process)
-    elif settings.processes is not None or settings.process is not None:
-        raise InputError(
-            "--processes and --process need --coordinator, where the processes meet: "
-            "give it, or leave them out."
-        )
+    join_processes(settings)
     sources = (settings.data, settings.adapter, settings.model, encoder)
     for name, out in outputs.items():
         flag = "--out" if out == settings.out else f"--{name}"

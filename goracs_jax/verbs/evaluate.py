@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from goracs_jax.evaluate.plan import Plan
-from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.evaluate import (
     EvaluateConfig,
     Evaluated,
@@ -14,14 +13,16 @@ from goracs_jax.jobs.evaluate import (
 )
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm, read_pool
-from goracs_jax.runs.outputs import bytes_to_store, work_folder
+from goracs_jax.runs.outputs import bytes_to_store, work_folder, working_in
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Evaluate
+from goracs_jax.verbs.processes import join_processes
 
 
 def evaluate(settings: Evaluate) -> None:
     """Run `goracs evaluate`."""
     s, out, work = settings, settings.out, work_folder(settings.out)
+    join_processes(s)
     config = EvaluateConfig.of(s)
     pool = read_pool(s.test)
     bootstrap = bootstrap_of(pool, config)
@@ -35,10 +36,11 @@ def evaluate(settings: Evaluate) -> None:
     if s.dry_run:
         _say_plan(inputs.plan, work, len(pool.examples))
         return
-    prepare_folder(work, bytes_to_store(inputs.plan.rows))
-    with locked(work):
-        run(inputs, config, work).save(out, made_by(s))
-        shutil.rmtree(work)
+    with working_in(work, bytes_to_store(inputs.plan.rows)) as writes:
+        evaluated = run(inputs, config, work)
+        if writes:
+            evaluated.save(out, made_by(s))
+            shutil.rmtree(work)
 
 
 def _say_plan(plan: Plan, work: Path, examples: int) -> None:

@@ -1,18 +1,19 @@
 """`goracs finetune`: from a coreset and a model to a PEFT folder."""
 
-from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import read_pool
-from goracs_jax.runs.outputs import keep_apart
+from goracs_jax.runs.outputs import keep_apart, working_in
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Finetune
 from goracs_jax.verbs.events import require_tensorboard, write_events
+from goracs_jax.verbs.processes import join_processes
 
 
 def finetune(settings: Finetune) -> None:
     """Run `goracs finetune`."""
     out = settings.out
+    join_processes(settings)
     keep_apart(out, settings.model, settings.adapter)
     if settings.tensorboard:
         require_tensorboard()
@@ -31,9 +32,9 @@ def finetune(settings: Finetune) -> None:
         say(f"{stage.name}: {'done' if stage.is_done(out) else 'to do'}")
         say(f"at most {BYTES / 2**20:.0f} MiB on disk; results: {out}")
         return
-    prepare_folder(out, BYTES)
-    with locked(out / "stages"):
+    with working_in(out, BYTES, lock="stages") as writes:
         tuned = run(inputs, config, out)
-        tuned.save(out, made_by(settings))
-        if settings.tensorboard:
+        if writes:
+            tuned.save(out, made_by(settings))
+        if writes and settings.tensorboard:
             write_events(out / "tensorboard", out / "metrics.jsonl")
