@@ -105,14 +105,14 @@ def _gpu(
 
 
 # TPUs: chip figures of Google Cloud's pages "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e"
-# and "TPU7x (Ironwood)", as of 2026. Prices: Google Cloud's list, on demand, 2025 and
-# 2026, lowest and highest region (v5p: computed from the open catalogue of SkyPilot,
-# 2026). TPU7x shows JAX two devices for each chip.
+# and "TPU7x (Ironwood)", as of 2026. TPU7x shows JAX two devices for each chip. Prices:
+# Google Cloud's list, on demand, as of 2025; v5p from the open catalogue of SkyPilot,
+# 2026. The upper ends of v5e and v6e, and tpu7x, are unconfirmed: look at the list.
 #
 # GPUs: NVIDIA's data sheets "A100 80GB", "H100 SXM", "H200 SXM" and "HGX B200". TF32 is
 # off at precision HIGHEST, so float32 runs outside tensor cores. Prices: from the
 # cheapest specialised provider to the largest clouds, comparisons of January to May
-# 2026 (Mercatus, Codesota); B200: list prices of Lambda and AWS, 2025.
+# 2026 (Mercatus, Codesota); B200: of Lambda and AWS in 2025, unconfirmed.
 _ALL = (
     #    name, bfloat16, memory, bandwidth, link, dollars
     _tpu("v4", 275.0, 32 * 2**30, 1228e9, 300e9, (3.22, 3.22), r"TPU v4$"),
