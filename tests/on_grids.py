@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tiny
 from flax import nnx
+from jax.experimental.pallas.ops.tpu import splash_attention
 
 from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.evaluate.ctr import yes_pass
@@ -18,13 +20,16 @@ from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.gradients import projection_pass, score_pass
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.tokens import ragged
-from goracs_jax.mesh import model_mesh, spread_batch
+from goracs_jax.mesh import DATA, model_mesh, spread_batch
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.models.attention import attend, visible_pairs
 from goracs_jax.models.decoder import with_execution
+from goracs_jax.models.execution import Execution
 from goracs_jax.models.sharding import (
     abstract_decoder,
     spread_decoder,
 )
+from goracs_jax.models.splash import splash
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.settings import Machine
 from goracs_jax.training import FinetuneConfig, finetune
@@ -94,7 +99,21 @@ def arrays(model: Decoder) -> dict[str, np.ndarray]:
         jax.tree.leaves(accumulate(*micro_batch(model), most=TIME))
     ):
         found[f"sums {i}"] = np.asarray(leaf)
+    found["attention"] = attention(model.execution)
     return found
+
+
+def attention(execution: Execution) -> np.ndarray:
+    """The gradient of attention: by a kernel on a grid, by its scores elsewhere."""
+    qkv = jax.random.normal(jax.random.key(3), (3, 8, 130, 8, 16))
+    if execution.mesh is None:
+        visible = visible_pairs(jnp.arange(130), jnp.arange(130))
+        run = partial(attend, visible=visible, scale=0.3)
+    else:
+        run = partial(splash, scale=0.3, execution=execution)
+    total = lambda qkv: jnp.sum(run(*qkv) ** 2)
+    gradient = jax.vmap(jax.grad(total), in_axes=1, spmd_axis_name=DATA)
+    return np.asarray(jax.jit(gradient)(qkv))
 
 
 def micro_batch(model: Decoder) -> tuple:
@@ -167,6 +186,9 @@ def loading(folder: Path) -> dict[str, np.ndarray]:
 
 def main(out: str) -> None:
     """Write all arrays and programs to one file."""
+    # A CPU interprets the kernel.
+    make = partial(splash_attention.make_splash_mha, interpret=True)
+    splash_attention.make_splash_mha = make
     found = loading(Path(out).parent)
     plain = with_execution(trained(), vocab_block=BLOCK)
     found |= {f"one {name}": value for name, value in arrays(plain).items()}

@@ -55,7 +55,8 @@ def execution_on(device: Device) -> dict[str, Any]:
     """
     if device.platform == "cpu":
         return {}
-    return {"vocab_block": ACCELERATOR_BLOCK, "shapes": SHAPES}
+    attention = "splash" if device.platform == "tpu" else "scores"
+    return {"vocab_block": ACCELERATOR_BLOCK, "shapes": SHAPES, "attention": attention}
 
 
 def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:

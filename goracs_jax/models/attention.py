@@ -13,13 +13,15 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.layers import RMSNorm, bend, softcap
 from goracs_jax.models.lora import KEPT, LoraConfig, linear
 from goracs_jax.models.rope import Rope, rotate
+from goracs_jax.models.splash import Splash
 
 
 class Look(NamedTuple):
-    """The positions of one layer: its rotation and its attention mask."""
+    """The positions of one layer: its rotation, its mask, a kernel for that mask."""
 
     rope: Rope
     visible: Bool[Array, "*texts queries keys"]
+    splash: Splash | None = None
 
 
 class KeysValues(NamedTuple):
@@ -197,6 +199,6 @@ class Attention(nnx.Module):
         new = seen = KeysValues(k, v)
         if past is not None:
             seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), past, new)
-        see = partial(attend, scale=self.scale, cap=self.cap)
-        mixed = see(q, seen.k, seen.v, look.visible)
+        see = partial(attend, visible=look.visible, scale=self.scale, cap=self.cap)
+        mixed = (look.splash or see)(q, seen.k, seen.v)
         return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), new

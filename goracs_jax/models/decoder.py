@@ -23,6 +23,7 @@ from goracs_jax.models.execution import Execution
 from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
 from goracs_jax.models.rope import rope_table
+from goracs_jax.models.splash import splash_for
 
 
 class DecoderLayer(nnx.Module):
@@ -136,7 +137,10 @@ class Decoder(nnx.Module):
             pairs = visible_pairs(queries, keys, window)
             return pairs if layout is None else pairs & layout.related
 
-        full = Look(table(c.rope), visible(None))
+        splash = None
+        if layout is None:
+            splash = splash_for(c, self.execution, time, self.embed.dtype)
+        full = Look(table(c.rope), visible(None), splash)
         if not any(c.sliding):
             return lambda index: full
         sliding = Look(table(c.sliding_rope or c.rope), visible(c.window))

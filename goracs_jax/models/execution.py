@@ -6,6 +6,7 @@ part of the model, so that every program that is made from the model follows it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
@@ -68,6 +69,8 @@ class Execution:
         remat: What a backward pass keeps of each layer: the products of linear layers,
             or the input alone, from which it computes all else again.
         vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+        attention: Whether scores are whole in memory, or stay in the kernel of
+            `goracs_jax.models.splash`, which is for TPUs, wherever that serves.
         tokens: Padded tokens of a batch on each device; None lets every pass choose.
         shapes: The most shapes of batches; None means as many as keep padding low.
 
@@ -78,6 +81,7 @@ class Execution:
     mesh: Mesh | AbstractMesh | None = None
     remat: Remat = "products"
     vocab_block: int = VOCAB_BLOCK
+    attention: Literal["scores", "splash"] = "scores"
     tokens: int | None = None
     shapes: int | None = None
 
@@ -126,6 +130,25 @@ class Execution:
             in_specs=tuple(EVERYWHERE if a is None else BY_EXAMPLE for a in in_axes),
             out_specs=BY_EXAMPLE,
             axis_names={DATA},
+        )
+
+    def by_head(self, fn: Callable, ndim: int, heads: int) -> Callable:
+        """Map a function over examples and heads, on each device over its own.
+
+        It is for kernels, which XLA does not spread over devices.
+
+        Args:
+            fn: A function of arrays [*batch, time, heads, head_dim], to one more.
+            ndim: The number of axes of these arrays.
+            heads: The smallest number of heads among them.
+        """
+        if self.mesh is None or self.mesh.size == 1:
+            return fn
+        over = MODEL if heads % self.mesh.shape[MODEL] == 0 else None
+        spec = PartitionSpec(*[DATA] * (ndim - 3), None, over, None)
+        # A kernel does not say over which axes its results differ.
+        return jax.shard_map(
+            fn, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False
         )
 
     def gathered(self, state: PyTree) -> PyTree:
