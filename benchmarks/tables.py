@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tables_accelerator import accelerators
 from tables_ahead import ahead
+from tables_kernels import kernels
 from tables_passes import (
     compiled,
     demo,
@@ -42,6 +43,7 @@ RENDER = {
     "gradients": gradients,
     "limits": limits,
     "compiled": compiled,
+    "kernels": kernels,
     "proxy": proxy,
     "probe": probe,
     "finetune": finetune,

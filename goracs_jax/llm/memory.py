@@ -15,7 +15,8 @@ where a backward pass keeps the outputs of linear layers (remat "products") or o
 input of each layer ("layers"), from which it makes those of one layer again. The loss
 takes a few blocks of logits, generation the cache of keys and values. The constants
 were fitted to what the compilers of TPUs and GPUs say, so that memory is not
-understated; benchmarks/README.md compares them.
+understated; benchmarks/README.md compares them. They count scores in memory for TPUs
+too, where a pass takes less wherever `goracs_jax.models.splash` serves.
 """
 
 from collections.abc import Mapping
