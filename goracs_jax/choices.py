@@ -20,6 +20,9 @@ Dtype = Literal["float32", "bfloat16"]
 #: What a backward pass keeps of each layer; it computes the rest again.
 Remat = Literal["products", "layers"]
 
+#: Where the scores of attention are: whole in memory, or inside a kernel of TPUs.
+AttentionKind = Literal["scores", "splash"]
+
 #: The solver of the transport problem inside a search.
 SolverName = Literal["auto", "exact", "sinkhorn"]
 

@@ -172,8 +172,7 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     grid = {"mesh_shape": (data, job.model_devices), "dtype": job.dtype}
     mesh = model_mesh(devices, job.model_devices)
     model = abstract_decoder(config, mesh, lora=lora, dtype=job.dtype)
-    block = topology.vocab_block
-    model = with_execution(model, remat=job.remat, vocab_block=block)
+    model = with_execution(model, remat=job.remat, **topology.execution)
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
@@ -189,7 +188,7 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
                 base,
                 rows,
                 remat=job.remat,
-                vocab_block=block,
+                **topology.execution,
                 lanes=topology.lanes,
                 **grid,
             )
@@ -227,7 +226,7 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
         mesh_shape=(data, job.model_devices),
         dtype=job.dtype,
         remat=job.remat,
-        vocab_block=topology.vocab_block,
+        **topology.execution,
         lanes=topology.lanes,
     )
     fitting = min(fitting, job.most_tokens or fitting)

@@ -43,12 +43,13 @@ class Topology(NamedTuple):
         return 128 if self.kind.platform == "tpu" else 1
 
     @property
-    def vocab_block(self) -> int:
-        """Rows of the vocabulary at one time; see `goracs_jax.llm.profile`."""
-        from goracs_jax.llm.profile import ACCELERATOR_BLOCK
-        from goracs_jax.models.execution import VOCAB_BLOCK
+    def execution(self) -> dict[str, Any]:
+        """How passes run there, as formulas of memory and decoders take it."""
+        from goracs_jax.llm.profile import execution_on
+        from goracs_jax.models.execution import Execution
 
-        return VOCAB_BLOCK if self.kind.platform == "cpu" else ACCELERATOR_BLOCK
+        found = Execution(**execution_on(self.kind))
+        return {"vocab_block": found.vocab_block, "attention": found.attention}
 
     @property
     def dollars(self) -> tuple[float, float]:

@@ -78,7 +78,7 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
     """
     peak, total = 0, Work(0.0, 0.0, 0.0)
     tokens, largest = [], []
-    grid, block = config.grid, config.topology.vocab_block
+    grid, way = config.grid, config.topology.execution
     for name, examples in passes.items():
         fitting = largest_batch(config, name)
         local = max(1, min(fitting, config.most_tokens) // config.length)
@@ -88,7 +88,7 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
             LoraConfig(),
             name,
             rows,
-            vocab_block=block,
+            **way,
             lanes=config.topology.lanes,
             **grid,
         )
@@ -110,7 +110,7 @@ def largest_batch(config: PlanConfig, pass_name: str) -> int:
         pass_name,
         length=config.length,
         memory_bytes=config.topology.kind.memory,
-        vocab_block=config.topology.vocab_block,
+        **config.topology.execution,
         lanes=config.topology.lanes,
         **config.grid,
     )

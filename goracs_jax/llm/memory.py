@@ -15,8 +15,8 @@ where a backward pass keeps the outputs of linear layers (remat "products") or o
 input of each layer ("layers"), from which it makes those of one layer again. The loss
 takes a few blocks of logits, generation the cache of keys and values. The constants
 were fitted to what the compilers of TPUs and GPUs say, so that memory is not
-understated; benchmarks/README.md compares them. They count scores in memory for TPUs
-too, where a pass takes less wherever `goracs_jax.models.splash` serves.
+understated; benchmarks/README.md compares them. Where
+`goracs_jax.models.splash` serves, S is zero.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from goracs_jax.choices import Remat
+from goracs_jax.choices import AttentionKind, Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.sizes import LANES, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.execution import VOCAB_BLOCK
+from goracs_jax.models.execution import VOCAB_BLOCK, Execution
 from goracs_jax.models.lora import LoraConfig
+from goracs_jax.models.splash import splash_for
 
 #: The share of a device's memory that a plan fills.
 FILLED = 0.9
@@ -82,6 +83,7 @@ def pass_memory(
     dtype: str = "bfloat16",
     remat: Remat = "products",
     vocab_block: int = VOCAB_BLOCK,
+    attention: AttentionKind = "scores",
     lanes: int = LANES,
 ) -> Memory:
     """Predict the memory of a pass on one device.
@@ -95,6 +97,7 @@ def pass_memory(
         dtype: The type of the frozen weights and the activations.
         remat: What a backward pass keeps.
         vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+        attention: Whether scores are in memory, where a kernel could do without.
         lanes: `LANES` for a TPU, 1 for other devices.
 
     Raises:
@@ -122,7 +125,12 @@ def pass_memory(
     moved = weights.layer
     if data > 1 and pass_name not in ("embedding", "answers"):
         moved += data * (weights.head or weights.tables)
-    work = _Work(config, lora, rows, model, jnp.dtype(dtype).itemsize, lanes, data > 1)
+    # Texts that are not one from left to right have their scores in memory.
+    plain = pass_name not in ("likelihood", "generation")
+    kernel = splash_for(config, Execution(attention=attention), rows.length, dtype)
+    scored = kernel is None or not plain
+    itemsize = jnp.dtype(dtype).itemsize
+    work = _Work(config, lora, rows, model, itemsize, lanes, data > 1, scored)
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
@@ -150,6 +158,7 @@ class _Work(NamedTuple):
     itemsize: int
     lanes: int
     apart: bool  # whether weights are cut up over `data`
+    scored: bool  # whether attention scores are in memory
 
     def _padded(self, width: int) -> int:
         return -(-width // self.lanes) * self.lanes
@@ -175,7 +184,7 @@ class _Work(NamedTuple):
 
     @property
     def scores(self) -> int:
-        heads = -(-self.config.num_heads // self.model)
+        heads = -(-self.config.num_heads // self.model) if self.scored else 0
         return 4 * self.rows.examples * heads * self.rows.length**2
 
     @property
@@ -302,6 +311,7 @@ def fitting_tokens(
     dtype: str = "bfloat16",
     remat: Remat = "products",
     vocab_block: int = VOCAB_BLOCK,
+    attention: AttentionKind = "scores",
     lanes: int = LANES,
 ) -> int:
     """Return the most padded tokens of a batch that fit on one device.
@@ -318,6 +328,7 @@ def fitting_tokens(
         dtype: As for `pass_memory`.
         remat: As for `pass_memory`.
         vocab_block: As for `pass_memory`.
+        attention: As for `pass_memory`.
         lanes: As for `pass_memory`.
 
     Returns:
@@ -341,6 +352,7 @@ def fitting_tokens(
             dtype=dtype,
             remat=remat,
             vocab_block=vocab_block,
+            attention=attention,
             lanes=lanes,
         )
         return memory.peak <= FILLED * memory_bytes

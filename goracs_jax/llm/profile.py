@@ -90,6 +90,7 @@ def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
         dtype=str(model.embed.dtype),
         remat=execution.remat,
         vocab_block=execution.vocab_block,
+        attention=execution.attention,
         lanes=LANES if device.platform == "tpu" else 1,
     )
     return min(fitting, MOST_TOKENS)

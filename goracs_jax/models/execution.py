@@ -6,13 +6,12 @@ part of the model, so that every program that is made from the model follows it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from goracs_jax.choices import Remat
+from goracs_jax.choices import AttentionKind, Remat
 from goracs_jax.mesh import DATA, EVERYWHERE, MODEL, fitted
 
 # Rules by the end of a weight's path. Features of heads and of the MLP go over `model`,
@@ -81,7 +80,7 @@ class Execution:
     mesh: Mesh | AbstractMesh | None = None
     remat: Remat = "products"
     vocab_block: int = VOCAB_BLOCK
-    attention: Literal["scores", "splash"] = "scores"
+    attention: AttentionKind = "scores"
     tokens: int | None = None
     shapes: int | None = None
 
