@@ -126,11 +126,10 @@ def pass_memory(
     if data > 1 and pass_name not in ("embedding", "answers"):
         moved += data * (weights.head or weights.tables)
     # Texts that are not one from left to right have their scores in memory.
-    plain = pass_name not in ("likelihood", "generation")
-    kernel = splash_for(config, Execution(attention=attention), rows.length, dtype)
+    plain, number = pass_name not in ("likelihood", "generation"), jnp.dtype(dtype)
+    kernel = splash_for(config, Execution(attention=attention), rows.length, number)
     scored = kernel is None or not plain
-    itemsize = jnp.dtype(dtype).itemsize
-    work = _Work(config, lora, rows, model, itemsize, lanes, data > 1, scored)
+    work = _Work(config, lora, rows, model, number.itemsize, lanes, data > 1, scored)
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
@@ -207,6 +206,8 @@ class _Work(NamedTuple):
         # A TPU rotates queries and keys, each head in lanes of its own. While weights
         # are on their way, more of a layer is in memory at one time.
         heads = self.heads * (4 if self.apart else self.itemsize)
+        # The kernel takes and returns copies whose heads come first.
+        heads = heads if self.scored else 3 * heads
         attention = 2 * self.scores + self.tokens * (states + heads)
         if not self.apart:
             return max(attention, mlp)

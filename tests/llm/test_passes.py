@@ -1,5 +1,7 @@
 """Passes over batches: when batches start, and how their shapes are chosen."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,11 @@ import pytest
 from goracs_jax.llm import profile
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.embeddings import embedding_pass
+from goracs_jax.llm.memory import Rows, pass_memory
 from goracs_jax.llm.passes import map_batches, results
 from goracs_jax.llm.profile import batch_tokens, execution_on
 from goracs_jax.llm.tokens import ragged
-from goracs_jax.models import Decoder, DecoderConfig
+from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.decoder import with_execution
 
 RNG = np.random.default_rng(0)
@@ -83,3 +86,15 @@ def test_a_device_takes_what_its_memory_holds(model, monkeypatch):
     few = batch_tokens(model, "all_lora", TOKENS)
     assert LENGTHS.max() <= few < profile.MOST_TOKENS
     assert batch_tokens(model, "embedding", TOKENS) > few
+
+
+def test_a_kernel_takes_no_memory_for_scores():
+    config, lora = DecoderConfig.tiny(head_dim=128), LoraConfig()
+    long = Rows(4, 4096, 4096)
+    memory = partial(pass_memory, config, lora, dtype="bfloat16")
+    for name in ("embedding", "last_v_lora_b", "all_lora", "training"):
+        scores = memory(name, long).temporaries
+        assert memory(name, long, attention="splash").temporaries < scores / 2
+    # Candidates and beams are not one text from left to right.
+    of_beams = memory("generation", long)
+    assert memory("generation", long, attention="splash") == of_beams
