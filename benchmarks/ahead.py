@@ -3,10 +3,10 @@
     make ahead
     python benchmarks/ahead.py [--only REGEX]
 
-It needs the compilers of TPUs and GPUs (`make ahead` installs them), and neither. A
-program is one entry of results/ahead.json, written as soon as it is compiled. Entries
-of the same code are kept, so a run that was stopped goes on. REGEX is looked for in
-"MODEL TOPOLOGY PROGRAM".
+It needs the compilers of TPUs and GPUs, which `make ahead` installs, but neither a TPU
+nor a GPU. A program is one entry of results/ahead.json, written as soon as it is
+compiled. Entries of the same code are kept, so a run that was stopped goes on. REGEX is
+looked for in "MODEL TOPOLOGY PROGRAM".
 """
 
 import argparse

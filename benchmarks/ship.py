@@ -86,11 +86,12 @@ def pack(files: list[Path], folder: Path, room: int) -> None:
 
     Args:
         files: What is packed, in this order.
-        folder: Where the numbered folders are; those of an earlier call are removed.
+        folder: Where the numbered folders are; those of an earlier call are removed,
+            and nothing else.
         room: Bytes; the index in each folder is not counted.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
+    for earlier in folder.glob("*/index.json"):
+        shutil.rmtree(earlier.parent)
     index: dict[str, dict] = {}
     number, left = 1, room
     for path in files:

@@ -53,8 +53,8 @@ def model_mesh(devices: Devices, model: int = 1) -> Mesh:
     """
     if model < 1 or len(devices) % model:
         raise InputError(
-            f"a model cannot go over {model} of {len(devices)} devices: give a number "
-            "that divides them."
+            f"--model-devices must divide the {len(devices)} devices that JAX sees, "
+            f"got {model}."
         )
     return _mesh(devices, (len(devices) // model, model), (DATA, MODEL))
 
@@ -130,8 +130,22 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
     goracs_jax.errors.InputError: process None of 2 cannot be: ...
     """
     if coordinator == "auto":
-        jax.distributed.initialize()
+        if processes is not None or process is not None:
+            raise InputError(
+                "--coordinator auto finds out --processes and --process: leave them "
+                "out."
+            )
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"--coordinator auto: JAX does not know this cluster ({error}): give "
+                "HOST:PORT, --processes and --process."
+            ) from None
         return
+    _, _, port = coordinator.rpartition(":")
+    if ":" not in coordinator or not port.isdigit():
+        raise InputError(f"--coordinator must be HOST:PORT or auto, got {coordinator}.")
     if processes is None or process is None or not 0 <= process < processes:
         raise InputError(
             f"process {process} of {processes} cannot be: with a coordinator, give the "

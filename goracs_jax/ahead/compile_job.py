@@ -245,7 +245,10 @@ def _of_the_selection(job: Job, devices: list[Any], dim: int) -> Iterator[_Progr
     # the subset. Other embeddings and blocks of C stay where they are.
     kept = max(8 * job.train_rows, 8 * 32 * job.valid_rows, 4 * job.budget * dim)
     for name, trace in programs.items():
-        yield _Program(f"selection {name}", trace, kept, {})
+        # These bring the rows that a search is about to every device: it is their aim.
+        gathers = name in ("train_rows", "centred_rows", "cost_rows")
+        exchanged = sys.maxsize if gathers or len(devices) == 1 else kept
+        yield _Program(f"selection {name}", trace, exchanged, {})
 
 
 def _too_large() -> Any:

@@ -68,7 +68,7 @@ def selection_programs(
         n_train: N.
         n_valid: M.
         dim: Width of the embeddings.
-        budget: n, above 1.
+        budget: n.
         mesh: Devices in a row, which need not be at hand.
 
     Returns:
@@ -142,6 +142,8 @@ def selection_programs(
         del programs["materialize"]
     if not kept:
         del programs["cost_rows"]
+    if budget < 2:  # there is no pair to exchange
+        del programs["sweeps"]
     return programs
 
 

@@ -60,6 +60,10 @@ class TrainConfig:
         # A CPU's number is part of what 0.6.0 stored; elsewhere the model decides.
         on_cpu = jax.default_backend() == "cpu"
         default = CPU_TOKENS["training"] if on_cpu else None
+        for name in ("micro_batch_tokens", "tokens_per_batch"):
+            if (value := getattr(settings, name)) is not None and value < 1:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"{flag} must be at least 1, got {value}.")
         wanted = (settings.micro_batch_tokens, settings.tokens_per_batch, default)
         given["tokens_per_batch"] = next((n for n in wanted if n is not None), None)
         return cls(

@@ -14,6 +14,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
 from goracs_jax.jobs.plan_config import PlanConfig
 from goracs_jax.jobs.plan_stages import StagePlan, stages_of
+from goracs_jax.llm.memory import FILLED
 from goracs_jax.runs.say import say, waiting
 
 #: The programs of each stage, as patterns of their names.
@@ -52,8 +53,8 @@ class Planned(NamedTuple):
             "padded_tokens": c.length,
             "dtype": c.dtype,
             "remat": c.remat,
-            "hours": "[by published peaks, at 30 % of them and waiting for memory and "
-            "exchanges]",
+            "hours_are": "[by published peaks, at 30 % of them and waiting for memory "
+            "and exchanges]",
             "notes": self.notes,
             "stages": {name: stage._asdict() for name, stage in self.stages.items()},
         }
@@ -71,17 +72,20 @@ def run(config: PlanConfig, *, compile: bool) -> Planned:
         config: The job.
         compile: Whether to compile the programs of the job.
     """
-    stages, notes = stages_of(config), []
+    records: list[dict[str, Any]] = []
     reason = no_compiler(config.topology) if compile else "not asked for"
     if not reason:
         try:
             with waiting(f"compiling for {config.topology.name}"):
-                records = list(_compile(config))
-            stages, notes = with_compiler(stages, records)
+                for record in _compile(config):
+                    records.append(record)  # kept, whatever happens to the next
         except InputError as error:
             reason = str(error)
+    memory = config.topology.kind.memory
+    stages, notes = with_compiler(stages_of(config), records, memory)
     if reason:
-        notes.append(f"by formulas, nothing is compiled: {reason}")
+        rest = "the rest is not compiled" if records else "nothing is compiled"
+        notes.append(f"by formulas, {rest}: {reason}")
     for name, stage in stages.items():
         if not stage.fits:
             notes.append(
@@ -105,7 +109,7 @@ def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
         dtype=config.dtype,
         remat=config.remat,
         model_devices=config.model_devices,
-        most_tokens=config.most_tokens,
+        most_tokens=config.most_tokens("training"),
         only=f"^({names})$",
     )
     if config.topology.name == "here":
@@ -114,7 +118,9 @@ def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
 
 
 def with_compiler(
-    stages: Mapping[str, StagePlan], records: Iterable[Mapping[str, Any]]
+    stages: Mapping[str, StagePlan],
+    records: Iterable[Mapping[str, Any]],
+    memory: int,
 ) -> tuple[dict[str, StagePlan], list[str]]:
     """Put the compiler's memory into a plan.
 
@@ -122,6 +128,7 @@ def with_compiler(
         stages: The plan by formulas.
         records: What the compiler says of programs; see
             `goracs_jax.ahead.compile_job`.
+        memory: Bytes of a device.
 
     Returns:
         The plan, and what is wrong with its programs. A stage is compiled if all of its
@@ -139,7 +146,9 @@ def with_compiler(
         ]
         if peaks and len(peaks) == len(mine):
             planned[name] = stage._replace(
-                gib_per_device=max(peaks) / 2**30, compiled=True
+                gib_per_device=max(peaks) / 2**30,
+                fits=max(peaks) <= FILLED * memory,
+                compiled=True,
             )
         for record in mine:
             wrong = [*record.get("findings", ()), *filter(None, [record.get("failed")])]
@@ -148,26 +157,25 @@ def with_compiler(
 
 
 def table(stages: Mapping[str, StagePlan]) -> Table:
-    """Make the table of a plan, for the terminal."""
-    found = Table()
+    """Make the table of a plan, in the 80 columns of a terminal."""
+    found = Table(show_edge=False, pad_edge=False)
     found.add_column("stage", no_wrap=True)
-    for head in ("GiB a device", "tokens", "FLOPs", "hours", "dollars"):
-        found.add_column(head, justify="right")
-    found.add_column("by")
-    ends = lambda pair: f"{pair[0]:.2g} to {pair[1]:.2g}"
+    for head in ("GiB", "tokens", "FLOPs", "hours", "dollars"):
+        found.add_column(head, justify="right", no_wrap=True)
+    found.caption = "GiB and tokens of a batch on one device; * by the compiler's word"
+    ends = lambda pair: "-".join(f"{x:.2g}" if x >= 0.001 else "0" for x in pair)
     for name, s in stages.items():
         found.add_row(
             name,
-            f"{s.gib_per_device:.2f}" + ("" if s.fits else " (too large)"),
+            f"{s.gib_per_device:.2f}" + ("*" if s.compiled else ""),
             f"{s.tokens_per_device:,}" if s.tokens_per_device else "",
-            f"{s.flops:.2g}",
+            f"{s.flops:.1e}",
             ends(s.hours),
             ends(s.dollars),
-            "compiler" if s.compiled else "formula",
         )
     flops, hours, dollars = (
         np.sum([getattr(s, name) for s in stages.values()], axis=0)
         for name in ("flops", "hours", "dollars")
     )
-    found.add_row("all", "", "", f"{flops:.2g}", ends(hours), ends(dollars), "")
+    found.add_row("all", "", "", f"{flops:.1e}", ends(hours), ends(dollars))
     return found

@@ -25,6 +25,7 @@ class PlanConfig:
     length: int  # padded tokens of an example
     budget: int
     epochs: int = 50
+    batch_size: int = 128
     model_devices: int = 1
     dtype: str = "bfloat16"
     remat: Remat = "products"
@@ -40,7 +41,7 @@ class PlanConfig:
         s = settings
         topology = here() if s.topology == "here" else parse(s.topology)
         numbers = ("train_rows", "valid_rows", "row_tokens", "budget", "epochs")
-        for name in (*numbers, "tokens_per_batch"):
+        for name in (*numbers, "batch_size", "tokens_per_batch"):
             if (value := getattr(s, name)) is not None and value < 1:
                 flag = "--" + name.replace("_", "-")
                 raise InputError(f"{flag} must be at least 1, got {value}.")
@@ -70,6 +71,7 @@ class PlanConfig:
             length=bucket_length(s.row_tokens),
             budget=s.budget,
             epochs=s.epochs,
+            batch_size=s.batch_size,
             model_devices=s.model_devices,
             dtype=s.dtype or default,
             remat=s.remat,
@@ -81,11 +83,10 @@ class PlanConfig:
         """Devices over which examples go."""
         return self.topology.devices // self.model_devices
 
-    @property
-    def most_tokens(self) -> int:
-        """A bound of the tokens of a batch on one device: that of a run."""
+    def most_tokens(self, pass_name: str) -> int:
+        """Return a bound of the tokens of a batch on one device: that of a run."""
         on_cpu = self.topology.kind.platform == "cpu"
-        default = CPU_TOKENS["embedding"] if on_cpu else MOST_TOKENS
+        default = CPU_TOKENS[pass_name] if on_cpu else MOST_TOKENS
         return self.tokens_per_batch or default
 
     @property

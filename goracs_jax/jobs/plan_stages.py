@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from goracs_jax.ahead.topology import Topology
 from goracs_jax.jobs.plan_config import PlanConfig
+from goracs_jax.llm.batches import batch_rows
 from goracs_jax.llm.memory import FILLED, Rows, fitting_tokens, pass_memory
 from goracs_jax.llm.work import Work, pass_work
 from goracs_jax.models import LoraConfig
@@ -42,6 +43,14 @@ class StagePlan(NamedTuple):
     compiled: bool
 
 
+class Examples(NamedTuple):
+    """The examples that a pass takes, how often, and in batches of what size."""
+
+    count: int
+    times: int = 1
+    evenly: int | None = None  # see `goracs_jax.llm.batches.make_batches`
+
+
 def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
     """Plan every stage of a job by formulas.
 
@@ -58,31 +67,38 @@ def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
     >>> list(stages_of(config))[:2]
     ['gradient-norms', 'training embeddings']
     """
-    n, m = config.train_rows, config.valid_rows
-    steps = {"training": config.budget * config.epochs, "validation": m * config.epochs}
+    train, valid = Examples(config.train_rows), Examples(config.valid_rows)
+    step, epochs = min(config.batch_size, config.budget), config.epochs
+    steps = epochs * math.ceil(config.budget / config.batch_size)
+    checked = min(config.batch_size, config.valid_rows)
+    passes = {
+        "training": Examples(step, steps, step),
+        "validation": Examples(config.valid_rows, epochs, checked),
+    }
     return {
-        "gradient-norms": pass_plan(config, {"last_v_lora_b": n}),
-        "training embeddings": pass_plan(config, {"embedding": n}),
-        "validation embeddings": pass_plan(config, {"embedding": m}),
+        "gradient-norms": pass_plan(config, {"last_v_lora_b": train}),
+        "training embeddings": pass_plan(config, {"embedding": train}),
+        "validation embeddings": pass_plan(config, {"embedding": valid}),
         "selection goracs": _selection(config),
-        "finetune": pass_plan(config, steps),
+        "finetune": pass_plan(config, passes),
     }
 
 
-def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
+def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
     """Plan a stage that consists of passes over examples.
 
     Args:
         config: The job.
-        passes: The number of examples of each pass, by its name.
+        passes: The examples of each pass, by its name.
     """
     peak, total = 0, Work(0.0, 0.0, 0.0)
     tokens, largest = [], []
     grid, way = config.grid, config.topology.execution
     for name, examples in passes.items():
         fitting = largest_batch(config, name)
-        local = max(1, min(fitting, config.most_tokens) // config.length)
-        rows = Rows(local, config.length, config.length)
+        bound = min(fitting, config.most_tokens(name))
+        size = batch_rows(config.length, bound, examples.evenly, config.data)
+        rows = Rows(size // config.data, config.length, config.length)
         memory = pass_memory(
             config.model,
             LoraConfig(),
@@ -92,14 +108,25 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, int]) -> StagePlan:
             lanes=config.topology.lanes,
             **grid,
         )
-        whole = rows._replace(examples=rows.examples * config.data)
-        work = pass_work(config.model, LoraConfig(), name, whole, **grid)
-        batches = math.ceil(examples / whole.examples)
-        total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
+        for batches, batch in _batches(examples, size, config.data):
+            whole = rows._replace(examples=batch)
+            work = pass_work(config.model, LoraConfig(), name, whole, **grid)
+            total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
         peak = max(peak, memory.peak)
-        tokens.append(local * config.length)
+        tokens.append(rows.examples * config.length)
         largest.append(fitting)
     return _stage(config, peak, (min(tokens), min(largest)), total)
+
+
+def _batches(examples: Examples, size: int, data: int) -> list[tuple[int, int]]:
+    """Return how many batches of how many rows a pass takes, as `make_batches` does."""
+    full, rest = divmod(examples.count, size)
+    found, last = [(full * examples.times, size)], size
+    if rest:
+        while not examples.evenly and rest <= last // 2 and last // 2 % data == 0:
+            last //= 2
+        found.append((examples.times, last))
+    return [(batches, rows) for batches, rows in found if batches]
 
 
 def largest_batch(config: PlanConfig, pass_name: str) -> int:

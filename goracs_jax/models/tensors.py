@@ -149,8 +149,9 @@ def fill(
 ) -> PyTree:
     """Read every weight of a module from a checkpoint.
 
-    A device's part of a weight is read from the disk for this device alone. The memory
-    of the host holds one part at a time, whatever the size of the model.
+    A device's part of a weight is read from the disk for this device alone. The host
+    holds one part, and its layers while they are stacked, whatever the size of the
+    model. (A tensor of a GGUF file is decoded as a whole for every part.)
 
     Args:
         skeleton: State of the module, of which only shapes, types and shardings over a

@@ -45,8 +45,7 @@ class Machine:
         int | None,
         Flag(default="1024 to 4096 on CPUs, elsewhere what fits into memory"),
     ] = None
-    """Padded tokens that a device processes at one time when it scores or judges
-    examples."""
+    """Padded tokens of the batch that a device processes at one time."""
 
 
 @dataclass(frozen=True, kw_only=True)

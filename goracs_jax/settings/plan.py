@@ -16,6 +16,8 @@ class _Job:
 
     epochs: int = 50
     """Number of epochs of the fine-tuning."""
+    batch_size: int = 128
+    """Number of examples of one step of the fine-tuning."""
     compile: bool = True
     """Compile the programs for the topology, where its compiler is installed
     (goracs_jax[tpu], goracs_jax[cuda]); without it, or with --no-compile, the plan is

@@ -47,7 +47,7 @@ class _Memory:
 
     micro_batch_tokens: Annotated[
         int | None,
-        Flag(default="--tokens-per-batch, or 2048 on CPUs"),
+        Flag(default="--tokens-per-batch; else 2048 on CPUs, or what fits"),
     ] = None
     """Padded tokens that a device trains on at one time, which changes memory and speed
     but not the result."""

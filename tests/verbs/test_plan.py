@@ -7,8 +7,18 @@ import pytest
 import tiny
 from commands import assert_refused
 
+from goracs_jax.ahead.topology import parse
 from goracs_jax.cli import main
-from goracs_jax.jobs.plan import PROGRAMS
+from goracs_jax.jobs.plan import PROGRAMS, with_compiler
+from goracs_jax.jobs.plan_config import PlanConfig
+from goracs_jax.jobs.plan_stages import Examples, _batches, stages_of
+from goracs_jax.llm.batches import make_batches
+from goracs_jax.llm.memory import Rows
+from goracs_jax.llm.tokens import ragged
+from goracs_jax.llm.work import pass_work
+from goracs_jax.models import DecoderConfig, LoraConfig
+from goracs_jax.training import FinetuneConfig
+from goracs_jax.training.batches import Shapes, step_batches
 
 COMMAND = (
     "plan --topology {topology} --train-rows 2000 --valid-rows 300 --row-tokens 50 "
@@ -74,6 +84,79 @@ def test_compiled_at_hand():
     for name in ("gradient-norms", "finetune"):
         ratio = again["stages"][name]["gib_per_device"]
         assert ratio > 0
+
+
+def test_the_compiler_says_whether_a_stage_fits():
+    """At 90 % of 100 bytes: the programs of a stage count by the largest of them."""
+    config = PlanConfig(
+        model=DecoderConfig.tiny(),
+        path=Path("llm"),
+        topology=parse("v5e:4x4"),
+        train_rows=1000,
+        valid_rows=100,
+        length=64,
+        budget=10,
+    )
+    stages = stages_of(config)
+    record = lambda program, size: {
+        "program": program, "arguments": size, "temporaries": 0, "outputs": 0
+    }  # fmt: skip
+    found, notes = with_compiler(
+        stages, [record("embedding", 91), record("last_v_lora_b", 90)], 100
+    )
+    assert (found["training embeddings"].fits, notes) == (False, [])
+    assert found["gradient-norms"].fits
+    assert found["gradient-norms"].gib_per_device == 90 / 2**30
+    assert found["finetune"] == stages["finetune"]
+
+
+@pytest.mark.parametrize("examples", [1, 20, 128, 129, 1000])
+@pytest.mark.parametrize("data", [1, 8])
+def test_scoring_takes_the_batches_of_a_run(examples, data):
+    texts = ragged([[1] * 64] * examples)
+    run = make_batches(texts, tokens_per_batch=1024, devices=data)
+    planned = _batches(Examples(examples), 16 * data, data)
+    rows = [size for count, size in planned for _ in range(count)]
+    assert rows == [len(batch.ids) for batch in run]
+
+
+@pytest.mark.parametrize(("budget", "rows", "tokens"), [(300, 100, 1024), (9, 40, 64)])
+def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
+    config = PlanConfig(
+        model=DecoderConfig.tiny(),
+        path=Path("llm"),
+        topology=parse("h100:8"),
+        train_rows=1000,
+        valid_rows=rows,
+        length=64,
+        budget=budget,
+        epochs=3,
+        tokens_per_batch=tokens,
+    )
+    flops = 0.0
+    for name, count, times in (("training", budget, 3), ("validation", rows, 3)):
+        texts = ragged([[1] * 64] * count, [[1] * 64] * count)
+        settings = FinetuneConfig(epochs=3, learning_rate=1e-4, tokens_per_batch=tokens)
+        shapes = Shapes.of(texts, settings, 8)
+        steps = range(settings.steps_per_epoch(count)) if name == "training" else [0]
+        split = [
+            batch
+            for step in steps
+            for batch in (
+                step_batches(texts, shapes, 128, 0, step)
+                if name == "training"
+                else shapes.split(texts)
+            )
+        ]
+        for batch in split:
+            whole = Rows(len(batch.ids), 64, 64)
+            flops += (
+                times
+                * pass_work(
+                    config.model, LoraConfig(), name, whole, **config.grid
+                ).flops
+            )
+    assert stages_of(config)["finetune"].flops == pytest.approx(flops, rel=1e-12)
 
 
 @pytest.mark.parametrize(
