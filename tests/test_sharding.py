@@ -187,11 +187,13 @@ def test_two_processes_train_and_judge_as_one(tmp_path, run_by):
         run_by(processes, *train, "--out", processes)
         log = (tmp_path / processes / "metrics.jsonl").read_text().splitlines()
         losses[processes] = [json.loads(line).get("valid_loss", 0) for line in log]
-        out = f"{processes}.json"
-        run_by("2", *judge, "--adapter", processes, "--out", out)
+    for processes in "21":  # one adapter, so that the judges alone differ
+        run_by(processes, *judge, "--adapter", "1", "--out", f"{processes}.json")
         text = (tmp_path / f"{processes}.predictions.jsonl").read_text()
         scores[processes] = [json.loads(line)["score"] for line in text.splitlines()]
     # AdamW divides each gradient by its size, which lifts rounding where it is small.
     np.testing.assert_allclose(losses["2"], losses["1"], rtol=1e-3)
-    np.testing.assert_allclose(scores["2"], scores["1"], rtol=1e-2)
+    # float32 sums in another order.
+    np.testing.assert_allclose(scores["2"], scores["1"], rtol=1e-4)
+    assert len(set(scores["1"])) > 4, "scores must tell the examples apart"
     assert not list(tmp_path.glob("*.work"))

@@ -8,7 +8,7 @@ from goracs_jax.ahead.topology import Topology, here, parse
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import bucket_length
-from goracs_jax.llm.profile import CPU_TOKENS, MOST_TOKENS
+from goracs_jax.llm.profile import CPU_TOKENS, MOST_TOKENS, default_dtype
 from goracs_jax.models import DecoderConfig, decoder_config
 from goracs_jax.settings import Plan
 
@@ -61,7 +61,6 @@ class PlanConfig:
                 f"--row-tokens {s.row_tokens} is more than the model's context of "
                 f"{model.max_positions}."
             )
-        default = "float32" if topology.kind.platform == "cpu" else "bfloat16"
         return cls(
             model=model,
             path=s.model,
@@ -73,7 +72,7 @@ class PlanConfig:
             epochs=s.epochs,
             batch_size=s.batch_size,
             model_devices=s.model_devices,
-            dtype=s.dtype or default,
+            dtype=s.dtype or default_dtype(topology.kind),
             remat=s.remat,
             tokens_per_batch=s.tokens_per_batch,
         )

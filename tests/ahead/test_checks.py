@@ -41,7 +41,7 @@ def test_our_programs_hold(found, name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_formulas_of_arguments_and_flops(found, name):
+def test_formulas_of_arguments(found, name):
     """For one of eight devices; what the contract allows."""
     found = found[name]
     assert found["predicted arguments"] == pytest.approx(found["arguments"], rel=0.02)

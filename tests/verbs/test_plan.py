@@ -82,8 +82,10 @@ def test_compiled_at_hand():
         assert stage["compiled"], (name, found["notes"])
     again = plan("here")
     for name in ("gradient-norms", "finetune"):
-        ratio = again["stages"][name]["gib_per_device"]
-        assert ratio > 0
+        by_formula, by_compiler = (p["stages"][name] for p in (again, found))
+        assert by_formula["gib_per_device"] > 0
+        assert by_formula["gib_per_device"] != by_compiler["gib_per_device"]
+        assert not by_formula["compiled"]
 
 
 def test_the_compiler_says_whether_a_stage_fits():
