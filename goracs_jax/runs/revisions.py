@@ -1,4 +1,4 @@
-"""The revision of each kind of stage: raised when its bytes change."""
+"""The revision of each kind of stage: raised when it changes by more than rounding."""
 
 from collections.abc import Mapping
 
