@@ -1,7 +1,7 @@
 """The identity of a stored result, which names it: all that its bytes depend on.
 
 A name outlives a version of the package. Each kind of result has its own revision, an
-integer that is raised when the same inputs give other bytes than before; nothing else
+integer that is raised when the same inputs give more than other rounding; nothing else
 makes a stored result out of date. Versions up to 0.5.0 put the version of the package
 into the name instead. Results of 0.5.0 are those of revision 1, so they are still
 found.

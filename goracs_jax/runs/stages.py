@@ -33,7 +33,7 @@ class Stage(NamedTuple):
 
     `prepare` loads and checks what is needed, so that bad input shows before any stage
     has run. `compute` gets a mapper for batches that stores part results, and returns
-    arrays by name. `revision` is raised when the same inputs give other bytes.
+    arrays by name. `revision` is raised when they change by more than rounding.
     """
 
     name: str
