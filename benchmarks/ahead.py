@@ -5,15 +5,15 @@
 
 It needs the compilers of TPUs and GPUs, which `make ahead` installs, but neither a TPU
 nor a GPU. A program is one entry of results/ahead.json, written as soon as it is
-compiled. Entries of the same code are kept, so a run that was stopped goes on. REGEX is
-looked for in "MODEL TOPOLOGY PROGRAM".
+compiled. What a compiler said of the same program is kept, so a run that was stopped
+goes on, and the formulas are compared anew. REGEX is looked for in "MODEL TOPOLOGY
+PROGRAM".
 """
 
 import argparse
 import json
 import os
 import re
-import subprocess
 import tempfile
 import threading
 import time
@@ -71,22 +71,13 @@ LENGTH, TRAIN, VALID, BUDGET = 512, 88_000, 22_000, 1024
 AT_ONCE = 2  # topologies
 
 
-def code() -> str:
-    """Return the last commit that changed the package."""
-    command = ["git", "log", "-1", "--format=%h", "--", "goracs_jax"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=RESULTS.parent.parent
-    )
-    return done.stdout.strip()
-
-
 def main() -> None:
     """Compile what is missing, two topologies at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--only", default="", help='pattern of "MODEL TOPOLOGY PROGRAM"'
     )
-    only, now, lock = re.compile(parser.parse_args().only), code(), threading.Lock()
+    only, lock = re.compile(parser.parse_args().only), threading.Lock()
     path = RESULTS / "ahead.json"
     entries = json.loads(path.read_text())["entries"] if path.exists() else {}
     folder = Path(tempfile.mkdtemp(prefix="goracs-ahead-"))
@@ -96,11 +87,11 @@ def main() -> None:
 
     def run(model: str, topology: str) -> None:
         mine = f"{model} {topology} "
-        kept = [
-            key.removeprefix(mine)
+        known = {
+            key.removeprefix(mine): entry["fingerprint"]
             for key, entry in entries.items()
-            if key.startswith(mine) and entry["code"] == now
-        ]
+            if key.startswith(mine) and "temporaries" in entry
+        }
         job = Job(
             label=mine,
             topology=topology,
@@ -111,16 +102,18 @@ def main() -> None:
             valid_rows=VALID,
             budget=BUDGET,
             only=only.pattern,
-            skip=tuple(kept),
+            known=known,
         )
         started = time.perf_counter()
         for record in compile_elsewhere(job):
             program = record.pop("program")
+            kept = known.get(program, "") == record.get("fingerprint")
             with lock:
-                entries[mine + program] = {"code": now, **record}
+                old = entries[mine + program] if kept else {}
+                entries[mine + program] = old | record
                 write("ahead", {"entries": dict(sorted(entries.items()))})
             wall = time.perf_counter() - started
-            told = record.get("seconds") or record.get("failed") or "does not fit"
+            told = record.get("seconds") or record.get("failed") or "kept"
             print(f"{wall:6.0f} s  {mine}{program}: {told}", flush=True)
             for finding in record.get("findings", ()):
                 print(f"          {finding}", flush=True)

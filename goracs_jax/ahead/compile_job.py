@@ -11,8 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from os import environ
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class Job:
         most_tokens: A bound of the tokens of a batch on one device; 0 for none.
         label: What comes before the names of programs where `only` looks for them.
         only: A pattern; programs whose label and name lack it are left out.
-        skip: Names of programs that are left out.
+        known: Fingerprints of programs that need not be compiled again, by name.
     """
 
     topology: str
@@ -55,7 +55,7 @@ class Job:
     most_tokens: int = 0
     label: str = ""
     only: str = ""
-    skip: tuple[str, ...] = ()
+    known: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Program(NamedTuple):
@@ -113,19 +113,32 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
         topology: The devices.
 
     Yields:
-        What the compiler and the formulas say of a program.
+        What the compiler and the formulas say of a program; of one that is known, what
+        the formulas say.
     """
     from goracs_jax.ahead.checks import findings
     from goracs_jax.ahead.compiled import compile_program
+    from goracs_jax.ahead.fingerprint import fingerprint
 
     devices = list(compiler_devices(topology))
     for program in _programs(job, topology, devices):
         name = job.label + program.name
-        if program.name in job.skip or not re.search(job.only, name):
+        if not re.search(job.only, name):
             continue
         record: dict[str, Any] = {"program": program.name, **program.predicted}
+        bounds = {
+            "memory": topology.kind.memory,
+            "exchanged": program.exchanged,
+            "batch": program.batch,
+        }
         try:
-            report = compile_program(program.trace(), rounds=program.rounds)
+            traced = program.trace()
+            lowered = traced.lower()
+            record["fingerprint"] = fingerprint(lowered, bounds, program.rounds)
+            if record["fingerprint"] == job.known.get(program.name):
+                yield record
+                continue
+            report = compile_program(traced, lowered, rounds=program.rounds)
         except Exception as error:  # noqa: BLE001 (compilers raise what they like)
             yield record | {"failed": " ".join(str(error).split())[:400]}
             continue
@@ -141,12 +154,7 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
             "outputs": report.outputs,
             "flops": report.flops,
             "exchanges": by_kind,
-            "findings": findings(
-                report,
-                memory=topology.kind.memory,
-                exchanged=program.exchanged,
-                batch=program.batch,
-            ),
+            "findings": findings(report, **bounds),
         }
 
 
@@ -169,10 +177,15 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.models.sharding import abstract_decoder
 
     lora, data = LoraConfig(), topology.devices // job.model_devices
-    grid = {"mesh_shape": (data, job.model_devices), "dtype": job.dtype}
+    layout = layout_of(job, topology)
     mesh = model_mesh(devices, job.model_devices)
     model = abstract_decoder(config, mesh, lora=lora, dtype=job.dtype)
-    model = with_execution(model, remat=job.remat, **topology.execution)
+    model = with_execution(
+        model,
+        remat=layout.remat,
+        vocab_block=layout.vocab_block,
+        attention=layout.attention,
+    )
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
@@ -182,17 +195,8 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
             if not rows.examples:
                 yield _Program(name, _too_large, 0, {"too_large": True})
                 continue
-            memory = pass_memory(
-                config,
-                lora,
-                base,
-                rows,
-                remat=job.remat,
-                **topology.execution,
-                lanes=topology.lanes,
-                **grid,
-            )
-            flops = pass_flops(config, lora, base, rows, remat=job.remat)
+            memory = pass_memory(config, lora, base, rows, layout)
+            flops = pass_flops(config, lora, base, rows, layout)
             predicted = {
                 "examples": rows.examples,
                 "length": rows.length,
@@ -201,10 +205,17 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
         whole = rows._replace(examples=rows.examples * data)
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
-        exchanged = largest_exchange(config, rows, **grid)
+        exchanged = largest_exchange(config, rows, layout)
         rounds = NEW - 1 if base == "generation" else 1
         batch = batch if predicted else None
         yield _Program(name, trace, exchanged, predicted, batch, rounds)
+
+
+def layout_of(job: Job, topology: Topology) -> Any:
+    """Return how the passes of a job lie on the devices."""
+    return topology.layout(
+        model_devices=job.model_devices, dtype=job.dtype, remat=job.remat
+    )
 
 
 def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> Any:
@@ -216,18 +227,13 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
     from goracs_jax.llm.memory import Rows, fitting_tokens
     from goracs_jax.models import LoraConfig
 
-    data = topology.devices // job.model_devices
     fitting = fitting_tokens(
         config,
         LoraConfig(),
         pass_name,
+        layout_of(job, topology),
         length=job.length,
         memory_bytes=topology.kind.memory,
-        mesh_shape=(data, job.model_devices),
-        dtype=job.dtype,
-        remat=job.remat,
-        **topology.execution,
-        lanes=topology.lanes,
     )
     fitting = min(fitting, job.most_tokens or fitting)
     examples = fitting // job.length

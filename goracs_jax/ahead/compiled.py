@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jax.stages import Compiled, Traced
+from jax.stages import Compiled, Lowered, Traced
 
-from goracs_jax.ahead.traced import count_flops
+from goracs_jax.ahead.traced import count_flops, count_kernel_flops
 
 EXCHANGES = (
     "all-gather",
@@ -63,11 +63,12 @@ class Report(NamedTuple):
     """What a compiler says of a program, for one device.
 
     FLOPs are those of matrix products. A compiler counts the body of a loop once; here
-    it is multiplied by the number of its rounds (`count_flops`). They are None where
-    the compiler does not count, as that of GPUs.
+    it is multiplied by the number of its rounds (`count_flops`), and what it does not
+    see in kernels is added. They are None where the compiler does not count, as that of
+    GPUs.
     """
 
-    seconds: float  # of lowering and compiling
+    seconds: float  # of compiling
     arguments: int  # bytes
     temporaries: int
     outputs: int  # bytes, without those that overwrite arguments
@@ -81,20 +82,22 @@ class Report(NamedTuple):
         return self.arguments + self.temporaries + self.outputs
 
 
-def compile_program(program: Traced, *, rounds: int = 1) -> Report:
+def compile_program(program: Traced, lowered: Lowered, *, rounds: int = 1) -> Report:
     """Compile a program and read what the compiler says.
 
     Args:
         program: The program, traced for shapes on a mesh.
+        lowered: The same, as it goes to the compiler.
         rounds: Rounds of a loop that ends by a condition, for counting FLOPs.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
-    >>> compile_program(jax.jit(lambda x: x @ x.T).trace(x)).arguments
+    >>> program = jax.jit(lambda x: x @ x.T).trace(x)
+    >>> compile_program(program, program.lower()).arguments
     512
     """
     started = time.perf_counter()
-    compiled = program.lower().compile()
+    compiled = lowered.compile()
     seconds = time.perf_counter() - started
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     if memory is None:
@@ -115,7 +118,8 @@ def _flops(compiled: Compiled, program: Traced, rounds: int) -> float | None:
     if not counted:
         return None
     whole = count_flops(program.jaxpr, unknown=rounds)
-    return counted * whole / max(count_flops(program.jaxpr, once=True), 1.0)
+    products = counted * whole / max(count_flops(program.jaxpr, once=True), 1.0)
+    return products + count_kernel_flops(program.jaxpr, unknown=rounds)
 
 
 def arrays(text: str) -> set[Array]:

@@ -10,11 +10,15 @@ import os
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from goracs_jax.ahead.gpu_target import TARGETS, target_text
+from goracs_jax.choices import Remat
 from goracs_jax.devices import KINDS, DeviceKind, cpu, kind_of, measured
 from goracs_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from goracs_jax.llm.sizes import Layout
 
 #: Number of axes of a TPU's network, by kind.
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
@@ -37,19 +41,21 @@ class Topology(NamedTuple):
     kind: DeviceKind
     devices: int
 
-    @property
-    def lanes(self) -> int:
-        """What a device pads an axis of an array to; see `goracs_jax.llm.sizes`."""
-        return 128 if self.kind.platform == "tpu" else 1
+    def layout(self, *, model_devices: int, dtype: str, remat: Remat) -> "Layout":
+        """Return how passes lie on all of the devices.
 
-    @property
-    def execution(self) -> dict[str, Any]:
-        """How passes run there, as formulas of memory and decoders take it."""
-        from goracs_jax.llm.profile import execution_on
+        Args:
+            model_devices: Devices that share one copy of the model.
+            dtype: The type of the frozen weights and the activations.
+            remat: What a backward pass keeps.
+        """
+        from goracs_jax.llm.profile import execution_on, layout_on
         from goracs_jax.models.execution import Execution
 
-        found = Execution(**execution_on(self.kind))
-        return {"vocab_block": found.vocab_block, "attention": found.attention}
+        execution = Execution(remat=remat, **execution_on(self.kind))
+        data = self.devices // model_devices
+        found = layout_on(self.kind, execution, dtype)
+        return found._replace(data=data, model=model_devices)
 
     @property
     def dollars(self) -> tuple[float, float]:

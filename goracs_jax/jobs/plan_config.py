@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from goracs_jax.ahead.topology import Topology, here, parse
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.profile import CPU_TOKENS, MOST_TOKENS, default_dtype
+from goracs_jax.llm.sizes import Layout
 from goracs_jax.models import DecoderConfig, decoder_config
 from goracs_jax.settings import Plan
 
@@ -89,10 +89,8 @@ class PlanConfig:
         return self.tokens_per_batch or default
 
     @property
-    def grid(self) -> dict[str, Any]:
-        """What every formula of a pass depends on."""
-        return {
-            "mesh_shape": (self.data, self.model_devices),
-            "dtype": self.dtype,
-            "remat": self.remat,
-        }
+    def layout(self) -> Layout:
+        """How the passes lie on the devices."""
+        return self.topology.layout(
+            model_devices=self.model_devices, dtype=self.dtype, remat=self.remat
+        )

@@ -93,24 +93,16 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
     """
     peak, total = 0, Work(0.0, 0.0, 0.0)
     tokens, largest = [], []
-    grid, way = config.grid, config.topology.execution
+    model, lora, layout = config.model, LoraConfig(), config.layout
     for name, examples in passes.items():
         fitting = largest_batch(config, name)
         bound = min(fitting, config.most_tokens(name))
         size = batch_rows(config.length, bound, examples.evenly, config.data)
         rows = Rows(size // config.data, config.length, config.length)
-        memory = pass_memory(
-            config.model,
-            LoraConfig(),
-            name,
-            rows,
-            **way,
-            lanes=config.topology.lanes,
-            **grid,
-        )
+        memory = pass_memory(model, lora, name, rows, layout)
         for batches, batch in _batches(examples, size, config.data):
             whole = rows._replace(examples=batch)
-            work = pass_work(config.model, LoraConfig(), name, whole, **grid)
+            work = pass_work(model, lora, name, whole, layout)
             total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
         peak = max(peak, memory.peak)
         tokens.append(rows.examples * config.length)
@@ -135,11 +127,9 @@ def largest_batch(config: PlanConfig, pass_name: str) -> int:
         config.model,
         LoraConfig(),
         pass_name,
+        config.layout,
         length=config.length,
         memory_bytes=config.topology.kind.memory,
-        **config.topology.execution,
-        lanes=config.topology.lanes,
-        **config.grid,
     )
 
 

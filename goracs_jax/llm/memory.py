@@ -22,15 +22,12 @@ understated; benchmarks/README.md compares them. Where
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
-from goracs_jax.choices import AttentionKind, Remat
+from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
-from goracs_jax.llm.sizes import LANES, linear_sizes, weight_bytes
+from goracs_jax.llm.sizes import Layout, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.execution import VOCAB_BLOCK, Execution
+from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.lora import LoraConfig
-from goracs_jax.models.splash import splash_for
 
 #: The share of a device's memory that a plan fills.
 FILLED = 0.9
@@ -78,13 +75,7 @@ def pass_memory(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    *,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-    remat: Remat = "products",
-    vocab_block: int = VOCAB_BLOCK,
-    attention: AttentionKind = "scores",
-    lanes: int = LANES,
+    layout: Layout,
 ) -> Memory:
     """Predict the memory of a pass on one device.
 
@@ -93,52 +84,45 @@ def pass_memory(
         lora: The adapters.
         pass_name: One of `PASSES`.
         rows: The rows of a batch that are on one device.
-        mesh_shape: Devices along `data` and along `model`.
-        dtype: The type of the frozen weights and the activations.
-        remat: What a backward pass keeps.
-        vocab_block: Rows of the vocabulary whose logits are in memory at one time.
-        attention: Whether scores are in memory, where a kernel could do without.
-        lanes: `LANES` for a TPU, 1 for other devices.
+        layout: How the pass lies on its devices.
 
     Raises:
         InputError: There is no such pass.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> few, many = (
-    ...     pass_memory(config, lora, "training", Rows(n, 16, 16)) for n in (1, 8)
+    ...     pass_memory(config, lora, "training", Rows(n, 16, 16), Layout())
+    ...     for n in (1, 8)
     ... )
     >>> few.temporaries < many.temporaries
     True
     """
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
-    weights = weight_bytes(
-        config, lora, mesh_shape=mesh_shape, dtype=dtype, lanes=lanes
-    )
+    weights = weight_bytes(config, lora, layout)
     tokens = rows.examples * rows.length
     held = weights.layers + weights.tables + weights.adapters
     held += 0 if pass_name == "embedding" else weights.head
     held += weights.adapters if pass_name == "training" else 0  # the sums
     # A layer is whole over `data` while it runs, and so is the head for the loss. GPUs
     # copy the weights of a layer even where they are whole.
-    data, model = mesh_shape
     moved = weights.layer
-    if data > 1 and pass_name not in ("embedding", "answers"):
-        moved += data * (weights.head or weights.tables)
+    if layout.data > 1 and pass_name not in ("embedding", "answers"):
+        moved += weights.logits
     # Texts that are not one from left to right have their scores in memory.
-    plain, number = pass_name not in ("likelihood", "generation"), jnp.dtype(dtype)
-    kernel = splash_for(config, Execution(attention=attention), rows.length, number)
-    scored = kernel is None or not plain
-    work = _Work(config, lora, rows, model, number.itemsize, lanes, data > 1, scored)
+    plain = pass_name not in ("likelihood", "generation")
+    splash = plain and layout.splash(config, rows.length)
+    apart = weights.layers < config.num_layers * weights.layer
+    work = _Work(config, lora, rows, layout, splash, apart)
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
-        "validation": lambda: max(work.forward(), work.loss(vocab_block)),
+        "validation": lambda: max(work.forward(), work.loss()),
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
-        "last_v_lora_b": lambda: work.tail(vocab_block),
-        "all_lora": lambda: work.backward(remat, vocab_block) + work.gradients(),
-        "training": lambda: work.backward(remat, vocab_block) + work.dropped(),
+        "last_v_lora_b": lambda: work.tail(),
+        "all_lora": lambda: work.backward() + work.gradients(),
+        "training": lambda: work.backward() + work.dropped(),
     }[pass_name]()
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
     # Ids, and labels where they are read.
@@ -153,14 +137,17 @@ class _Work(NamedTuple):
     config: DecoderConfig
     lora: LoraConfig
     rows: Rows
-    model: int  # devices over which features go
-    itemsize: int
-    lanes: int
+    layout: Layout
+    splash: bool  # whether attention scores stay in the kernel
     apart: bool  # whether weights are cut up over `data`
-    scored: bool  # whether attention scores are in memory
 
     def _padded(self, width: int) -> int:
-        return -(-width // self.lanes) * self.lanes
+        lanes = self.layout.lanes
+        return -(-width // lanes) * lanes
+
+    def _part(self, count: int) -> int:
+        """Return how many of so many features or heads a device has."""
+        return -(-count // self.layout.model)
 
     @property
     def tokens(self) -> int:
@@ -173,7 +160,7 @@ class _Work(NamedTuple):
         # The sums over `model` have all features.
         whole = ("o_proj", "down_proj")
         return {
-            name: self._padded(width if name in whole else -(-width // self.model))
+            name: self._padded(width if name in whole else self._part(width))
             for name, width in widths.items()
         }
 
@@ -183,45 +170,51 @@ class _Work(NamedTuple):
 
     @property
     def scores(self) -> int:
-        heads = -(-self.config.num_heads // self.model) if self.scored else 0
+        heads = 0 if self.splash else self._part(self.config.num_heads)
         return 4 * self.rows.examples * heads * self.rows.length**2
 
     @property
     def heads(self) -> int:
         """Numbers of a token in queries, keys and values, each head padded."""
         c = self.config
-        count = -(-(c.num_heads + 2 * c.num_kv_heads) // self.model)
+        count = self._part(c.num_heads + 2 * c.num_kv_heads)
         return count * self._padded(c.head_dim)
 
     @property
     def mlp(self) -> int:
         """Bytes of a token in the MLP."""
-        return self.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
+        return self.layout.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
 
     def forward(self) -> int | float:
-        states = 2.5 * self.itemsize * self.dim
+        states = 2.5 * self.layout.itemsize * self.dim
         mlp = self.tokens * self.mlp
-        if self.lanes == 1:
+        if self.layout.lanes == 1:
             return max(1.5 * self.scores + self.tokens * states, mlp)
-        # A TPU rotates queries and keys, each head in lanes of its own. While weights
-        # are on their way, more of a layer is in memory at one time.
-        heads = self.heads * (4 if self.apart else self.itemsize)
-        # The kernel takes and returns copies whose heads come first.
-        heads = heads if self.scored else 3 * heads
-        attention = 2 * self.scores + self.tokens * (states + heads)
+        # A TPU rotates queries and keys, each head in lanes of its own.
+        heads = self.layout.itemsize * self.heads
+        if self.splash:
+            # The kernel takes and returns copies whose heads come first.
+            return max(self.tokens * (states + 3 * heads), mlp)
         if not self.apart:
-            return max(attention, mlp)
-        return attention + self.tokens * 8 * self.widths["up_proj"]
+            return max(2 * self.scores + self.tokens * (states + heads), mlp)
+        # While weights are on their way, more of a layer is in memory at one time.
+        layer = states + 4 * self.heads + 8 * self.widths["up_proj"]
+        return 2 * self.scores + self.tokens * layer
 
-    def tail(self, vocab_block: int) -> int | float:
+    def tail(self) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
-        logits = 4 * self.tokens * min(vocab_block, VOCAB_BLOCK)
-        return states + max(self.forward() + logits, self.loss(vocab_block))
+        states = self.tokens * self.dim * (4 + 2 * self.layout.itemsize)
+        if self.layout.lanes == 1:
+            logits = 4 * self.tokens * min(self.layout.vocab_block, VOCAB_BLOCK)
+            return states + max(self.forward() + logits, self.loss())
+        # What the layer keeps for its gradient.
+        widths = 2 * self.widths["up_proj"] + self.heads + 2 * self.dim
+        kept = self.tokens * self.layout.itemsize * widths
+        return states + max(self.forward(), kept + self.loss())
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""
-        number = self.tokens * self.itemsize
+        number = self.tokens * self.layout.itemsize
         if remat == "layers":
             return number * self.dim
         # `down_proj` only adds to the next layer's input, which is kept anyway.
@@ -229,17 +222,20 @@ class _Work(NamedTuple):
         low = len(self.lora.targets) * self._padded(self.lora.r)
         return number * (self.dim + products) + 4 * self.tokens * low
 
-    def backward(self, remat: Remat, vocab_block: int) -> int | float:
-        kept = self.config.num_layers * self.kept(remat)
-        again = self.kept("products") if remat == "layers" else 0
+    def backward(self) -> int | float:
+        kept = self.config.num_layers * self.kept(self.layout.remat)
+        again = self.kept("products") if self.layout.remat == "layers" else 0
         step = 2.5 * self.scores + self.tokens * self.mlp
-        return SPARE * (kept + max(again + step, self.loss(vocab_block)))
+        return SPARE * (kept + max(again + step, self.loss()))
 
-    def loss(self, vocab_block: int) -> int | float:
+    def loss(self) -> int | float:
         """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
-        block = -(-min(vocab_block, self.config.vocab_size) // self.model)
-        return scored * (self.dim * (4 + self.itemsize) + 8 * block)
+        block = self._part(min(self.layout.vocab_block, self.config.vocab_size))
+        if self.layout.lanes == 1:
+            return scored * (self.dim * (4 + self.layout.itemsize) + 8 * block)
+        # A TPU writes the logits once, and the sums before and after a block.
+        return scored * (16 * self.dim + 4 * block)
 
     def dropped(self) -> int:
         """Bytes of the inputs of an adapter, before and after dropout."""
@@ -254,31 +250,27 @@ class _Work(NamedTuple):
     def logits(self) -> int | float:
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""
         piece = min(self.rows.length, LOGIT_TOKENS)
-        vocab = -(-self.config.vocab_size // self.model)
-        states = 2 * self.tokens * self.dim * self.itemsize
+        vocab = self._part(self.config.vocab_size)
+        states = 2 * self.tokens * self.dim * self.layout.itemsize
         # A TPU writes both the logits and their exponents.
-        copies = 1 if self.lanes == 1 else 2
+        copies = 1 if self.layout.lanes == 1 else 2
         return states + copies * 4 * self.rows.examples * piece * vocab
 
     def generation(self) -> int | float:
         """Bytes of the cache of keys and values, and of what fills it."""
-        c = self.config
-        width = -(-c.num_kv_heads // self.model) * self._padded(c.head_dim)
-        slot = 2 * c.num_layers * self.rows.examples * width * self.itemsize
-        prompt, new = slot * self.rows.length, slot * NEW * BEAMS
-        # The room for new tokens is added to keys and values one after the other.
-        phases = (self.forward() + 1.1 * prompt, 1.5 * prompt + new)
-        states = self.tokens * self.dim * self.itemsize
+        c, heads = self.config, self._part(self.config.num_kv_heads)
+        number = 2 * c.num_layers * self.rows.examples * heads * self.layout.itemsize
+        whole, padded = number * c.head_dim, number * self._padded(c.head_dim)
+        prompt, new = padded * self.rows.length, padded * NEW * BEAMS
+        # Room for new tokens is added to keys and values: one after the other where
+        # they are padded, both at a time where they are not.
+        added = max(1.5 * prompt, 2.0 * whole * self.rows.length) + new
+        phases = (self.forward() + 1.1 * prompt, added)
+        states = self.tokens * self.dim * self.layout.itemsize
         return max(phases) + states + 12 * self.rows.examples * BEAMS * c.vocab_size
 
 
-def largest_exchange(
-    config: DecoderConfig,
-    rows: Rows,
-    *,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-) -> int:
+def largest_exchange(config: DecoderConfig, rows: Rows, layout: Layout) -> int:
     """Return the bytes of the largest array that the devices of a grid may exchange.
 
     It is a weight of one layer, whole over `data`, the part of a table that one device
@@ -287,33 +279,25 @@ def largest_exchange(
     Args:
         config: Sizes of the decoder.
         rows: The rows of a batch that are on one device.
-        mesh_shape: Devices along `data` and along `model`.
-        dtype: The type of the frozen weights and the activations.
+        layout: How a pass lies on its devices.
 
-    >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16))
+    >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16), Layout())
     6144
     """
-    _, model = mesh_shape
     weights = max(a * b for a, b in linear_sizes(config).values())
-    table = -(-config.vocab_size // model) * config.hidden_size
+    table = -(-config.vocab_size // layout.model) * config.hidden_size
     states = rows.examples * rows.length * config.hidden_size
-    itemsize = jnp.dtype(dtype).itemsize
-    return max(weights * itemsize, table * itemsize, states * 4)
+    return max(weights * layout.itemsize, table * layout.itemsize, states * 4)
 
 
 def fitting_tokens(
     config: DecoderConfig,
     lora: LoraConfig,
     pass_name: str,
+    layout: Layout,
     *,
     length: int,
     memory_bytes: int,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-    remat: Remat = "products",
-    vocab_block: int = VOCAB_BLOCK,
-    attention: AttentionKind = "scores",
-    lanes: int = LANES,
 ) -> int:
     """Return the most padded tokens of a batch that fit on one device.
 
@@ -323,39 +307,24 @@ def fitting_tokens(
         config: As for `pass_memory`.
         lora: As for `pass_memory`.
         pass_name: As for `pass_memory`.
+        layout: As for `pass_memory`.
         length: Tokens of a row, padding included.
         memory_bytes: Memory of the device.
-        mesh_shape: As for `pass_memory`.
-        dtype: As for `pass_memory`.
-        remat: As for `pass_memory`.
-        vocab_block: As for `pass_memory`.
-        attention: As for `pass_memory`.
-        lanes: As for `pass_memory`.
 
     Returns:
         The tokens; 0 where not even one row fits.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> fit = lambda size: fitting_tokens(
-    ...     config, lora, "all_lora", length=64, memory_bytes=size
+    ...     config, lora, "all_lora", Layout(), length=64, memory_bytes=size
     ... )
     >>> fit(10**4), fit(10**9) > fit(10**8) > 64
     (0, True)
     """
 
     def fits(examples: int) -> bool:
-        memory = pass_memory(
-            config,
-            lora,
-            pass_name,
-            Rows(examples, length, length),
-            mesh_shape=mesh_shape,
-            dtype=dtype,
-            remat=remat,
-            vocab_block=vocab_block,
-            attention=attention,
-            lanes=lanes,
-        )
+        rows = Rows(examples, length, length)
+        memory = pass_memory(config, lora, pass_name, rows, layout)
         return memory.peak <= FILLED * memory_bytes
 
     fitting, too_many = 0, 1

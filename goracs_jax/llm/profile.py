@@ -12,9 +12,11 @@ import jax
 
 from goracs_jax.choices import Dtype
 from goracs_jax.devices import kind_of
-from goracs_jax.llm.memory import LANES, fitting_tokens
+from goracs_jax.llm.memory import fitting_tokens
+from goracs_jax.llm.sizes import LANES, Layout
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.execution import Execution
 
 Device: TypeAlias = Any  # jax.Device, which pyright takes for a variable
 #: Padded tokens of a batch on a CPU, by pass.
@@ -76,7 +78,6 @@ def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
     execution = model.execution
     if execution.tokens is not None:
         return execution.tokens
-    grid = (1, 1) if execution.grid is None else execution.grid.devices.shape
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return CPU_TOKENS[pass_name]
@@ -84,16 +85,33 @@ def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
         model.config,
         model.lora,
         pass_name,
+        layout_on(device, execution, str(model.embed.dtype)),
         length=int(tokens.lengths.max()),
         memory_bytes=memory_of(device),
-        mesh_shape=grid,
-        dtype=str(model.embed.dtype),
+    )
+    return min(fitting, MOST_TOKENS)
+
+
+def layout_on(device: Device, execution: Execution, dtype: str) -> Layout:
+    """Return how passes lie on devices of a kind.
+
+    Args:
+        device: One of them.
+        execution: How the passes run.
+        dtype: The type of the frozen weights and the activations.
+
+    >>> layout_on(jax.devices("cpu")[0], Execution(), "float32").lanes
+    1
+    """
+    grid = (1, 1) if execution.mesh is None else execution.mesh.axis_sizes
+    return Layout(
+        *grid,
+        dtype=dtype,
         remat=execution.remat,
         vocab_block=execution.vocab_block,
         attention=execution.attention,
         lanes=LANES if device.platform == "tpu" else 1,
     )
-    return min(fitting, MOST_TOKENS)
 
 
 def memory_of(device: Device) -> int:

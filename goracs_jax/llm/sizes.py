@@ -10,15 +10,49 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from goracs_jax.choices import AttentionKind, Remat
 from goracs_jax.mesh import DATA, MODEL, fitted
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
-from goracs_jax.models.execution import weight_spec
+from goracs_jax.models.execution import VOCAB_BLOCK, Execution, weight_spec
 from goracs_jax.models.lora import LoraConfig
+from goracs_jax.models.splash import splash_for
 
 #: Lanes of a TPU: it pads one axis of an array to a multiple of this number. Elsewhere
 #: nothing is padded, and the number is 1.
 LANES = 128
+
+
+class Layout(NamedTuple):
+    """How a pass lies on its devices, as far as its sizes depend on it.
+
+    Args:
+        data: Devices over which examples go.
+        model: Devices that share one copy of the model.
+        dtype: The type of the frozen weights and the activations.
+        remat: What a backward pass keeps.
+        vocab_block: Rows of the vocabulary whose logits are in memory at one time.
+        attention: Whether scores are in memory, where a kernel could do without.
+        lanes: `LANES` for a TPU, 1 for other devices.
+    """
+
+    data: int = 1
+    model: int = 1
+    dtype: str = "bfloat16"
+    remat: Remat = "products"
+    vocab_block: int = VOCAB_BLOCK
+    attention: AttentionKind = "scores"
+    lanes: int = LANES
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number of the activations."""
+        return jnp.dtype(self.dtype).itemsize
+
+    def splash(self, config: DecoderConfig, length: int) -> bool:
+        """Tell whether causal attention of texts of a length runs in the kernel."""
+        execution = Execution(attention=self.attention)
+        return bool(splash_for(config, execution, length, jnp.dtype(self.dtype)))
 
 
 class Weights(NamedTuple):
@@ -29,40 +63,32 @@ class Weights(NamedTuple):
     head: int  # 0 where the embedding is the head
     adapters: int
     layer: int  # one layer, whole over `data`
+    logits: int  # what the logits are computed with, head or embedding, whole over it
 
 
 @cache
-def weight_bytes(
-    config: DecoderConfig,
-    lora: LoraConfig,
-    *,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-    lanes: int = LANES,
-) -> Weights:
+def weight_bytes(config: DecoderConfig, lora: LoraConfig, layout: Layout) -> Weights:
     """Count the bytes of a decoder's weights on one device of a grid.
 
     Args:
         config: Sizes of the decoder.
         lora: The adapters.
-        mesh_shape: Devices along `data` and along `model`.
-        dtype: The type of the frozen weights.
-        lanes: `LANES` for a TPU, 1 for other devices.
+        layout: How they lie on the devices.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
-    >>> one = weight_bytes(config, lora)
-    >>> two = weight_bytes(config, lora, mesh_shape=(2, 1))
+    >>> one = weight_bytes(config, lora, Layout())
+    >>> two = weight_bytes(config, lora, Layout(data=2))
     >>> one.tables > two.tables, one.adapters == two.adapters
     (True, True)
     """
-    mesh = AbstractMesh(mesh_shape, (DATA, MODEL))
-    gathered = AbstractMesh((1, mesh_shape[1]), (DATA, MODEL))
-    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=dtype)
+    mesh = AbstractMesh((layout.data, layout.model), (DATA, MODEL))
+    gathered = AbstractMesh((1, layout.model), (DATA, MODEL))
+    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=layout.dtype)
     found = dict.fromkeys(Weights._fields, 0)
     for path, leaf in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
         x = leaf.get_value()
         spec = weight_spec(path, len(x.shape))
-        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, lanes)
+        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, layout.lanes)
         if path[-1] in ("lora_a", "lora_b"):
             found["adapters"] += size(mesh)
         elif path[0] == "layers":
@@ -70,6 +96,8 @@ def weight_bytes(
             found["layer"] += size(gathered) // config.num_layers
         else:
             found["head" if path[0] == "head" else "tables"] += size(mesh)
+            if path[0] == ("embed" if config.tie_embeddings else "head"):
+                found["logits"] = size(gathered)
     return Weights(**found)
 
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.flops import Counts, attention_flops, forward_flops
 from goracs_jax.llm.memory import BEAMS, NEW, PASSES, Rows
-from goracs_jax.llm.sizes import linear_sizes, weight_bytes
+from goracs_jax.llm.sizes import Layout, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
 
@@ -31,8 +30,7 @@ def pass_flops(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    *,
-    remat: Remat = "products",
+    layout: Layout,
 ) -> float:
     """Count the FLOPs of the matrix products in the program of a pass.
 
@@ -41,14 +39,14 @@ def pass_flops(
         lora: The adapters.
         pass_name: One of `goracs_jax.llm.memory.PASSES`.
         rows: The shape of a batch.
-        remat: What a backward pass keeps.
+        layout: How the pass lies on its devices.
 
     Raises:
         InputError: There is no such pass.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> forward, backward = (
-    ...     pass_flops(config, lora, name, Rows(1, 64, 64))
+    ...     pass_flops(config, lora, name, Rows(1, 64, 64), Layout())
     ...     for name in ("embedding", "training")
     ... )
     >>> 2 < backward / forward < 3
@@ -79,7 +77,11 @@ def pass_flops(
         return layers + loss + tail
     # Backward, a frozen weight takes one product, an adapter two, and attention two for
     # each of its own; it computes its scores again, or with "layers" the whole layer.
-    again = layers if remat == "layers" else c.num_layers * attention / 2
+    # The kernel of attention computes three products again, in two passes.
+    again = c.num_layers * attention / 2
+    if layout.splash(config, rows.length):
+        again *= 3
+    again += layers if layout.remat == "layers" else 0
     backward = layers + c.num_layers * (attention + low)
     return layers + loss + backward + again
 
@@ -104,10 +106,7 @@ def pass_work(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    *,
-    mesh_shape: tuple[int, int] = (1, 1),
-    dtype: str = "bfloat16",
-    remat: Remat = "products",
+    layout: Layout,
 ) -> Work:
     """Predict what one batch takes, on all devices of a grid together.
 
@@ -116,20 +115,17 @@ def pass_work(
         lora: The adapters.
         pass_name: One of `goracs_jax.llm.memory.PASSES`.
         rows: The shape of a batch, over all devices.
-        mesh_shape: Devices along `data` and along `model`.
-        dtype: The type of the frozen weights and the activations.
-        remat: What a backward pass keeps.
+        layout: How the pass lies on its devices.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
-    >>> pass_work(config, lora, "training", Rows(4, 16, 16)).exchanged
+    >>> pass_work(config, lora, "training", Rows(4, 16, 16), Layout()).exchanged
     0.0
     """
-    data, model = mesh_shape
-    whole = weight_bytes(config, lora, mesh_shape=(1, model), dtype=dtype)
+    data, model, itemsize = layout.data, layout.model, layout.itemsize
+    whole = weight_bytes(config, lora, layout._replace(data=1))
     weights = whole.layers + whole.tables + whole.head
-    itemsize = 4 if dtype == "float32" else 2
     trained = pass_name in ("all_lora", "training")
-    reads = (2 if trained else 1) + (trained and remat == "layers")
+    reads = (2 if trained else 1) + (trained and layout.remat == "layers")
     if pass_name == "generation":
         reads = NEW
     tokens = rows.examples * rows.length
@@ -144,7 +140,7 @@ def pass_work(
     gathered = reads * (data - 1) * model * weights
     sums = (model - 1) * 2 * itemsize * tokens * config.hidden_size
     return Work(
-        flops=pass_flops(config, lora, pass_name, rows, remat=remat),
+        flops=pass_flops(config, lora, pass_name, rows, layout),
         moved=float(moved),
         exchanged=float(gathered + reads * config.num_layers * sums),
     )

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from goracs_jax.ahead.checks import Batch, findings
-from goracs_jax.ahead.compiled import compile_program
+from goracs_jax.ahead.compiled import Report, compile_program
 from goracs_jax.ahead.llm_programs import llm_programs
 from goracs_jax.llm.memory import Rows, largest_exchange, pass_memory
+from goracs_jax.llm.sizes import Layout
 from goracs_jax.llm.work import pass_flops
 from goracs_jax.mesh import model_mesh
 from goracs_jax.models import DecoderConfig, LoraConfig
@@ -28,8 +29,8 @@ MEMORY = 1 << 30
 
 
 def told(report, name, memory=MEMORY, exchanged=None):
-    rows, grid = Rows(3, LENGTH, LENGTH), {"mesh_shape": (DATA, 1), "dtype": "float32"}
-    exchanged = exchanged or largest_exchange(CONFIG, rows, **grid)
+    rows, layout = Rows(3, LENGTH, LENGTH), Layout(DATA, dtype="float32", lanes=1)
+    exchanged = exchanged or largest_exchange(CONFIG, rows, layout)
     found = {
         "findings": findings(report, memory=memory, exchanged=exchanged, batch=BATCH),
         "arguments": report.arguments,
@@ -37,13 +38,17 @@ def told(report, name, memory=MEMORY, exchanged=None):
         "exchanges": [list(map(str, e)) for e in report.exchanges],
     }
     try:
-        predicted = pass_memory(CONFIG, LORA, name, rows, lanes=1, **grid)
+        predicted = pass_memory(CONFIG, LORA, name, rows, layout)
         return found | {
             "predicted arguments": predicted.arguments,
-            "predicted flops": pass_flops(CONFIG, LORA, name, rows),
+            "predicted flops": pass_flops(CONFIG, LORA, name, rows, layout),
         }
     except ValueError:
         return found
+
+
+def reported(program) -> Report:
+    return compile_program(program, program.lower())
 
 
 def main():
@@ -51,7 +56,7 @@ def main():
     found = {}
     programs = llm_programs(abstract_decoder(CONFIG, model_mesh(jax.devices())), rows)
     for name in ("embedding", "last_v_lora_b", "training"):
-        report = compile_program(programs[name]())
+        report = reported(programs[name]())
         found[name] = told(report, name)
     found["too small a memory"] = told(report, "none", memory=1000)
     found["little may be exchanged"] = told(report, "none", exchanged=100)
@@ -65,17 +70,17 @@ def main():
         x = jax.lax.with_sharding_constraint(jnp.sin(x), everywhere)
         return jnp.cos(x)
 
-    found["copied batch"] = told(compile_program(copies.trace(x)), "none")
+    found["copied batch"] = told(reported(copies.trace(x)), "none")
 
     @jax.jit
     def calls(x):
         shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
         return jax.pure_callback(lambda x: x, shape, x, vmap_method="sequential")
 
-    found["callback"] = told(compile_program(calls.trace(x)), "none")
+    found["callback"] = told(reported(calls.trace(x)), "none")
     with jax.enable_x64(True):
         wide = jax.jit(lambda x: x.astype(jnp.float64) * 2)
-        found["wide"] = told(compile_program(wide.trace(x)), "none")
+        found["wide"] = told(reported(wide.trace(x)), "none")
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -1,7 +1,5 @@
 """Passes over batches: when batches start, and how their shapes are chosen."""
 
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.memory import Rows, pass_memory
 from goracs_jax.llm.passes import map_batches, results
 from goracs_jax.llm.profile import batch_tokens, execution_on
+from goracs_jax.llm.sizes import Layout
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.decoder import with_execution
@@ -90,11 +89,12 @@ def test_a_device_takes_what_its_memory_holds(model, monkeypatch):
 
 def test_a_kernel_takes_no_memory_for_scores():
     config, lora = DecoderConfig.tiny(head_dim=128), LoraConfig()
-    long = Rows(4, 4096, 4096)
-    memory = partial(pass_memory, config, lora, dtype="bfloat16")
+    plain, splash = Layout(), Layout(attention="splash")
+
+    def temporaries(name, layout):
+        return pass_memory(config, lora, name, Rows(4, 4096, 4096), layout).temporaries
+
     for name in ("embedding", "last_v_lora_b", "all_lora", "training"):
-        scores = memory(name, long).temporaries
-        assert memory(name, long, attention="splash").temporaries < scores / 2
+        assert temporaries(name, splash) < temporaries(name, plain) / 2
     # Candidates and beams are not one text from left to right.
-    of_beams = memory("generation", long)
-    assert memory("generation", long, attention="splash") == of_beams
+    assert temporaries("generation", splash) == temporaries("generation", plain)

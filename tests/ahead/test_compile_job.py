@@ -1,0 +1,77 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from goracs_jax.ahead.compile_job import Job, compile_here
+from goracs_jax.ahead.topology import here
+from goracs_jax.ahead.traced import count_flops, count_kernel_flops
+from goracs_jax.models.execution import Execution
+from goracs_jax.models.splash import splash
+
+SIZES = {
+    "model_type": "llama", "hidden_size": 32, "intermediate_size": 48,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+    "rope_theta": 1e4, "tie_word_embeddings": True, "hidden_act": "silu",
+}  # fmt: skip
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SIZES))
+
+    def of(length, known=()):
+        return Job(
+            topology="here",
+            model=str(tmp_path),
+            length=length,
+            scored=length,
+            train_rows=64,
+            valid_rows=16,
+            budget=4,
+            dtype="float32",
+            most_tokens=128,
+            only="^embedding$",
+            known=dict(known),
+        )
+
+    return of
+
+
+def test_a_known_program_is_not_compiled_again(job):
+    (first,) = compile_here(job(16), here())
+    known = {"embedding": first["fingerprint"]}
+    (again,) = compile_here(job(16, known), here())
+    assert "temporaries" in first
+    assert "temporaries" not in again
+    assert again["predicted"] == first["predicted"]
+    (longer,) = compile_here(job(32, known), here())
+    assert "temporaries" in longer
+
+
+def test_flops_in_kernels_are_counted_apart():
+    x = jax.ShapeDtypeStruct((2, 512, 4, 64), jnp.bfloat16)
+    product = 2 * 512 * 512 * 64 * 4 * 2  # scores of 4 heads in 2 examples
+
+    def attend(q, k, v):
+        mixed = splash(q, k, v, scale=1.0, execution=Execution())
+        return mixed.astype(jnp.float32).sum()
+
+    program = jax.make_jaxpr(attend)(x, x, x)
+    assert count_flops(program) == 0
+    assert count_kernel_flops(program) == 2 * product
+    # Backward: seven products, of which two kernels share what they need.
+    program = jax.make_jaxpr(jax.grad(attend, argnums=(0, 1, 2)))(x, x, x)
+    assert count_kernel_flops(program) == 9 * product
+
+
+def test_flops_on_all_devices_are_counted():
+    mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
+    rows = jax.sharding.PartitionSpec("data")
+    own = jax.shard_map(
+        lambda x: x @ x.T, mesh=mesh, in_specs=rows, out_specs=rows, axis_names={"data"}
+    )
+    program = jax.jit(own).trace(jax.ShapeDtypeStruct((8, 16), jnp.float32)).jaxpr
+    assert count_flops(program) == 4 * (2 * 2 * 2 * 16)
