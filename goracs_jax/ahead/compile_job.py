@@ -177,26 +177,26 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.models.sharding import abstract_decoder
 
     lora, data = LoraConfig(), topology.devices // job.model_devices
-    layout = layout_of(job, topology)
+    placement = placement_of(job, topology)
     mesh = model_mesh(devices, job.model_devices)
     model = abstract_decoder(config, mesh, lora=lora, dtype=job.dtype)
     model = with_execution(
         model,
-        remat=layout.remat,
-        vocab_block=layout.vocab_block,
-        attention=layout.attention,
+        remat=placement.remat,
+        vocab_block=placement.vocab_block,
+        attention=placement.attention,
     )
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
         rows, predicted = Rows(1, job.length, job.scored), {}
         if base in PASSES:
-            rows = largest_rows(job, topology, config, base)
+            rows = largest_rows(job, topology, config, name)
             if not rows.examples:
                 yield _Program(name, _too_large, 0, {"too_large": True})
                 continue
-            memory = pass_memory(config, lora, base, rows, layout)
-            flops = pass_flops(config, lora, base, rows, layout)
+            memory = pass_memory(config, lora, base, rows, placement)
+            flops = pass_flops(config, lora, base, rows, placement)
             predicted = {
                 "examples": rows.examples,
                 "length": rows.length,
@@ -205,15 +205,15 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
         whole = rows._replace(examples=rows.examples * data)
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
-        exchanged = largest_exchange(config, rows, layout)
+        exchanged = largest_exchange(config, rows, placement)
         rounds = NEW - 1 if base == "generation" else 1
         batch = batch if predicted else None
         yield _Program(name, trace, exchanged, predicted, batch, rounds)
 
 
-def layout_of(job: Job, topology: Topology) -> Any:
+def placement_of(job: Job, topology: Topology) -> Any:
     """Return how the passes of a job lie on the devices."""
-    return topology.layout(
+    return topology.placement(
         model_devices=job.model_devices, dtype=job.dtype, remat=job.remat
     )
 
@@ -224,20 +224,22 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
     Their number is odd where it is above one: then no axis of a weight is as long as
     all examples, which tells activations apart from weights.
     """
+    from goracs_jax.ahead.llm_programs import PROJECTED
     from goracs_jax.llm.memory import Rows, fitting_tokens
     from goracs_jax.models import LoraConfig
 
+    base = pass_name.removesuffix(" projected")
+    row = Rows(1, job.length, job.scored, 0 if base == pass_name else PROJECTED)
     fitting = fitting_tokens(
         config,
         LoraConfig(),
-        pass_name,
-        layout_of(job, topology),
-        length=job.length,
+        base,
+        row,
+        placement_of(job, topology),
         memory_bytes=topology.kind.memory,
     )
-    fitting = min(fitting, job.most_tokens or fitting)
-    examples = fitting // job.length
-    return Rows(examples - (examples > 1 and examples % 2 == 0), job.length, job.scored)
+    examples = min(fitting, job.most_tokens or fitting) // job.length
+    return row._replace(examples=examples - (examples > 1 and examples % 2 == 0))
 
 
 def _of_the_selection(job: Job, devices: list[Any], dim: int) -> Iterator[_Program]:

@@ -18,7 +18,7 @@ from goracs_jax.devices import KINDS, DeviceKind, cpu, kind_of, measured
 from goracs_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from goracs_jax.llm.sizes import Layout
+    from goracs_jax.llm.sizes import Placement
 
 #: Number of axes of a TPU's network, by kind.
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
@@ -41,7 +41,7 @@ class Topology(NamedTuple):
     kind: DeviceKind
     devices: int
 
-    def layout(self, *, model_devices: int, dtype: str, remat: Remat) -> "Layout":
+    def placement(self, *, model_devices: int, dtype: str, remat: Remat) -> "Placement":
         """Return how passes lie on all of the devices.
 
         Args:
@@ -49,12 +49,12 @@ class Topology(NamedTuple):
             dtype: The type of the frozen weights and the activations.
             remat: What a backward pass keeps.
         """
-        from goracs_jax.llm.profile import execution_on, layout_on
+        from goracs_jax.llm.profile import execution_on, placement_on
         from goracs_jax.models.execution import Execution
 
         execution = Execution(remat=remat, **execution_on(self.kind))
         data = self.devices // model_devices
-        found = layout_on(self.kind, execution, dtype)
+        found = placement_on(self.kind, execution, dtype)
         return found._replace(data=data, model=model_devices)
 
     @property

@@ -8,7 +8,7 @@ from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.profile import CPU_TOKENS, MOST_TOKENS, default_dtype
-from goracs_jax.llm.sizes import Layout
+from goracs_jax.llm.sizes import Placement
 from goracs_jax.models import DecoderConfig, decoder_config
 from goracs_jax.settings import Plan
 
@@ -89,8 +89,8 @@ class PlanConfig:
         return self.tokens_per_batch or default
 
     @property
-    def layout(self) -> Layout:
+    def placement(self) -> Placement:
         """How the passes lie on the devices."""
-        return self.topology.layout(
+        return self.topology.placement(
             model_devices=self.model_devices, dtype=self.dtype, remat=self.remat
         )

@@ -93,16 +93,16 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
     """
     peak, total = 0, Work(0.0, 0.0, 0.0)
     tokens, largest = [], []
-    model, lora, layout = config.model, LoraConfig(), config.layout
+    model, lora, placement = config.model, LoraConfig(), config.placement
     for name, examples in passes.items():
         fitting = largest_batch(config, name)
         bound = min(fitting, config.most_tokens(name))
         size = batch_rows(config.length, bound, examples.evenly, config.data)
         rows = Rows(size // config.data, config.length, config.length)
-        memory = pass_memory(model, lora, name, rows, layout)
+        memory = pass_memory(model, lora, name, rows, placement)
         for batches, batch in _batches(examples, size, config.data):
             whole = rows._replace(examples=batch)
-            work = pass_work(model, lora, name, whole, layout)
+            work = pass_work(model, lora, name, whole, placement)
             total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
         peak = max(peak, memory.peak)
         tokens.append(rows.examples * config.length)
@@ -127,8 +127,8 @@ def largest_batch(config: PlanConfig, pass_name: str) -> int:
         config.model,
         LoraConfig(),
         pass_name,
-        config.layout,
-        length=config.length,
+        Rows(1, config.length, config.length),
+        config.placement,
         memory_bytes=config.topology.kind.memory,
     )
 

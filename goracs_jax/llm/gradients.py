@@ -169,7 +169,7 @@ def projected_gradients(
     _check(model, tokens, which)
     most = int(tokens.scored.max())
     run = projection_pass(model, which, most=most, dim=dim, key=key, dtype=dtype)
-    size = tokens_per_batch or batch_tokens(model, which, tokens)
+    size = tokens_per_batch or batch_tokens(model, which, tokens, projected=dim)
     found = mapper(run, run.batches(tokens, size))
     return Projected(_finite(found[0]), found[1])
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
-from goracs_jax.llm.sizes import Layout, linear_sizes, weight_bytes
+from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.lora import LoraConfig
@@ -34,7 +34,7 @@ FILLED = 0.9
 #: What a backward pass may need beyond its formula, for the order in which a compiler
 #: puts its operations.
 SPARE = 1.05
-#: Answers and beams of an evaluation, and the tokens that it generates.
+#: Beams of an evaluation, and the tokens that it generates, by default.
 BEAMS, NEW = 2, 128
 LOGIT_TOKENS = 512
 
@@ -50,11 +50,17 @@ class Rows(NamedTuple):
         examples: Rows of the batch on a device.
         length: Tokens of a row, padding included.
         scored: Largest number of scored tokens in a row.
+        projected: Numbers that are kept of each gradient; 0 where none is projected.
+        beams: Beams of a generation.
+        new: Tokens that it generates.
     """
 
     examples: int
     length: int
     scored: int
+    projected: int = 0
+    beams: int = BEAMS
+    new: int = NEW
 
 
 class Memory(NamedTuple):
@@ -75,7 +81,7 @@ def pass_memory(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    layout: Layout,
+    placement: Placement,
 ) -> Memory:
     """Predict the memory of a pass on one device.
 
@@ -84,14 +90,14 @@ def pass_memory(
         lora: The adapters.
         pass_name: One of `PASSES`.
         rows: The rows of a batch that are on one device.
-        layout: How the pass lies on its devices.
+        placement: How the pass lies on its devices.
 
     Raises:
         InputError: There is no such pass.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> few, many = (
-    ...     pass_memory(config, lora, "training", Rows(n, 16, 16), Layout())
+    ...     pass_memory(config, lora, "training", Rows(n, 16, 16), Placement())
     ...     for n in (1, 8)
     ... )
     >>> few.temporaries < many.temporaries
@@ -99,7 +105,7 @@ def pass_memory(
     """
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
-    weights = weight_bytes(config, lora, layout)
+    weights = weight_bytes(config, lora, placement)
     tokens = rows.examples * rows.length
     held = weights.layers + weights.tables + weights.adapters
     held += 0 if pass_name == "embedding" else weights.head
@@ -107,13 +113,13 @@ def pass_memory(
     # A layer is whole over `data` while it runs, and so is the head for the loss. GPUs
     # copy the weights of a layer even where they are whole.
     moved = weights.layer
-    if layout.data > 1 and pass_name not in ("embedding", "answers"):
+    if placement.data > 1 and pass_name not in ("embedding", "answers"):
         moved += weights.logits
     # Texts that are not one from left to right have their scores in memory.
     plain = pass_name not in ("likelihood", "generation")
-    splash = plain and layout.splash(config, rows.length)
+    splash = plain and placement.splash(config, rows.length)
     apart = weights.layers < config.num_layers * weights.layer
-    work = _Work(config, lora, rows, layout, splash, apart)
+    work = _Work(config, lora, rows, placement, splash, apart)
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
@@ -137,17 +143,17 @@ class _Work(NamedTuple):
     config: DecoderConfig
     lora: LoraConfig
     rows: Rows
-    layout: Layout
+    placement: Placement
     splash: bool  # whether attention scores stay in the kernel
     apart: bool  # whether weights are cut up over `data`
 
     def _padded(self, width: int) -> int:
-        lanes = self.layout.lanes
+        lanes = self.placement.lanes
         return -(-width // lanes) * lanes
 
     def _part(self, count: int) -> int:
         """Return how many of so many features or heads a device has."""
-        return -(-count // self.layout.model)
+        return -(-count // self.placement.model)
 
     @property
     def tokens(self) -> int:
@@ -183,15 +189,15 @@ class _Work(NamedTuple):
     @property
     def mlp(self) -> int:
         """Bytes of a token in the MLP."""
-        return self.layout.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
+        return self.placement.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
 
     def forward(self) -> int | float:
-        states = 2.5 * self.layout.itemsize * self.dim
+        states = 2.5 * self.placement.itemsize * self.dim
         mlp = self.tokens * self.mlp
-        if self.layout.lanes == 1:
+        if self.placement.lanes == 1:
             return max(1.5 * self.scores + self.tokens * states, mlp)
         # A TPU rotates queries and keys, each head in lanes of its own.
-        heads = self.layout.itemsize * self.heads
+        heads = self.placement.itemsize * self.heads
         if self.splash:
             # The kernel takes and returns copies whose heads come first.
             return max(self.tokens * (states + 3 * heads), mlp)
@@ -203,18 +209,15 @@ class _Work(NamedTuple):
 
     def tail(self) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * self.dim * (4 + 2 * self.layout.itemsize)
-        if self.layout.lanes == 1:
-            logits = 4 * self.tokens * min(self.layout.vocab_block, VOCAB_BLOCK)
-            return states + max(self.forward() + logits, self.loss())
+        states = self.tokens * self.dim * (4 + 2 * self.placement.itemsize)
         # What the layer keeps for its gradient.
         widths = 2 * self.widths["up_proj"] + self.heads + 2 * self.dim
-        kept = self.tokens * self.layout.itemsize * widths
-        return states + max(self.forward(), kept + self.loss())
+        kept = self.scores + self.tokens * self.placement.itemsize * widths
+        return SPARE * (states + max(self.forward(), kept + self.loss()))
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""
-        number = self.tokens * self.layout.itemsize
+        number = self.tokens * self.placement.itemsize
         if remat == "layers":
             return number * self.dim
         # `down_proj` only adds to the next layer's input, which is kept anyway.
@@ -223,19 +226,18 @@ class _Work(NamedTuple):
         return number * (self.dim + products) + 4 * self.tokens * low
 
     def backward(self) -> int | float:
-        kept = self.config.num_layers * self.kept(self.layout.remat)
-        again = self.kept("products") if self.layout.remat == "layers" else 0
+        kept = self.config.num_layers * self.kept(self.placement.remat)
+        again = self.kept("products") if self.placement.remat == "layers" else 0
         step = 2.5 * self.scores + self.tokens * self.mlp
         return SPARE * (kept + max(again + step, self.loss()))
 
     def loss(self) -> int | float:
         """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
-        block = self._part(min(self.layout.vocab_block, self.config.vocab_size))
-        if self.layout.lanes == 1:
-            return scored * (self.dim * (4 + self.layout.itemsize) + 8 * block)
-        # A TPU writes the logits once, and the sums before and after a block.
-        return scored * (16 * self.dim + 4 * block)
+        block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
+        # A TPU writes the sums before and after a block.
+        sums = (4 + self.placement.itemsize) if self.placement.lanes == 1 else 16
+        return scored * (sums * self.dim + 4 * block)
 
     def dropped(self) -> int:
         """Bytes of the inputs of an adapter, before and after dropout."""
@@ -251,26 +253,26 @@ class _Work(NamedTuple):
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = self._part(self.config.vocab_size)
-        states = 2 * self.tokens * self.dim * self.layout.itemsize
+        states = 2 * self.tokens * self.dim * self.placement.itemsize
         # A TPU writes both the logits and their exponents.
-        copies = 1 if self.layout.lanes == 1 else 2
+        copies = 1 if self.placement.lanes == 1 else 2
         return states + copies * 4 * self.rows.examples * piece * vocab
 
     def generation(self) -> int | float:
         """Bytes of the cache of keys and values, and of what fills it."""
         c, heads = self.config, self._part(self.config.num_kv_heads)
-        number = 2 * c.num_layers * self.rows.examples * heads * self.layout.itemsize
+        number = 2 * c.num_layers * self.rows.examples * heads * self.placement.itemsize
         whole, padded = number * c.head_dim, number * self._padded(c.head_dim)
-        prompt, new = padded * self.rows.length, padded * NEW * BEAMS
+        prompt, new = padded * self.rows.length, padded * self.rows.new * self.rows.beams
         # Room for new tokens is added to keys and values: one after the other where
         # they are padded, both at a time where they are not.
         added = max(1.5 * prompt, 2.0 * whole * self.rows.length) + new
         phases = (self.forward() + 1.1 * prompt, added)
-        states = self.tokens * self.dim * self.layout.itemsize
-        return max(phases) + states + 12 * self.rows.examples * BEAMS * c.vocab_size
+        states = self.tokens * self.dim * self.placement.itemsize
+        return max(phases) + states + 12 * self.rows.examples * self.rows.beams * c.vocab_size
 
 
-def largest_exchange(config: DecoderConfig, rows: Rows, layout: Layout) -> int:
+def largest_exchange(config: DecoderConfig, rows: Rows, placement: Placement) -> int:
     """Return the bytes of the largest array that the devices of a grid may exchange.
 
     It is a weight of one layer, whole over `data`, the part of a table that one device
@@ -279,24 +281,24 @@ def largest_exchange(config: DecoderConfig, rows: Rows, layout: Layout) -> int:
     Args:
         config: Sizes of the decoder.
         rows: The rows of a batch that are on one device.
-        layout: How a pass lies on its devices.
+        placement: How a pass lies on its devices.
 
-    >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16), Layout())
+    >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16), Placement())
     6144
     """
     weights = max(a * b for a, b in linear_sizes(config).values())
-    table = -(-config.vocab_size // layout.model) * config.hidden_size
+    table = -(-config.vocab_size // placement.model) * config.hidden_size
     states = rows.examples * rows.length * config.hidden_size
-    return max(weights * layout.itemsize, table * layout.itemsize, states * 4)
+    return max(weights * placement.itemsize, table * placement.itemsize, states * 4)
 
 
 def fitting_tokens(
     config: DecoderConfig,
     lora: LoraConfig,
     pass_name: str,
-    layout: Layout,
+    rows: Rows,
+    placement: Placement,
     *,
-    length: int,
     memory_bytes: int,
 ) -> int:
     """Return the most padded tokens of a batch that fit on one device.
@@ -307,8 +309,8 @@ def fitting_tokens(
         config: As for `pass_memory`.
         lora: As for `pass_memory`.
         pass_name: As for `pass_memory`.
-        layout: As for `pass_memory`.
-        length: Tokens of a row, padding included.
+        rows: As for `pass_memory`, of any number of examples.
+        placement: As for `pass_memory`.
         memory_bytes: Memory of the device.
 
     Returns:
@@ -316,15 +318,15 @@ def fitting_tokens(
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> fit = lambda size: fitting_tokens(
-    ...     config, lora, "all_lora", Layout(), length=64, memory_bytes=size
+    ...     config, lora, "all_lora", Rows(1, 64, 64), Placement(), memory_bytes=size
     ... )
     >>> fit(10**4), fit(10**9) > fit(10**8) > 64
     (0, True)
     """
 
     def fits(examples: int) -> bool:
-        rows = Rows(examples, length, length)
-        memory = pass_memory(config, lora, pass_name, rows, layout)
+        some = rows._replace(examples=examples)
+        memory = pass_memory(config, lora, pass_name, some, placement)
         return memory.peak <= FILLED * memory_bytes
 
     fitting, too_many = 0, 1
@@ -333,4 +335,4 @@ def fitting_tokens(
     while too_many - fitting > 1:
         middle = (fitting + too_many) // 2
         fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
-    return fitting * length
+    return fitting * rows.length

@@ -12,8 +12,9 @@ import jax
 
 from goracs_jax.choices import Dtype
 from goracs_jax.devices import kind_of
-from goracs_jax.llm.memory import fitting_tokens
-from goracs_jax.llm.sizes import LANES, Layout
+from goracs_jax.llm.batches import bucket_length
+from goracs_jax.llm.memory import Rows, fitting_tokens
+from goracs_jax.llm.sizes import LANES, Placement
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.execution import Execution
@@ -61,13 +62,18 @@ def execution_on(device: Device) -> dict[str, Any]:
     return {"vocab_block": ACCELERATOR_BLOCK, "shapes": SHAPES, "attention": attention}
 
 
-def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
+def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens, **more: int) -> int:
     """Return how many padded tokens of a batch each device takes.
+
+    They fit whatever the length of the rows. At a given number of tokens, longer rows
+    take more memory for attention, shorter and more rows more for the gradients of
+    each, so the shortest and the longest decide.
 
     Args:
         model: The decoder; its `execution.tokens` decides if it is given.
         pass_name: One of `goracs_jax.llm.memory.PASSES`.
         tokens: The examples, the longest of which must fit.
+        more: Other fields of `goracs_jax.llm.memory.Rows`.
 
     >>> from goracs_jax.llm.tokens import ragged
     >>> from goracs_jax.models import DecoderConfig
@@ -81,18 +87,23 @@ def batch_tokens(model: Decoder, pass_name: str, tokens: Tokens) -> int:
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return CPU_TOKENS[pass_name]
-    fitting = fitting_tokens(
-        model.config,
-        model.lora,
-        pass_name,
-        layout_on(device, execution, str(model.embed.dtype)),
-        length=int(tokens.lengths.max()),
-        memory_bytes=memory_of(device),
+    scored = int(tokens.scored.max())
+    ends = map(bucket_length, (int(tokens.lengths.min()), int(tokens.lengths.max())))
+    fitting = min(
+        fitting_tokens(
+            model.config,
+            model.lora,
+            pass_name,
+            Rows(1, length, min(scored, length), **more),
+            placement_on(device, execution, str(model.embed.dtype)),
+            memory_bytes=memory_of(device),
+        )
+        for length in set(ends)
     )
     return min(fitting, MOST_TOKENS)
 
 
-def layout_on(device: Device, execution: Execution, dtype: str) -> Layout:
+def placement_on(device: Device, execution: Execution, dtype: str) -> Placement:
     """Return how passes lie on devices of a kind.
 
     Args:
@@ -100,11 +111,11 @@ def layout_on(device: Device, execution: Execution, dtype: str) -> Layout:
         execution: How the passes run.
         dtype: The type of the frozen weights and the activations.
 
-    >>> layout_on(jax.devices("cpu")[0], Execution(), "float32").lanes
+    >>> placement_on(jax.devices("cpu")[0], Execution(), "float32").lanes
     1
     """
     grid = (1, 1) if execution.mesh is None else execution.mesh.axis_sizes
-    return Layout(
+    return Placement(
         *grid,
         dtype=dtype,
         remat=execution.remat,

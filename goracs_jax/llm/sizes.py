@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import cache
+from itertools import permutations
 from typing import NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from goracs_jax.models.splash import splash_for
 LANES = 128
 
 
-class Layout(NamedTuple):
+class Placement(NamedTuple):
     """How a pass lies on its devices, as far as its sizes depend on it.
 
     Args:
@@ -67,28 +68,28 @@ class Weights(NamedTuple):
 
 
 @cache
-def weight_bytes(config: DecoderConfig, lora: LoraConfig, layout: Layout) -> Weights:
+def weight_bytes(config: DecoderConfig, lora: LoraConfig, placement: Placement) -> Weights:
     """Count the bytes of a decoder's weights on one device of a grid.
 
     Args:
         config: Sizes of the decoder.
         lora: The adapters.
-        layout: How they lie on the devices.
+        placement: How they lie on the devices.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
-    >>> one = weight_bytes(config, lora, Layout())
-    >>> two = weight_bytes(config, lora, Layout(data=2))
+    >>> one = weight_bytes(config, lora, Placement())
+    >>> two = weight_bytes(config, lora, Placement(data=2))
     >>> one.tables > two.tables, one.adapters == two.adapters
     (True, True)
     """
-    mesh = AbstractMesh((layout.data, layout.model), (DATA, MODEL))
-    gathered = AbstractMesh((1, layout.model), (DATA, MODEL))
-    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=layout.dtype)
+    mesh = AbstractMesh((placement.data, placement.model), (DATA, MODEL))
+    gathered = AbstractMesh((1, placement.model), (DATA, MODEL))
+    build = lambda: Decoder(config, lora, key=jax.random.key(0), dtype=placement.dtype)
     found = dict.fromkeys(Weights._fields, 0)
     for path, leaf in nnx.to_flat_state(nnx.state(nnx.eval_shape(build))):
         x = leaf.get_value()
         spec = weight_spec(path, len(x.shape))
-        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, layout.lanes)
+        size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, placement.lanes)
         if path[-1] in ("lora_a", "lora_b"):
             found["adapters"] += size(mesh)
         elif path[0] == "layers":
@@ -104,14 +105,25 @@ def weight_bytes(config: DecoderConfig, lora: LoraConfig, layout: Layout) -> Wei
 def _local(
     x: jax.ShapeDtypeStruct, mesh: AbstractMesh, spec: PartitionSpec, lanes: int
 ) -> int:
-    """Count the bytes of a device's part of an array.
-
-    Of its last two axes a TPU pads the one that then wastes less.
-    """
+    """Count the bytes of a device's part of an array."""
     local = fitted(x.shape, mesh, spec).shard_shape(x.shape)
-    size, last = math.prod(local), local[-2:]
-    waste = min((-(-axis // lanes) * lanes / axis for axis in last), default=1.0)
-    return round(size * waste) * jnp.dtype(x.dtype).itemsize
+    itemsize = jnp.dtype(x.dtype).itemsize
+    return round(math.prod(local) * _waste(local, itemsize, lanes)) * itemsize
+
+
+def _waste(shape: tuple[int, ...], itemsize: int, lanes: int) -> float:
+    """Return how many times its numbers an array takes.
+
+    A TPU pads one axis to its lanes and one to a few rows of them, and chooses the two
+    that waste the least.
+    """
+    if lanes == 1:
+        return 1.0
+    rows = 32 // itemsize
+    ratio = lambda axis, step: -(-axis // step) * step / axis
+    few = lambda axis: min(rows, 1 << (axis - 1).bit_length())
+    wastes = (ratio(a, few(a)) * ratio(b, lanes) for a, b in permutations(shape, 2))
+    return min(wastes, default=1.0)
 
 
 def linear_sizes(config: DecoderConfig) -> Mapping[str, tuple[int, int]]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.llm.flops import Counts, attention_flops, forward_flops
-from goracs_jax.llm.memory import BEAMS, NEW, PASSES, Rows
-from goracs_jax.llm.sizes import Layout, linear_sizes, weight_bytes
+from goracs_jax.llm.memory import PASSES, Rows
+from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
 
@@ -30,7 +30,7 @@ def pass_flops(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    layout: Layout,
+    placement: Placement,
 ) -> float:
     """Count the FLOPs of the matrix products in the program of a pass.
 
@@ -39,14 +39,14 @@ def pass_flops(
         lora: The adapters.
         pass_name: One of `goracs_jax.llm.memory.PASSES`.
         rows: The shape of a batch.
-        layout: How the pass lies on its devices.
+        placement: How the pass lies on its devices.
 
     Raises:
         InputError: There is no such pass.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
     >>> forward, backward = (
-    ...     pass_flops(config, lora, name, Rows(1, 64, 64), Layout())
+    ...     pass_flops(config, lora, name, Rows(1, 64, 64), Placement())
     ...     for name in ("embedding", "training")
     ... )
     >>> 2 < backward / forward < 3
@@ -79,9 +79,9 @@ def pass_flops(
     # each of its own; it computes its scores again, or with "layers" the whole layer.
     # The kernel of attention computes three products again, in two passes.
     again = c.num_layers * attention / 2
-    if layout.splash(config, rows.length):
+    if placement.splash(config, rows.length):
         again *= 3
-    again += layers if layout.remat == "layers" else 0
+    again += layers if placement.remat == "layers" else 0
     backward = layers + c.num_layers * (attention + low)
     return layers + loss + backward + again
 
@@ -92,10 +92,10 @@ def _low(c: DecoderConfig, lora: LoraConfig, name: str) -> int:
 
 def _generated(c: DecoderConfig, lora: LoraConfig, rows: Rows) -> float:
     """Count the FLOPs of all tokens after the first, of every beam."""
-    beams, steps = rows.examples * BEAMS, NEW - 1
+    beams, steps = rows.examples * rows.beams, rows.new - 1
     weights = sum(a * b for a, b in linear_sizes(c).values())
     weights += sum(_low(c, lora, name) for name in lora.targets)
-    seen = rows.length + NEW * BEAMS + BEAMS
+    seen = rows.length + rows.beams * (rows.new + 1)
     layer = 2.0 * weights + 4.0 * c.num_heads * c.head_dim * seen
     head = 2.0 * c.hidden_size * c.vocab_size
     return beams * steps * (c.num_layers * layer + head)
@@ -106,7 +106,7 @@ def pass_work(
     lora: LoraConfig,
     pass_name: str,
     rows: Rows,
-    layout: Layout,
+    placement: Placement,
 ) -> Work:
     """Predict what one batch takes, on all devices of a grid together.
 
@@ -115,19 +115,19 @@ def pass_work(
         lora: The adapters.
         pass_name: One of `goracs_jax.llm.memory.PASSES`.
         rows: The shape of a batch, over all devices.
-        layout: How the pass lies on its devices.
+        placement: How the pass lies on its devices.
 
     >>> config, lora = DecoderConfig.tiny(), LoraConfig()
-    >>> pass_work(config, lora, "training", Rows(4, 16, 16), Layout()).exchanged
+    >>> pass_work(config, lora, "training", Rows(4, 16, 16), Placement()).exchanged
     0.0
     """
-    data, model, itemsize = layout.data, layout.model, layout.itemsize
-    whole = weight_bytes(config, lora, layout._replace(data=1))
+    data, model, itemsize = placement.data, placement.model, placement.itemsize
+    whole = weight_bytes(config, lora, placement._replace(data=1))
     weights = whole.layers + whole.tables + whole.head
     trained = pass_name in ("all_lora", "training")
-    reads = (2 if trained else 1) + (trained and layout.remat == "layers")
+    reads = (2 if trained else 1) + (trained and placement.remat == "layers")
     if pass_name == "generation":
-        reads = NEW
+        reads = rows.new
     tokens = rows.examples * rows.length
     widths = sum(a + b for a, b in linear_sizes(config).values())
     scores = 4.0 * config.num_heads * rows.length * tokens
@@ -140,7 +140,7 @@ def pass_work(
     gathered = reads * (data - 1) * model * weights
     sums = (model - 1) * 2 * itemsize * tokens * config.hidden_size
     return Work(
-        flops=pass_flops(config, lora, pass_name, rows, layout),
+        flops=pass_flops(config, lora, pass_name, rows, placement),
         moved=float(moved),
         exchanged=float(gathered + reads * config.num_layers * sums),
     )

@@ -11,7 +11,7 @@ from goracs_jax.ahead.checks import Batch, findings
 from goracs_jax.ahead.compiled import Report, compile_program
 from goracs_jax.ahead.llm_programs import llm_programs
 from goracs_jax.llm.memory import Rows, largest_exchange, pass_memory
-from goracs_jax.llm.sizes import Layout
+from goracs_jax.llm.sizes import Placement
 from goracs_jax.llm.work import pass_flops
 from goracs_jax.mesh import model_mesh
 from goracs_jax.models import DecoderConfig, LoraConfig
@@ -29,8 +29,8 @@ MEMORY = 1 << 30
 
 
 def told(report, name, memory=MEMORY, exchanged=None):
-    rows, layout = Rows(3, LENGTH, LENGTH), Layout(DATA, dtype="float32", lanes=1)
-    exchanged = exchanged or largest_exchange(CONFIG, rows, layout)
+    rows, placement = Rows(3, LENGTH, LENGTH), Placement(DATA, dtype="float32", lanes=1)
+    exchanged = exchanged or largest_exchange(CONFIG, rows, placement)
     found = {
         "findings": findings(report, memory=memory, exchanged=exchanged, batch=BATCH),
         "arguments": report.arguments,
@@ -38,10 +38,10 @@ def told(report, name, memory=MEMORY, exchanged=None):
         "exchanges": [list(map(str, e)) for e in report.exchanges],
     }
     try:
-        predicted = pass_memory(CONFIG, LORA, name, rows, layout)
+        predicted = pass_memory(CONFIG, LORA, name, rows, placement)
         return found | {
             "predicted arguments": predicted.arguments,
-            "predicted flops": pass_flops(CONFIG, LORA, name, rows, layout),
+            "predicted flops": pass_flops(CONFIG, LORA, name, rows, placement),
         }
     except ValueError:
         return found

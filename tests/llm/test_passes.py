@@ -10,7 +10,7 @@ from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.memory import Rows, pass_memory
 from goracs_jax.llm.passes import map_batches, results
 from goracs_jax.llm.profile import batch_tokens, execution_on
-from goracs_jax.llm.sizes import Layout
+from goracs_jax.llm.sizes import Placement
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.decoder import with_execution
@@ -89,10 +89,10 @@ def test_a_device_takes_what_its_memory_holds(model, monkeypatch):
 
 def test_a_kernel_takes_no_memory_for_scores():
     config, lora = DecoderConfig.tiny(head_dim=128), LoraConfig()
-    plain, splash = Layout(), Layout(attention="splash")
+    plain, splash = Placement(), Placement(attention="splash")
 
-    def temporaries(name, layout):
-        return pass_memory(config, lora, name, Rows(4, 4096, 4096), layout).temporaries
+    def temporaries(name, placement):
+        return pass_memory(config, lora, name, Rows(4, 4096, 4096), placement).temporaries
 
     for name in ("embedding", "last_v_lora_b", "all_lora", "training"):
         assert temporaries(name, splash) < temporaries(name, plain) / 2

@@ -155,7 +155,7 @@ def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
             flops += (
                 times
                 * pass_work(
-                    config.model, LoraConfig(), name, whole, config.layout
+                    config.model, LoraConfig(), name, whole, config.placement
                 ).flops
             )
     assert stages_of(config)["finetune"].flops == pytest.approx(flops, rel=1e-12)
