@@ -199,8 +199,10 @@ class _Work(NamedTuple):
         # A TPU rotates queries and keys, each head in lanes of its own.
         heads = self.placement.itemsize * self.heads
         if self.splash:
-            # The kernel takes and returns copies whose heads come first.
-            return max(self.tokens * (states + 3 * heads), mlp)
+            # The kernel takes and returns copies whose heads come first. The cosines
+            # and sines of positions are there in float32 and in the states' type.
+            angles = 2 * (4 + self.placement.itemsize) * self._padded(self.config.head_dim)
+            return max(self.tokens * (states + 3 * heads + angles), mlp)
         if not self.apart:
             return max(2 * self.scores + self.tokens * (states + heads), mlp)
         # While weights are on their way, more of a layer is in memory at one time.

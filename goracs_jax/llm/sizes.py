@@ -108,20 +108,19 @@ def _local(
     """Count the bytes of a device's part of an array."""
     local = fitted(x.shape, mesh, spec).shard_shape(x.shape)
     itemsize = jnp.dtype(x.dtype).itemsize
-    return round(math.prod(local) * _waste(local, itemsize, lanes)) * itemsize
+    return round(math.prod(local) * _waste(local, lanes)) * itemsize
 
 
-def _waste(shape: tuple[int, ...], itemsize: int, lanes: int) -> float:
+def _waste(shape: tuple[int, ...], lanes: int) -> float:
     """Return how many times its numbers an array takes.
 
-    A TPU pads one axis to its lanes and one to a few rows of them, and chooses the two
-    that waste the least.
+    A TPU pads one axis to its lanes and one to up to eight rows of them, and chooses
+    the two that waste the least.
     """
     if lanes == 1:
         return 1.0
-    rows = 32 // itemsize
     ratio = lambda axis, step: -(-axis // step) * step / axis
-    few = lambda axis: min(rows, 1 << (axis - 1).bit_length())
+    few = lambda axis: min(8, 1 << (axis - 1).bit_length())
     wastes = (ratio(a, few(a)) * ratio(b, lanes) for a, b in permutations(shape, 2))
     return min(wastes, default=1.0)
 
