@@ -111,7 +111,8 @@ def main() -> None:
             with lock:
                 old = entries[mine + program] if kept else {}
                 entries[mine + program] = old | record
-                write("ahead", {"entries": dict(sorted(entries.items()))})
+                found = dict(sorted(entries.items()))
+                write("ahead", {"models": MODELS, "entries": found})
             wall = time.perf_counter() - started
             told = record.get("seconds") or record.get("failed") or "kept"
             print(f"{wall:6.0f} s  {mine}{program}: {told}", flush=True)

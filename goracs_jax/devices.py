@@ -28,6 +28,7 @@ class DeviceKind:
         dollars: The lowest and the highest price of an hour.
         seen_as: A pattern of what JAX calls the kind (`jax.Device.device_kind`).
         per_chip: Devices that share a chip.
+        matrix_unit: Rows of a TPU's matrix unit; 0 for other devices.
     """
 
     name: str
@@ -40,6 +41,12 @@ class DeviceKind:
     dollars: tuple[float, float]
     seen_as: str
     per_chip: int = 1
+    matrix_unit: int = 0
+
+    @property
+    def device_kind(self) -> str:
+        """The name, where a `jax.Device` has what JAX calls it."""
+        return self.name
 
     def flops(self, dtype: str) -> float:
         """Return the peak of matrix products of this type.
@@ -79,6 +86,7 @@ def _tpu(
         dollars=(low / cores, high / cores),
         seen_as=seen_as,
         per_chip=cores,
+        matrix_unit=256 if name in ("v6e", "tpu7x") else 128,
     )
 
 

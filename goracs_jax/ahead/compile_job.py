@@ -198,8 +198,7 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
             memory = pass_memory(config, lora, base, rows, placement)
             flops = pass_flops(config, lora, base, rows, placement)
             predicted = {
-                "examples": rows.examples,
-                "length": rows.length,
+                "rows": rows._asdict(),
                 "predicted": {**memory._asdict(), "flops": flops / job.model_devices},
             }
         whole = rows._replace(examples=rows.examples * data)

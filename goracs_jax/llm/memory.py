@@ -26,7 +26,6 @@ from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
 from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.lora import LoraConfig
 
 #: The share of a device's memory that a plan fills.
@@ -156,6 +155,10 @@ class _Work(NamedTuple):
         return -(-count // self.placement.model)
 
     @property
+    def itemsize(self) -> int:
+        return self.placement.itemsize
+
+    @property
     def tokens(self) -> int:
         return self.rows.examples * self.rows.length
 
@@ -189,20 +192,19 @@ class _Work(NamedTuple):
     @property
     def mlp(self) -> int:
         """Bytes of a token in the MLP."""
-        return self.placement.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
+        return self.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
 
     def forward(self) -> int | float:
-        states = 2.5 * self.placement.itemsize * self.dim
+        states = 2.5 * self.itemsize * self.dim
         mlp = self.tokens * self.mlp
         if self.placement.lanes == 1:
             return max(1.5 * self.scores + self.tokens * states, mlp)
         # A TPU rotates queries and keys, each head in lanes of its own.
-        heads = self.placement.itemsize * self.heads
+        heads = self.itemsize * self.heads
         if self.splash:
-            # The kernel takes and returns copies whose heads come first. The cosines
-            # and sines of positions are there in float32 and in the states' type.
-            angles = 2 * (4 + self.placement.itemsize) * self._padded(self.config.head_dim)
-            return max(self.tokens * (states + 3 * heads + angles), mlp)
+            # The kernel takes and returns copies whose heads come first.
+            copies = 2.6 if self.placement.matrix_unit > 128 else 2.1
+            return max(self.tokens * (states + copies * heads), mlp)
         if not self.apart:
             return max(2 * self.scores + self.tokens * (states + heads), mlp)
         # While weights are on their way, more of a layer is in memory at one time.
@@ -211,15 +213,15 @@ class _Work(NamedTuple):
 
     def tail(self) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
-        states = self.tokens * self.dim * (4 + 2 * self.placement.itemsize)
+        states = self.tokens * self.dim * (4 + 2 * self.itemsize)
         # What the layer keeps for its gradient.
         widths = 2 * self.widths["up_proj"] + self.heads + 2 * self.dim
-        kept = self.scores + self.tokens * self.placement.itemsize * widths
+        kept = self.scores + self.tokens * self.itemsize * widths
         return SPARE * (states + max(self.forward(), kept + self.loss()))
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""
-        number = self.tokens * self.placement.itemsize
+        number = self.tokens * self.itemsize
         if remat == "layers":
             return number * self.dim
         # `down_proj` only adds to the next layer's input, which is kept anyway.
@@ -238,7 +240,7 @@ class _Work(NamedTuple):
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
         block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
         # A TPU writes the sums before and after a block.
-        sums = (4 + self.placement.itemsize) if self.placement.lanes == 1 else 16
+        sums = (4 + self.itemsize) if self.placement.lanes == 1 else 16
         return scored * (sums * self.dim + 4 * block)
 
     def dropped(self) -> int:
@@ -255,7 +257,7 @@ class _Work(NamedTuple):
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = self._part(self.config.vocab_size)
-        states = 2 * self.tokens * self.dim * self.placement.itemsize
+        states = 2 * self.tokens * self.dim * self.itemsize
         # A TPU writes both the logits and their exponents.
         copies = 1 if self.placement.lanes == 1 else 2
         return states + copies * 4 * self.rows.examples * piece * vocab
@@ -263,15 +265,17 @@ class _Work(NamedTuple):
     def generation(self) -> int | float:
         """Bytes of the cache of keys and values, and of what fills it."""
         c, heads = self.config, self._part(self.config.num_kv_heads)
-        number = 2 * c.num_layers * self.rows.examples * heads * self.placement.itemsize
+        number = 2 * c.num_layers * self.rows.examples * heads * self.itemsize
         whole, padded = number * c.head_dim, number * self._padded(c.head_dim)
-        prompt, new = padded * self.rows.length, padded * self.rows.new * self.rows.beams
+        prompt = padded * self.rows.length
+        new = padded * self.rows.new * self.rows.beams
         # Room for new tokens is added to keys and values: one after the other where
         # they are padded, both at a time where they are not.
         added = max(1.5 * prompt, 2.0 * whole * self.rows.length) + new
         phases = (self.forward() + 1.1 * prompt, added)
-        states = self.tokens * self.dim * self.placement.itemsize
-        return max(phases) + states + 12 * self.rows.examples * self.rows.beams * c.vocab_size
+        states = self.tokens * self.dim * self.itemsize
+        texts = self.rows.examples * self.rows.beams
+        return max(phases) + states + 12 * texts * c.vocab_size
 
 
 def largest_exchange(config: DecoderConfig, rows: Rows, placement: Placement) -> int:

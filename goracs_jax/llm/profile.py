@@ -115,13 +115,15 @@ def placement_on(device: Device, execution: Execution, dtype: str) -> Placement:
     1
     """
     grid = (1, 1) if execution.mesh is None else execution.mesh.axis_sizes
+    is_tpu = device.platform == "tpu"
     return Placement(
         *grid,
         dtype=dtype,
         remat=execution.remat,
         vocab_block=execution.vocab_block,
         attention=execution.attention,
-        lanes=LANES if device.platform == "tpu" else 1,
+        lanes=LANES if is_tpu else 1,
+        matrix_unit=kind_of(device.device_kind).matrix_unit if is_tpu else 0,
     )
 
 

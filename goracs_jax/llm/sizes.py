@@ -35,6 +35,7 @@ class Placement(NamedTuple):
         vocab_block: Rows of the vocabulary whose logits are in memory at one time.
         attention: Whether scores are in memory, where a kernel could do without.
         lanes: `LANES` for a TPU, 1 for other devices.
+        matrix_unit: As in `goracs_jax.devices.DeviceKind`.
     """
 
     data: int = 1
@@ -44,6 +45,7 @@ class Placement(NamedTuple):
     vocab_block: int = VOCAB_BLOCK
     attention: AttentionKind = "scores"
     lanes: int = LANES
+    matrix_unit: int = 128
 
     @property
     def itemsize(self) -> int:
@@ -68,7 +70,9 @@ class Weights(NamedTuple):
 
 
 @cache
-def weight_bytes(config: DecoderConfig, lora: LoraConfig, placement: Placement) -> Weights:
+def weight_bytes(
+    config: DecoderConfig, lora: LoraConfig, placement: Placement
+) -> Weights:
     """Count the bytes of a decoder's weights on one device of a grid.
 
     Args:

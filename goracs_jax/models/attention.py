@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.layers import RMSNorm, bend, softcap
 from goracs_jax.models.lora import KEPT, LoraConfig, linear
-from goracs_jax.models.rope import Rope, rotate
+from goracs_jax.models.rope import Rope, rotate, rotate_in_place
 from goracs_jax.models.splash import Splash
 
 
@@ -195,7 +195,8 @@ class Attention(nnx.Module):
         v = heads(self.v_proj(x))  # [*batch, time, heads, head_dim]
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, look.rope), rotate(k, look.rope)
+        turn = rotate_in_place if look.splash else rotate
+        q, k = turn(q, look.rope), turn(k, look.rope)
         new = seen = KeysValues(k, v)
         if past is not None:
             seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), past, new)

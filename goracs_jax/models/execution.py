@@ -163,7 +163,12 @@ class Execution:
             spec = weight_spec(keys, w.ndim)
             return self._constrain(w, PartitionSpec(*map(whole, spec)))
 
-        return jax.tree_util.tree_map_with_path(gather, state)
+        if self.mesh is None or self.mesh.size == 1:
+            return state
+        # The barrier keeps XLA from spreading a product over the parts of its weight as
+        # they arrive: it would read and write all activations once for each part.
+        whole_layer = jax.tree_util.tree_map_with_path(gather, state)
+        return jax.lax.optimization_barrier(whole_layer)
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Put sums over examples on every device."""

@@ -92,7 +92,9 @@ def test_a_kernel_takes_no_memory_for_scores():
     plain, splash = Placement(), Placement(attention="splash")
 
     def temporaries(name, placement):
-        return pass_memory(config, lora, name, Rows(4, 4096, 4096), placement).temporaries
+        return pass_memory(
+            config, lora, name, Rows(4, 4096, 4096), placement
+        ).temporaries
 
     for name in ("embedding", "last_v_lora_b", "all_lora", "training"):
         assert temporaries(name, splash) < temporaries(name, plain) / 2

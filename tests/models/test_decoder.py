@@ -11,7 +11,7 @@ from goracs_jax.models import Decoder, DecoderConfig, LoraConfig, LoRALinear
 from goracs_jax.models.attention import attend, visible_pairs
 from goracs_jax.models.layers import softcap
 from goracs_jax.models.lora import LINEAR_NAMES
-from goracs_jax.models.rope import RopeConfig, rope_table, rotate
+from goracs_jax.models.rope import RopeConfig, rope_table, rotate, rotate_in_place
 
 TINY = DecoderConfig.tiny()
 # Every field that a family may set, all at once.
@@ -103,8 +103,9 @@ def test_rotation_is_a_complex_product():
     expected = np.concatenate([(half * turn).real, (half * turn).imag], axis=-1)
     # An angle of 300 is known to 300 * 2^-24 = 2e-5 in float32.
     speed = RopeConfig(theta=500.0).frequencies(6)
-    out = rotate(x, rope_table(jnp.arange(300), speed))
-    np.testing.assert_allclose(out, expected, atol=1e-4)
+    for turned in (rotate, rotate_in_place):
+        out = turned(x, rope_table(jnp.arange(300), speed))
+        np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 def test_a_token_does_not_see_what_follows(model, ids):
