@@ -5,6 +5,7 @@ e examples of T tokens on a device, t = e T, a model of L layers, b bytes a numb
 
     S = 4 e heads T^2      attention scores of a layer, in float32
     F = 2 mlp + 2 dim      numbers of a token in the MLP
+    H                      numbers of a token in queries, keys and values
 
 the temporaries are at most
 
@@ -12,11 +13,12 @@ the temporaries are at most
     backward = L b t (kept numbers of a token) + 2.5 S + b t F + weights of a layer
 
 where a backward pass keeps the outputs of linear layers (remat "products") or only the
-input of each layer ("layers"), from which it makes those of one layer again. The loss
-takes a few blocks of logits, generation the cache of keys and values. The constants
-were fitted to what the compilers of TPUs and GPUs say, so that memory is not
-understated; benchmarks/README.md compares them. Where
-`goracs_jax.models.splash` serves, S is zero.
+input of each layer ("layers"), from which it makes those of one layer again. Where
+`goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to b t (2.5 dim
++ 2.1 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes a block of
+logits, generation the cache of keys and values. The constants were fitted to what the
+compilers of TPUs and GPUs say, so that memory is not understated;
+benchmarks/README.md compares them.
 """
 
 from collections.abc import Mapping
@@ -122,7 +124,7 @@ def pass_memory(
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
-        "validation": lambda: max(work.forward(), work.loss()),
+        "validation": lambda: max(work.forward(), SPARE * work.loss()),
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
