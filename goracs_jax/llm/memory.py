@@ -14,10 +14,10 @@ the temporaries are at most
 
 where a backward pass keeps the outputs of linear layers (remat "products") or only the
 input of each layer ("layers"), from which it makes those of one layer again. Where
-`goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to b t (2.5 dim
-+ 2.1 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes a block of
-logits, generation the cache of keys and values. The constants were fitted to what the
-compilers of TPUs and GPUs say, so that memory is not understated;
+`goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to
+b t (2.5 dim + 2.1 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes a
+block of logits, generation the cache of keys and values. The constants were fitted to
+what the compilers of TPUs and GPUs say, so that memory is not understated;
 benchmarks/README.md compares them.
 """
 
@@ -128,7 +128,7 @@ def pass_memory(
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
-        "all_lora": lambda: work.backward() + work.gradients(),
+        "all_lora": lambda: max(work.backward() + work.gradients(), work.projection()),
         "training": lambda: work.backward() + work.dropped(),
     }[pass_name]()
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
@@ -254,6 +254,10 @@ class _Work(NamedTuple):
         sizes = linear_sizes(self.config)
         numbers = self.lora.r * sum(sum(sizes[name]) for name in self.lora.targets)
         return 4.0 * self.rows.examples * self.config.num_layers * numbers
+
+    def projection(self) -> int | float:
+        """Bytes of gradients that are joined, padded and cut up to be projected."""
+        return 4 * self.gradients() if self.rows.projected else 0
 
     def logits(self) -> int | float:
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""

@@ -100,3 +100,24 @@ def test_a_kernel_takes_no_memory_for_scores():
         assert temporaries(name, splash) < temporaries(name, plain) / 2
     # Candidates and beams are not one text from left to right.
     assert temporaries("generation", splash) == temporaries("generation", plain)
+
+
+def test_gradients_that_are_projected_take_memory_where_texts_are_short():
+    config, lora = DecoderConfig.tiny(), LoraConfig(r=256)
+
+    def temporaries(length, projected):
+        rows = Rows(2048 // length, length, length, projected)
+        return pass_memory(config, lora, "all_lora", rows, Placement()).temporaries
+
+    assert temporaries(512, 64) == temporaries(512, 0)
+    assert temporaries(16, 64) > temporaries(16, 0)
+
+
+def test_beams_and_new_tokens_take_memory():
+    config, lora = DecoderConfig.tiny(), LoraConfig()
+
+    def temporaries(**more):
+        rows = Rows(8, 64, 64, **more)
+        return pass_memory(config, lora, "generation", rows, Placement()).temporaries
+
+    assert temporaries(beams=8) > temporaries(new=256) > temporaries()
