@@ -124,7 +124,7 @@ def pass_memory(
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
-        "validation": lambda: max(work.forward(), SPARE * work.loss()),
+        "validation": lambda: max(work.forward(), work.loss()),
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
@@ -242,7 +242,7 @@ class _Work(NamedTuple):
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
         block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
         # A TPU writes the sums before and after a block.
-        sums = (4 + self.itemsize) if self.placement.lanes == 1 else 16
+        sums = 8 if self.placement.lanes == 1 else 16
         return scored * (sums * self.dim + 4 * block)
 
     def dropped(self) -> int:
