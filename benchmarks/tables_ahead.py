@@ -1,11 +1,17 @@
 """Tables of the programs that were compiled for devices that are not there."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from figures import load, markdown
 
 from goracs_jax.ahead.topology import parse
+from goracs_jax.llm.memory import Memory, Rows, pass_memory
+from goracs_jax.llm.work import pass_flops
+from goracs_jax.models import DecoderConfig, LoraConfig, decoder_config
 
 Entries = dict[str, dict[str, Any]]
 
@@ -17,7 +23,7 @@ def ahead() -> str:
     done = {key: e for key, e in entries.items() if "temporaries" in e}
     parts = [
         *_memory(entries),
-        *_formulas(done),
+        *_formulas(done, figures["models"]),
         *_exchanges(done),
         *_findings(entries),
     ]
@@ -77,23 +83,35 @@ def _peak(sizes: dict[str, Any]) -> int:
     return sizes["arguments"] + sizes["temporaries"] + sizes["outputs"]
 
 
-def _formulas(done: Entries) -> Iterable[str]:
+def _formulas(done: Entries, models: dict[str, dict[str, Any]]) -> Iterable[str]:
     """Compare the formulas with the compilers, pass by pass."""
-    by_pass: dict[str, list[dict[str, Any]]] = {}
+    by_pass: dict[str, list[tuple[dict[str, Any], Memory, float]]] = {}
+    configs = {name: _config(sizes) for name, sizes in models.items()}
     for key, entry in done.items():
-        if "predicted" in entry:
-            by_pass.setdefault(_split(key)[2], []).append(entry)
+        if "rows" in entry:
+            model, topology, name = _split(key)
+            given = configs[model], LoraConfig(), name.removesuffix(" projected")
+            way = {"model_devices": 1, "dtype": "bfloat16", "remat": "products"}
+            placed = Rows(**entry["rows"]), parse(topology).placement(**way)
+            memory, flops = pass_memory(*given, *placed), pass_flops(*given, *placed)
+            by_pass.setdefault(name, []).append((entry, memory, flops))
     rows = []
     for name, mine in by_pass.items():
         ratios = {
-            "arguments": [e["predicted"]["arguments"] / e["arguments"] for e in mine],
-            "peak": [_peak(e["predicted"]) / _peak(e) for e in mine],
-            "flops": [e["predicted"]["flops"] / e["flops"] for e in mine if e["flops"]],
+            "arguments": [m.arguments / e["arguments"] for e, m, _ in mine],
+            "peak": [m.peak / _peak(e) for e, m, _ in mine],
+            "flops": [f / e["flops"] for e, _, f in mine if e["flops"]],
         }
         rows.append([name, str(len(mine)), *map(_range, ratios.values())])
     yield "Formula over compiler, the least and the greatest of all topologies.\n"
     yield from markdown(["pass", "programs", "arguments", "peak memory", "FLOPs"], rows)
     yield ""
+
+
+def _config(sizes: dict[str, Any]) -> DecoderConfig:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(sizes))
+        return decoder_config(folder)
 
 
 def _range(ratios: list[float]) -> str:

@@ -59,12 +59,12 @@ class Job:
 
 
 class _Program(NamedTuple):
-    """A program, what it may exchange, and what the formulas say of it."""
+    """A program, what it may exchange, and the shape of its batch."""
 
     name: str
     trace: Callable[[], Any]
     exchanged: int  # bytes of the largest array that it may exchange
-    predicted: dict[str, Any]
+    asked: dict[str, Any]
     batch: Any = None
     rounds: int = 1  # of a loop that ends by a condition
 
@@ -76,7 +76,7 @@ def compile_elsewhere(job: Job) -> Iterator[dict[str, Any]]:
         job: The job.
 
     Yields:
-        What the compiler and the formulas say of a program.
+        What the compiler says of a program.
 
     Raises:
         InputError: The compiler does not know the topology, or the process failed.
@@ -113,8 +113,7 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
         topology: The devices.
 
     Yields:
-        What the compiler and the formulas say of a program; of one that is known, what
-        the formulas say.
+        What the compiler says of a program; of one that is known, its batch alone.
     """
     from goracs_jax.ahead.checks import findings
     from goracs_jax.ahead.compiled import compile_program
@@ -125,7 +124,7 @@ def compile_here(job: Job, topology: Topology) -> Iterator[dict[str, Any]]:
         name = job.label + program.name
         if not re.search(job.only, name):
             continue
-        record: dict[str, Any] = {"program": program.name, **program.predicted}
+        record: dict[str, Any] = {"program": program.name, **program.asked}
         bounds = {
             "memory": topology.kind.memory,
             "exchanged": program.exchanged,
@@ -169,8 +168,7 @@ def _programs(job: Job, topology: Topology, devices: list[Any]) -> Iterator[_Pro
 def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.ahead.checks import Batch
     from goracs_jax.ahead.llm_programs import llm_programs
-    from goracs_jax.llm.memory import NEW, PASSES, Rows, largest_exchange, pass_memory
-    from goracs_jax.llm.work import pass_flops
+    from goracs_jax.llm.memory import NEW, PASSES, Rows, largest_exchange
     from goracs_jax.mesh import model_mesh
     from goracs_jax.models import LoraConfig
     from goracs_jax.models.decoder import with_execution
@@ -189,25 +187,20 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
-        rows, predicted = Rows(1, job.length, job.scored), {}
+        rows, asked = Rows(1, job.length, job.scored), {}
         if base in PASSES:
             rows = largest_rows(job, topology, config, name)
             if not rows.examples:
                 yield _Program(name, _too_large, 0, {"too_large": True})
                 continue
-            memory = pass_memory(config, lora, base, rows, placement)
-            flops = pass_flops(config, lora, base, rows, placement)
-            predicted = {
-                "rows": rows._asdict(),
-                "predicted": {**memory._asdict(), "flops": flops / job.model_devices},
-            }
+            asked = {"rows": rows._asdict()}
         whole = rows._replace(examples=rows.examples * data)
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
         exchanged = largest_exchange(config, rows, placement)
         rounds = NEW - 1 if base == "generation" else 1
-        batch = batch if predicted else None
-        yield _Program(name, trace, exchanged, predicted, batch, rounds)
+        batch = batch if asked else None
+        yield _Program(name, trace, exchanged, asked, batch, rounds)
 
 
 def placement_of(job: Job, topology: Topology) -> Any:

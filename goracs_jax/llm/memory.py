@@ -15,8 +15,8 @@ the temporaries are at most
 where a backward pass keeps the outputs of linear layers (remat "products") or only the
 input of each layer ("layers"), from which it makes those of one layer again. Where
 `goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to
-b t (2.5 dim + 2.1 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes a
-block of logits, generation the cache of keys and values. The constants were fitted to
+b t (2.5 dim + 2.06 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes
+a block of logits, generation the cache of keys and values. The constants were fitted to
 what the compilers of TPUs and GPUs say, so that memory is not understated;
 benchmarks/README.md compares them.
 """
@@ -34,7 +34,7 @@ from goracs_jax.models.lora import LoraConfig
 FILLED = 0.9
 #: What a backward pass may need beyond its formula, for the order in which a compiler
 #: puts its operations.
-SPARE = 1.05
+SPARE = 1.08
 #: Beams of an evaluation, and the tokens that it generates, by default.
 BEAMS, NEW = 2, 128
 LOGIT_TOKENS = 512
@@ -205,7 +205,7 @@ class _Work(NamedTuple):
         heads = self.itemsize * self.heads
         if self.splash:
             # The kernel takes and returns copies whose heads come first.
-            copies = 2.6 if self.placement.matrix_unit > 128 else 2.1
+            copies = 2.6 if self.placement.matrix_unit > 128 else 2.06
             return max(self.tokens * (states + copies * heads), mlp)
         if not self.apart:
             return max(2 * self.scores + self.tokens * (states + heads), mlp)
@@ -216,6 +216,10 @@ class _Work(NamedTuple):
     def tail(self) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
         states = self.tokens * self.dim * (4 + 2 * self.itemsize)
+        if self.placement.lanes == 1:
+            # Scores are computed again beside the loss, or after it for their gradient.
+            beside = 1.3 * self.scores + states + self.loss()
+            return max(beside, self.forward() + states, 2.5 * self.scores + states)
         # What the layer keeps for its gradient.
         widths = 2 * self.widths["up_proj"] + self.heads + 2 * self.dim
         kept = self.scores + self.tokens * self.itemsize * widths
@@ -241,9 +245,10 @@ class _Work(NamedTuple):
         """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
         block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
-        # A TPU writes the sums before and after a block.
-        sums = 8 if self.placement.lanes == 1 else 16
-        return scored * (sums * self.dim + 4 * block)
+        if self.placement.lanes == 1:
+            return scored * (8 * self.dim + 4 * block)
+        # Of six more sums, a TPU pads each number to its lanes.
+        return scored * (11 * self.dim + 4 * block + 6 * 4 * self.placement.lanes)
 
     def dropped(self) -> int:
         """Bytes of the inputs of an adapter, before and after dropout."""
