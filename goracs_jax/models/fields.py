@@ -1,9 +1,13 @@
 """Read typed fields of raw metadata, and refuse fields that nobody read."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from goracs_jax.errors import InputError
+
+#: No whole number of a model's configuration is larger.
+LARGEST = 2**48
 
 
 class Fields:
@@ -52,10 +56,14 @@ class Fields:
             )
         # JSON may write 10000.0 as 10000. In Python, True is an int; here it is not.
         numeric = isinstance(value, int) and not isinstance(value, bool)
+        if numeric and value > LARGEST:
+            raise InputError(f"{shown} is too large, got {_short(value)}.")
         if kind is float and numeric:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and not numeric):
-            raise InputError(f"{shown} must be {kind.__name__}, got {value!r}.")
+            raise InputError(f"{shown} must be {kind.__name__}, got {_short(value)}.")
+        if kind is float and not math.isfinite(value):
+            raise InputError(f"{shown} must be finite, got {value!r}.")
         if kind in (int, float) and (value < 0 or (value == 0 and positive)):
             raise InputError(f"{shown} must be positive, got {value!r}.")
         return value
@@ -79,11 +87,16 @@ class Fields:
         value = self.get(name, default)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if isinstance(value, list | dict) or value not in supported:
+        # In Python, True equals 1 and False 0; here they do not.
+        same = lambda one: (
+            type(one) is type(value)
+            or not (isinstance(one, bool) or isinstance(value, bool))
+        )
+        if not any(value == one and same(one) for one in supported):
             names = ", ".join(sorted(map(str, supported)))
             raise InputError(
-                f"{self.where}: {self.prefix}{name} {value!r} is not supported: use a "
-                f"model with {self.prefix}{name} {names}."
+                f"{self.where}: {self.prefix}{name} {_short(value)} is not supported: "
+                f"use a model with {self.prefix}{name} {names}."
             )
         return value
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
 from goracs_jax.models.fields import Fields
 from goracs_jax.models.rope import RopeConfig, llama3_divisors
@@ -104,6 +105,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "norm_eps": field("rms_norm_eps", float),
     }
     traits = family.traits(field, sizes)
+    stored_bits(raw, where)  # refuses what is not read
+    field.ignore("quantization_config")
     field.nothing_else(HARMLESS)
     return DecoderConfig(**(sizes | traits))
 
