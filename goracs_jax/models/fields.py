@@ -1,6 +1,5 @@
 """Read typed fields of raw metadata, and refuse fields that nobody read."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -8,6 +7,8 @@ from goracs_jax.errors import InputError
 
 #: No whole number of a model's configuration is larger.
 LARGEST = 2**48
+#: The least and the largest normal number of float32, in which models run.
+FLOATS = (1.18e-38, 3.4e38)
 
 
 class Fields:
@@ -62,8 +63,9 @@ class Fields:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and not numeric):
             raise InputError(f"{shown} must be {kind.__name__}, got {_short(value)}.")
-        if kind is float and not math.isfinite(value):
-            raise InputError(f"{shown} must be finite, got {value!r}.")
+        least, most = FLOATS
+        if kind is float and value and not least <= abs(value) <= most:
+            raise InputError(f"{shown} must be a number of float32, got {value!r}.")
         if kind in (int, float) and (value < 0 or (value == 0 and positive)):
             raise InputError(f"{shown} must be positive, got {value!r}.")
         return value
@@ -78,14 +80,27 @@ class Fields:
         """Mark fields as read that have no effect in the caller's case."""
         self.read.update(self.prefix + name for name in names)
 
-    def only(self, name: str, supported: Collection, default: Any = None) -> Any:
+    def only(
+        self,
+        name: str,
+        supported: Collection,
+        default: Any = None,
+        *,
+        listed: bool = False,
+    ) -> Any:
         """Return the value of a field if it is one of the supported values.
+
+        Args:
+            name: Name of the field.
+            supported: The values that are supported.
+            default: Value if the field is missing.
+            listed: Whether the value may stand in a list of one.
 
         Raises:
             InputError: The value is not supported.
         """
         value = self.get(name, default)
-        if isinstance(value, list) and len(value) == 1:
+        if listed and isinstance(value, list) and len(value) == 1:
             value = value[0]
         # In Python, True equals 1 and False 0; here they do not.
         same = lambda one: (

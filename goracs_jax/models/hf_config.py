@@ -82,7 +82,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     """
     field = Fields(raw, where)
     family = FAMILIES[field.only("model_type", FAMILIES)]
-    field.only("architectures", {family.architecture}, default=family.architecture)
+    wanted = family.architecture
+    field.only("architectures", {wanted}, default=wanted, listed=True)
     num_heads = field("num_attention_heads", int)
     hidden_size = field("hidden_size", int)
     # The defaults of transformers differ between families: few fields may be missing.

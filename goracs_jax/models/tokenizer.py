@@ -61,6 +61,12 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
             f"{path}: the tokenizer has no tokenizer.json, which gives the place of "
             "each token in the text: copy it there."
         )
+    dropout = getattr(tokenizer.backend_tokenizer.model, "dropout", None)
+    if dropout:
+        raise InputError(
+            f"{path / 'tokenizer.json'}: model.dropout {dropout} makes tokens random: "
+            "set it to null."
+        )
     return tokenizer
 
 
