@@ -64,8 +64,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     dropout = getattr(tokenizer.backend_tokenizer.model, "dropout", None)
     if dropout:
         raise InputError(
-            f"{path / 'tokenizer.json'}: model.dropout {dropout} makes tokens random: "
-            "set it to null."
+            f"{path / 'tokenizer.json'}: model.dropout {dropout:.3g} makes tokens "
+            "random: set it to null."
         )
     return tokenizer
 
