@@ -359,6 +359,12 @@ def read_encoder_config(
     if model_type == "mpnet":
         # transformers uses these two numbers, whatever the file says.
         first, buckets = 2, field.only("relative_attention_num_buckets", {32})
+    if num_positions <= first:
+        raise InputError(
+            f"{where}: field 'max_position_embeddings' must be more than {first}, the "
+            f"positions that are not used, got {num_positions}: take the file that was "
+            "published with the weights."
+        )
     config = EncoderConfig(
         vocab_size=field("vocab_size", int),
         hidden_size=hidden_size,

@@ -242,6 +242,7 @@ def test_rope_of_each_kind_of_layer_in_both_spellings():
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
         ({"type_vocab_size": None}, "'type_vocab_size' is missing"),
+        ({"model_type": "roberta", "pad_token_id": 11}, "must be more than 12"),
     ],
 )
 def test_encoder_refuses_by_name(change, named):
