@@ -15,7 +15,7 @@ from goracs_jax.llm.embeddings import at_last_token
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
+from goracs_jax.llm.tokens import Tokens, check_ids, ragged, tokenize
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def yes_probabilities(
     (2,)
     """
     tokens, yes, no = questions
-    check_ids(tokens, model.config.vocab_size)
+    for ids in (tokens, ragged([[yes, no]])):
+        check_ids(ids, model.config.vocab_size)
     run = yes_pass(model, yes, no)
     size = tokens_per_batch or batch_tokens(model, "answers", tokens)
     scores = mapper(run, run.batches(tokens, size))

@@ -64,6 +64,9 @@ def ending(
     Returns:
         The number of quotation marks in every token, and the number that ends an
         answer.
+
+    Raises:
+        InputError: The end of text is outside the vocabulary.
     """
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     weights = np.zeros(vocab_size, np.int32)
@@ -71,6 +74,7 @@ def ending(
         counts = [(name or "").count('"') for name in names][:vocab_size]
         weights[: len(counts)] = counts
     limit = max(quotes, 1)
+    check_ids(ragged([[end_of_text(tokenizer)]]), vocab_size)
     weights[end_of_text(tokenizer)] = limit
     return Ending(weights, np.array(limit, np.int32))
 

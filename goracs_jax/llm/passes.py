@@ -20,6 +20,7 @@ from goracs_jax.llm.batches import (
     next_length,
     static_lengths,
 )
+from goracs_jax.llm.halves import in_halves, memory_ran_out
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import EVERYWHERE, spread_batch
 from goracs_jax.models.execution import Execution
@@ -102,7 +103,8 @@ def results(
 
     An accelerator starts on a batch before the results of the one before are fetched,
     so that it does not wait for the host. A CPU would run both at the same time, each
-    of them more slowly.
+    of them more slowly. A batch that does not fit the memory is halved, and so are
+    those that follow, one at a time.
 
     Args:
         fn: From ids and labels, both [batch, time], to arrays [batch, ...]; a `Pass`
@@ -111,11 +113,31 @@ def results(
         under_way: Batches that are started before the oldest is fetched; by default 1
             on CPUs, elsewhere 2.
 
+    Raises:
+        NumericalError: One row on each device does not fit the memory.
+
     >>> from goracs_jax.llm.tokens import ragged
     >>> double = lambda ids, labels: 2 * ids
     >>> [found.shape for found in results(double, make_batches(ragged([[1], [2]])))]
     [(2, 16)]
     """
+    done = 0
+    try:
+        for found in _whole(fn, batches, under_way):
+            yield found
+            done += 1
+        return
+    except jax.errors.JaxRuntimeError as error:
+        if not memory_ran_out(error):
+            raise
+    # Not in the handler: the error would keep the arrays of its program.
+    devices = fn.execution.data_devices if isinstance(fn, Pass) else 1
+    yield from in_halves(fn, batches[done:], devices)
+
+
+def _whole(
+    fn: BatchFn, batches: Sequence[Batch], under_way: int | None
+) -> Iterator[PyTree[np.ndarray]]:
     if isinstance(fn, Pass):
         fn.compile(batches)
     if under_way is None:

@@ -41,7 +41,8 @@ class DecoderConfig:
         sliding_rope: Rotation in sliding layers; None means `rope`.
 
     Raises:
-        InputError: The length of `sliding` is neither 0 nor the number of layers.
+        InputError: The length of `sliding` is neither 0 nor the number of layers, or
+            heads cannot be halved for the rotation.
 
     >>> DecoderConfig.tiny().head_dim
     8
@@ -76,6 +77,8 @@ class DecoderConfig:
             raise InputError(
                 f"sliding must name {self.num_layers} layers, got {len(self.sliding)}."
             )
+        if self.head_dim % 2:
+            raise InputError(f"the width of a head must be even, got {self.head_dim}.")
 
     @property
     def query_scale(self) -> float:

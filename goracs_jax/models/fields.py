@@ -5,6 +5,11 @@ from typing import Any
 
 from goracs_jax.errors import InputError
 
+#: No whole number of a model's configuration is larger.
+LARGEST = 2**48
+#: The least and the largest normal number of float32, in which models run.
+FLOATS = (1.18e-38, 3.4e38)
+
 
 class Fields:
     """A reader of the fields of a dictionary, whose messages name file and field.
@@ -52,10 +57,15 @@ class Fields:
             )
         # JSON may write 10000.0 as 10000. In Python, True is an int; here it is not.
         numeric = isinstance(value, int) and not isinstance(value, bool)
+        if numeric and value > LARGEST:
+            raise InputError(f"{shown} is too large, got {_short(value)}.")
         if kind is float and numeric:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and not numeric):
-            raise InputError(f"{shown} must be {kind.__name__}, got {value!r}.")
+            raise InputError(f"{shown} must be {kind.__name__}, got {_short(value)}.")
+        least, most = FLOATS
+        if kind is float and value and not least <= abs(value) <= most:
+            raise InputError(f"{shown} must be a number of float32, got {value!r}.")
         if kind in (int, float) and (value < 0 or (value == 0 and positive)):
             raise InputError(f"{shown} must be positive, got {value!r}.")
         return value
@@ -70,20 +80,38 @@ class Fields:
         """Mark fields as read that have no effect in the caller's case."""
         self.read.update(self.prefix + name for name in names)
 
-    def only(self, name: str, supported: Collection, default: Any = None) -> Any:
+    def only(
+        self,
+        name: str,
+        supported: Collection,
+        default: Any = None,
+        *,
+        listed: bool = False,
+    ) -> Any:
         """Return the value of a field if it is one of the supported values.
+
+        Args:
+            name: Name of the field.
+            supported: The values that are supported.
+            default: Value if the field is missing.
+            listed: Whether the value may stand in a list of one.
 
         Raises:
             InputError: The value is not supported.
         """
         value = self.get(name, default)
-        if isinstance(value, list) and len(value) == 1:
+        if listed and isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if isinstance(value, list | dict) or value not in supported:
+        # In Python, True equals 1 and False 0; here they do not.
+        same = lambda one: (
+            type(one) is type(value)
+            or not (isinstance(one, bool) or isinstance(value, bool))
+        )
+        if not any(value == one and same(one) for one in supported):
             names = ", ".join(sorted(map(str, supported)))
             raise InputError(
-                f"{self.where}: {self.prefix}{name} {value!r} is not supported: use a "
-                f"model with {self.prefix}{name} {names}."
+                f"{self.where}: {self.prefix}{name} {_short(value)} is not supported: "
+                f"use a model with {self.prefix}{name} {names}."
             )
         return value
 

@@ -1,7 +1,6 @@
 """Read GGUF files (the format of llama.cpp) into plain arrays."""
 
 import functools
-import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +49,8 @@ def open_gguf(path: str | Path) -> GGUFFile:
         The file's metadata and tensors.
 
     Raises:
-        InputError: The file does not exist, is not GGUF, or is incomplete.
+        InputError: The file does not exist, is not GGUF, is incomplete or one part of
+            several, or two of its tensors share bytes.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,10 +67,24 @@ def _open(path: Path, size: int, time: int) -> GGUFFile:
     try:
         reader = GGUFReader(path)
         metadata = {name: field.contents() for name, field in reader.fields.items()}
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
+    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
         raise InputError(
             f"{path}: not a complete GGUF file ({_one_line(error)}): fetch it again."
         ) from None
+    parts = metadata.get("split.count", 1)
+    if parts not in (0, 1):
+        raise InputError(
+            f"{path}: one of {parts} parts of a model: join them with llama.cpp's "
+            "llama-gguf-split --merge and give the whole file."
+        )
+    end = reader.data_offset
+    for tensor in sorted(reader.tensors, key=lambda t: t.data_offset):
+        if tensor.data_offset < end:
+            raise InputError(
+                f"{path}: tensor {tensor.name} lies upon the one before it: fetch the "
+                "file again."
+            )
+        end = tensor.data_offset + tensor.n_bytes
     return GGUFFile(path, metadata, {t.name: t for t in reader.tensors})
 
 

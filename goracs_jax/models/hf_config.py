@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
 from goracs_jax.models.fields import Fields
 from goracs_jax.models.rope import RopeConfig, llama3_divisors
@@ -81,7 +82,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     """
     field = Fields(raw, where)
     family = FAMILIES[field.only("model_type", FAMILIES)]
-    field.only("architectures", {family.architecture}, default=family.architecture)
+    wanted = family.architecture
+    field.only("architectures", {wanted}, default=wanted, listed=True)
     num_heads = field("num_attention_heads", int)
     hidden_size = field("hidden_size", int)
     # The defaults of transformers differ between families: few fields may be missing.
@@ -104,6 +106,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "norm_eps": field("rms_norm_eps", float),
     }
     traits = family.traits(field, sizes)
+    stored_bits(raw, where)  # refuses what is not read
+    field.ignore("quantization_config")
     field.nothing_else(HARMLESS)
     return DecoderConfig(**(sizes | traits))
 
@@ -355,6 +359,12 @@ def read_encoder_config(
     if model_type == "mpnet":
         # transformers uses these two numbers, whatever the file says.
         first, buckets = 2, field.only("relative_attention_num_buckets", {32})
+    if num_positions <= first:
+        raise InputError(
+            f"{where}: field 'max_position_embeddings' must be more than {first}, the "
+            f"positions that are not used, got {num_positions}: take the file that was "
+            "published with the weights."
+        )
     config = EncoderConfig(
         vocab_size=field("vocab_size", int),
         hidden_size=hidden_size,

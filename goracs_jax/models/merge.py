@@ -16,9 +16,10 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import atomic
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.folder import read_json
 from goracs_jax.models.hf_config import read_decoder_config
 from goracs_jax.models.lora import LoRALinear
-from goracs_jax.models.tensors import read_json, spread
+from goracs_jax.models.tensors import spread
 from goracs_jax.models.tokenizer import load_tokenizer
 from goracs_jax.models.weights import stored_names
 
@@ -95,6 +96,7 @@ def save_merged(
     else:
         raw, _ = read_json(base / "config.json")
         raw.pop("torch_dtype", None)  # the old name of dtype
+        raw.pop("quantization_config", None)  # what is written are floats
         for name in COPIED:
             if (base / name).is_file():
                 shutil.copyfile(base / name, folder / name)

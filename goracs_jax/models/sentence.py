@@ -1,11 +1,11 @@
 """Read how a sentence-transformers model makes one vector of its hidden states."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.tensors import read_json
+from goracs_jax.models.folder import inside, load_json, read_json
 
 # Pooling modes, by their old and new names in the config.json of a pooling module.
 POOLING = {
@@ -63,18 +63,21 @@ def sentence_options(folder: Path) -> dict[str, Any]:
         )
     bert = folder / "sentence_bert_config.json"
     if bert.is_file():
-        lowercase = read_json(bert)[0].get("do_lower_case", False)
+        lowercase = read_json(bert)[0].get("do_lower_case") or False
+        if not isinstance(lowercase, bool):
+            raise InputError(
+                f"{bert}: do_lower_case must be true or false, got {lowercase!r:.40}: "
+                "correct the file."
+            )
         # This length takes precedence over that of the tokenizer.
-        options |= _length(bert, "max_seq_length") | {"lowercase": bool(lowercase)}
-    options["pooling"] = _pooling(folder / str(modules[1].get("path")) / "config.json")
+        options |= _length(bert, "max_seq_length") | {"lowercase": lowercase}
+    pooling = str(modules[1].get("path") or "")
+    options["pooling"] = _pooling(inside(folder, f"{pooling}/config.json", listing))
     return options | {"normalize": "Normalize" in kinds}
 
 
 def _modules(listing: Path) -> list[dict[str, Any]]:
-    try:
-        modules = json.loads(listing.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{listing}: not JSON ({error}): fetch it again.") from None
+    modules = load_json(listing)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
         raise InputError(f"{listing}: must be a list of objects: fetch it again.")
     return modules
@@ -86,9 +89,10 @@ def _length(path: Path, name: str) -> dict[str, Any]:
     if length is None:
         return {}
     # Tokenizers without a limit have 10^30, which some files write as a float.
-    if not isinstance(length, int | float) or length < 1:
+    number = isinstance(length, int | float) and not isinstance(length, bool)
+    if not number or length < 1 or not math.isfinite(length):
         raise InputError(
-            f"{path}: {name} must be positive, got {length!r}: correct the file."
+            f"{path}: {name} must be positive, got {length!r:.40}: correct the file."
         )
     return {"max_tokens": int(length)}
 

@@ -1,6 +1,5 @@
 """Read named tensors from disk and fill a module with them; none may be left over."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,10 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.folder import PICKLES, inside
+from goracs_jax.models.folder import read_json as read_json
 
 Slices = tuple[slice, ...]
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 class Tensors(NamedTuple):
@@ -38,54 +38,6 @@ class Read(Protocol):
     def __call__(self, name: str, part: Slices = (), /) -> np.ndarray: ...  # noqa: D102
 
 
-def existing_model(path: str | Path) -> Path:
-    """Check that a path is a model folder or file that may be opened.
-
-    Args:
-        path: A folder with config.json and safetensors, or a .gguf file.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: The path does not exist, or is a pickle, which can run any code, or
-            another kind of file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder: give a local model path.")
-    if path.is_file() and path.suffix in PICKLES:
-        raise InputError(
-            f"{path}: pickle files can run any code and are never opened: save the "
-            "model as safetensors."
-        )
-    if path.is_file() and path.suffix != ".gguf":
-        raise InputError(
-            f"{path}: a model is a .gguf file or a folder with config.json and "
-            "safetensors: give one of these."
-        )
-    return path
-
-
-def read_json(path: Path) -> tuple[dict[str, Any], str]:
-    """Parse a JSON object and return it with its path as a string.
-
-    Raises:
-        InputError: The file is missing or is not a JSON object.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(
-            f"{path}: no such file: copy it from where the model was published."
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}): fetch it again.") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"{path}: must be a JSON object, got a {type(raw).__name__}.")
-    return raw, str(path)
-
-
 def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
     """Open `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
 
@@ -97,47 +49,72 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
         The tensors of all shards.
 
     Raises:
-        InputError: The folder has no such file, or only a pickle, or a file is damaged.
+        InputError: The folder has no such file, or only a pickle, a file is damaged or
+            outside the folder, or a tensor is in two files.
     """
+    home: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in _files(folder, stem):
+        with _safe_open(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if name in home:
+                    raise InputError(
+                        f"{folder}: tensor {name} is in {home[name].name} and in "
+                        f"{file.name}: keep one of them."
+                    )
+                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                home[name] = file
+
+    def read(name: str, part: Slices = ()) -> np.ndarray:
+        with _safe_open(home[name]) as tensors:
+            kind = tensors.get_slice(name).get_dtype()
+            try:
+                whole = tensors.get_tensor
+                return tensors.get_slice(name)[part] if part else whole(name)
+            except (SafetensorError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{home[name]}: tensor {name} is stored as {kind}, which is not "
+                    f"read ({_one_line(error)}): save the weights as float32 or "
+                    "bfloat16."
+                ) from None
+
+    return Tensors(str(folder), shapes, read)
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
     single, index = folder / f"{stem}.safetensors", f"{stem}.safetensors.index.json"
     if single.is_file():
-        files = [single]
-    elif (folder / index).is_file():
+        return [single]
+    if (folder / index).is_file():
         parts = read_json(folder / index)[0].get("weight_map")
         names = list(parts.values()) if isinstance(parts, dict) else []
         if not names or not all(isinstance(name, str) for name in names):
             raise InputError(
                 f"{folder / index}: field 'weight_map' is missing: fetch it again."
             )
-        files = [folder / name for name in sorted(set(names))]
-    else:
-        pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
-        found = f" (only pickle: {pickles[0]}, never opened)" if pickles else ""
+        return [inside(folder, name, folder / index) for name in sorted(set(names))]
+    pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
+    if pickles:
         raise InputError(
-            f"{folder}: no {single.name}{found}: save the model as safetensors."
+            f"{folder}: no {single.name} (only pickle: {pickles[0]}, never opened, "
+            "since it can run any code): load the model with the library that wrote it "
+            "and save it as safetensors, as save_pretrained does."
         )
-    shapes, home = {}, {}
-    for file in files:
-        with _safe_open(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-                home[name] = file
-
-    def read(name: str, part: Slices = ()) -> np.ndarray:
-        with _safe_open(home[name]) as tensors:
-            return tensors.get_slice(name)[part] if part else tensors.get_tensor(name)
-
-    return Tensors(str(folder), shapes, read)
+    raise InputError(f"{folder}: no {single.name}: save the model as safetensors.")
 
 
 def _safe_open(file: Path) -> Any:
     try:
         return safe_open(file, framework="numpy")
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{file}: not a complete safetensors file ({reason}): fetch it again."
+            f"{file}: not a complete safetensors file ({_one_line(error)}): fetch it "
+            "again."
         ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def fill(
@@ -165,8 +142,8 @@ def fill(
         The state with its values.
 
     Raises:
-        InputError: Tensors are missing, unexpected or of the wrong shape; the message
-            counts them and names the first ones.
+        InputError: Tensors are missing, unexpected or of the wrong shape (the message
+            counts them and names the first ones), not floats, or not finite.
     """
     wanted = {
         ".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(skeleton)
@@ -186,7 +163,8 @@ def fill(
 
         def read(name: str, inner: Slices) -> np.ndarray:
             tensor = tensors.read(name, inner[::-1] if turned else inner)
-            return (tensor.T if turned else tensor).astype(leaf.dtype)
+            where = f"{tensors.where}: tensor {name}"
+            return finite_floats(tensor.T if turned else tensor, leaf.dtype, where)
 
         def part(index: Any) -> np.ndarray:
             rows = [
@@ -208,6 +186,56 @@ def fill(
             for path, leaf in nnx.to_flat_state(skeleton)
         ]
     )
+
+
+def finite_floats(tensor: np.ndarray, dtype: Any, where: str) -> np.ndarray:
+    """Return a tensor of floats in another type, after a look at every number.
+
+    Args:
+        tensor: What was read.
+        dtype: The type that is wanted.
+        where: The tensor's file and name, for messages.
+
+    Raises:
+        InputError: The numbers are integers or booleans, one is NaN or infinite, or one
+            is too large for the type.
+
+    >>> finite_floats(np.array([1.5, np.inf]), np.float32, "m: tensor w")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: m: tensor w has NaN or infinity: ...
+    """
+    if not jnp.issubdtype(tensor.dtype, jnp.floating) or tensor.itemsize < 2:
+        raise InputError(
+            f"{where} has numbers of type {tensor.dtype}, not floats of 16 bits or "
+            "more: give the weights as they were before they were quantised."
+        )
+    with np.errstate(over="ignore"):
+        found = tensor.astype(dtype)
+    if not _all_finite(found):
+        if _all_finite(tensor):
+            raise InputError(
+                f"{where} has numbers that {np.dtype(dtype)} cannot hold: give a wider "
+                "--dtype."
+            )
+        raise InputError(
+            f"{where} has NaN or infinity: fetch it again, or take an earlier "
+            "checkpoint."
+        )
+    return found
+
+
+def _all_finite(x: np.ndarray) -> bool:
+    """Tell whether all floats are finite, in one pass over their bits.
+
+    Without the sign, the bits of a float are an integer that grows with it; infinity
+    comes after all finite numbers, and NaN after infinity. NumPy has no fast `isfinite`
+    for bfloat16.
+    """
+    bits = np.dtype(f"u{x.itemsize}")
+    infinity = np.array(np.inf, x.dtype).view(bits)
+    sign = bits.type(1) << bits.type(8 * x.itemsize - 1)
+    return bool(np.max(x.view(bits) & ~sign, initial=0) < infinity)
 
 
 def spread(state: PyTree, names: Mapping[str, str]) -> dict[str, Callable[[], Any]]:

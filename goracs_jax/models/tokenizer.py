@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.folder import existing_model, inside, read_json
 from goracs_jax.models.gguf_file import open_gguf
-from goracs_jax.models.tensors import existing_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
-    """Load the tokenizer of a model, without any download.
+    """Load the tokenizer of a model, without any download and without code of others.
+
+    A folder may come with a tokenizer class of its own, which its tokenizer_config.json
+    names in `auto_map`. It is never run: tokenizer.json has all that it needs.
 
     Args:
         path: A Hugging Face folder or a .gguf file. GGUF files must have a byte-level
@@ -23,29 +26,91 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
         A fast tokenizer.
 
     Raises:
-        InputError: Files are missing, or the kind of tokenizer is not supported.
+        InputError: Files are missing or damaged, or the kind of tokenizer is not
+            supported.
     """
     path = existing_model(path)
     # At import, transformers warns that PyTorch is missing; we do not need it.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if path.suffix == ".gguf":
-        return _gguf_tokenizer(path)
-    from transformers import AutoTokenizer  # imported here: it takes seconds
+        try:
+            return _gguf_tokenizer(path)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as below)
+            raise InputError(
+                f"{path}: its tokenizer cannot be built ({_one_line(error)}): use the "
+                "model's Hugging Face folder."
+            ) from None
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
+    own_code = _has_own_code(path)
+    kind = PreTrainedTokenizerFast if own_code else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path}: no tokenizer could be loaded ({reason}): copy tokenizer.json and "
-            "tokenizer_config.json there."
-        ) from None
+        tokenizer = kind.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # noqa: BLE001 (tokenizers has no type of its own)
+        raise _unloaded(path, error) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, no Exception
+            raise
+        raise _unloaded(path, error) from None
     if not tokenizer.is_fast:
         raise InputError(
             f"{path}: the tokenizer has no tokenizer.json, which gives the place of "
             "each token in the text: copy it there."
         )
+    dropout = getattr(tokenizer.backend_tokenizer.model, "dropout", None)
+    if dropout:
+        raise InputError(
+            f"{path / 'tokenizer.json'}: model.dropout {dropout:.3g} makes tokens "
+            "random: set it to null."
+        )
     return tokenizer
+
+
+# Fields of tokenizer_config.json by which transformers would open another file than
+# those that it knows by name.
+_OTHER_FILES = ("vocab_file", "merges_file", "spm_file", "vocab", "merges", "gguf_file")
+
+
+def _has_own_code(path: Path) -> bool:
+    """Tell whether a folder has a tokenizer class of its own; no file may lie outside.
+
+    Raises:
+        InputError: A file that the tokenizer reads lies outside the folder, or there is
+            a class and no tokenizer.json.
+    """
+    config = path / "tokenizer_config.json"
+    if not config.exists():
+        return False
+    raw, where = read_json(config)
+    versions = raw.get("fast_tokenizer_files") or []
+    for name in versions if isinstance(versions, list) else [versions]:
+        inside(path, str(name), config)
+    for name in _OTHER_FILES:
+        # A path on the machine of who saved it is common, and nothing is there.
+        file = raw.get(name)
+        if isinstance(file, str) and os.path.exists(file):
+            inside(path, os.path.relpath(file, path), config)
+    if "auto_map" in raw and not (path / "tokenizer.json").is_file():
+        raise InputError(
+            f"{where}: the tokenizer needs code of its own (auto_map), which is never "
+            "run: save it as tokenizer.json with the library that it was made for."
+        )
+    return "auto_map" in raw
+
+
+def _unloaded(path: Path, error: BaseException) -> InputError:
+    return InputError(
+        f"{path}: no tokenizer could be loaded ({_one_line(error)}): copy "
+        "tokenizer.json and tokenizer_config.json there."
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 # Split a text into contractions, letters, digits and signs (from the published

@@ -11,9 +11,11 @@ from jax.sharding import Mesh
 
 from goracs_jax.errors import InputError
 from goracs_jax.mesh import replicate
+from goracs_jax.models.bitsandbytes import dequantised, stored_bits
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
+from goracs_jax.models.folder import existing_model, read_json
 from goracs_jax.models.gguf_config import LINEAR, read_gguf_config
 from goracs_jax.models.gguf_file import open_gguf, unpermute
 from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
@@ -23,10 +25,9 @@ from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.tensors import (
     Slices,
     Tensors,
-    existing_model,
     fill,
+    finite_floats,
     open_safetensors,
-    read_json,
 )
 
 # From a path in our module to the names in a Hugging Face file and in a GGUF file. "{}"
@@ -160,7 +161,8 @@ def load_decoder(
 
     Args:
         path: A Hugging Face folder (config.json and safetensors, one file or several)
-            or a .gguf file.
+            or a .gguf file. Weights that llama.cpp or bitsandbytes quantised are
+            multiplied out as they are read.
         lora: Configuration of the adapters, whose weights are those of
             `Decoder(config, lora, key=key)`.
         key: Random key of the adapters.
@@ -173,14 +175,15 @@ def load_decoder(
 
     Raises:
         InputError: Files are missing, pickled, damaged or of an unknown kind, or a
-            tensor is missing, unexpected or of the wrong shape.
+            tensor is missing, unexpected, of the wrong shape or not of finite floats.
     """
     path = existing_model(path)
     if path.suffix == ".gguf":
         config, tensors = _open_gguf_decoder(path)
     else:
-        config = decoder_config(path)
-        tensors = open_safetensors(path)
+        raw, where = read_json(path / "config.json")
+        config = read_decoder_config(raw, where)
+        tensors = dequantised(open_safetensors(path), stored_bits(raw, where))
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
@@ -208,8 +211,8 @@ def load_encoder(path: str | Path) -> Encoder:
 
     Raises:
         InputError: Files are missing, pickled, damaged or of an unknown kind; a tensor
-            is missing, unexpected or of the wrong shape; or modules.json names a module
-            that is not supported.
+            is missing, unexpected, of the wrong shape or not of finite floats; or
+            modules.json names a module that is not supported.
     """
     path = existing_model(path)
     raw, where = read_json(path / "config.json")
@@ -246,7 +249,11 @@ def _open_gguf_decoder(path: Path) -> tuple[DecoderConfig, Tensors]:
         )
     divisors = None
     if shapes.pop("rope_freqs.weight", None):
-        divisors = tuple(file.read("rope_freqs.weight").tolist())
+        stored = file.read("rope_freqs.weight")
+        name = f"{path}: tensor rope_freqs.weight"
+        divisors = tuple(finite_floats(stored, np.float32, name).ravel().tolist())
+        if min(divisors, default=0.0) <= 0:
+            raise InputError(f"{name} must be positive: fetch it again.")
     config = read_gguf_config(file.metadata, str(path), shapes, divisors)
     permuted = file.metadata["general.architecture"] == "llama"
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}

@@ -68,7 +68,8 @@ def finetune(
 
     Raises:
         InputError: A token id is outside the vocabulary, or nothing would train.
-        NumericalError: A loss or a gradient is not finite.
+        NumericalError: A loss or a gradient is not finite, or one example on each
+            device does not fit the memory.
 
     >>> import jax
     >>> from goracs_jax.models import DecoderConfig
@@ -91,9 +92,9 @@ def finetune(
         saved = time.perf_counter()
         while state.step < run.total_steps and state.waited < config.patience:
             validates = run.validates_after(state.step + 1)
-            for work in [run.step, run.validate] if validates else [run.step]:
+            for work in [Run.step, Run.validate] if validates else [Run.step]:
                 started = time.perf_counter()
-                state, entry = work(state)
+                run, (state, entry) = run.fitting(work, state)
                 entry["seconds"] = time.perf_counter() - started
                 log.add(entry)
                 watch(entry)

@@ -1,5 +1,6 @@
 """A training run: its data, one step, and one validation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -7,11 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Batch
+from goracs_jax.llm.halves import memory_ran_out, too_large, warn
 from goracs_jax.llm.passes import together
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens
@@ -30,13 +33,16 @@ from goracs_jax.training.step import (
     zero_sums,
 )
 
+Worked = tuple[State, LogEntry]
+
 
 class Run(NamedTuple):
     """What stays the same in a training run: model, data and settings."""
 
     parts: ModelParts
     train: Tokens
-    valid: list[Batch]
+    valid: Tokens
+    valid_batches: list[Batch]
     valid_most: int  # largest number of scored tokens in a validation example
     config: FinetuneConfig
     seed: int
@@ -44,6 +50,7 @@ class Run(NamedTuple):
     optimizer: optax.GradientTransformation
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
     mesh: Mesh | None
+    halved: bool  # whether micro-batches were, for lack of memory
 
     @classmethod
     def prepare(
@@ -53,6 +60,8 @@ class Run(NamedTuple):
         valid: Tokens,
         config: FinetuneConfig,
         seed: int,
+        *,
+        halved: bool = False,
     ) -> "Run":
         """Split the model and compile a program for every shape that can occur.
 
@@ -66,32 +75,82 @@ class Run(NamedTuple):
             valid: Validation examples.
             config: The settings of the run.
             seed: Seed of the data order and of dropout.
+            halved: Whether micro-batches were halved before, which is said once.
 
         Returns:
             The run.
 
         Raises:
             InputError: The learning rate would be 0 at every step.
+            NumericalError: One example on each device does not fit the memory.
         """
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
         parts, execution = split(model), model.execution
         size = config.tokens_per_batch or batch_tokens(model, "training", train)
-        config = replace(config, tokens_per_batch=size)
-        of = partial(Shapes.of, config=config, devices=execution.data_devices)
-        shapes, checked = map(of, (train, valid))
-        checks = (checked.split(valid), checked.most)
-        rest = (config, seed, shapes, optimizer, rates, execution.grid)
-        run = cls(parts, train, *checks, *rest)
-        run._compile()
-        return run
+        rest = (optimizer, rates, execution.grid)
+        while True:
+            config = replace(config, tokens_per_batch=size)
+            of = partial(Shapes.of, config=config, devices=execution.data_devices)
+            shapes, checked = map(of, (train, valid))
+            checks = (checked.split(valid), checked.most)
+            same = (config, seed, shapes, *rest, halved)
+            run = cls(parts, train, valid, *checks, *same)
+            try:
+                run._compile()
+                return run
+            except jax.errors.JaxRuntimeError as error:
+                if not memory_ran_out(error):
+                    raise
+            size, halved = run._half(), True
+
+    def fitting(
+        self, work: Callable[["Run", State], Worked], state: State
+    ) -> tuple["Run", Worked]:
+        """Do some work, in smaller micro-batches where the memory runs out.
+
+        The sums over micro-batches are exact for any size, and the work starts anew
+        from the same state, so that only rounding changes.
+
+        Args:
+            work: `Run.step` or `Run.validate`.
+            state: The state to work on.
+
+        Returns:
+            The run that fitted, and what the work gave.
+
+        Raises:
+            NumericalError: One example on each device does not fit the memory.
+        """
+        try:
+            return self, work(self, state)
+        except jax.errors.JaxRuntimeError as error:
+            if not memory_ran_out(error):
+                raise
+        config = replace(self.config, tokens_per_batch=self._half())
+        model = nnx.merge(*self.parts)
+        pools = (self.train, self.valid)
+        smaller = Run.prepare(model, *pools, config, self.seed, halved=True)
+        return smaller.fitting(work, state)
+
+    def _half(self) -> int:
+        """Return the tokens of half a micro-batch on a device, and say so, once."""
+        blanks = [self.shapes.blank(time) for time in self.shapes.lengths]
+        batches = [batch.ids for batch in (*blanks, *self.valid_batches)]
+        rows, time = max(batches, key=np.size).shape
+        devices = self.shapes.devices
+        if max(len(ids) for ids in batches) <= devices:
+            raise too_large((rows, time))
+        if not self.halved:
+            warn((rows, time), "--micro-batch-tokens")
+        return max(1, rows * time // devices // 2)
 
     def _compile(self) -> None:
         """Compile all programs at the same time; JAX keeps them for the calls."""
         state, sums = self.fresh, zero_sums(self.parts)
         blanks = map(self.shapes.blank, self.shapes.lengths)
-        by_shape = {batch.ids.shape: batch for batch in self.valid}
+        by_shape = {batch.ids.shape: batch for batch in self.valid_batches}
         adding = [
             accumulate.lower(
                 self.parts,
@@ -182,10 +241,10 @@ class Run(NamedTuple):
             NumericalError: The loss is not finite.
         """
         parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
-        batches = (spread_batch(batch, self.mesh) for batch in self.valid)
+        batches = (spread_batch(batch, self.mesh) for batch in self.valid_batches)
         sums = [loss_sum(parts, batch, most=self.valid_most) for batch in batches]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
-        loss /= num_scored(self.valid)
+        loss /= num_scored(self.valid_batches)
         _check_finite(f"validation after epoch {epoch}", loss)
         entry = {"step": state.step, "epoch": epoch, "valid_loss": loss}
         if loss < state.best_loss:

@@ -7,6 +7,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
 from goracs_jax.models.rope import RopeConfig
 
+BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 FULL, SLIDING = "full_attention", "sliding_attention"
 BERT = {
     "model_type": "bert",
@@ -69,7 +70,19 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"rope_parameters": {"beta_fast": 32}}, "'beta_fast' (32) is not known"),
         ({"rope_parameters": {"full_attention": {}}}, "'full_attention' ({}) is not"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
-        ({"quantization_config": {"bits": 4}}, "'quantization_config' ({'bits': 4})"),
+        ({"quantization_config": {"bits": 4}}, "of 'no quant_method' is not supp"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "of 'gptq' is not supp"),
+        ({"quantization_config": [4]}, "quantization_config must be an object"),
+        ({"quantization_config": BITS | {"a": 1}}, "field 'a' (1) is not known"),
+        ({"partial_rotary_factor": True}, "partial_rotary_factor True"),
+        ({"rms_norm_eps": True}, "'rms_norm_eps' must be float"),
+        ({"rms_norm_eps": float("nan")}, "'rms_norm_eps' must be a number"),
+        ({"rope_theta": float("inf")}, "'rope_theta' must be a number"),
+        ({"rms_norm_eps": 1e300}, "'rms_norm_eps' must be a number of float32"),
+        ({"rms_norm_eps": 1e-300}, "'rms_norm_eps' must be a number of float32"),
+        ({"model_type": ["llama"]}, "model_type ['llama'] is not supported"),
+        ({"rope_theta": 10**400}, "'rope_theta' is too large"),
+        ({"hidden_size": 10**20}, "'hidden_size' is too large"),
         ({"auto_map": {"AutoModel": "x" * 99}}, "'auto_map' ({'AutoModel': 'xxx"),
         ({"sliding_window": 7}, "'sliding_window' (7) is not known"),
         ({"rope_interleaved": True}, "rope_interleaved True"),
@@ -229,6 +242,7 @@ def test_rope_of_each_kind_of_layer_in_both_spellings():
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
         ({"type_vocab_size": None}, "'type_vocab_size' is missing"),
+        ({"model_type": "roberta", "pad_token_id": 11}, "must be more than 12"),
     ],
 )
 def test_encoder_refuses_by_name(change, named):

@@ -75,6 +75,8 @@ def test_pooling_modes(write, raw, mode):
     assert sentence_options(write({"1_Pooling/config.json": raw}))["pooling"] == mode
 
 
+OUT = STEPS[1] | {"path": "../1_Pooling"}
+INFINITE = float("inf")
 BOTH = {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}
 
 
@@ -86,6 +88,10 @@ BOTH = {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}
         ("modules.json", [STEPS[0], *STEPS[:0:-1]], "Transformer, Normalize, Pooling"),
         ("modules.json", [STEPS[0] | {"path": "0_T"}, STEPS[1]], "in folder '0_T'"),
         ("modules.json", {}, "must be a list of objects"),
+        ("modules.json", [STEPS[0], OUT], "'../1_Pooling/config.json' leads outside"),
+        ("sentence_bert_config.json", {"do_lower_case": "no"}, "must be true or false"),
+        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length must"),
+        ("tokenizer_config.json", {"model_max_length": INFINITE}, "Infinity is no num"),
         ("1_Pooling/config.json", BOTH, "max_tokens \\+ pooling_mode_mean_tokens"),
         ("1_Pooling/config.json", {}, "pooling none is not supported"),
         ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "pooling lasttoken"),

@@ -13,6 +13,7 @@ from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig, finetune
+from goracs_jax.training import run as running
 from goracs_jax.training.run import Run
 
 CONFIG = FinetuneConfig(
@@ -52,6 +53,50 @@ def test_learns_and_changes_adapters_alone(whole, model):
     frozen = lambda m: jax.tree.leaves(nnx.split(m, nnx.LoRAParam, ...)[2])
     for before, after in zip(frozen(model), frozen(whole.model), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+class Small:
+    """A jitted function on a device that holds few tokens, as JAX's errors say it."""
+
+    def __init__(self, fn, most, when):
+        self.fn, self.most, self.when = fn, most, when
+
+    def check(self, arguments, when):
+        (batch,) = (x for x in arguments if hasattr(x, "ids"))
+        if batch.ids.size > self.most and when == self.when:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    def __call__(self, *arguments, **settings):
+        self.check(arguments, "run")
+        return self.fn(*arguments, **settings)
+
+    def lower(self, *arguments, **settings):
+        self.check(arguments, "compile")
+        return self.fn.lower(*arguments, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "when"), [("accumulate", "compile"), ("loss_sum", "run")]
+)
+def test_micro_batches_that_do_not_fit_are_halved(
+    whole, model, train, valid, monkeypatch, caplog, name, when
+):
+    fn = getattr(running, name)
+    monkeypatch.setattr(running, name, Small(fn, 40, when))
+    found = finetune(model, train, valid, CONFIG, seed=7)
+    # The same sums in another order: float32, through nine steps of Adam.
+    for a, b in zip(adapters(found.model), adapters(whole.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    steps = lambda log: [(r["step"], r["epoch"]) for r in log]
+    assert steps(found.log) == steps(whole.log)
+    (line,) = [r.getMessage() for r in caplog.records if "halved" in r.getMessage()]
+    assert "--micro-batch-tokens" in line
+
+
+def test_an_example_that_does_not_fit(model, train, valid, monkeypatch):
+    monkeypatch.setattr(running, "accumulate", Small(running.accumulate, 20, "compile"))
+    with pytest.raises(NumericalError, match=r"1 x 32 tokens do not fit"):
+        Run.prepare(model, train, valid, CONFIG, 7)
 
 
 def test_records(whole, train):

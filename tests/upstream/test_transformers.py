@@ -56,6 +56,32 @@ def test_a_tokenizer_is_rebuilt_by_the_name_of_its_class(saved, name, kept):
     )
 
 
+def test_code_of_a_folder_is_asked_for_though_it_is_not_needed(saved, monkeypatch):
+    """transformers 5.23: with `auto_map`, a folder's own tokenizer class is to be run.
+
+    `AutoTokenizer` asks on standard input whether to run it, and if it must not, it
+    refuses the folder although tokenizer.json has all that is needed. So
+    `load_tokenizer` (goracs_jax/models/tokenizer.py) says trust_remote_code=False and
+    takes PreTrainedTokenizerFast for such a folder.
+    """
+    fast, save = saved
+    folder = save("Tok")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    auto_map = {"auto_map": {"AutoTokenizer": ["tok.Tok", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | auto_map))
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
+    with pytest.raises(ValueError, match="custom code"):
+        AutoTokenizer.from_pretrained(folder)
+    assert len(asked) == 1, "nothing is asked: trust_remote_code need not be given"
+    with pytest.raises(ValueError, match="custom code"):
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    found = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
+    assert len(asked) == 1
+    assert found("12 one")["input_ids"] == fast("12 one")["input_ids"]
+
+
 def test_rope_theta_is_inside_rope_parameters():
     """transformers 5.23: the old spelling of rotations is read, the new one is written.
 

@@ -1,0 +1,180 @@
+"""Which files of a model's folder are read, and what is in them."""
+
+import json
+import os
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save, save_file
+
+from goracs_jax.errors import InputError
+from goracs_jax.models import load_decoder
+from goracs_jax.models.folder import inside, load_json
+from goracs_jax.models.tensors import finite_floats
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def shards(write_hf, random_llama_tensors, llama_config):
+    """A model in two files; returns its folder and a function that names the second."""
+    folder = write_hf()
+    tensors = random_llama_tensors(llama_config)
+    (folder / "model.safetensors").unlink()
+    last = "model.norm.weight"
+    rest = {name: w for name, w in tensors.items() if name != last}
+    save_file(rest, folder / "model-1.safetensors")
+    save_file({last: tensors[last]}, folder / "model-2.safetensors")
+
+    def name(second):
+        weight_map = dict.fromkeys(rest, "model-1.safetensors") | {last: second}
+        index = {"weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        return folder
+
+    return folder, name
+
+
+def test_shards_are_in_the_folder(shards, tmp_path):
+    folder, name = shards
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    away = other / "model-2.safetensors"
+    os.rename(folder / "model-2.safetensors", away)
+    (folder / "link").symlink_to(away)
+    (folder / "linked").symlink_to(other)
+    (folder / "loop").symlink_to(folder / "loop")
+    named = ["../elsewhere/model-2.safetensors", str(away), "link", "loop", "a\0b"]
+    for second in [*named, "linked/model-2.safetensors"]:
+        with pytest.raises(InputError, match="leads outside the model's folder") as e:
+            load_decoder(name(second), key=KEY)
+        assert repr(second) in str(e.value)
+        assert "index.json" in str(e.value)
+    inner = folder / "inner"  # a link to another file of the folder is none outside
+    inner.mkdir()
+    os.rename(away, inner / "x")
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("inner/x")
+    load_decoder(name("link"), key=KEY)
+
+
+def test_a_snapshot_of_the_cache_of_hugging_face(shards, tmp_path):
+    folder, name = shards
+    name("model-2.safetensors")
+    repository = tmp_path / "models--some--model"
+    snapshot = repository / "snapshots" / "0f"
+    blobs = repository / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for i, file in enumerate(folder.iterdir()):
+        os.rename(file, blobs / str(i))
+        (snapshot / file.name).symlink_to(f"../../blobs/{i}")
+    load_decoder(snapshot, key=KEY)
+    index = snapshot / "model.safetensors.index.json"
+    blob = (snapshot / "model-2.safetensors").resolve().name
+    text = index.read_text().replace("model-2.safetensors", f"../../blobs/{blob}")
+    index.write_text(text)  # such a blob is not in the folder's hash
+    with pytest.raises(InputError, match="leads outside the model's folder"):
+        load_decoder(snapshot, key=KEY)
+
+
+def test_a_tensor_in_two_shards(shards, random_llama_tensors, llama_config):
+    folder, name = shards
+    tensors = random_llama_tensors(llama_config)
+    twice = {k: tensors[k] for k in ("model.norm.weight", "lm_head.weight")}
+    save_file(twice, folder / "model-2.safetensors")
+    message = "lm_head.weight is in model-1.safetensors and in model-2.safetensors"
+    with pytest.raises(InputError, match=message):
+        load_decoder(name("model-2.safetensors"), key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "not JSON"),
+        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": [-Infinity]}', "-Infinity is no number"),
+        ('{"a": 1e999}', "1e999 is no number"),
+        ('{"a": 1, "a": 1}', "key 'a' stands twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' * 100_000, "nested too deeply"),
+        ('{"a": 1' + "0" * 5000 + "}", "not JSON"),
+        ("\ufeff{}", "BOM"),
+    ],
+)
+def test_json_that_is_refused(tmp_path, text, named):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=named) as error:
+        load_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_where_a_file_belongs(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_json(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        load_json(tmp_path / "none" / "x.json")
+
+
+def test_names_that_stay_inside(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for name in ("a", "real/a", "link/a", "..a"):
+        assert inside(tmp_path, name, tmp_path) == tmp_path / name
+
+
+BAD = {
+    "integers": (lambda w: w.astype(np.int32), "has numbers of type int32, not floats"),
+    "booleans": (lambda w: w > 0, "has numbers of type bool, not floats"),
+    "bytes": (lambda w: w.astype(np.uint8), "has numbers of type uint8, not floats"),
+    "NaN": (lambda w: np.where(w == w.ravel()[-1], np.nan, w), "has NaN or infinity"),
+    "infinity": (lambda w: np.where(w == w.ravel()[0], -np.inf, w), "has NaN or inf"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.mlp.up_proj"])
+def test_weights_are_finite_floats(write_hf, random_llama_tensors, kind, name):
+    spoil, message = BAD[kind]
+    folder = write_hf()
+    tensors = random_llama_tensors(json.loads((folder / "config.json").read_text()))
+    name = name.removesuffix(".weight") + ".weight"
+    bad = spoil(tensors[name])
+    tensors[name] = bad.astype(np.float32) if bad.dtype == np.float64 else bad
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match=f"tensor {name} {message}"):
+        load_decoder(folder, key=KEY)
+
+
+def test_float8_is_named(write_hf, random_llama_tensors, llama_config):
+    tensors = random_llama_tensors(llama_config)
+    name = "model.norm.weight"
+    tensors[name] = tensors[name].astype(ml_dtypes.float8_e4m3fn)
+    folder = write_hf(tensors={})
+    (folder / "model.safetensors").write_bytes(save(tensors))
+    with pytest.raises(InputError, match=r"tensor model\.norm\.weight .*(F8|float8)"):
+        load_decoder(folder, key=KEY)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
+)
+def test_the_bits_of_a_float_tell_whether_it_is_finite(dtype):
+    largest = ml_dtypes.finfo(dtype).max
+    finite = np.array([[0, -0.0, 1], [-1, 1e-7, largest]], dtype)
+    for x in (finite, finite.T, finite[:, 1:], finite[:0]):
+        np.testing.assert_array_equal(finite_floats(x, dtype, "w"), x)
+    for bad in (np.nan, -np.nan, np.inf, -np.inf):
+        x = finite.copy()
+        x[1, 1] = bad
+        for turned in (x, x.T):
+            with pytest.raises(InputError, match="NaN or infinity"):
+                finite_floats(turned, dtype, "w")
+
+
+def test_a_number_that_the_type_cannot_hold():
+    with pytest.raises(InputError, match="float16 cannot hold: give a wider"):
+        finite_floats(np.array([1e5]), np.float16, "w")

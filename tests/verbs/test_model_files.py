@@ -1,0 +1,177 @@
+"""What is read of a model's folder is in the hash of a stage, and nothing is run."""
+
+import builtins
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from commands import TEXTS, assert_refused, edit_tensors, run
+from safetensors.numpy import load_file, save_file
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.tokenizer import load_tokenizer
+from goracs_jax.runs.opened import hash_model
+
+EMBED = "embed --data train.jsonl --model llm --adapter adapter --out e.npy"
+ANSWERS = """{"instruction": "Is it?", "output": "Yes"}
+{"instruction": "And?", "output": "No"}
+"""
+
+
+def shard(folder):
+    """Put the weights of a folder into two files with their index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        part = {name: tensors[name] for name in tensors if weight_map[name] == file}
+        save_file(part, folder / file)
+    index = json.dumps({"weight_map": weight_map})
+    (folder / "model.safetensors.index.json").write_text(index)
+
+
+def flip(path):
+    """Change one bit of the last byte: the least of a float, or a bracket."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def test_every_byte_of_a_model_is_in_the_hash_of_a_stage(files, capsys):
+    shard(files / "llm")
+    tiny.write_adapter(files / "adapter")
+    assert run(EMBED, None) == 0
+    first = np.load("e.npy")
+    read = [p for name in ("llm", "adapter") for p in sorted((files / name).iterdir())]
+    names = {path.name for path in read}
+    assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= names
+    assert {"model-0.safetensors", "model-1.safetensors"} <= names
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+    for path in read:
+        flip(path)
+        capsys.readouterr()
+        assert run(f"{EMBED} --dry-run", None) == 0
+        assert "to do" in capsys.readouterr().out, path
+        flip(path)
+        assert run(f"{EMBED} --dry-run", None) == 0
+        assert "already done" in capsys.readouterr().out, path
+    last = files / "llm" / "model-1.safetensors"  # and it is computed, not only said
+    last.write_bytes(last.read_bytes()[:-1] + b"\x3e")
+    assert run(EMBED, None) == 0
+    assert not np.array_equal(np.load("e.npy"), first)
+
+
+def test_a_gguf_file_and_links_are_hashed(tmp_path):
+    file, folder = tmp_path / "m.gguf", tmp_path / "m"
+    folder.mkdir()
+    file.write_bytes(b"one")
+    (folder / "w").symlink_to(file)  # as in the cache of Hugging Face
+    before = hash_model(file), hash_model(folder)
+    flip(file)
+    after = hash_model(file), hash_model(folder)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_a_shard_from_elsewhere(files, capsys):
+    shard(files / "llm")
+    shutil.move("llm/model-1.safetensors", "away.safetensors")
+    index = files / "llm" / "model.safetensors.index.json"
+    whole = index.read_text()
+    named = ("../away.safetensors", str(files / "away.safetensors"))
+    for name in named:
+        index.write_text(whole.replace("model-1.safetensors", name))
+        message = rf"index\.json: '{name}' leads outside the model's folder"
+        assert_refused(TEXTS, 5, capsys, message)
+    index.write_text(whole)
+    (files / "llm" / "model-1.safetensors").symlink_to(files / "away.safetensors")
+    message = r"index\.json: 'model-1.safetensors' leads outside the model's folder"
+    assert_refused(TEXTS, 5, capsys, message)
+
+
+VERBS = {
+    "embed": "embed --data train.jsonl --model llm --out e.npy",
+    "grads": "grads --data train.jsonl --model llm --out g.npy",
+    "select": TEXTS + " --budget 5",
+    "finetune": "finetune --data train.jsonl --valid valid.jsonl --model llm --out f",
+    "evaluate": "evaluate --task ctr --test ctr.jsonl --model llm --out m.json",
+    "merge": "merge --model llm --adapter adapter --out f",
+    "compare": "compare --train train.jsonl --valid valid.jsonl --test ctr.jsonl "
+    "--task ctr --model llm --methods random --budgets 4 --out f",
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_takes_weights_that_are_no_numbers(files, capsys, verb):
+    (files / "ctr.jsonl").write_text(ANSWERS)
+    tiny.write_adapter(files / "adapter")
+    name = "model.layers.1.mlp.down_proj.weight"
+    edit_tensors(files / "llm", lambda t: t[name].__setitem__((3, 3), np.nan))
+    message = rf"llm: tensor {name} has NaN or infinity"
+    assert_refused(VERBS[verb], None, capsys, message)
+
+
+@pytest.mark.parametrize("verb", ["embed", "evaluate", "finetune", "merge"])
+def test_no_verb_takes_an_adapter_that_is_no_numbers(files, capsys, verb):
+    (files / "ctr.jsonl").write_text(ANSWERS)
+    path = tiny.write_adapter(files / "adapter") / "adapter_model.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values()))[0, 0] = np.inf
+    save_file(tensors, path)
+    adapter = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
+    message = r"adapter: tensor .* has NaN or infinity"
+    assert_refused(VERBS[verb] + adapter, None, capsys, message)
+
+
+CODE = """
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast
+Path("was-run").touch()
+class Tok(PreTrainedTokenizerFast): pass
+"""
+
+
+@pytest.mark.parametrize("named", [["tok.Tok", None], [None, "tok.Tok"], "tok.Tok"])
+def test_code_of_a_folder_is_never_run(files, capsys, monkeypatch, named):
+    expected = load_tokenizer(files / "llm")("Name the next tree: 12 ash")["input_ids"]
+    (files / "llm" / "tok.py").write_text(CODE)
+    config = files / "llm" / "tokenizer_config.json"
+    auto_map = {"auto_map": {"AutoTokenizer": named}, "tokenizer_class": "Tok"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | auto_map))
+
+    def ask(*arguments):
+        raise AssertionError("nothing may be asked")
+
+    monkeypatch.setattr(builtins, "input", ask)
+    found = load_tokenizer(files / "llm")("Name the next tree: 12 ash")["input_ids"]
+    assert found == expected
+    (files / "llm" / "tokenizer.json").unlink()
+    message = r"needs code of its own \(auto_map\), which is never run"
+    assert_refused(VERBS["embed"], None, capsys, message)
+    assert not (files / "was-run").exists()
+
+
+def test_a_tokenizer_from_elsewhere(files, capsys):
+    config = files / "llm" / "tokenizer_config.json"
+    whole = json.loads(config.read_text())
+    shutil.copy("llm/tokenizer.json", "tokenizer.1.0.json")
+    for field, value in [
+        ("fast_tokenizer_files", ["../tokenizer.1.0.json"]),
+        ("gguf_file", "tokenizer.1.0.json"),
+    ]:
+        config.write_text(json.dumps(whole | {field: value}))
+        message = r"tokenizer_config\.json: '\.\./tokenizer\.1\.0\.json' leads outside"
+        assert_refused(VERBS["embed"], None, capsys, message)
+
+
+def test_random_tokens_are_refused(files):
+    path = files / "llm" / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    raw["model"]["dropout"] = 0.1
+    path.write_text(json.dumps(raw))
+    config = files / "llm" / "tokenizer_config.json"
+    fast = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | fast))
+    with pytest.raises(InputError, match=r"model\.dropout 0\.1 makes tokens random"):
+        load_tokenizer(files / "llm")
