@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The compilers of TPUs and GPUs, 3 GiB: for `make ahead` alone.
 AHEAD := .venv-ahead
+# Another trainer, which pins older packages than constraints.txt: for `make tunix` alone.
+TUNIX := .venv-tunix
+PYTHON312 ?= python3.12
+VENV312 := .venv-312
 
-.PHONY: demo test quick parity lint notebooks docs ahead dist clean
+.PHONY: demo test quick parity lint notebooks docs ahead tunix py312 dist clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +37,21 @@ $(AHEAD)/installed: pyproject.toml constraints.txt
 		jax-cuda13-plugin jax-cuda13-pjrt
 	touch $@
 
+# The lower bounds of pyproject.toml allow what tunix needs; jax and flax are ours.
+$(TUNIX)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TUNIX)
+	$(TUNIX)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' \
+		google-tunix==0.1.7 qwix==0.1.8 jax==0.10.2 flax==0.12.8
+	touch $@
+
+# The newest of everything, for the newest Python that jax and flax ask for.
+$(VENV312)/installed: pyproject.toml
+	@command -v $(PYTHON312) > /dev/null || { echo "no $(PYTHON312) here: install it," \
+		"or name one with make py312 PYTHON312=..."; exit 1; }
+	$(PYTHON312) -m venv $(VENV312)
+	$(VENV312)/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[dev]'
+	touch $@
+
 demo: $(VENV)/installed
 	$(BIN)/goracs demo
 
@@ -55,8 +74,10 @@ lint: $(VENV)/installed-parity
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+# That of tunix is for `make tunix`.
 notebooks: $(VENV)/installed-dev
-	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks \
+		$(filter-out notebooks/tunix.ipynb,$(wildcard notebooks/*.ipynb))
 
 # Pages into build/site, warnings as errors; tests/test_docs.py runs their code.
 docs: $(VENV)/installed-docs
@@ -68,8 +89,19 @@ ahead: $(AHEAD)/installed
 	$(AHEAD)/bin/python benchmarks/ahead.py
 	$(AHEAD)/bin/python benchmarks/tables.py
 
+# Another trainer's gradients, and its training on a coreset: minutes on two cores. What is
+# asked is whether numbers are right, so programs may be slow.
+tunix: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
+tunix: $(TUNIX)/installed
+	$(TUNIX)/bin/python benchmarks/trainers.py
+	$(TUNIX)/bin/jupyter nbconvert --to notebook --execute --output-dir $(TUNIX)/notebooks \
+		notebooks/tunix.ipynb
+
+py312: $(VENV312)/installed
+	$(VENV312)/bin/pytest -q -n 2 --dist worksteal
+
 dist: $(VENV)/installed-dev
 	$(BIN)/hatchling build -t sdist -t wheel
 
 clean:
-	rm -rf $(VENV) $(AHEAD) demo build dist
+	rm -rf $(VENV) $(AHEAD) $(TUNIX) $(VENV312) demo build dist

@@ -28,6 +28,7 @@ from tables_project import mutants, startup
 from tables_selection import games, optimal, sizes, suite, sweep, transport
 from tables_studies import experiment, labels
 from tables_summary import helps
+from tables_trainers import trainers
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -62,6 +63,7 @@ RENDER = {
     "mutants": mutants,
     "ahead": ahead,
     "accelerators": accelerators,
+    "trainers": trainers,
 }
 
 

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from goracs_jax.selection.select import goracs as goracs
     from goracs_jax.selection.select import poo as poo
     from goracs_jax.selection.sweep import sweep as sweep
+    from goracs_jax.trainers.embeddings import example_embeddings as example_embeddings
+    from goracs_jax.trainers.gradients import ExampleGradients as ExampleGradients
+    from goracs_jax.trainers.gradients import example_gradients as example_gradients
+    from goracs_jax.trainers.nnx import nnx_loss as nnx_loss
+    from goracs_jax.trainers.subset import Subset as Subset
     from goracs_jax.training import FinetuneConfig as FinetuneConfig
     from goracs_jax.training import finetune as finetune
 
@@ -66,10 +71,18 @@ _HOMES = {
     "goracs": "selection.select",
     "poo": "selection.select",
     "sweep": "selection.sweep",
+    "example_embeddings": "trainers.embeddings",
+    "ExampleGradients": "trainers.gradients",
+    "example_gradients": "trainers.gradients",
+    "nnx_loss": "trainers.nnx",
+    "Subset": "trainers.subset",
     "FinetuneConfig": "training",
     "finetune": "training",
 }
-_ROOMS = ("cost", "data", "llm", "models", "selection", "training", "transport")
+_ROOMS = (
+    *("cost", "data", "gradients", "llm", "models", "selection", "trainers"),
+    *("training", "transport"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Batches of few static shapes, and functions that are mapped over them."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, PyTree
@@ -11,11 +11,38 @@ from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens
 #: Padded tokens per batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
 
-BatchFn = Callable[
-    [Int32[np.ndarray, "batch time"], Int32[np.ndarray, "batch time"]],
-    PyTree[Float[Array, "batch *features"]],  # noqa: F821 (axes of jaxtyping)
-]
-Mapper = Callable[[BatchFn, Sequence["Batch"]], PyTree[np.ndarray]]
+# From the arrays of a batch, to arrays with one row per example.
+BatchFn = Callable[..., PyTree[Float[Array, "batch *features"]]]  # noqa: F821
+Mapper = Callable[[BatchFn, Sequence["AnyBatch"]], PyTree[np.ndarray]]
+
+
+@runtime_checkable
+class AnyBatch(Protocol):
+    """What a mapper needs of a batch: of texts, or of anything else."""
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " batch"]:
+        """The examples by number; where it is -1, a row is filler."""
+        ...
+
+    def arrays(self) -> tuple[PyTree, ...]:
+        """Return the arguments of a function of batches, arrays [batch, ...]."""
+        ...
+
+    @property
+    def shape(self) -> Hashable:
+        """Tell apart the batches that need programs of their own."""
+        ...
+
+    @property
+    def num_examples(self) -> int:
+        """The number of rows that are not filler."""
+        ...
+
+    @property
+    def work(self) -> int:
+        """How long it takes, in units of the progress bar."""
+        ...
 
 
 class Batch(NamedTuple):
@@ -25,10 +52,24 @@ class Batch(NamedTuple):
     ids: Int32[np.ndarray, "batch time"]
     labels: Int32[np.ndarray, "batch time"]
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids and the labels."""
+        return self.ids, self.labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows and their padded length."""
+        return self.ids.shape
+
     @property
     def num_examples(self) -> int:
         """The number of rows that are not filler."""
         return int((self.rows >= 0).sum())
+
+    @property
+    def work(self) -> int:
+        """The tokens, without padding."""
+        return int((self.ids >= 0).sum())
 
 
 def bucket_length(length: int) -> int:

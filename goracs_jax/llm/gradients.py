@@ -6,17 +6,22 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int, PyTree
+from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.choices import Which as Which
-from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.errors import InputError
+from goracs_jax.gradients.projection import project
+from goracs_jax.gradients.rows import (
+    GradientRows,
+    Projector,
+    check_finite,
+    gradient_rows,
+)
 from goracs_jax.llm.batches import Mapper
-from goracs_jax.llm.loss import Loss, example_loss
+from goracs_jax.llm.loss import example_loss
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
-from goracs_jax.llm.projection import project
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
@@ -140,7 +145,8 @@ def projected_gradients(
     """Project the gradient of each example at random, as LESS and TRAK do.
 
     Inner products of projected gradients g', h' estimate those of the gradients, with
-    an error of about ||g|| ||h|| / sqrt(dim); see `goracs_jax.llm.projection.project`.
+    an error of about ||g|| ||h|| / sqrt(dim); see
+    `goracs_jax.gradients.projection.project`.
     The entries of a gradient are in the order of `jax.tree.leaves` of the adapters.
 
     Args:
@@ -205,13 +211,7 @@ def projection_pass(
 
 
 def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
-    bad = np.flatnonzero(~np.isfinite(table[:, 0]))
-    if len(bad):
-        raise NumericalError(
-            f"the gradient norm of example {bad[0] + 1} is {table[bad[0], 0]} "
-            f"({len(bad)} of {len(table)} are not finite): check the model's weights, "
-            "or load it in float32."
-        )
+    check_finite(table[:, 0], "check the model's weights, or load it in float32.")
     return ExampleScores(*np.ascontiguousarray(table.T))
 
 
@@ -226,43 +226,49 @@ def _check(model: Decoder, tokens: Tokens, which: Which):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _scores(which, most, graph, lora, frozen, ids, labels):
-    return _table(*_gradients(which, most, graph, lora, frozen, ids, labels))
+    return _table(_rows(which, most, graph, lora, frozen, ids, labels))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _projected(which, most, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
-    gradients, found = _gradients(which, most, graph, lora, frozen, ids, labels)
-    leaves = [leaf.reshape(len(ids), -1) for leaf in jax.tree.leaves(gradients)]
     key = jax.random.wrap_key_data(words, impl=kind)
-    rows = project(jnp.concatenate(leaves, axis=1), key, dim)
-    return _table(gradients, found), rows.astype(dtype)
+    to_dim = lambda gradients: project(gradients, key, dim).astype(dtype)
+    rows = _rows(which, most, graph, lora, frozen, ids, labels, to_dim)
+    return _table(rows), rows.projected
 
 
-def _table(gradients: PyTree, found: Loss) -> Float32[Array, "batch three"]:
-    norms = jax.vmap(optax.tree.norm)(gradients)
-    return jnp.stack([norms, found.loss, found.prediction_error], axis=1)
+def _table(rows: GradientRows) -> Float32[Array, "batch three"]:
+    return jnp.stack([rows.norms, rows.losses, rows.aux], axis=1)
 
 
-def _gradients(
-    which: Which, most: int, graph, lora, frozen, ids: Int[Array, "batch time"], labels
-) -> tuple[PyTree, Loss]:
-    """Return the gradient, loss and error of each example: one example, vmapped."""
+def _rows(
+    which: Which,
+    most: int,
+    graph,
+    lora,
+    frozen,
+    ids: Int[Array, "batch time"],
+    labels: Int[Array, "batch time"],
+    project: Projector | None = None,
+) -> GradientRows:
+    """Give the decoder's loss to `gradient_rows`; its aux is the prediction error."""
     model = nnx.merge(graph, lora, frozen)
     loss_of = example_loss(model, most)
     if which == "last_v_lora_b":
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
-        layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
+        parts, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
         inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
-        hidden = lambda theta, x: model.tail(nnx.merge(layer, theta, rest), x)
+        hidden = model.tail
     else:
-        theta, inputs = lora, ids
-        hidden = lambda lora, ids: nnx.merge(graph, lora, frozen).hidden(ids)
+        parts, theta, rest, inputs = graph, lora, frozen, ids
+        hidden = Decoder.hidden
 
-    def one(inputs, labels):
-        def loss(theta):
-            found = loss_of(hidden(theta, inputs), labels)
-            return found.loss, found
+    def loss(theta, rest, example):
+        inputs, labels = example
+        found = loss_of(hidden(nnx.merge(parts, theta, rest), inputs), labels)
+        return found.loss, found.prediction_error
 
-        return jax.grad(loss, has_aux=True)(theta)
-
-    return jax.vmap(one, spmd_axis_name=DATA)(inputs, labels)
+    examples = (inputs, labels)
+    return gradient_rows(
+        loss, theta, rest, examples, project=project, spmd_axis_name=DATA
+    )

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Int32, PyTree
+from jaxtyping import PyTree
 
 from goracs_jax.llm.batches import (
+    AnyBatch,
     Batch,
     BatchFn,
     bucket_length,
@@ -25,14 +26,13 @@ from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import EVERYWHERE, spread_batch
 from goracs_jax.models.execution import Execution
 
-Ids = Int32[np.ndarray, "batch time"]
-
 
 class Pass(NamedTuple):
     """A jitted function of a model and of batches, whose examples go over a grid.
 
     Attributes:
-        fn: From all of `given`, ids and labels to arrays with one row per example.
+        fn: From all of `given` and the arrays of a batch, such as ids and labels, to
+            arrays with one row per example.
         given: The model's parts and settings, which are the same for all batches.
         execution: How the model runs: its grid, and the batches that it takes.
     """
@@ -41,9 +41,9 @@ class Pass(NamedTuple):
     given: tuple
     execution: Execution = Execution()
 
-    def __call__(self, ids: Ids, labels: Ids) -> PyTree[jax.Array]:
+    def __call__(self, *arrays: PyTree) -> PyTree[jax.Array]:
         """Start the pass over a batch; every process gets all of its results."""
-        found = self.fn(*self.given, *spread_batch((ids, labels), self.mesh))
+        found = self.fn(*self.given, *spread_batch(arrays, self.mesh))
         if self.mesh is None or jax.process_count() == 1:
             return found
         return _collect(self.mesh)(found)
@@ -69,15 +69,15 @@ class Pass(NamedTuple):
             tokens, tokens_per_batch=tokens_per_batch, padded=padded, devices=devices
         )
 
-    def compile(self, batches: Sequence[Batch]) -> None:
+    def compile(self, batches: Sequence[AnyBatch]) -> None:
         """Compile the programs of all shapes at the same time, before the first runs.
 
         JAX keeps what it has compiled for the calls that follow.
         """
-        shapes = {batch.ids.shape: batch for batch in batches}
+        shapes = {batch.shape: batch for batch in batches}
         # Lowered here, since JAX's context managers belong to a thread.
         lowered = [
-            self.fn.lower(*self.given, *spread_batch(batch[1:], self.mesh))
+            self.fn.lower(*self.given, *spread_batch(batch.arrays(), self.mesh))
             for batch in shapes.values()
         ]
         together([program.compile for program in lowered])
@@ -97,7 +97,7 @@ def _collect(mesh: Mesh) -> Any:
 
 
 def results(
-    fn: BatchFn, batches: Sequence[Batch], *, under_way: int | None = None
+    fn: BatchFn, batches: Sequence[AnyBatch], *, under_way: int | None = None
 ) -> Iterator[PyTree[np.ndarray]]:
     """Yield what a function returns for each batch, in the memory of the host.
 
@@ -107,8 +107,8 @@ def results(
     those that follow, one at a time.
 
     Args:
-        fn: From ids and labels, both [batch, time], to arrays [batch, ...]; a `Pass`
-            is compiled first.
+        fn: From the arrays of a batch to arrays [batch, ...]; a `Pass` is compiled
+            first.
         batches: The batches.
         under_way: Batches that are started before the oldest is fetched; by default 1
             on CPUs, elsewhere 2.
@@ -144,18 +144,18 @@ def _whole(
         under_way = 1 if jax.default_backend() == "cpu" else 2
     started: deque[PyTree[jax.Array]] = deque()
     for batch in batches:
-        started.append(fn(batch.ids, batch.labels))
+        started.append(fn(*batch.arrays()))
         if len(started) == under_way:
             yield jax.device_get(started.popleft())
     yield from map(jax.device_get, started)
 
 
-def map_batches(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+def map_batches(fn: BatchFn, batches: Sequence[AnyBatch]) -> PyTree[np.ndarray]:
     """Apply a function to each batch and put the results in input order.
 
     Args:
-        fn: From ids and labels, both [batch, time], to an array [batch, ...] or a
-            pytree of such arrays.
+        fn: From the arrays of a batch to an array [batch, ...] or a pytree of such
+            arrays.
         batches: Batches that have every example once.
 
     Returns:

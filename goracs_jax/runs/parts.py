@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from goracs_jax.files import atomic, digest
-from goracs_jax.llm.batches import Batch, BatchFn, Mapper
+from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper
 from goracs_jax.llm.passes import results
 from goracs_jax.mesh import agree, leads, meet
 from goracs_jax.runs.progress import ExamplesColumn, TokensColumn, progress
@@ -48,7 +48,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
         part_seconds: Rows are written at least this often.
     """
 
-    def mapper(fn: BatchFn, batches: Sequence[Batch]) -> PyTree[np.ndarray]:
+    def mapper(fn: BatchFn, batches: Sequence[AnyBatch]) -> PyTree[np.ndarray]:
         (home / PARTS).mkdir(exist_ok=True)
         # Rows of other batches would do, but the mark counts batches of one plan.
         plan = digest([batch.rows.tolist() for batch in batches])
@@ -58,15 +58,16 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
         # The last batch is run in any case: its result has the structure of the pytree.
         first = agree(min(earlier.batches, len(batches) - 1))
         tables, leaves, tree = earlier.tables, [], None
-        # Finished examples and tokens before each batch, and after the last one.
+        # Finished examples and work before each batch, and after the last one.
         examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
-        tokens = np.cumsum([0, *((b.ids >= 0).sum() for b in batches)]).tolist()
+        work = np.cumsum([0, *(batch.work for batch in batches)]).tolist()
+        tokens = [TokensColumn()] if isinstance(batches[0], Batch) else []
         started = marked = time.perf_counter()
-        with progress(ExamplesColumn(), TokensColumn()) as bar:
+        with progress(ExamplesColumn(), *tokens) as bar:
             task = bar.add_task(
                 label,
-                total=tokens[-1],
-                completed=tokens[first],
+                total=work[-1],
+                completed=work[first],
                 examples=examples[first],
                 of=examples[-1],
             )
@@ -83,7 +84,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                         seconds = earlier.seconds + now - started
                         _mark(home, Parts(plan, i + 1, seconds, tables))
                         marked = now
-                bar.update(task, completed=tokens[i + 1], examples=examples[i + 1])
+                bar.update(task, completed=work[i + 1], examples=examples[i + 1])
         meet("tables are full")
         if not leads():
             tables = [_open_table(home, j, "r") for j in range(len(leaves))]

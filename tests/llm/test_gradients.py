@@ -8,13 +8,13 @@ import pytest
 from flax import nnx
 
 from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.gradients.projection import CHUNK, signs
 from goracs_jax.llm.gradients import (
     example_scores,
     gradient_norms,
     projected_gradients,
 )
 from goracs_jax.llm.passes import map_batches
-from goracs_jax.llm.projection import CHUNK, signs
 from goracs_jax.llm.tokens import NOT_SCORED, ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 

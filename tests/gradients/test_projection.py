@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from goracs_jax.llm.projection import CHUNK, project, signs
+from goracs_jax.gradients.projection import CHUNK, project, signs
 
 PARAMS, DIM = 2 * CHUNK + 100, 96
 

@@ -1,0 +1,1 @@
+"""Gradients of single examples, of any loss, and their random projections."""

@@ -1,0 +1,1 @@
+"""What other trainers need: gradients of any loss, embeddings, and a chosen subset."""

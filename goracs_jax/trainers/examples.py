@@ -1,0 +1,214 @@
+"""Examples of any form, in batches of few shapes, over one device or a mesh."""
+
+import logging
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jaxtyping import Int64, PyTree
+
+from goracs_jax.errors import InputError
+from goracs_jax.llm.batches import batch_rows
+from goracs_jax.mesh import DATA, EVERYWHERE
+
+logger = logging.getLogger(__name__)
+
+#: Examples of a batch on each device: enough for products of matrices, few enough for a
+#: loss that keeps all logits.
+BATCH = 8
+#: More shapes than this are said: each is a program that has to be compiled.
+MANY_SHAPES = 16
+
+
+class ExampleBatch(NamedTuple):
+    """Examples of equal shapes; the last one is repeated where `rows` is -1."""
+
+    rows: Int64[np.ndarray, " batch"]
+    shape: tuple[int, Hashable]
+    read: Callable[[Int64[np.ndarray, " batch"]], PyTree]
+
+    def arrays(self) -> tuple[PyTree]:
+        """Read the examples, as one pytree of arrays [batch, ...]."""
+        return (self.read(np.where(self.rows < 0, self.rows.max(), self.rows)),)
+
+    @property
+    def num_examples(self) -> int:
+        """The number of rows that are not filler."""
+        return int((self.rows >= 0).sum())
+
+    @property
+    def work(self) -> int:
+        """The examples."""
+        return self.num_examples
+
+
+def example_batches(
+    examples: Any, batch_size: int | None, mesh: Mesh | None
+) -> list[ExampleBatch]:
+    """Put examples of equal shapes together into batches of one size for each shape.
+
+    Nothing is padded; only a last batch that is not full repeats an example, whose
+    results are dropped.
+
+    Args:
+        examples: A pytree of arrays [examples, ...]; or a list, or anything else with
+            a length that gives an example by its number, of pytrees of arrays.
+        batch_size: Examples of a batch, over all devices; by default 8 on each.
+        mesh: The devices, of whose axis `data` each index gets as many examples.
+
+    Returns:
+        The batches, the largest examples first, so that a lack of memory shows at once.
+
+    Raises:
+        InputError: There are no examples, arrays have different leading sizes, or a
+            leaf is not an array of numbers.
+
+    >>> [b.rows.tolist() for b in example_batches({"x": np.ones((5, 2))}, 3, None)]
+    [[0, 1, 2], [3, 4, -1]]
+    """
+    devices = 1 if mesh is None else mesh.shape[DATA]
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    per_device = BATCH if batch_size is None else max(1, batch_size // devices)
+    groups, read = _by_shape(examples)
+    if len(groups) > MANY_SHAPES:
+        logger.warning(
+            "The examples have %d shapes, and a program is compiled for each: pad them "
+            "to a few lengths.",
+            len(groups),
+        )
+    batches = []
+    for shape in sorted(groups, key=_size, reverse=True):
+        rows = groups[shape]
+        size = batch_rows(1, per_device, evenly=len(rows), devices=devices)
+        padded = np.full(-(-len(rows) // size) * size, -1, np.int64)
+        padded[: len(rows)] = rows
+        batches += [
+            ExampleBatch(part, (size, shape), read) for part in padded.reshape(-1, size)
+        ]
+    return batches
+
+
+def one_example(batch: ExampleBatch) -> PyTree[jax.ShapeDtypeStruct]:
+    """Return the shapes and types of one example of a batch, as JAX will see them."""
+    shape = lambda x: jax.ShapeDtypeStruct(
+        x.shape[1:], jax.dtypes.canonicalize_dtype(x.dtype)
+    )
+    return jax.tree.map(shape, *batch.arrays())
+
+
+def _by_shape(examples: Any) -> tuple[Mapping[Hashable, Sequence[int]], Callable]:
+    """Return the numbers of the examples of each shape, and how rows are read."""
+    if _is_sequence(examples):
+        if not len(examples):
+            raise InputError("there are no examples: give at least one.")
+        groups: dict[Hashable, list[int]] = {}
+        for i in range(len(examples)):
+            shape = _shape(examples[i], f"example {i + 1}")
+            groups.setdefault(shape, []).append(i)
+
+        def stacked(rows: Int64[np.ndarray, " batch"]) -> PyTree:
+            found = [examples[int(i)] for i in rows]
+            return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+        return groups, stacked
+    treedef, leaves = _shape(examples, "examples")
+    sizes = {path: shape[0] if shape else None for path, shape, _ in leaves}
+    first, count = next(iter(sizes.items()), ("", None))
+    for path, size in sizes.items():
+        if size is None or size != count:
+            raise InputError(
+                "arrays of examples have the examples along their first axis: "
+                f"examples{first} has {count} and examples{path} {size}. Give a list "
+                "if each item is one example."
+            )
+    if not count:
+        raise InputError("there are no examples: give at least one.")
+    one = (treedef, tuple((path, shape[1:], kind) for path, shape, kind in leaves))
+    taken = lambda rows: jax.tree.map(lambda x: x[rows], examples)
+    return {one: range(count)}, taken
+
+
+def _is_sequence(examples: Any) -> bool:
+    if isinstance(examples, list):
+        return True
+    leaf = jax.tree.structure(examples) == jax.tree.structure(0)
+    array = hasattr(examples, "dtype") and hasattr(examples, "shape")
+    return leaf and not array and hasattr(examples, "__getitem__")
+
+
+def _shape(tree: PyTree, what: str) -> tuple[Any, tuple]:
+    """Return the structure of a pytree, and path, shape and type of each leaf."""
+    found = []
+    for path, leaf in leaves_of(tree):
+        kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if getattr(kind, "kind", "") in "OSUMm":
+            raise InputError(
+                f"{what}{path} is not an array of numbers but "
+                f"{type(leaf).__name__} ({kind}): leave it out, or make it numbers."
+            )
+        found.append((path, np.shape(leaf), str(kind)))
+    return jax.tree.structure(tree), tuple(found)
+
+
+def _size(shape: Any) -> int:
+    return sum(int(np.prod(leaf, dtype=np.int64)) for _, leaf, _ in shape[1])
+
+
+def leaves_of(tree: PyTree) -> list[tuple[str, Any]]:
+    """Return the path of each leaf, as it is written in Python, and the leaf.
+
+    >>> leaves_of({"a": [1]})
+    [("['a'][0]", 1)]
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def named(x: jax.Array) -> jax.Array:
+    """Widen types that a .npy file has no name for, such as bfloat16, to float32.
+
+    >>> named(jax.numpy.ones(1, "bfloat16")).dtype
+    dtype('float32')
+    """
+    return x.astype(np.float32) if x.dtype.kind == "V" else x
+
+
+def checked_mesh(mesh: Mesh | None) -> Mesh | None:
+    """Return a mesh whose axes leave shardings to the compiler.
+
+    `jax.make_mesh` makes axes that a program's types must name, and a loss that was
+    written for one device does not.
+
+    Raises:
+        InputError: The mesh has no axis `data`.
+    """
+    if mesh is None:
+        return None
+    if DATA not in mesh.axis_names:
+        raise InputError(
+            f"the mesh has the axes {mesh.axis_names}: examples go over one that is "
+            f"called {DATA!r}, as in jax.make_mesh((8,), ('data',))."
+        )
+    kinds = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
+
+
+def placed(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Copy arrays to every device of a mesh; what is on all of them stays there."""
+    if mesh is None:
+        return tree
+    devices = set(mesh.devices.flat)
+
+    def place(x: Any) -> jax.Array:
+        spec = EVERYWHERE
+        if isinstance(x, jax.Array) and x.sharding.device_set == devices:
+            now = x.sharding
+            if not isinstance(now, NamedSharding) or now.mesh.shape != mesh.shape:
+                return x  # over another mesh of the same devices
+            spec = now.spec
+        return jax.device_put(x, NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, tree)
