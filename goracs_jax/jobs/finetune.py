@@ -235,7 +235,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
         "valid": valid.sha256,
         "labels": config.scored,
         "config": asdict(config.loop),
-        "lora": asdict(config.lora),
+        "lora": config.lora.identity(),
         "seed": config.seed,
         **inputs.llm.identity,
     }
@@ -267,7 +267,7 @@ def _lora(settings: Training) -> LoraConfig:
     """Configure the adapter that training starts with: of a folder, or a fresh one."""
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
-    names = (field.name for field in fields(LoraConfig))
+    names = ("r", "alpha", "targets", "dropout")
     return LoraConfig(**{name: getattr(settings, name) for name in names})
 
 

@@ -216,10 +216,12 @@ def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
 
 
 def _check(model: Decoder, tokens: Tokens, which: Which):
-    if which == "last_v_lora_b" and "v_proj" not in model.lora.targets:
+    layers = model.config.num_layers
+    if which == "last_v_lora_b" and not model.lora.ranks("v_proj", layers)[-1]:
         raise InputError(
-            "which='last_v_lora_b' needs an adapter on v_proj, the model has them on "
-            f"{', '.join(model.lora.targets)}: add v_proj or use which='all_lora'."
+            "which='last_v_lora_b' needs an adapter on v_proj in the last layer, the "
+            f"model has them on {', '.join(model.lora.targets)} and not there: add it "
+            "or use which='all_lora'."
         )
     check_ids(tokens, model.config.vocab_size)
 
@@ -248,19 +250,23 @@ def _gradients(
 ) -> tuple[PyTree, Loss]:
     """Return the gradient, loss and error of each example: one example, vmapped."""
     model = nnx.merge(graph, lora, frozen)
-    loss_of = example_loss(model, most)
     if which == "last_v_lora_b":
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
         layer, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
         inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
-        hidden = lambda theta, x: model.tail(nnx.merge(layer, theta, rest), x)
+        run = lambda theta, x: (model, model.tail(nnx.merge(layer, theta, rest), x))
     else:
         theta, inputs = lora, ids
-        hidden = lambda lora, ids: nnx.merge(graph, lora, frozen).hidden(ids)
+
+        def run(theta, ids):
+            changed = nnx.merge(graph, theta, frozen)
+            return changed, changed.hidden(ids)
 
     def one(inputs, labels):
         def loss(theta):
-            found = loss_of(hidden(theta, inputs), labels)
+            # The head is that of the changed model, because an adapter may train it.
+            changed, hidden = run(theta, inputs)
+            found = example_loss(changed, most)(hidden, labels)
             return found.loss, found
 
         return jax.grad(loss, has_aux=True)(theta)
