@@ -165,6 +165,16 @@ def test_names_that_other_tools_write(write):
         load_adapter(model, write(twice))
 
 
+def test_says_that_names_contain_that_of_an_adapter(write):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    tensors = {
+        name.replace(".weight", ".mine.weight"): x
+        for name, x in adapter_tensors().items()
+    }
+    with pytest.raises(InputError, match="contain that of the adapter, 'mine'"):
+        load_adapter(model, write(tensors))
+
+
 def test_says_that_there_is_nothing_or_another_prefix(write):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     with pytest.raises(InputError, match="has no tensors"):

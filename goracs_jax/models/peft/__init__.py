@@ -2,4 +2,5 @@
 
 from goracs_jax.models.peft.config import read_lora_config as read_lora_config
 from goracs_jax.models.peft.load import load_adapter as load_adapter
+from goracs_jax.models.peft.names import count_trained as count_trained
 from goracs_jax.models.peft.save import save_adapter as save_adapter

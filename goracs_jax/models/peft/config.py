@@ -169,9 +169,7 @@ class Fields(NamedTuple):
     def flag(self, name: str) -> bool:
         """Return a field that is true or false."""
         value = self.raw.get(name)
-        if value not in (None, False, True) or isinstance(value, int) != isinstance(
-            value, bool
-        ):
+        if value is not None and not isinstance(value, bool):
             raise self.wrong(name, "must be true or false")
         return bool(value)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -104,6 +105,13 @@ def _open(folder: Path) -> Tensors:
             f"{other[0]}: save the adapter of an AutoModelForCausalLM with PEFT's "
             "save_pretrained, or rename its tensors."
         )
+    named = (re.search(r"\.lora_[AB]\.(\w+)\.weight$", x) for x in tensors.shapes)
+    adapter = next((found[1] for found in named if found), "default")
+    if adapter != "default":
+        raise InputError(
+            f"{folder}: names of tensors contain that of the adapter, {adapter!r}: "
+            "save it with PEFT's save_pretrained, or rename the tensors."
+        )
     return tensors
 
 
@@ -126,9 +134,9 @@ def _without_copies(
         name = f"{PREFIX}{module}.weight"
         if name not in shapes or name in expected:
             continue
-        base = np.asarray(model.stored_table(ours))
-        same = shapes.pop(name) == base.shape and np.array_equal(
-            np.asarray(tensors.read(name)).astype(base.dtype), base
+        base, shape = model.stored_table(ours), shapes.pop(name)
+        same = shape == base.shape and bool(
+            jnp.array_equal(tensors.read(name).astype(base.dtype), base)
         )
         if not same:
             raise InputError(

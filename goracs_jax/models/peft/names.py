@@ -1,5 +1,6 @@
 """Where the parts of an adapter are in a file of PEFT, and in a model."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -85,6 +86,11 @@ def stored(model: Decoder) -> dict[str, Stored]:
                 place, shape = place[::-1], (place[1], r)
             found[peft_name(path).format(layer)] = Stored(shape, place, absent=r == 0)
     return found
+
+
+def count_trained(model: Decoder) -> int:
+    """Count the numbers of a model's adapter, without what pads smaller ranks."""
+    return sum(math.prod(s.shape) for s in stored(model).values() if not s.absent)
 
 
 def is_untrained(model: Decoder) -> bool:
