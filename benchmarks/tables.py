@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tables_accelerator import accelerators
+from tables_adapters import adapters
 from tables_ahead import ahead
 from tables_kernels import kernels
 from tables_passes import (
@@ -61,6 +62,7 @@ RENDER = {
     "helps": helps,
     "startup": startup,
     "mutants": mutants,
+    "adapters": adapters,
     "ahead": ahead,
     "accelerators": accelerators,
     "trainers": trainers,

@@ -49,7 +49,8 @@ def trainers() -> str:
         f"{text}\n\nThe differences are the largest relative ones, over "
         f"{figures['examples']} examples, to the trainer's own loss under "
         "`nnx.value_and_grad`, one example at a time; first for all adapters, then for "
-        f"lora_B of the last v_proj. Models are tiny and random; jax {jax}, flax {flax}, "
+        f"lora_B of the last v_proj. Models are tiny and random; jax {jax}, flax "
+        f"{flax}, "
         f"{also} (`benchmarks/trainers.py`, `make tunix`)."
     )
 

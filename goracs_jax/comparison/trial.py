@@ -144,7 +144,7 @@ def folder_of(
         "dtype": settings.dtype or default_dtype(jax.devices()[0]),
         "labels": inputs.training.scored,
         "training": trained,
-        "lora": asdict(inputs.training.lora),
+        "lora": inputs.training.lora.identity(),
         "task": settings.task,
     }
     if settings.task == "seqrec":

@@ -19,6 +19,7 @@ from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
+from goracs_jax.models.peft import count_trained
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.progress import progress
 from goracs_jax.runs.revisions import revision_of
@@ -235,7 +236,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
         "valid": valid.sha256,
         "labels": config.scored,
         "config": asdict(config.loop),
-        "lora": asdict(config.lora),
+        "lora": config.lora.identity(),
         "seed": config.seed,
         **inputs.llm.identity,
     }
@@ -267,13 +268,13 @@ def _lora(settings: Training) -> LoraConfig:
     """Configure the adapter that training starts with: of a folder, or a fresh one."""
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
-    names = (field.name for field in fields(LoraConfig))
+    names = ("r", "alpha", "targets", "dropout")
     return LoraConfig(**{name: getattr(settings, name) for name in names})
 
 
 def _say_size(decoder: Decoder) -> None:
-    count = lambda state: sum(leaf.size for leaf in jax.tree.leaves(state))
-    trained, whole = count(nnx.state(decoder, nnx.LoRAParam)), count(nnx.state(decoder))
+    trained = count_trained(decoder)
+    whole = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder)))
     share = 100 * trained / whole
     say(f"{trained:,} of {whole:,} parameters are trained ({share:.3g} %)")
 

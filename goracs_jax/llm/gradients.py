@@ -216,10 +216,12 @@ def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
 
 
 def _check(model: Decoder, tokens: Tokens, which: Which):
-    if which == "last_v_lora_b" and "v_proj" not in model.lora.targets:
+    layers = model.config.num_layers
+    if which == "last_v_lora_b" and not model.lora.ranks("v_proj", layers)[-1]:
         raise InputError(
-            "which='last_v_lora_b' needs an adapter on v_proj, the model has them on "
-            f"{', '.join(model.lora.targets)}: add v_proj or use which='all_lora'."
+            "which='last_v_lora_b' needs an adapter on v_proj in the last layer, the "
+            f"model has them on {', '.join(model.lora.targets)} and not there: add it "
+            "or use which='all_lora'."
         )
     check_ids(tokens, model.config.vocab_size)
 
@@ -253,19 +255,20 @@ def _rows(
 ) -> GradientRows:
     """Give the decoder's loss to `gradient_rows`; its aux is the prediction error."""
     model = nnx.merge(graph, lora, frozen)
-    loss_of = example_loss(model, most)
     if which == "last_v_lora_b":
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
         parts, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
         inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
-        hidden = model.tail
+        run = lambda layer, x: (model, model.tail(layer, x))
     else:
         parts, theta, rest, inputs = graph, lora, frozen, ids
-        hidden = Decoder.hidden
+        run = lambda whole, ids: (whole, whole.hidden(ids))
 
     def loss(theta, rest, example):
         inputs, labels = example
-        found = loss_of(hidden(nnx.merge(parts, theta, rest), inputs), labels)
+        # The head is that of the changed model, because an adapter may train it.
+        changed, hidden = run(nnx.merge(parts, theta, rest), inputs)
+        found = example_loss(changed, most)(hidden, labels)
         return found.loss, found.prediction_error
 
     examples = (inputs, labels)

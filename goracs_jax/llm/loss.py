@@ -46,6 +46,13 @@ def example_loss(model: Decoder, most: int) -> Callable[[Array, Array], Loss]:
     Returns:
         A function of the final hidden states of one example and of its labels.
     """
+    if model.trains_head:
+
+        def trained_head(hidden: Array, labels: Array) -> Loss:
+            hidden, following = _predicting(hidden, labels, most)
+            return cross_entropy_of(model.logits(hidden), following)
+
+        return trained_head
     return lambda hidden, labels: next_token_loss(
         hidden,
         model.output_head,
@@ -89,13 +96,47 @@ def next_token_loss(
     >>> float(one.loss) == float(two.loss)
     True
     """
+    hidden, following = _predicting(hidden, labels, most)
+    return mean_cross_entropy(hidden, head, following, cap, block)
+
+
+def _predicting(
+    hidden: Float[Array, "time dim"], labels: Int[Array, " time"], most: int
+) -> tuple[Float[Array, "scored dim"], Int[Array, " scored"]]:
+    """Return the states that predict a scored token, and these tokens."""
     following = jnp.append(labels[1:], NOT_SCORED)
     if most < len(following):
         # The last place, which predicts nothing, fills up the list.
         last = len(following) - 1
         (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
         hidden, following = hidden[places], following[places]
-    return mean_cross_entropy(hidden, head, following, cap, block)
+    return hidden, following
+
+
+def cross_entropy_of(
+    logits: Float32[Array, "time vocab"], labels: Int[Array, " time"]
+) -> Loss:
+    """Compute what `mean_cross_entropy` does from logits, in memory as a whole.
+
+    Its loss can be differentiated with respect to the logits, and so to a head that is
+    trained, whose gradient has more numbers than the logits of an example.
+
+    Args:
+        logits: Logits of the token that follows each state.
+        labels: This token, or a negative number where it is not scored.
+
+    >>> found = cross_entropy_of(jnp.zeros((3, 8)), jnp.arange(3))
+    >>> float(found.loss), float(found.prediction_error)  # log 8, sqrt(56 / 64)
+    (2.079442, 0.935414)
+    """
+    scored = labels >= 0
+    log_p = jax.nn.log_softmax(logits)
+    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    miss = jax.lax.stop_gradient(jnp.exp(log_p)) - is_label
+    losses = -jnp.sum(jnp.where(is_label, log_p, 0.0), axis=-1)
+    share = scored / jnp.maximum(jnp.sum(scored), 1).astype(jnp.float32)
+    errors = jnp.linalg.norm(miss, axis=-1)
+    return Loss(jnp.sum(losses * share), jnp.sum(errors * share))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -24,6 +24,7 @@ from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
 from goracs_jax.models.rope import rope_table
 from goracs_jax.models.splash import splash_for
+from goracs_jax.models.variants import Table, placed, start, table_of
 
 
 class DecoderLayer(nnx.Module):
@@ -102,16 +103,19 @@ class Decoder(nnx.Module):
         key_embed, key_head, key_layers = jax.random.split(key, 3)
         table = (config.vocab_size, config.hidden_size)
         rows = lambda key: (0.02 * jax.random.normal(key, table)).astype(dtype)
+        lora = lora.resolved(config)
         self.config, self.lora, self.execution = config, lora, Execution()
         self.embed = nnx.Param(rows(key_embed))
         self.layers = nnx.vmap(
             lambda key: DecoderLayer(config, lora, rngs=nnx.Rngs(key), dtype=dtype)
         )(jax.random.split(key_layers, config.num_layers))
+        placed(self.layers, lora, config.num_layers)
         self.norm = RMSNorm(
             config.hidden_size, config.norm_eps, offset=config.norm_offset, dtype=dtype
         )
         if not config.tie_embeddings:
             self.head = nnx.Param(rows(key_head))
+        start(self)
 
     @property
     def output_head(self) -> Float[Array, "vocab dim"]:
@@ -119,7 +123,19 @@ class Decoder(nnx.Module):
 
         If the configuration has a `logit_softcap`, it applies to these logits.
         """
-        return (self.embed if self.config.tie_embeddings else self.head)[...]
+        return table_of(self, "head").whole()
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the output head, or a part of it, belongs to the adapter."""
+        tokens = dict(self.lora.tokens)
+        tied = self.config.tie_embeddings and "embed" in tokens
+        return "head" in self.lora.tables or "head" in tokens or tied
+
+    def stored_table(self, name: str) -> Float[Array, "vocab dim"]:
+        """Return the embedding or the output head of the base, without the adapter."""
+        tied = self.config.tie_embeddings
+        return (self.embed if name == "embed" or tied else self.head)[...]
 
     def _looks(
         self, time: int, layout: Layout | None = None
@@ -182,7 +198,8 @@ class Decoder(nnx.Module):
         # that are not run would copy the model. The adapters are small: they are inputs
         # of the scan, which stacks their gradients.
         first = jax.tree.map(lambda w: w[:num_layers], lora)
-        x = execution.by_example(self.embed[...][jnp.maximum(ids, 0)])
+        x = table_of(self, "embed").embedded(jnp.maximum(ids, 0))
+        x = execution.by_example(x)
         x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
         return jax.lax.scan(step, x, (jnp.arange(num_layers), first, past))
 
@@ -262,9 +279,11 @@ class Decoder(nnx.Module):
             hidden: Hidden states after the final norm.
             tokens: Token ids whose logits are needed; None means the whole vocabulary.
         """
-        rows = self.output_head if tokens is None else self.output_head[tokens]
-        dot = partial(jnp.matmul, precision="float32")
-        logits = dot(hidden, rows.T, preferred_element_type=jnp.float32)
+        head = table_of(self, "head")
+        if tokens is None:
+            logits = head.products(hidden)
+        else:
+            logits = Table(head.whole()[tokens]).products(hidden)
         return softcap(logits, self.config.logit_softcap)
 
     def __call__(

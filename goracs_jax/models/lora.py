@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -12,67 +11,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from goracs_jax.errors import InputError
-
-#: Names of the linear layers of a decoder that can carry an adapter.
-LINEAR_NAMES = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """Rank, scale and targets of the adapters; the defaults are those of GORACS.
-
-    Args:
-        r: Rank of the update.
-        alpha: Numerator of the scale alpha / r of the update.
-        targets: Names of the linear layers that have an adapter.
-        dropout: Probability that training sets an input of A to zero.
-
-    Raises:
-        InputError: The rank is not positive, a target is unknown, or the dropout is not
-            in [0, 1).
-
-    >>> LoraConfig(r=4).scale
-    4.0
-    """
-
-    r: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    dropout: float = 0.05
-
-    def __post_init__(self):
-        if self.r < 1:
-            raise InputError(f"LoRA rank r must be at least 1, got {self.r}.")
-        if not math.isfinite(self.alpha):
-            raise InputError(f"LoRA alpha must be finite, got {self.alpha}.")
-        unknown = sorted(set(self.targets) - set(LINEAR_NAMES))
-        if unknown or not self.targets:
-            raise InputError(
-                f"LoRA target modules must be among {', '.join(LINEAR_NAMES)}, got "
-                f"{', '.join(unknown) or 'none'}."
-            )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"LoRA dropout must be in [0, 1), got {self.dropout}.")
-        # Sort the names, so that equal configurations compare equal.
-        object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
-
-    @property
-    def scale(self) -> float:
-        """The factor alpha / r of the update."""
-        return self.alpha / self.r
-
-
-DEFAULT_LORA = LoraConfig()
-
+from goracs_jax.models.lora_config import DEFAULT_LORA as DEFAULT_LORA
+from goracs_jax.models.lora_config import LoraConfig as LoraConfig
+from goracs_jax.models.targets import LINEAR_NAMES as LINEAR_NAMES
 
 #: Name of the values that a backward pass keeps where it needs them: the outputs of
 #: linear layers, and the queries, keys and values that attention reads.
@@ -153,23 +94,38 @@ class DropoutKey(nnx.Variable):
     """Random key of a layer's dropout, which only `with_dropout` adds."""
 
 
-class LoRALinear(nnx.Module):
-    r"""A linear layer with an adapter, x W + b + (alpha / r) (d(x) A) B.
+class LayerConstant(nnx.Variable):
+    """A number of a layer's adapter that is not trained and in no file."""
 
-    W and b are frozen; A and B are float32. d is dropout in a model made by
-    `with_dropout`, and the identity in any other. As in PEFT, A starts uniform in
-    ± 1 / sqrt(in) (Kaiming with a = sqrt 5) and B starts at zero. A fresh adapter
+
+#: The parts of a decoder that are no weights of its base: `nnx` filters.
+ADAPTERS = (nnx.LoRAParam, LayerConstant)
+
+
+class LoRALinear(nnx.Module):
+    r"""A linear layer with an adapter, x W + b + s (d(x) A) B.
+
+    W and b are frozen; A and B are float32. s is alpha / r. d is dropout in a model
+    made by `with_dropout`, and the identity in any other. As in PEFT, A starts uniform
+    in ± 1 / sqrt(in) (Kaiming with a = sqrt 5) and B starts at zero. A fresh adapter
     therefore changes nothing; its gradient dL/dA is zero, and dL/dB is not.
 
-    >>> layer = LoRALinear(6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))
+    Variants add s c with a trained vector c (`bias`), or multiply each column of W and
+    of s A B by m / || W + s A B ||, where m is trained and the norm counts as a
+    constant (`dora`).
+
+    >>> layer = LoRALinear("q_proj", 6, 4, DEFAULT_LORA, rngs=nnx.Rngs(0))
     >>> layer.lora_a.shape, layer.lora_b.shape
     ((6, 8), (8, 4))
     """
 
     dropout_key: DropoutKey  # absent outside training
+    scales: LayerConstant  # absent where the scale is the same everywhere, see `placed`
+    adapted: LayerConstant  # as `scales`; with `dora` alone
 
     def __init__(
         self,
+        name: str,
         d_in: int,
         d_out: int,
         lora: LoraConfig,
@@ -181,16 +137,21 @@ class LoRALinear(nnx.Module):
         kernel = jax.random.normal(rngs(), (d_in, d_out)) / math.sqrt(d_in)
         self.kernel = nnx.Param(kernel.astype(dtype))
         self.bias = nnx.Param(jnp.zeros(d_out, dtype)) if bias else None
-        bound = 1 / math.sqrt(d_in)
+        bound, width = 1 / math.sqrt(d_in), lora.width(name)
         self.lora_a = nnx.LoRAParam(
-            jax.random.uniform(rngs(), (d_in, lora.r), minval=-bound, maxval=bound)
+            jax.random.uniform(rngs(), (d_in, width), minval=-bound, maxval=bound)
         )
-        self.lora_b = nnx.LoRAParam(jnp.zeros((lora.r, d_out)))
+        self.lora_b = nnx.LoRAParam(jnp.zeros((width, d_out)))
         self.scale, self.dropout = lora.scale, lora.dropout
+        self.has_lora_bias, self.dora = lora.bias, lora.dora
+        if lora.bias:
+            self.lora_bias = nnx.LoRAParam(jnp.zeros(d_out))
+        if lora.dora:
+            self.lora_m = nnx.LoRAParam(column_norms(self.kernel[...]))
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Apply the layer and its adapter."""
-        y = product(x, self.kernel[...])
+        frozen = y = product(x, self.kernel[...])
         y = y if self.bias is None else y + self.bias[...]
         # The adapter stays in float32 under bfloat16 weights: its entries are small.
         x = x.astype(jnp.float32)
@@ -199,9 +160,39 @@ class LoRALinear(nnx.Module):
                 self.dropout_key[...], 1 - self.dropout, x.shape
             )
             x = jnp.where(stay, x / (1 - self.dropout), 0)
-        low = checkpoint_name(self.scale * product(x, self.lora_a[...]), KEPT)
+            if self.dora:  # as in PEFT, the change of W's columns sees dropout too
+                frozen = product(x.astype(y.dtype), self.kernel[...])
+        low = checkpoint_name(self.factor * product(x, self.lora_a[...]), KEPT)
         update = product(low, self.lora_b[...])
+        if self.has_lora_bias:
+            update = update + self.factor * self.lora_bias[...]
+        if self.dora:
+            ratio = self.ratio()
+            update = ratio * update + (ratio - 1) * frozen.astype(jnp.float32)
         return checkpoint_name(y + update.astype(y.dtype), KEPT)
+
+    @property
+    def factor(self) -> Float[Array, "*layers"] | float:
+        """The scale s, of each layer if it differs."""
+        return self.scales[...] if hasattr(self, "scales") else self.scale
+
+    def updated(self) -> Float[Array, "*layers in out"]:
+        """Return W + s A B in float32, for one layer or for all that are stacked."""
+        ab = jnp.matmul(self.lora_a[...], self.lora_b[...], precision="float32")
+        factor = jnp.asarray(self.factor)[..., None, None]
+        return self.kernel[...].astype(jnp.float32) + factor * ab
+
+    def ratio(self) -> Float[Array, "*layers out"]:
+        """Return m / || W + s A B || by column, 1 in a layer without an adapter."""
+        norms = jax.lax.stop_gradient(column_norms(self.updated()))
+        if not hasattr(self, "adapted"):
+            return self.lora_m[...] / norms
+        return jnp.where(self.adapted[...][..., None], self.lora_m[...], norms) / norms
+
+
+def column_norms(w: Float[Array, "*layers in out"]) -> Float[Array, "*layers out"]:
+    """Return the norms of the columns of a kernel, in float32."""
+    return jnp.linalg.norm(w.astype(jnp.float32), axis=-2)
 
 
 M = TypeVar("M", bound=nnx.Module)
@@ -267,5 +258,5 @@ def linear(
     """
     bias = name in biases
     if name in lora.targets:
-        return LoRALinear(d_in, d_out, lora, bias=bias, rngs=rngs, dtype=dtype)
+        return LoRALinear(name, d_in, d_out, lora, bias=bias, rngs=rngs, dtype=dtype)
     return Linear(d_in, d_out, bias=bias, rngs=rngs, dtype=dtype)

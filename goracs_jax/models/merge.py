@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
@@ -18,9 +17,10 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.folder import read_json
 from goracs_jax.models.hf_config import read_decoder_config
-from goracs_jax.models.lora import LoRALinear
+from goracs_jax.models.lora import ADAPTERS
 from goracs_jax.models.tensors import spread
 from goracs_jax.models.tokenizer import load_tokenizer
+from goracs_jax.models.variants import merge_layers, merge_tables
 from goracs_jax.models.weights import stored_names
 
 # Like transformers, write files of at most 5 GB.
@@ -46,13 +46,18 @@ COPIED = (
 def merge_adapters(model: Decoder) -> Decoder:
     """Merge the adapters into the weights: W + (alpha / r) A B in every layer.
 
-    The sum is computed in float32 and rounded to the type of the weights.
+    Variants are merged by their own formulas, and trained tables replace those of the
+    base. The sum is computed in float32 and rounded to the type of the weights.
 
     Args:
         model: A decoder with adapters, which is unchanged.
 
     Returns:
         A model that computes the same, up to rounding, and whose adapters are zero.
+
+    Raises:
+        InputError: The adapter adds a bias to a layer that has none, or trains one of
+            two tables that are tied.
 
     >>> import jax
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -61,13 +66,8 @@ def merge_adapters(model: Decoder) -> Decoder:
     0.0
     """
     model = nnx.merge(*nnx.split(model))
-    for _, layer in nnx.iter_modules(model):
-        if isinstance(layer, LoRALinear):
-            a, b = layer.lora_a[...], layer.lora_b[...]
-            update = layer.scale * jnp.matmul(a, b, precision="float32")
-            kernel = layer.kernel[...]
-            layer.kernel = nnx.Param((kernel + update).astype(kernel.dtype))
-            layer.lora_b = nnx.LoRAParam(jnp.zeros_like(b))
+    merge_layers(model)
+    merge_tables(model)
     return model
 
 
@@ -138,7 +138,7 @@ def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
 
 def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     """Write one file, or several of at most `shard_bytes` with their index."""
-    _, _, state = nnx.split(model, nnx.LoRAParam, ...)
+    _, _, state = nnx.split(model, ADAPTERS, ...)
     names = stored_names(model.config, gguf=False)
     parts: list[Path] = []
     home: dict[str, int] = {}  # from a tensor's name to the number of its file

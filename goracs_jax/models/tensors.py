@@ -103,6 +103,29 @@ def _files(folder: Path, stem: str) -> list[Path]:
     raise InputError(f"{folder}: no {single.name}: save the model as safetensors.")
 
 
+def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
+    """Give the tensors of a checkpoint other names.
+
+    Args:
+        tensors: The checkpoint.
+        rename: From a name in the checkpoint to a new one.
+
+    Raises:
+        InputError: Two tensors would have the same name.
+    """
+    stored: dict[str, str] = {}
+    for name in tensors.shapes:
+        if (new := rename(name)) in stored:
+            raise InputError(
+                f"{tensors.where}: {stored[new]} and {name} are the same tensor: "
+                "remove one of them."
+            )
+        stored[new] = name
+    shapes = {new: tensors.shapes[name] for new, name in stored.items()}
+    read = lambda name, part=(): tensors.read(stored[name], part)
+    return Tensors(tensors.where, shapes, read)
+
+
 def _safe_open(file: Path) -> Any:
     try:
         return safe_open(file, framework="numpy")
@@ -155,7 +178,7 @@ def fill(
         shape = shape[::-1] if _transposed(path) else shape
         for name in _stored_names(names[path], leaf.shape[0] if stacked else None):
             expected[name] = shape
-    _account(expected, tensors, ignore)
+    account(expected, tensors, ignore)
 
     def value(path: str, leaf: Any) -> jax.Array:
         stacked, turned = path.startswith("layers."), _transposed(path)
@@ -273,11 +296,25 @@ def _stored_names(pattern: str, num_layers: int | None) -> list[str]:
     return [pattern.format(layer) for layer in range(num_layers)]
 
 
-def _account(
+def account(
     expected: Mapping[str, tuple[int, ...]],
     tensors: Tensors,
     ignore: Callable[[str], bool],
-):
+    *,
+    cure: str = "use weights and config of the same model",
+) -> None:
+    """Check that a checkpoint has the tensors that are expected, and no others.
+
+    Args:
+        expected: Their names and shapes.
+        tensors: The checkpoint.
+        ignore: Whether a name may be in the checkpoint without being expected.
+        cure: What to do about a difference.
+
+    Raises:
+        InputError: Tensors are missing, unexpected or of the wrong shape; the message
+            counts them and names the first ones.
+    """
     found = tensors.shapes
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected and not ignore(name)]
@@ -298,7 +335,7 @@ def _account(
     if problems:
         raise InputError(
             f"{tensors.where}: tensors do not fit the model: {'; '.join(problems)}: "
-            "use weights and config of the same model."
+            f"{cure}."
         )
 
 

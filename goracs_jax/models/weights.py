@@ -19,7 +19,7 @@ from goracs_jax.models.folder import existing_model, read_json
 from goracs_jax.models.gguf_config import LINEAR, read_gguf_config
 from goracs_jax.models.gguf_file import open_gguf, unpermute
 from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
-from goracs_jax.models.lora import DEFAULT_LORA, LoraConfig
+from goracs_jax.models.lora import ADAPTERS, DEFAULT_LORA, LoraConfig
 from goracs_jax.models.sentence import sentence_options
 from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.tensors import (
@@ -28,7 +28,9 @@ from goracs_jax.models.tensors import (
     fill,
     finite_floats,
     open_safetensors,
+    renamed,
 )
+from goracs_jax.models.variants import start
 
 # From a path in our module to the names in a Hugging Face file and in a GGUF file. "{}"
 # stands for the layer. Both files store kernels as [out, in], our modules as [in, out].
@@ -184,19 +186,23 @@ def load_decoder(
         raw, where = read_json(path / "config.json")
         config = read_decoder_config(raw, where)
         tensors = dequantised(open_safetensors(path), stored_bits(raw, where))
+        tensors = _with_prefix(tensors)
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
     abstract = abstract_decoder(config, mesh, lora=lora, dtype=dtype)
-    graph, _, skeleton = nnx.split(abstract, nnx.LoRAParam, ...)
+    graph, _, skeleton = nnx.split(abstract, ADAPTERS, ...)
     ignore = lambda name: name.endswith("rotary_emb.inv_freq")
     weights = fill(skeleton, names, tensors, ignore=ignore)
     # The compiler drops all random numbers except those of the adapters.
     build = lambda key: Decoder(config, lora, key=key, dtype=dtype)
-    adapters = jax.jit(lambda key: nnx.state(build(key), nnx.LoRAParam))(key)
+    adapters = jax.jit(lambda key: nnx.state(build(key), ADAPTERS))(key)
     if mesh is not None:
         adapters = jax.tree.map(lambda x: replicate(np.asarray(x), mesh), adapters)
-    return nnx.merge(graph, adapters, weights)
+    model = nnx.merge(graph, adapters, weights)
+    if not model.lora.is_plain:
+        start(model)
+    return model
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -218,16 +224,24 @@ def load_encoder(path: str | Path) -> Encoder:
     raw, where = read_json(path / "config.json")
     config = read_encoder_config(raw, where, **sentence_options(path))
     tensors = open_safetensors(path)
-    stored = {_bert_name(name): name for name in tensors.shapes}
-    shapes = {name: tensors.shapes[stored[name]] for name in stored}
-    read = lambda name, part=(): tensors.read(stored[name], part)
-    renamed = Tensors(str(path), shapes, read)
+    tensors = renamed(tensors, _bert_name)
     build = lambda key: Encoder(config, key=key)
     graph, skeleton = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     unused = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     ignore = lambda name: name.startswith(unused)
     names = BERT | (MPNET if config.relative_buckets else {})
-    return nnx.merge(graph, fill(skeleton, names, renamed, ignore=ignore))
+    return nnx.merge(graph, fill(skeleton, names, tensors, ignore=ignore))
+
+
+def _with_prefix(tensors: Tensors) -> Tensors:
+    """Add the prefix of a language model to names of a model that was saved without.
+
+    As transformers does, it lets a folder of an embedding model be a language model.
+    """
+    if "embed_tokens.weight" not in tensors.shapes:
+        return tensors
+    kept = ("lm_head.", "model.")
+    return renamed(tensors, lambda x: x if x.startswith(kept) else f"model.{x}")
 
 
 def _bert_name(name: str) -> str:

@@ -72,18 +72,44 @@ def test_an_adapter_is_a_change_of_the_weights(write):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"use_dora": True}, "use_dora True"),
-        ({"use_rslora": True}, "use_rslora True"),
         ({"bias": "all"}, "bias 'all'"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"peft_type": "IA3"}, "peft_type 'IA3'"),
         ({"target_modules": ["c_attn"]}, "got c_attn"),
-        ({"target_modules": "all-linear"}, "must be a list"),
-        ({"lora_bias": True}, "lora_bias True"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "names lm_head.*modules_to_save"),
+        ({"target_modules": None}, "target_modules must name layers, .* got None"),
+        ({"target_modules": "(q_proj"}, "target_modules must be a regular expression"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
-        ({"r": None}, "must be numbers, got None"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save 'norm' .*model.norm"),
+        # Fields that no list names, and those of methods of their own.
+        ({"use_something_new": True}, "use_something_new True is not known"),
+        ({"new_size": 3}, "new_size 3 is not known"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
+        ({"kasa_config": {"beta": 1e-4}}, "kasa_config"),
+        ({"velora_config": {"x": 1}}, "velora_config"),
+        ({"monteclora_config": {"num_samples": 2}}, "monteclora_config"),
+        ({"use_qalora": True}, "use_qalora True"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        # Initialisations that change the base.
+        ({"init_lora_weights": "pissa"}, "'pissa' .*path_initial_model_for_weight"),
+        ({"init_lora_weights": "pissa_niter_4"}, "PiSSA changes the base"),
+        ({"init_lora_weights": "OLoRA"}, "OLoRA changes the base"),
+        ({"init_lora_weights": "corda"}, "CorDA changes the base"),
+        ({"init_lora_weights": "lora_ga"}, "LoRA-GA changes the base"),
+        ({"init_lora_weights": "loftq"}, "'loftq' .*merge_and_unload"),
+        ({"init_lora_weights": "mica"}, "MiCA trains A alone"),
+        ({"init_lora_weights": "another"}, "'another' .*may change the base"),
+        # Values of a wrong kind.
+        ({"r": None}, "r must be an integer, got None"),
+        ({"r": True}, "r must be an integer, got True"),
+        ({"lora_alpha": True}, "lora_alpha must be a finite number, got True"),
+        ({"lora_alpha": float("inf")}, "lora_alpha must be a finite number, got inf"),
+        ({"lora_dropout": False}, "lora_dropout must be a finite number"),
+        ({"rank_pattern": {"q_proj": True}}, "rank_pattern"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern"),
+        ({"layers_to_transform": [False]}, "layers_to_transform"),
+        ({"use_dora": 1}, "use_dora must be true or false, got 1"),
+        ({"trainable_token_indices": [-1]}, "trainable_token_indices"),
+        ({"trainable_token_indices": {"score": [1]}}, "trainable_token_indices"),
     ],
 )
 def test_refuses_by_name(write, changes, named):
@@ -96,9 +122,69 @@ def test_accounts_for_every_tensor(write):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = adapter_tensors()
     name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
-    tensors["base_model.model.lm_head.weight"] = tensors.pop(name)
-    with pytest.raises(InputError, match=r"1 missing .*; 1 unexpected .*lm_head"):
+    tensors["base_model.model.model.norm.weight"] = tensors.pop(name)
+    with pytest.raises(InputError, match=r"1 missing .*; 1 unexpected .*norm"):
         load_adapter(model, write(tensors))
+
+
+def test_neutral_fields_change_nothing(write):
+    neutral = {
+        "init_lora_weights": "eva",
+        "eva_config": {"rho": 2.0},
+        "fan_in_fan_out": True,  # PEFT ignores it on a Linear
+        "unknown": None,
+        "another": {},
+        "third": False,
+        "peft_version": "0.21.2",
+        "use_dora": None,
+    }
+    assert read_lora_config(write(adapter_tensors(), **neutral)) == LORA
+
+
+def test_names_that_other_tools_write(write):
+    untied = DecoderConfig.tiny(tie_embeddings=False)
+    model = Decoder(untied, LORA, key=jax.random.key(0))
+    expected = run(load_adapter(model, write(adapter_tensors())), IDS)
+    tensors = {
+        name.replace(".weight", ".default.weight"): x
+        for name, x in adapter_tensors().items()
+    }
+    # Copies of the base's tables change nothing.
+    tensors["base_model.model.lm_head.weight"] = np.asarray(model.head[...])
+    tensors["base_model.model.model.embed_tokens.weight"] = np.asarray(model.embed[...])
+    found = run(load_adapter(model, write(tensors)), IDS)
+    np.testing.assert_array_equal(found, expected)
+
+    tensors["base_model.model.lm_head.weight"] = np.asarray(model.head[...]) + 1
+    with pytest.raises(InputError, match=r"lm_head.weight differs .*modules_to_save"):
+        load_adapter(model, write(tensors))
+    twice = adapter_tensors()
+    name = next(iter(twice))
+    twice[name.replace(".weight", ".default.weight")] = twice[name]
+    with pytest.raises(InputError, match=r"are the same tensor"):
+        load_adapter(model, write(twice))
+
+
+def test_says_that_names_contain_that_of_an_adapter(write):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    tensors = {
+        name.replace(".weight", ".mine.weight"): x
+        for name, x in adapter_tensors().items()
+    }
+    with pytest.raises(InputError, match="contain that of the adapter, 'mine'"):
+        load_adapter(model, write(tensors))
+
+
+def test_says_that_there_is_nothing_or_another_prefix(write):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    with pytest.raises(InputError, match="has no tensors"):
+        load_adapter(model, write({}))
+    other = {
+        name.replace("model.model.", "model."): x
+        for name, x in adapter_tensors().items()
+    }
+    with pytest.raises(InputError, match=r"no name .* starts with .*the first is base"):
+        load_adapter(model, write(other))
 
 
 def test_refuses_an_untrained_adapter(write):
@@ -144,7 +230,7 @@ def test_refuses_pickle_and_absence(write, tmp_path):
     folder = write(adapter_tensors())
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(b"pickled")
-    with pytest.raises(InputError, match=r"only pickle: adapter_model\.bin"):
+    with pytest.raises(InputError, match=r"adapter_model\.bin.*save_pretrained"):
         load_adapter(model, folder)
     with pytest.raises(InputError, match=r"adapter_config\.json: no such file"):
         read_lora_config(tmp_path / "nowhere")

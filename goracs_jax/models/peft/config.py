@@ -1,0 +1,228 @@
+"""Read an adapter_config.json of PEFT as a `LoraConfig`."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.folder import read_json
+from goracs_jax.models.lora_config import LoraConfig
+from goracs_jax.models.peft.fields import MERGE, check_fields
+from goracs_jax.models.targets import LINEAR_NAMES, TABLES, Rules, full_name
+
+#: Parts of a decoder, besides its linear layers, that PEFT could train as a whole.
+OTHER_MODULES = [
+    "model",
+    "model.norm",
+    "model.layers",
+    "model.layers.0",
+    "model.layers.0.self_attn",
+    "model.layers.0.self_attn.q_norm",
+    "model.layers.0.self_attn.k_norm",
+    "model.layers.0.mlp",
+    "model.layers.0.input_layernorm",
+    "model.layers.0.post_attention_layernorm",
+    "model.layers.0.pre_feedforward_layernorm",
+    "model.layers.0.post_feedforward_layernorm",
+]
+
+
+def read_lora_config(folder: str | Path) -> LoraConfig:
+    """Read rank, scale, targets, dropout and variants from an adapter_config.json.
+
+    Args:
+        folder: The PEFT folder.
+
+    Returns:
+        The configuration to give to `load_decoder` before `load_adapter`.
+
+    Raises:
+        InputError: The file is missing, has a wrong value, or describes an adapter that
+            is not supported.
+    """
+    raw, where = read_json(Path(folder) / "adapter_config.json")
+    check_fields(raw, where)
+    fields = Fields(raw, where)
+    tables = fields.saved_tables()
+    tokens = fields.trained_tokens()
+    rules = fields.rules()
+    names = rules.targets
+    plain = not isinstance(names, str) and set(names) <= set(LINEAR_NAMES)
+    plain = plain and rules == Rules(targets=names)
+    try:
+        return LoraConfig(
+            r=fields.integer("r", 8),
+            alpha=fields.number("lora_alpha", 8.0),
+            dropout=fields.number("lora_dropout", 0.0),
+            tables=tables,
+            tokens=tokens,
+            rslora=fields.flag("use_rslora"),
+            dora=fields.flag("use_dora"),
+            bias=fields.flag("lora_bias"),
+            targets=tuple(names) if plain else LINEAR_NAMES,
+            rules=None if plain else rules,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+class Fields(NamedTuple):
+    """The fields of an adapter_config.json, each checked when it is read."""
+
+    raw: Mapping[str, Any]
+    where: str
+
+    def rules(self) -> Rules:
+        """Return which linear layers have an adapter, with which ranks and scales.
+
+        Raises:
+            InputError: A value is of a wrong kind, no name is one of a linear layer, or
+                a table of the vocabulary is among the targets.
+        """
+        targets = self._names("target_modules")
+        if not targets:
+            raise self.wrong(
+                "target_modules", "must name layers, such as q_proj and v_proj"
+            )
+        alphas = self._pattern("alpha_pattern", self._is_number)
+        rules = Rules(
+            targets=targets,
+            exclude=self._names("exclude_modules"),
+            layers=self._integers("layers_to_transform"),
+            layers_pattern=self._list("layers_pattern", str),
+            ranks=self._pattern("rank_pattern", self._is_integer),
+            alphas=tuple((p, float(x)) for p, x in alphas),
+        )
+        if isinstance(targets, tuple):
+            lasts = {name.rpartition(".")[2] for name in targets}
+            if not lasts & {
+                *LINEAR_NAMES,
+                *(x.rpartition(".")[2] for x in TABLES.values()),
+            }:
+                raise InputError(
+                    f"{self.where}: LoRA target modules must be among "
+                    f"{', '.join(LINEAR_NAMES)}, got {', '.join(targets)}."
+                )
+        for name in TABLES.values():
+            if rules.match(name):
+                raise InputError(
+                    f"{self.where}: target_modules names {name}: adapters of the "
+                    f"vocabulary are not supported: put it into modules_to_save, or "
+                    f"{MERGE}."
+                )
+        return rules
+
+    def saved_tables(self) -> tuple[str, ...]:
+        """Return the tables of modules_to_save, by our names.
+
+        As in PEFT, a name is that of every module that it is the end of.
+
+        Raises:
+            InputError: A name is that of another part of a decoder.
+        """
+        names = self._list("modules_to_save", str)
+        other = [full_name(name, 0) for name in LINEAR_NAMES] + OTHER_MODULES
+        for name in names:
+            if found := [module for module in other if module.endswith(name)]:
+                raise InputError(
+                    f"{self.where}: modules_to_save {name!r} (module {found[0]}) is "
+                    f"not supported, only lm_head and embed_tokens are: {MERGE}."
+                )
+        return tuple(
+            ours for ours, module in TABLES.items() if module.endswith(names or (";",))
+        )
+
+    def trained_tokens(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Return the tables of which single rows are trained, and their tokens.
+
+        Raises:
+            InputError: It is not a list of tokens, or lists by name of a table.
+        """
+        value = self.raw.get("trainable_token_indices")
+        if not value:
+            return ()
+        by_name = value if isinstance(value, dict) else {"embed_tokens": value}
+        found = {}
+        for name, tokens in by_name.items():
+            ours = [t for t, module in TABLES.items() if module.endswith(name)]
+            right = isinstance(tokens, list) and all(
+                self._is_integer(token) and token >= 0 for token in tokens
+            )
+            if len(ours) != 1 or not right or len(set(tokens)) < len(tokens):
+                raise self.wrong(
+                    "trainable_token_indices",
+                    "must be a list of different tokens, of embed_tokens or of lm_head",
+                )
+            found[ours[0]] = tuple(tokens)
+        return tuple(sorted(found.items()))
+
+    def flag(self, name: str) -> bool:
+        """Return a field that is true or false."""
+        value = self.raw.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(name, "must be true or false")
+        return bool(value)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return a field that is an integer."""
+        value = self.raw.get(name, default)
+        if not self._is_integer(value):
+            raise self.wrong(name, "must be an integer")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """Return a field that is a finite number."""
+        value = self.raw.get(name, default)
+        if not self._is_number(value):
+            raise self.wrong(name, "must be a finite number")
+        return float(value)
+
+    def wrong(self, name: str, rule: str) -> InputError:
+        """Return the error for a field whose value is wrong."""
+        value = self.raw.get(name)
+        return InputError(f"{self.where}: {name} {rule}, got {value!r}: correct it.")
+
+    def _names(self, name: str) -> tuple[str, ...] | str:
+        value = self.raw.get(name)
+        if not isinstance(value, str):
+            return self._list(name, str)
+        return self._compiled(name, value)
+
+    def _list(self, name: str, kind: type) -> tuple[Any, ...]:
+        value = self.raw.get(name)
+        items = [value] if isinstance(value, kind) and value else value or []
+        if not isinstance(items, list) or not all(isinstance(x, kind) for x in items):
+            raise self.wrong(name, "must be a list of names")
+        return tuple(items) if name == "layers_pattern" else tuple(sorted(set(items)))
+
+    def _integers(self, name: str) -> tuple[int, ...]:
+        value = self.raw.get(name)
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(map(self._is_integer, items)):
+            raise self.wrong(name, "must be a list of numbers of layers")
+        return tuple(sorted(set(items)))
+
+    def _pattern(
+        self, name: str, right: Callable[[Any], bool]
+    ) -> tuple[tuple[str, Any], ...]:
+        value = self.raw.get(name) or {}
+        if not isinstance(value, dict) or not all(map(right, value.values())):
+            raise self.wrong(name, "must map names of layers to finite numbers")
+        return tuple((self._compiled(name, key), x) for key, x in value.items())
+
+    def _compiled(self, name: str, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise self.wrong(name, f"must be a regular expression ({error})") from None
+        return pattern
+
+    @staticmethod
+    def _is_integer(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    @staticmethod
+    def _is_number(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) < float("inf")

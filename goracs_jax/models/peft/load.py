@@ -1,0 +1,162 @@
+"""Load an adapter of PEFT into a model."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from goracs_jax.errors import InputError
+from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.peft.config import read_lora_config
+from goracs_jax.models.peft.names import (
+    PREFIX,
+    Stored,
+    is_untrained,
+    peft_names,
+    stored,
+)
+from goracs_jax.models.targets import TABLES
+from goracs_jax.models.tensors import (
+    Slices,
+    Tensors,
+    account,
+    fill,
+    open_safetensors,
+    renamed,
+)
+
+CURE = "use the adapter_config.json and the base that these tensors were saved with"
+
+logger = logging.getLogger(__name__)
+
+
+def load_adapter(
+    model: Decoder,
+    folder: str | Path,
+    *,
+    untrained: Literal["refuse", "warn"] = "refuse",
+) -> Decoder:
+    """Load an adapter into a model.
+
+    Args:
+        model: A decoder made with `lora=read_lora_config(folder)`, which is unchanged.
+        folder: The PEFT folder: adapter_config.json and adapter_model.safetensors.
+        untrained: What to do if every lora_B is zero, so that the adapter changes
+            nothing: "refuse" it, or "warn" in the log, for an adapter that will be
+            trained.
+
+    Returns:
+        A decoder with the adapter, which shares the frozen weights of `model`.
+
+    Raises:
+        InputError: The adapter does not fit the model; a tensor is missing, unexpected
+            or of the wrong shape; or every lora_B is zero and `untrained` is "refuse".
+    """
+    folder = Path(folder)
+    lora = read_lora_config(folder).resolved(model.config)
+    # Dropout matters only in training, so the model keeps its own.
+    if replace(lora, dropout=model.lora.dropout) != model.lora:
+        raise InputError(
+            f"{folder}: the adapter is {lora}, the model was built with {model.lora}: "
+            "load the model with lora=read_lora_config(folder)."
+        )
+    places = stored(model)
+    expected = {name: s.shape for name, s in places.items() if not s.absent}
+    tensors = _without_copies(renamed(_open(folder), _usual_name), expected, model)
+    account(expected, tensors, lambda name: False, cure=CURE)
+    graph, skeleton, frozen = nnx.split(model, nnx.LoRAParam, ...)
+    names, full = peft_names(skeleton), _padded(tensors, places)
+    adapters = fill(skeleton, names, full, ignore=lambda name: False)
+    model = nnx.merge(graph, adapters, frozen)
+    if is_untrained(model):
+        problem = f"{folder}: every lora_B is zero, so the adapter is untrained"
+        if untrained == "refuse":
+            raise InputError(f"{problem}: leave it out or give a trained one.")
+        logger.warning("%s: training starts afresh with its lora_A.", problem)
+    return model
+
+
+def _open(folder: Path) -> Tensors:
+    """Open the tensors of an adapter, whose names must be those of a language model."""
+    names = {path.name for path in folder.iterdir()}
+    if "adapter_model.bin" in names and "adapter_model.safetensors" not in names:
+        raise InputError(
+            f"{folder}: only pickle: adapter_model.bin, which can run any code and is "
+            "never opened: load the adapter with PEFT and save it again with "
+            "save_pretrained, which writes safetensors."
+        )
+    tensors = open_safetensors(folder, "adapter_model")
+    if not tensors.shapes:
+        raise InputError(
+            f"{folder}: adapter_model.safetensors has no tensors: save the adapter "
+            "again, after gathering its parts where they were spread over devices."
+        )
+    wanted = [PREFIX + name for name in ("model.", "lm_head.")]
+    other = [x for x in tensors.shapes if not x.startswith(tuple(wanted))]
+    if len(other) == len(tensors.shapes):
+        raise InputError(
+            f"{folder}: no name of a tensor starts with {wanted[0]}, the first is "
+            f"{other[0]}: save the adapter of an AutoModelForCausalLM with PEFT's "
+            "save_pretrained, or rename its tensors."
+        )
+    named = (re.search(r"\.lora_[AB]\.(\w+)\.weight$", x) for x in tensors.shapes)
+    adapter = next((found[1] for found in named if found), "default")
+    if adapter != "default":
+        raise InputError(
+            f"{folder}: names of tensors contain that of the adapter, {adapter!r}: "
+            "save it with PEFT's save_pretrained, or rename the tensors."
+        )
+    return tensors
+
+
+def _usual_name(name: str) -> str:
+    """Drop what other tools leave in the names: that of the adapter, "default".
+
+    >>> _usual_name("model.layers.0.self_attn.q_proj.lora_A.default.weight")
+    'model.layers.0.self_attn.q_proj.lora_A.weight'
+    """
+    name = re.sub(r"\.default(?=\.|$)", "", name).replace(".modules_to_save.", ".")
+    return re.sub(r"(lora_magnitude_vector)\.weight$", r"\1", name)
+
+
+def _without_copies(
+    tensors: Tensors, expected: Mapping[str, tuple[int, ...]], model: Decoder
+) -> Tensors:
+    """Drop copies of the base's tables, which some tools save with an adapter."""
+    shapes = dict(tensors.shapes)
+    for ours, module in TABLES.items():
+        name = f"{PREFIX}{module}.weight"
+        if name not in shapes or name in expected:
+            continue
+        base, shape = model.stored_table(ours), shapes.pop(name)
+        same = shape == base.shape and bool(
+            jnp.array_equal(tensors.read(name).astype(base.dtype), base)
+        )
+        if not same:
+            raise InputError(
+                f"{tensors.where}: {name} differs from the table of the model, and "
+                f"modules_to_save does not name {module.rpartition('.')[2]}: name it "
+                "there if it was trained, or give the model that was the base."
+            )
+    return tensors._replace(shapes=shapes)
+
+
+def _padded(tensors: Tensors, places: Mapping[str, Stored]) -> Tensors:
+    """Give every layer a tensor of the same shape, with zeros where it has less."""
+
+    def read(name: str, part: Slices = ()) -> np.ndarray:
+        here = places[name]
+        if here.absent:
+            return np.zeros(here.place, np.float32)[part]
+        if here.shape == here.place:
+            return tensors.read(name, part)
+        return here.pad(tensors.read(name))[part]
+
+    shapes = {name: here.place for name, here in places.items()}
+    return Tensors(tensors.where, shapes, read)
