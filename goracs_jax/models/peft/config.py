@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.fields import FLOATS
 from goracs_jax.models.folder import read_json
 from goracs_jax.models.lora_config import LoraConfig
 from goracs_jax.models.peft.fields import MERGE, check_fields
@@ -50,16 +51,20 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
     names = rules.targets
     plain = not isinstance(names, str) and set(names) <= set(LINEAR_NAMES)
     plain = plain and rules == Rules(targets=names)
+    r, alpha = fields.integer("r", 8), fields.number("lora_alpha", 8.0)
+    dropout = fields.number("lora_dropout", 0.0)
+    rslora, dora = fields.flag("use_rslora"), fields.flag("use_dora")
+    bias = fields.flag("lora_bias")
     try:
         return LoraConfig(
-            r=fields.integer("r", 8),
-            alpha=fields.number("lora_alpha", 8.0),
-            dropout=fields.number("lora_dropout", 0.0),
+            r=r,
+            alpha=alpha,
+            dropout=dropout,
             tables=tables,
             tokens=tokens,
-            rslora=fields.flag("use_rslora"),
-            dora=fields.flag("use_dora"),
-            bias=fields.flag("lora_bias"),
+            rslora=rslora,
+            dora=dora,
+            bias=bias,
             targets=tuple(names) if plain else LINEAR_NAMES,
             rules=None if plain else rules,
         )
@@ -225,4 +230,4 @@ class Fields(NamedTuple):
     @staticmethod
     def _is_number(value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and abs(value) < float("inf")
+        return number and abs(value) <= FLOATS[1]
