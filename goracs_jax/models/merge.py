@@ -62,7 +62,7 @@ def merge_adapters(model: Decoder) -> Decoder:
     >>> import jax
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
     >>> merged = merge_adapters(model)
-    >>> float(jnp.abs(merged.layers.attention.q_proj.lora_b[...]).max())
+    >>> float(abs(merged.layers.attention.q_proj.lora_b[...]).max())
     0.0
     """
     model = nnx.merge(*nnx.split(model))

@@ -182,7 +182,7 @@ def test_bfloat16_weights_stay_bfloat16_and_adapters_float32(ids):
 
 def test_lora_is_the_formula_and_starts_at_zero():
     lora = LoraConfig(r=3, alpha=12.0)
-    layer = LoRALinear(5, 4, lora, rngs=nnx.Rngs(0))
+    layer = LoRALinear("q_proj", 5, 4, lora, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (6, 5))
     w, a = layer.kernel[...], layer.lora_a[...]
     np.testing.assert_allclose(layer(x), x @ w, **F32)

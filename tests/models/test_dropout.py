@@ -19,7 +19,7 @@ RATE = 0.25
 def layer_with_dropout(rate):
     """One layer under a layer axis of one, as a decoder has it."""
     lora = LoraConfig(r=4, alpha=8.0, dropout=rate)
-    layer = LoRALinear(64, 64, lora, rngs=nnx.Rngs(0))
+    layer = LoRALinear("q_proj", 64, 64, lora, rngs=nnx.Rngs(0))
     layer.kernel = nnx.Param(jnp.zeros((1, 64, 64)))
     # d(x) A B is d(x): what was dropped shows.
     layer.lora_a = nnx.LoRAParam(jnp.eye(64)[None])
