@@ -6,8 +6,7 @@
 It needs the compilers of TPUs and GPUs, which `make ahead` installs, but neither a TPU
 nor a GPU. A program is one entry of results/ahead.json, written as soon as it is
 compiled. What a compiler said of the same program is kept, so a run that was stopped
-goes on, and the formulas are compared anew. REGEX is looked for in "MODEL TOPOLOGY
-PROGRAM".
+goes on. REGEX is looked for in "MODEL TOPOLOGY PROGRAM".
 """
 
 import argparse

@@ -28,7 +28,7 @@ def trainers() -> str:
     tunix, qwix = (figures["trainers"][name] for name in ("google-tunix", "qwix"))
     rows = [
         [
-            f"tunix, {name.replace(' float32', ', float32').replace(' bf', ', bf')}",
+            f"tunix, {', '.join(name.rsplit(' ', 1))}",
             f"google-tunix {tunix}, qwix {qwix}",
             _differences(figures[name]),
             _training(figures[name]),
@@ -49,9 +49,8 @@ def trainers() -> str:
         f"{text}\n\nThe differences are the largest relative ones, over "
         f"{figures['examples']} examples, to the trainer's own loss under "
         "`nnx.value_and_grad`, one example at a time; first for all adapters, then for "
-        f"lora_B of the last v_proj. Models are tiny and random; jax {jax}, flax "
-        f"{flax}, "
-        f"{also} (`benchmarks/trainers.py`, `make tunix`)."
+        f"lora_B of the last v_proj. Models are tiny and random; jax {jax}, "
+        f"flax {flax}, {also} (`benchmarks/trainers.py`, `make tunix`)."
     )
 
 

@@ -80,8 +80,15 @@ _HOMES = {
     "finetune": "training",
 }
 _ROOMS = (
-    *("cost", "data", "gradients", "llm", "models", "selection", "trainers"),
-    *("training", "transport"),
+    "cost",
+    "data",
+    "gradients",
+    "llm",
+    "models",
+    "selection",
+    "trainers",
+    "training",
+    "transport",
 )
 
 

@@ -78,6 +78,19 @@ def no_host_callback(text: str) -> Iterator[str]:
         yield "a transfer to the host"
 
 
+def no_windowed_product(text: str) -> Iterator[str]:
+    """Find products that XLA computes part by part, as parts of a weight arrive.
+
+    Each part reads and writes all sums so far, which have a row for every token, while
+    the weight that is waited for is small.
+
+    >>> list(no_windowed_product("%windowed_dot_general_body (p: f32[2]) -> f32[2] {"))
+    ['a product over the parts of a weight, as they arrive']
+    """
+    if "windowed_dot_general" in text:
+        yield "a product over the parts of a weight, as they arrive"
+
+
 def no_large_exchange(report: Report, most: int) -> Iterator[str]:
     """Find exchanges after which a device has more than it may get.
 
@@ -126,6 +139,7 @@ def findings(
         *(no_whole_batch(text, batch) if batch else ()),
         *no_float64(text),
         *no_host_callback(text),
+        *no_windowed_product(text),
         *no_large_exchange(report, exchanged),
         *fits(report, memory),
     ]

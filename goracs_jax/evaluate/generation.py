@@ -106,8 +106,9 @@ def generate(
     """
     check_ids(prompts, model.config.vocab_size)
     run = generation_pass(model, ends, beams=beams, new=new)
-    given = tokens_per_batch
-    size = given or batch_tokens(model, "generation", prompts, beams=beams, new=new)
+    size = tokens_per_batch or batch_tokens(
+        model, "generation", prompts, beams=beams, new=new
+    )
     return mapper(run, run.batches(prompts, size))
 
 

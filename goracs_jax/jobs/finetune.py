@@ -19,6 +19,7 @@ from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
+from goracs_jax.models.lora_config import PLAIN
 from goracs_jax.models.peft import count_trained
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.progress import progress
@@ -268,8 +269,7 @@ def _lora(settings: Training) -> LoraConfig:
     """Configure the adapter that training starts with: of a folder, or a fresh one."""
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
-    names = ("r", "alpha", "targets", "dropout")
-    return LoraConfig(**{name: getattr(settings, name) for name in names})
+    return LoraConfig(**{name: getattr(settings, name) for name in PLAIN})
 
 
 def _say_size(decoder: Decoder) -> None:

@@ -11,9 +11,22 @@ from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens
 #: Padded tokens per batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
 
+SHORTER = (
+    "shorten the longest texts, spread the model (--model-devices), or where gradients "
+    "are taken give --remat layers; a larger device helps, too."
+)
+
 # From the arrays of a batch, to arrays with one row per example.
 BatchFn = Callable[..., PyTree[Float[Array, "batch *features"]]]  # noqa: F821
 Mapper = Callable[[BatchFn, Sequence["AnyBatch"]], PyTree[np.ndarray]]
+
+
+class Words(NamedTuple):
+    """How messages speak of a batch that does not fit the memory."""
+
+    size: str
+    limit: str  # the setting that bounds it
+    cure: str  # where not even one row fits
 
 
 @runtime_checkable
@@ -44,6 +57,20 @@ class AnyBatch(Protocol):
         """How long it takes, in units of the progress bar."""
         ...
 
+    @property
+    def row_size(self) -> int:
+        """The numbers of a row, padding included."""
+        ...
+
+    @property
+    def words(self) -> Words:
+        """How messages speak of it."""
+        ...
+
+    def pieces(self, size: int) -> "Sequence[AnyBatch]":
+        """Cut it into batches of so many rows, of which the last is filled up."""
+        ...
+
 
 class Batch(NamedTuple):
     """Examples padded to a common length; where `rows` is -1, a row is filler."""
@@ -70,6 +97,33 @@ class Batch(NamedTuple):
     def work(self) -> int:
         """The tokens, without padding."""
         return int((self.ids >= 0).sum())
+
+    @property
+    def row_size(self) -> int:
+        """The padded tokens of a row."""
+        return self.ids.shape[1]
+
+    @property
+    def words(self) -> Words:
+        """How messages speak of it."""
+        rows, time = self.ids.shape
+        return Words(f"{rows} x {time} tokens", "--tokens-per-batch", SHORTER)
+
+    def pieces(self, size: int) -> "list[Batch]":
+        """Cut it into batches of so many rows, of which the last is filled up.
+
+        >>> ids = np.zeros((6, 16), np.int32)
+        >>> [b.rows.tolist() for b in Batch(np.arange(6), ids, ids).pieces(4)]
+        [[0, 1, 2, 3], [4, 5, -1, -1]]
+        """
+        missing = -len(self.rows) % size
+        filled = lambda x, value: np.pad(
+            x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=value
+        )
+        rows, ids = filled(self.rows, -1), filled(self.ids, PADDING)
+        labels = filled(self.labels, NOT_SCORED)
+        starts = range(0, len(rows), size)
+        return [Batch(*(x[i : i + size] for x in (rows, ids, labels))) for i in starts]
 
 
 def bucket_length(length: int) -> int:

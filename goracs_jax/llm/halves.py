@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from goracs_jax.errors import NumericalError
-from goracs_jax.llm.batches import Batch, BatchFn
-from goracs_jax.llm.tokens import NOT_SCORED, PADDING
+from goracs_jax.llm.batches import AnyBatch, BatchFn, Words
 
 logger = logging.getLogger(__name__)
 
@@ -27,43 +26,39 @@ def memory_ran_out(error: Exception) -> bool:
     return ours and "RESOURCE_EXHAUSTED" in str(error) and jax.process_count() == 1
 
 
-def warn(shape: tuple[int, ...], flag: str) -> None:
+def warn(words: Words) -> None:
     """Say that batches are halved.
 
     Args:
-        shape: Rows and tokens of the batch that did not fit.
-        flag: The flag that would have made it smaller.
+        words: Those of the batch that did not fit.
     """
-    rows, time = shape
     logger.warning(
-        "a batch of %d x %d tokens does not fit the memory of the device: it is halved "
-        "until it fits, and so are the others; a smaller %s starts there.",
-        *(rows, time, flag),
+        "a batch of %s does not fit the memory of the device: it is halved until it "
+        "fits, and so are the others; a smaller %s starts there.",
+        *(words.size, words.limit),
     )
 
 
-def too_large(shape: tuple[int, ...]) -> NumericalError:
+def too_large(words: Words) -> NumericalError:
     """Make the error of a batch that cannot be halved.
 
     Args:
-        shape: Rows and tokens of the batch.
+        words: Those of the batch.
     """
-    rows, time = shape
     return NumericalError(
-        f"{rows} x {time} tokens do not fit the memory of the device, one example on "
-        "each: shorten the longest texts, spread the model (--model-devices), or where "
-        "gradients are taken give --remat layers; a larger device helps, too."
+        f"{words.size} do not fit the memory of the device, one example on each: "
+        f"{words.cure}"
     )
 
 
 def in_halves(
-    fn: BatchFn, batches: Sequence[Batch], devices: int = 1
+    fn: BatchFn, batches: Sequence[AnyBatch], devices: int = 1
 ) -> Iterator[PyTree[np.ndarray]]:
     """Yield what a function returns for each batch, in pieces that fit the memory.
 
     Args:
-        fn: From ids and labels, both [batch, time], to arrays [batch, ...].
-        batches: The batches, the longest first; the first one did not fit.
+        fn: From the arrays of a batch to arrays [batch, ...].
+        batches: The batches, the largest rows first; the first one did not fit.
         devices: The number of devices that share a batch, which divides its rows.
 
     Raises:
@@ -75,49 +70,36 @@ def in_halves(
     >>> next(in_halves(lambda ids, labels: ids[:, 0], batches))
     array([ 1,  2,  3, -1], dtype=int32)
     """
-    warn(batches[0].ids.shape, "--tokens-per-batch")
-    most = batches[0].ids.size // 2  # padded tokens of a piece
+    warn(batches[0].words)
+    most = batches[0].row_size * len(batches[0].rows) // 2  # numbers of a piece
     for batch in batches:
         found = None
         while found is None:
-            pieces = cut(batch, most, devices)
+            pieces = batch.pieces(rows_of(batch, most, devices))
             try:
-                found = [jax.device_get(fn(p.ids, p.labels)) for p in pieces]
+                found = [jax.device_get(fn(*piece.arrays())) for piece in pieces]
             except jax.errors.JaxRuntimeError as error:
                 if not memory_ran_out(error):
                     raise
             if found is None:
-                shape = pieces[0].ids.shape
-                if shape[0] <= devices:
-                    raise too_large(shape)
-                most = pieces[0].ids.size // 2
-        yield _joined(found, len(batch.ids))
+                rows = len(pieces[0].rows)
+                if rows <= devices:
+                    raise too_large(pieces[0].words)
+                most = batch.row_size * rows // 2
+        yield _joined(found, len(batch.rows))
+
+
+def rows_of(batch: AnyBatch, most: int, devices: int = 1) -> int:
+    """Return the rows of the pieces that a batch is cut into.
+
+    Args:
+        batch: The batch.
+        most: The most numbers of a piece, unless a row on each device has more.
+        devices: The number of devices that share a piece, which divides its rows.
+    """
+    by_size = devices * max(1, most // (batch.row_size * devices))
+    return min(len(batch.rows), by_size)
 
 
 def _joined(pieces: Sequence[PyTree[np.ndarray]], rows: int) -> PyTree[np.ndarray]:
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:rows], *pieces)
-
-
-def cut(batch: Batch, most: int, devices: int = 1) -> list[Batch]:
-    """Cut a batch into pieces of one shape, the last of which is filled up.
-
-    Args:
-        batch: The batch.
-        most: The most padded tokens of a piece, unless a row on each device has more.
-        devices: The number of devices that share a piece, which divides its rows.
-
-    >>> ids = np.zeros((6, 16), np.int32)
-    >>> pieces = cut(Batch(np.arange(6), ids, ids), 4 * 16)
-    >>> [piece.rows.tolist() for piece in pieces]
-    [[0, 1, 2, 3], [4, 5, -1, -1]]
-    """
-    time = batch.ids.shape[1]
-    size = min(len(batch.ids), devices * max(1, most // (time * devices)))
-    missing = -len(batch.ids) % size
-    padded = lambda x, fill: np.pad(
-        x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=fill
-    )
-    whole = (padded(batch.rows, -1), padded(batch.ids, PADDING))
-    whole = (*whole, padded(batch.labels, NOT_SCORED))
-    starts = range(0, len(whole[0]), size)
-    return [Batch(*(x[i : i + size] for x in whole)) for i in starts]

@@ -223,7 +223,8 @@ class _Work(NamedTuple):
         # What the layer keeps for its gradient.
         widths = 2 * self.widths["up_proj"] + self.heads + 2 * self.dim
         kept = self.scores + self.tokens * self.itemsize * widths
-        return SPARE * (states + max(self.forward(), kept + self.loss()))
+        step = max(self.loss(), self.tokens * self.mlp)
+        return SPARE * (states + max(self.forward(), kept + step))
 
     def kept(self, remat: Remat) -> int | float:
         """Bytes that a backward pass keeps of one layer."""

@@ -104,7 +104,7 @@ def results(
     An accelerator starts on a batch before the results of the one before are fetched,
     so that it does not wait for the host. A CPU would run both at the same time, each
     of them more slowly. A batch that does not fit the memory is halved, and so are
-    those that follow, one at a time; batches of anything but texts are not.
+    those that follow, one at a time.
 
     Args:
         fn: From the arrays of a batch to arrays [batch, ...]; a `Pass` is compiled
@@ -122,18 +122,17 @@ def results(
     [(2, 16)]
     """
     done = 0
-    texts = [batch for batch in batches if isinstance(batch, Batch)]
     try:
         for found in _whole(fn, batches, under_way):
             yield found
             done += 1
         return
     except jax.errors.JaxRuntimeError as error:
-        if not memory_ran_out(error) or len(texts) < len(batches):
+        if not memory_ran_out(error):
             raise
     # Not in the handler: the error would keep the arrays of its program.
     devices = fn.execution.data_devices if isinstance(fn, Pass) else 1
-    yield from in_halves(fn, texts[done:], devices)
+    yield from in_halves(fn, batches[done:], devices)
 
 
 def _whole(

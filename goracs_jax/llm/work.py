@@ -76,12 +76,14 @@ def pass_flops(
         tail = 2.0 * tokens * c.hidden_size * (queries + 3 * mlp) + attention / 2
         return layers + loss + tail
     # Backward, a frozen weight takes one product, an adapter two, and attention two for
-    # each of its own; it computes its scores again, or with "layers" the whole layer.
-    # The kernel of attention computes three products again, in two passes.
+    # each of its own; it computes its scores again, with "layers" the whole layer but
+    # its last product. The kernel of attention computes three again, in two passes.
     again = c.num_layers * attention / 2
     if placement.splash(config, rows.length):
         again *= 3
-    again += layers if placement.remat == "layers" else 0
+    if placement.remat == "layers":
+        down = 2.0 * tokens * c.intermediate_size * c.hidden_size
+        again += layers - c.num_layers * down
     backward = layers + c.num_layers * (attention + low)
     return layers + loss + backward + again
 

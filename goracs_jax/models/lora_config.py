@@ -9,6 +9,9 @@ from goracs_jax.errors import InputError
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.targets import LINEAR_NAMES, TABLES, Rules, Site
 
+#: The fields of plain LoRA; the others are for its variants.
+PLAIN = ("r", "alpha", "targets", "dropout")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
@@ -143,13 +146,13 @@ class LoraConfig:
 
     def identity(self) -> Mapping[str, Any]:
         """Return the fields that tell configurations apart, without idle variants."""
-        named = ("r", "alpha", "targets", "dropout", *self._variant)
+        named = (*PLAIN, *self._variant)
         return {name: value for name, value in asdict(self).items() if name in named}
 
     @property
     def _variant(self) -> list[str]:
         """The fields that make these adapters a variant of LoRA."""
-        rest = fields(self)[4:]
+        rest = (field for field in fields(self) if field.name not in PLAIN)
         return [f.name for f in rest if getattr(self, f.name) != f.default]
 
     def _scale(self, r: int, alpha: float) -> float:

@@ -15,8 +15,7 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.folder import PICKLES, inside
-from goracs_jax.models.folder import read_json as read_json
+from goracs_jax.models.folder import PICKLES, inside, read_json
 
 Slices = tuple[slice, ...]
 

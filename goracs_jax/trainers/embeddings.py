@@ -100,10 +100,9 @@ class _Vmapped:
 
     def __init__(self, fn: Callable, mesh: Mesh | None):
         self.fn, self.mesh = jax.vmap(fn), mesh
-        self.programs: dict[Any, tuple] = {}  # by the form of the examples
-        self.there: dict[
-            int, Any
-        ] = {}  # arrays on the mesh, by what they are copies of
+        # By the form of the examples; and arrays on the mesh, by their originals.
+        self.programs: dict[Any, tuple] = {}
+        self.there: dict[int, Any] = {}
 
     def __call__(self, examples: Any) -> jax.Array:
         return _evaluate(*self.parts(examples))

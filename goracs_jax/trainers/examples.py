@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jaxtyping import Int64, PyTree
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.batches import batch_rows
+from goracs_jax.llm.batches import Words, batch_rows
 from goracs_jax.mesh import DATA, EVERYWHERE
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 #: Examples of a batch on each device: enough for products of matrices, few enough for a
 #: loss that keeps all logits.
 BATCH = 8
+SMALLER = (
+    "give smaller examples, spread params and frozen over a mesh, or let the loss keep "
+    "less for its gradient (jax.checkpoint); a larger device helps, too."
+)
 #: More shapes than this are said: each is a program that has to be compiled.
 MANY_SHAPES = 16
 
@@ -42,6 +46,24 @@ class ExampleBatch(NamedTuple):
     def work(self) -> int:
         """The examples."""
         return self.num_examples
+
+    @property
+    def row_size(self) -> int:
+        """The numbers of an example."""
+        return max(1, _size(self.shape[1]))
+
+    @property
+    def words(self) -> Words:
+        """How messages speak of it."""
+        return Words(f"{len(self.rows)} examples", "batch_size", SMALLER)
+
+    def pieces(self, size: int) -> "list[ExampleBatch]":
+        """Cut it into batches of so many examples, of which the last is filled up."""
+        padded = np.pad(self.rows, (0, -len(self.rows) % size), constant_values=-1)
+        form = (size, self.shape[1])
+        return [
+            ExampleBatch(rows, form, self.read) for rows in padded.reshape(-1, size)
+        ]
 
 
 def example_batches(
@@ -83,11 +105,8 @@ def example_batches(
     for shape in sorted(groups, key=_size, reverse=True):
         rows = groups[shape]
         size = batch_rows(1, per_device, evenly=len(rows), devices=devices)
-        padded = np.full(-(-len(rows) // size) * size, -1, np.int64)
-        padded[: len(rows)] = rows
-        batches += [
-            ExampleBatch(part, (size, shape), read) for part in padded.reshape(-1, size)
-        ]
+        whole = ExampleBatch(np.array(rows, np.int64), (len(rows), shape), read)
+        batches += whole.pieces(size)
     return batches
 
 

@@ -137,14 +137,14 @@ class Run(NamedTuple):
     def _half(self) -> int:
         """Return the tokens of half a micro-batch on a device, and say so, once."""
         blanks = [self.shapes.blank(time) for time in self.shapes.lengths]
-        batches = [batch.ids for batch in (*blanks, *self.valid_batches)]
-        rows, time = max(batches, key=np.size).shape
+        batches = [*blanks, *self.valid_batches]
+        largest = max(batches, key=lambda batch: batch.ids.size)
         devices = self.shapes.devices
-        if max(len(ids) for ids in batches) <= devices:
-            raise too_large((rows, time))
+        if max(len(batch.rows) for batch in batches) <= devices:
+            raise too_large(largest.words)
         if not self.halved:
-            warn((rows, time), "--micro-batch-tokens")
-        return max(1, rows * time // devices // 2)
+            warn(largest.words._replace(limit="--micro-batch-tokens"))
+        return max(1, largest.ids.size // devices // 2)
 
     def _compile(self) -> None:
         """Compile all programs at the same time; JAX keeps them for the calls."""

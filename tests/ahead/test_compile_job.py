@@ -5,9 +5,17 @@ import jax.numpy as jnp
 import pytest
 
 from goracs_jax.ahead.compile_job import Job, compile_here
+from goracs_jax.ahead.llm_programs import llm_programs
 from goracs_jax.ahead.topology import here
 from goracs_jax.ahead.traced import count_flops, count_kernel_flops
+from goracs_jax.llm.memory import Rows
+from goracs_jax.llm.sizes import Placement
+from goracs_jax.llm.work import pass_flops
+from goracs_jax.mesh import model_mesh
+from goracs_jax.models import DecoderConfig, LoraConfig
+from goracs_jax.models.decoder import with_execution
 from goracs_jax.models.execution import Execution
+from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.splash import splash
 
 SIZES = {
@@ -65,6 +73,18 @@ def test_flops_in_kernels_are_counted_apart():
     # Backward: seven products, of which two kernels share what they need.
     program = jax.make_jaxpr(jax.grad(attend, argnums=(0, 1, 2)))(x, x, x)
     assert count_kernel_flops(program) == 9 * product
+
+
+@pytest.mark.parametrize("remat", ["products", "layers"])
+@pytest.mark.parametrize("name", ["all_lora", "training", "embedding", "validation"])
+def test_the_formula_of_flops_is_that_of_the_program(name, remat):
+    # A vocabulary of whole blocks: else the last one is padded.
+    config = DecoderConfig.tiny(vocab_size=1024, num_layers=3)
+    model = abstract_decoder(config, model_mesh(jax.devices()[:1]))
+    rows = Rows(2, 64, 64)
+    program = llm_programs(with_execution(model, remat=remat), rows)[name]()
+    said = pass_flops(config, LoraConfig(), name, rows, Placement(remat=remat))
+    assert said == pytest.approx(count_flops(program.jaxpr), rel=1e-12)
 
 
 def test_flops_on_all_devices_are_counted():

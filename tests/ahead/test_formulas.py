@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from goracs_jax.ahead.topology import parse
-from goracs_jax.llm.memory import Rows, pass_memory
+from goracs_jax.llm.memory import PASSES, Rows, pass_memory
 from goracs_jax.llm.work import pass_flops
 from goracs_jax.models import LoraConfig, decoder_config
 
@@ -20,6 +20,11 @@ PROGRAMS = [
     for name, entry in FOUND["entries"].items()
     if "rows" in entry and "temporaries" in entry
 ]
+
+
+def test_every_pass_is_there():
+    names = {name.split(" ", 2)[2].removesuffix(" projected") for name in PROGRAMS}
+    assert names == set(PASSES)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from goracs_jax.errors import NumericalError
-from goracs_jax.llm import halves
 from goracs_jax.llm.batches import Batch, make_batches
 from goracs_jax.llm.embeddings import embedding_pass
-from goracs_jax.llm.halves import cut, in_halves
+from goracs_jax.llm.halves import in_halves, rows_of
 from goracs_jax.llm.passes import Pass, map_batches, results
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig
+from goracs_jax.trainers.examples import example_batches
 
 RNG = np.random.default_rng(0)
 TOKENS = ragged([RNG.integers(0, 90, n).tolist() for n in RNG.integers(5, 60, 50)])
@@ -68,6 +68,23 @@ def test_one_row_that_does_not_fit():
         list(results(sums, batches))
 
 
+def test_examples_of_any_form_are_halved_too(caplog):
+    examples = [{"x": np.full(size, i)} for i, size in enumerate([3] * 7 + [5] * 6)]
+    batches = example_batches(examples, 8, None)
+    assert [len(batch.rows) for batch in batches] == [6, 7]
+
+    def sums(example):
+        if example["x"].size > 3 * 5:
+            return jax.block_until_ready(too_much(example["x"]))
+        return example["x"].sum(axis=1)
+
+    found = map_batches(sums, batches)
+    np.testing.assert_array_equal(found, [e["x"].sum() for e in examples])
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "a batch of 6 examples does not fit" in line
+    assert "batch_size" in line
+
+
 def test_other_errors_stay_errors(monkeypatch):
     batches = make_batches(TOKENS)
 
@@ -112,12 +129,12 @@ def test_a_pass_that_cannot_be_compiled_whole(caplog):
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize(("most", "size"), [(1, 4), (32 * 16, 8), (10**9, 24)])
+@pytest.mark.parametrize(("most", "size"), [(1, 4), (32 * 16, 16), (10**9, 24)])
 def test_pieces_have_rows_for_every_device(most, size):
     ids = RNG.integers(0, 90, (24, 32))
-    pieces = cut(Batch(np.arange(24), ids, ids), most, devices=4)
-    expected = max(4, min(size * 2 if most == 512 else size, 24))
-    assert {len(piece.ids) for piece in pieces} == {expected}
+    batch = Batch(np.arange(24), ids, ids)
+    pieces = batch.pieces(rows_of(batch, most, devices=4))
+    assert {len(piece.ids) for piece in pieces} == {size}
     rows = np.concatenate([piece.rows for piece in pieces])
     np.testing.assert_array_equal(rows[rows >= 0], np.arange(24))
 
@@ -126,4 +143,3 @@ def test_one_device_says_so_when_its_row_is_too_large():
     ids = np.zeros((4, 400), np.int32)
     with pytest.raises(NumericalError, match="4 x 400 tokens"):
         list(in_halves(sums, [Batch(np.arange(4), ids, ids)], devices=4))
-    assert halves.too_large((1, 2)).args

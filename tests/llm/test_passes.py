@@ -87,6 +87,22 @@ def test_a_device_takes_what_its_memory_holds(model, monkeypatch):
     assert batch_tokens(model, "embedding", TOKENS) > few
 
 
+@pytest.mark.parametrize(("rank", "long"), [(256, 128), (8, 512)])
+def test_the_shortest_and_the_longest_rows_decide(rank, long, monkeypatch):
+    """Of as many tokens, short rows are more examples with gradients of their own."""
+    lora = LoraConfig(r=rank)
+    model = Decoder(DecoderConfig.tiny(), lora, key=jax.random.key(0))
+    both = ragged(*[[[1] * 16, [1] * long]] * 2)
+    short, long = (ragged([[1] * n], [[1] * n]) for n in (16, long))
+    monkeypatch.setattr(jax, "local_devices", lambda: [Accelerator()])
+    monkeypatch.setattr(profile, "memory_of", lambda device: 10**8)
+    of_short, of_long, of_both = (
+        batch_tokens(model, "all_lora", tokens) for tokens in (short, long, both)
+    )
+    assert of_both == (of_short if rank == 256 else of_long) == min(of_short, of_long)
+    assert of_short != of_long
+
+
 def test_a_kernel_takes_no_memory_for_scores():
     config, lora = DecoderConfig.tiny(head_dim=128), LoraConfig()
     plain, splash = Placement(), Placement(attention="splash")

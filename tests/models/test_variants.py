@@ -221,3 +221,10 @@ def test_last_v_needs_an_adapter_in_the_last_layer():
     tokens = ragged([[1, 2]], [[1, 2]])
     with pytest.raises(InputError, match="v_proj in the last layer"):
         gradient_norms(model, tokens)
+
+
+def test_a_stage_is_named_by_what_is_not_idle():
+    """Plain adapters have the names that they had before there were variants."""
+    plain = {"r": 8, "alpha": 16.0, "targets": ("q_proj", "v_proj"), "dropout": 0.05}
+    assert LoraConfig().identity() == plain
+    assert LoraConfig(dora=True).identity() == plain | {"dora": True}

@@ -44,7 +44,7 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
     """
     raw, where = read_json(Path(folder) / "adapter_config.json")
     check_fields(raw, where)
-    fields = Fields(raw, where)
+    fields = AdapterFields(raw, where)
     tables = fields.saved_tables()
     tokens = fields.trained_tokens()
     rules = fields.rules()
@@ -72,7 +72,7 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
         raise InputError(f"{where}: {error}") from None
 
 
-class Fields(NamedTuple):
+class AdapterFields(NamedTuple):
     """The fields of an adapter_config.json, each checked when it is read."""
 
     raw: Mapping[str, Any]
