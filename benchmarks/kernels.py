@@ -1,17 +1,19 @@
-"""What compilers say of attention kernels and of weights that a GPU copies.
+"""What compilers say of attention kernels, layers on TPUs, and weights a GPU copies.
 
     python benchmarks/kernels.py
 
 It needs the compilers of TPUs and GPUs (`make ahead` installs them), and neither. It
 writes results/kernels.json: attention of one layer on a v5e, with scores in memory and
-with the splash kernel; and the bytes of a layer's weights that the gradient passes of a
-Llama of 7B shape copy on an H100, by options of its compiler.
+with the splash kernel; the embedding pass on four TPUs, as it is and without one of the
+two things that `SHORTCUTS` names; and the bytes of a layer's weights that the gradient
+passes of a Llama of 7B shape copy on an H100, by options of its compiler.
 """
 
 import os
 import re
 from functools import partial
 from typing import Any
+from unittest import mock
 
 from goracs_jax.ahead.topology import ENVIRONMENT, compiler_devices, parse
 
@@ -19,7 +21,7 @@ os.environ |= ENVIRONMENT
 
 import jax
 import jax.numpy as jnp
-from accelerator_given import LLAMA_7B
+from accelerator_given import LLAMA_7B, SMOLLM2
 from common import write
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -27,15 +29,24 @@ from goracs_jax.ahead.llm_programs import llm_programs
 from goracs_jax.llm.memory import Rows
 from goracs_jax.llm.profile import ACCELERATOR_BLOCK
 from goracs_jax.mesh import model_mesh
+from goracs_jax.models import DecoderConfig
 from goracs_jax.models.attention import attend, visible_pairs
 from goracs_jax.models.decoder import with_execution
 from goracs_jax.models.execution import Execution
+from goracs_jax.models.rope import rotate
 from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.splash import splash
 
 #: Query heads, key heads and their width.
 HEADS = {"Llama-7B": (32, 32, 128), "SmolLM2-135M": (9, 3, 64)}
 SIZES = [(8, 512), (1, 4096)]  # examples and tokens
+EXAMPLES = 64  # of 512 tokens, on each device
+TPUS = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
+#: What a layer does on TPUs, and what stands in for it where it is left out.
+SHORTCUTS = {
+    "halves of heads": ("goracs_jax.models.attention.rotate_in_place", rotate),
+    "no barrier": ("jax.lax.optimization_barrier", lambda weights: weights),
+}
 NO_TRITON = {"xla_gpu_enable_triton_gemm": False}
 OPTIONS = {
     "as they are": {},
@@ -55,12 +66,17 @@ def main() -> None:
         for examples, tokens in SIZES
         for name in ("forward", "gradient")
     ]
+    layers = [
+        {"model": model, "topology": topology} | of_layers(config, topology)
+        for model, config in (("SmolLM2-135M", SMOLLM2), ("Llama-7B", LLAMA_7B))
+        for topology in TPUS
+    ]
     copies = [
         {"pass": name, "options": options} | of_weights(name, OPTIONS[options])
         for name in ("last_v_lora_b", "all_lora")
         for options in OPTIONS
     ]
-    write("kernels", {"attention": attention, "copies": copies})
+    write("kernels", {"attention": attention, "layers": layers, "copies": copies})
 
 
 def of_attention(
@@ -89,6 +105,27 @@ def of_attention(
         "temporaries": memory.temp_size_in_bytes,
         "moved": int(costs["bytes accessed"]),
     }
+
+
+def of_layers(config: DecoderConfig, topology: str) -> dict[str, Any]:
+    """Compile an embedding pass in bfloat16: temporaries, also without a shortcut."""
+    found = parse(topology)
+    mesh = model_mesh(compiler_devices(found))
+    model = abstract_decoder(config, mesh, dtype=jnp.bfloat16)
+    model = with_execution(model, attention="splash", vocab_block=ACCELERATOR_BLOCK)
+    rows = Rows(EXAMPLES * found.devices, 512, 512)
+
+    def temporaries() -> int:
+        jax.clear_caches()  # of traces: they would keep the shortcut
+        compiled = llm_programs(model, rows)["embedding"]().lower().compile()
+        memory: Any = compiled.memory_analysis()
+        return memory.temp_size_in_bytes
+
+    figures = {"tokens": EXAMPLES * 512, "as it is": temporaries()}
+    for name, (path, plain) in SHORTCUTS.items():
+        with mock.patch(path, plain):
+            figures[name] = temporaries()
+    return figures
 
 
 def of_weights(name: str, options: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables of what compilers say of attention kernels and of copied weights."""
+"""Tables of what compilers say of attention kernels, layers and copied weights."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ from figures import load, markdown
 
 
 def kernels() -> str:
-    """Return the bytes of attention on a v5e, and of copied weights on an H100."""
+    """Return bytes of attention on a v5e, layers on TPUs, copied weights on an H100."""
     record = load("kernels")
-    return "\n".join([*_attention(record), "", *_copies(record)])
+    parts = _attention(record), _layers(record), _copies(record)
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _mib(number: int) -> str:
@@ -34,6 +35,27 @@ def _attention(record: dict[str, Any]) -> list[str]:
         "memory and with the splash kernel. Bytes accessed are the compiler's count, "
         "which does not see inside a kernel. The gradient includes the forward "
         "pass.",
+    ]
+
+
+def _layers(record: dict[str, Any]) -> list[str]:
+    kinds = ("as it is", "halves of heads", "no barrier")
+    rows = [
+        [
+            row["model"],
+            row["topology"],
+            *(f"{row[kind] / row['tokens'] / 2**10:.1f}" for kind in kinds),
+        ]
+        for row in record["layers"]
+    ]
+    tokens = record["layers"][0]["tokens"]
+    return [
+        *markdown(["model", "topology", *kinds], rows),
+        "",
+        "KiB of temporaries for each token of the embedding pass in bfloat16, with "
+        f"{tokens:,} tokens on a device. With halves of heads, queries and keys are "
+        "rotated by arrays of half a head, as on a CPU. With no barrier behind the "
+        "gathered weights of a layer, XLA may spread a product over their parts.",
     ]
 
 

@@ -135,6 +135,8 @@ def pass_memory(
     # Ids, and labels where they are read.
     table = 4 if pass_name in ("embedding", "answers", "generation") else 8
     arguments = held + table * tokens
+    # The weight of each token, by which texts end.
+    arguments += 4 * config.vocab_size if pass_name == "generation" else 0
     return Memory(arguments, int(temporaries + moved), outputs.get(pass_name, 0))
 
 
@@ -269,7 +271,7 @@ class _Work(NamedTuple):
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""
         piece = min(self.rows.length, LOGIT_TOKENS)
         vocab = self._part(self.config.vocab_size)
-        states = 2 * self.tokens * self.dim * self.itemsize
+        states = 6 * self.tokens * self.dim * self.itemsize
         # A TPU writes both the logits and their exponents.
         copies = 1 if self.placement.lanes == 1 else 2
         return states + copies * 4 * self.rows.examples * piece * vocab
