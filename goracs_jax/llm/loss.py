@@ -5,7 +5,7 @@ The logits are computed in blocks of the vocabulary, and never kept as a whole.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,12 @@ from goracs_jax.llm.tokens import NOT_SCORED
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.execution import VOCAB_BLOCK
 from goracs_jax.models.layers import bend, softcap
+
+Gather: TypeAlias = Callable[[Array], Array]
+
+
+def _as_it_is(rows: Array) -> Array:
+    return rows
 
 
 class Loss(NamedTuple):
@@ -60,6 +66,7 @@ def example_loss(model: Decoder, most: int) -> Callable[[Array, Array], Loss]:
         model.config.logit_softcap,
         most=most,
         block=model.execution.vocab_block,
+        gather=model.execution.gathered_rows,
     )
 
 
@@ -71,6 +78,7 @@ def next_token_loss(
     *,
     most: int,
     block: int = VOCAB_BLOCK,
+    gather: Gather = _as_it_is,
 ) -> Loss:
     """Shift the labels of an example and take `mean_cross_entropy`.
 
@@ -86,6 +94,7 @@ def next_token_loss(
         most: An upper bound of the number of scored tokens; static, since it is a
             shape.
         block: As for `mean_cross_entropy`.
+        gather: As for `mean_cross_entropy`.
 
     Returns:
         Both means over the scored tokens. The first token is never predicted.
@@ -97,7 +106,7 @@ def next_token_loss(
     True
     """
     hidden, following = _predicting(hidden, labels, most)
-    return mean_cross_entropy(hidden, head, following, cap, block)
+    return mean_cross_entropy(hidden, head, following, cap, block, gather)
 
 
 def _predicting(
@@ -139,13 +148,14 @@ def cross_entropy_of(
     return Loss(jnp.sum(losses * share), jnp.sum(errors * share))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def mean_cross_entropy(
     hidden: Float[Array, "time dim"],
     head: Float[Array, "vocab dim"],
     labels: Int[Array, " time"],
     cap: float | None = None,
     block: int = VOCAB_BLOCK,
+    gather: Gather = _as_it_is,
 ) -> Loss:
     r"""Compute mean cross-entropy and EL2N error over the scored tokens of an example.
 
@@ -168,15 +178,22 @@ def mean_cross_entropy(
             scored.
         cap: The model's `logit_softcap`.
         block: Rows of the vocabulary whose logits are in memory at one time.
+        gather: Brings the parts of a block together, where devices share the head.
 
     >>> found = mean_cross_entropy(jnp.zeros((3, 2)), jnp.ones((8, 2)), jnp.arange(3))
     >>> float(found.loss), float(found.prediction_error)  # log 8, sqrt(56 / 64)
     (2.079442, 0.935414)
     """
-    return _loss_and_slope(hidden, head, labels, cap, block)[0]
+    return _loss_and_slope(hidden, head, labels, cap, block, gather)[0]
 
 
-def _loss_and_slope(hidden, head, labels, cap, block):
+def _forward(hidden, head, labels, cap, block, gather):
+    # With the slope a block is multiplied twice, and XLA gathers it by itself.
+    del gather
+    return _loss_and_slope(hidden, head, labels, cap, block, _as_it_is)
+
+
+def _loss_and_slope(hidden, head, labels, cap, block, gather):
     vocab, (time, dim) = head.shape[0], hidden.shape
     scored, label = labels >= 0, jnp.maximum(labels, 0)
     # Block i has the rows i, i + blocks, ...: where the head's rows are spread over
@@ -186,7 +203,7 @@ def _loss_and_slope(hidden, head, labels, cap, block):
     parts = padded.reshape(-1, blocks, dim)
 
     def step(sums: _Sums, i: Int[Array, ""]) -> tuple[_Sums, None]:
-        w = jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
+        w = gather(jax.lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False))
         row = jnp.arange(len(w)) * blocks + i
         z = softcap(_dot(hidden, w.T), cap)
         top = jnp.maximum(sums.top, jnp.max(z, axis=-1))
@@ -216,11 +233,11 @@ def _loss_and_slope(hidden, head, labels, cap, block):
     return Loss(mean(losses), mean(errors)), slope.astype(hidden.dtype)
 
 
-def _backward(cap, block, slope, d):
+def _backward(cap, block, gather, slope, d):
     return (d.loss * slope).astype(slope.dtype), None, None
 
 
-mean_cross_entropy.defvjp(_loss_and_slope, _backward)
+mean_cross_entropy.defvjp(_forward, _backward)
 
 
 def _dot(x, y):

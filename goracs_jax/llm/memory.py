@@ -283,9 +283,10 @@ class _Work(NamedTuple):
         whole, padded = number * c.head_dim, number * self._padded(c.head_dim)
         prompt = padded * self.rows.length
         new = padded * self.rows.new * self.rows.beams
-        # Room for new tokens is added to keys and values: one after the other where
-        # they are padded, both at a time where they are not.
-        added = max(1.5 * prompt, 2.0 * whole * self.rows.length) + new
+        # Room for new tokens is added to keys and values, of which a GPU has two copies
+        # at that time, and a TPU a little more than three without padding.
+        copies = 2.0 if self.placement.lanes == 1 else 3.1
+        added = max(1.5 * prompt, copies * whole * self.rows.length) + new
         phases = (self.forward() + 1.1 * prompt, added)
         states = self.tokens * self.dim * self.itemsize
         texts = self.rows.examples * self.rows.beams

@@ -280,11 +280,10 @@ class Decoder(nnx.Module):
             tokens: Token ids whose logits are needed; None means the whole vocabulary.
         """
         head = table_of(self, "head")
-        if tokens is None:
-            logits = head.products(hidden)
-        else:
-            logits = Table(head.whole()[tokens]).products(hidden)
-        return softcap(logits, self.config.logit_softcap)
+        if tokens is not None:
+            head = Table(head.whole()[tokens])
+        head = head._replace(base=self.execution.gathered_rows(head.base))
+        return softcap(head.products(hidden), self.config.logit_softcap)
 
     def __call__(
         self, ids: Int[Array, "*batch time"]

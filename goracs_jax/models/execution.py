@@ -170,6 +170,10 @@ class Execution:
         whole_layer = jax.tree_util.tree_map_with_path(gather, state)
         return jax.lax.optimization_barrier(whole_layer)
 
+    def gathered_rows(self, rows: Float[Array, "tokens dim"]) -> Array:
+        """Gather rows of the output head, as `gathered` gathers a layer."""
+        return self.gathered({"head": rows})["head"]
+
     def everywhere(self, tree: PyTree) -> PyTree:
         """Put sums over examples on every device."""
         return jax.tree.map(lambda x: self._constrain(x, EVERYWHERE), tree)
