@@ -9,6 +9,8 @@ from goracs_jax.errors import InputError
 LARGEST = 2**48
 #: The least and the largest normal number of float32, in which models run.
 FLOATS = (1.18e-38, 3.4e38)
+#: How messages call the types of fields.
+KINDS = {int: "an integer", float: "a finite number", bool: "true or false"}
 
 
 class Fields:
@@ -48,8 +50,27 @@ class Fields:
         Raises:
             InputError: The field is missing, has another type, or is out of range.
         """
-        value = self.get(name, default)
-        shown = f"{self.where}: field {self.prefix + name!r}"
+        value = self.typed(name, kind, default)
+        if kind in (int, float) and (value < 0 or (value == 0 and positive)):
+            shown = self._shown(name)
+            raise InputError(f"{shown} must be positive, got {value!r}.")
+        return value
+
+    def typed(self, name: str, kind: type, default: Any = None) -> Any:
+        """Return the value of a field, checked for its type; numbers have any sign.
+
+        Args:
+            name: Name of the field.
+            kind: Type of the value.
+            default: Value if the field is missing; without a default it is required.
+
+        Raises:
+            InputError: The field is missing, has another type, or is out of range.
+
+        >>> Fields({"alpha": -2}, "config.json").typed("alpha", float)
+        -2.0
+        """
+        value, shown = self.get(name, default), self._shown(name)
         if value is None:
             raise InputError(
                 f"{shown} is missing: take the file that was published with the "
@@ -57,18 +78,20 @@ class Fields:
             )
         # JSON may write 10000.0 as 10000. In Python, True is an int; here it is not.
         numeric = isinstance(value, int) and not isinstance(value, bool)
-        if numeric and value > LARGEST:
+        if numeric and abs(value) > LARGEST:
             raise InputError(f"{shown} is too large, got {_short(value)}.")
         if kind is float and numeric:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and not numeric):
-            raise InputError(f"{shown} must be {kind.__name__}, got {_short(value)}.")
+            called = KINDS.get(kind, kind.__name__)
+            raise InputError(f"{shown} must be {called}, got {_short(value)}.")
         least, most = FLOATS
         if kind is float and value and not least <= abs(value) <= most:
             raise InputError(f"{shown} must be a number of float32, got {value!r}.")
-        if kind in (int, float) and (value < 0 or (value == 0 and positive)):
-            raise InputError(f"{shown} must be positive, got {value!r}.")
         return value
+
+    def _shown(self, name: str) -> str:
+        return f"{self.where}: field {self.prefix + name!r}"
 
     def nullable(self, name: str, kind: type) -> Any:
         """Return the value of a field that is required but may be null."""

@@ -89,6 +89,14 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"monteclora_config": {"num_samples": 2}}, "monteclora_config"),
         ({"use_qalora": True}, "use_qalora True"),
         ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        ({"layers_to_transform": 0, "layers_pattern": "("}, "layers_pattern must be a"),
+        # Fields that PEFT does not take side by side.
+        ({"lora_bias": True, "use_dora": True}, "lora_bias True .*use_dora"),
+        ({"lora_bias": True, "init_lora_weights": "eva"}, "lora_bias .*init_lora"),
+        (
+            {"target_modules": ".*q_proj", "layers_to_transform": 0},
+            "layers_to_transform 0 .*beside target_modules",
+        ),
         # Initialisations that change the base.
         ({"init_lora_weights": "pissa"}, "'pissa' .*path_initial_model_for_weight"),
         ({"init_lora_weights": "pissa_niter_4"}, "PiSSA changes the base"),
@@ -100,14 +108,14 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"init_lora_weights": "another"}, "'another' .*may change the base"),
         # Values of a wrong kind.
         ({"r": None}, "r must be an integer, got None"),
-        ({"r": True}, "r must be an integer, got True"),
-        ({"lora_alpha": True}, "lora_alpha must be a finite number, got True"),
+        ({"r": True}, "'r' must be an integer, got True"),
+        ({"lora_alpha": True}, "'lora_alpha' must be a finite number, got True"),
         ({"lora_alpha": float("inf")}, "Infinity is no number of JSON"),
-        ({"lora_dropout": False}, "lora_dropout must be a finite number"),
+        ({"lora_dropout": False}, "'lora_dropout' must be a finite number"),
         ({"rank_pattern": {"q_proj": True}}, "rank_pattern"),
         ({"alpha_pattern": {"q_proj": float("nan")}}, "NaN is no number of JSON"),
         ({"layers_to_transform": [False]}, "layers_to_transform"),
-        ({"use_dora": 1}, "use_dora must be true or false, got 1"),
+        ({"use_dora": 1}, "'use_dora' must be true or false, got 1"),
         ({"trainable_token_indices": [-1]}, "trainable_token_indices"),
         ({"trainable_token_indices": {"score": [1]}}, "trainable_token_indices"),
     ],
@@ -139,6 +147,13 @@ def test_neutral_fields_change_nothing(write):
         "use_dora": None,
     }
     assert read_lora_config(write(adapter_tensors(), **neutral)) == LORA
+
+
+def test_a_table_that_is_trained_whole_has_no_adapter(write):
+    changes = {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head"]}
+    lora = read_lora_config(write(adapter_tensors(), **changes))
+    lora = lora.resolved(TINY)
+    assert (lora.targets, lora.tables) == (("q_proj",), ("head",))
 
 
 def test_names_that_other_tools_write(write):

@@ -1,27 +1,16 @@
 """Variants of LoRA as PEFT saves them: logits, gradient norms, and what we write."""
 
-import jax
 import numpy as np
 import peft
 import pytest
-import torch
-from flax import nnx
+from adapters import adapted, load, logits_of, same_logits, same_norms
 from transformers import AutoModelForCausalLM
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.gradients import gradient_norms
-from goracs_jax.llm.tokens import ragged
-from goracs_jax.models import (
-    load_adapter,
-    load_decoder,
-    read_lora_config,
-    save_adapter,
-)
+from goracs_jax.models import save_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-run = nnx.jit(lambda model, ids: model(ids))
-QV = ["q_proj", "v_proj"]
 LAST = r"model\.layers\.2\.(self_attn\.[qv]|mlp\.up)_proj"
 KINDS = {
     "plain": {},
@@ -71,58 +60,6 @@ KINDS = {
 }
 
 
-def adapted(base, folder, seed=1, **changes):
-    """A PEFT model whose trained parameters were moved, and the folder it writes."""
-    settings = {"r": 4, "lora_alpha": 6, "target_modules": QV} | changes
-    config = peft.LoraConfig(task_type="CAUSAL_LM", **settings)
-    model = peft.get_peft_model(base, config).eval()
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight += 0.1 * torch.randn_like(weight)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return model
-
-
-def load(base_folder, adapter):
-    lora = read_lora_config(adapter)
-    model = load_decoder(base_folder, lora=lora, key=jax.random.key(0))
-    return load_adapter(model, adapter)
-
-
-def logits_of(model, ids):
-    with torch.no_grad():
-        return model(torch.tensor(ids)).logits.numpy()
-
-
-def torch_norms(model, examples):
-    """Norms over all that PEFT trains, one example at a time."""
-    chosen = [w for w in model.parameters() if w.requires_grad]
-    norms = []
-    for row in examples:
-        ids = torch.tensor(row)[None]
-        loss = model(ids, labels=ids).loss
-        gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
-        squares = [(g**2).sum() for g in gradients if g is not None]
-        norms.append(torch.sqrt(sum(squares)).item())
-    return norms
-
-
-def check(theirs, base_folder, tmp_path, norms=True):
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, 96, (2, 30))
-    ours = load(base_folder, tmp_path / "adapter")
-    expected = logits_of(theirs, ids)
-    # float32 through three layers, logits of size ten.
-    np.testing.assert_allclose(run(ours, ids), expected, rtol=1e-4, atol=1e-4)
-    if norms:
-        rows = [rng.integers(0, 96, n).tolist() for n in (5, 17, 30)]
-        found = gradient_norms(ours, ragged(rows, rows), which="all_lora")
-        np.testing.assert_allclose(found, torch_norms(theirs, rows), rtol=1e-4)
-    return ours, ids, expected
-
-
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_variant(save_decoder, tmp_path, kind, tied):
@@ -132,7 +69,10 @@ def test_variant(save_decoder, tmp_path, kind, tied):
         with pytest.raises(InputError, match="train one of them"):
             load(folder, tmp_path / "adapter")
         return
-    ours, ids, expected = check(theirs, folder, tmp_path)
+    ids = np.random.default_rng(0).integers(0, 96, (2, 30))
+    ours, expected = load(folder, tmp_path / "adapter"), logits_of(theirs, ids)
+    same_logits(ours, expected, ids)
+    same_norms(ours, theirs, (5, 17, 30), rtol=1e-4)
 
     # What is written here is the same adapter to PEFT.
     save_adapter(ours, tmp_path / "ours", str(folder))

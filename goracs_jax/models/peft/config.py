@@ -1,12 +1,12 @@
 """Read an adapter_config.json of PEFT as a `LoraConfig`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.fields import FLOATS
+from goracs_jax.models.fields import FLOATS, KINDS, Fields
 from goracs_jax.models.folder import read_json
 from goracs_jax.models.lora_config import LoraConfig
 from goracs_jax.models.peft.fields import MERGE, check_fields
@@ -51,10 +51,11 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
     names = rules.targets
     plain = not isinstance(names, str) and set(names) <= set(LINEAR_NAMES)
     plain = plain and rules == Rules(targets=names)
-    r, alpha = fields.integer("r", 8), fields.number("lora_alpha", 8.0)
-    dropout = fields.number("lora_dropout", 0.0)
-    rslora, dora = fields.flag("use_rslora"), fields.flag("use_dora")
-    bias = fields.flag("lora_bias")
+    r = fields.number("r", int, 8)
+    alpha = fields.number("lora_alpha", float, 8.0)
+    dropout = fields.number("lora_dropout", float, 0.0)
+    flag = lambda name: fields.typed(name, bool, default=False)
+    rslora, dora, bias = flag("use_rslora"), flag("use_dora"), flag("lora_bias")
     try:
         return LoraConfig(
             r=r,
@@ -72,11 +73,8 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
         raise InputError(f"{where}: {error}") from None
 
 
-class AdapterFields(NamedTuple):
+class AdapterFields(Fields):
     """The fields of an adapter_config.json, each checked when it is read."""
-
-    raw: Mapping[str, Any]
-    where: str
 
     def rules(self) -> Rules:
         """Return which linear layers have an adapter, with which ranks and scales.
@@ -95,7 +93,10 @@ class AdapterFields(NamedTuple):
             targets=targets,
             exclude=self._names("exclude_modules"),
             layers=self._integers("layers_to_transform"),
-            layers_pattern=self._list("layers_pattern", str),
+            layers_pattern=tuple(
+                self._compiled("layers_pattern", pattern)
+                for pattern in self._list("layers_pattern", str)
+            ),
             ranks=self._pattern("rank_pattern", self._is_integer),
             alphas=tuple((p, float(x)) for p, x in alphas),
         )
@@ -109,8 +110,10 @@ class AdapterFields(NamedTuple):
                     f"{self.where}: LoRA target modules must be among "
                     f"{', '.join(LINEAR_NAMES)}, got {', '.join(targets)}."
                 )
-        for name in TABLES.values():
-            if rules.match(name):
+        saved = self.saved_tables()
+        for ours, name in TABLES.items():
+            # As in PEFT, a part that is trained whole has no adapter.
+            if ours not in saved and rules.match(name):
                 raise InputError(
                     f"{self.where}: target_modules names {name}: adapters of the "
                     f"vocabulary are not supported: put it into modules_to_save, or "
@@ -162,26 +165,11 @@ class AdapterFields(NamedTuple):
             found[ours[0]] = tuple(tokens)
         return tuple(sorted(found.items()))
 
-    def flag(self, name: str) -> bool:
-        """Return a field that is true or false."""
-        value = self.raw.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise self.wrong(name, "must be true or false")
-        return bool(value)
-
-    def integer(self, name: str, default: int) -> int:
-        """Return a field that is an integer."""
-        value = self.raw.get(name, default)
-        if not self._is_integer(value):
-            raise self.wrong(name, "must be an integer")
-        return value
-
-    def number(self, name: str, default: float) -> float:
-        """Return a field that is a finite number."""
-        value = self.raw.get(name, default)
-        if not self._is_number(value):
-            raise self.wrong(name, "must be a finite number")
-        return float(value)
+    def number(self, name: str, kind: type, default: int | float) -> Any:
+        """Return a number, which may be missing but not null."""
+        if self.raw.get(name, default) is None:
+            raise self.wrong(name, f"must be {KINDS[kind]}")
+        return self.typed(name, kind, default)
 
     def wrong(self, name: str, rule: str) -> InputError:
         """Return the error for a field whose value is wrong."""

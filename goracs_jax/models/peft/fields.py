@@ -137,6 +137,35 @@ without it, or merge it with PEFT's merge_and_unload and give the merged model.
         reason = f"is not supported ({why})" if why else "is not known"
         raise InputError(f"{where}: {name} {value!r} {reason}: {cure}.")
     _check_init(raw.get("init_lora_weights", True), where)
+    _check_pairs(raw, where)
+
+
+def _check_pairs(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse fields that PEFT refuses side by side, so that it trained no such adapter.
+
+    >>> raw = {"target_modules": ".*q_proj", "layers_to_transform": 0}
+    >>> _check_pairs(raw, "a.json")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: a.json: layers_to_transform 0 has no meaning beside \
+target_modules '.*q_proj': give the file that PEFT saved with the adapter.
+    """
+    by_expression = isinstance(raw.get("target_modules"), str)
+    other_init = isinstance(raw.get("init_lora_weights"), str)
+    pairs = [
+        ("lora_bias", "use_dora", bool(raw.get("use_dora"))),
+        ("lora_bias", "init_lora_weights", other_init),
+        ("layers_to_transform", "target_modules", by_expression),
+        ("layers_pattern", "target_modules", by_expression),
+    ]
+    for name, other, both in pairs:
+        value = raw.get(name)
+        # 0 is the number of a layer.
+        if both and value not in (None, "", [], {}) and value is not False:
+            raise InputError(
+                f"{where}: {name} {value!r} has no meaning beside {other} "
+                f"{raw[other]!r}: give the file that PEFT saved with the adapter."
+            )
 
 
 def _check_init(value: Any, where: str) -> None:
