@@ -124,7 +124,7 @@ def pass_memory(
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
-        "validation": lambda: max(work.forward(), work.loss()),
+        "validation": lambda: max(work.forward(), work.loss(sloped=False)),
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
@@ -244,14 +244,20 @@ class _Work(NamedTuple):
         step = 2.5 * self.scores + self.tokens * self.mlp
         return SPARE * (kept + max(again + step, self.loss()))
 
-    def loss(self) -> int | float:
-        """Bytes of the loss: sums over the vocabulary, and blocks of logits."""
+    def loss(self, *, sloped: bool = True) -> int | float:
+        """Bytes of the loss: sums over the vocabulary, and blocks of logits.
+
+        Args:
+            sloped: Whether the slope of the loss is one of the sums. Where devices
+                share the head, a pass without it gathers each block first.
+        """
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
         block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
         if self.placement.lanes == 1:
             return scored * (8 * self.dim + 4 * block)
         # Of six more sums, a TPU pads each number to its lanes.
-        return scored * (11 * self.dim + 4 * block + 6 * 4 * self.placement.lanes)
+        states = 11 if sloped or self.placement.data == 1 else 9.3
+        return scored * (states * self.dim + 4 * block + 24 * self.placement.lanes)
 
     def dropped(self) -> int:
         """Bytes of the inputs of an adapter, before and after dropout."""
