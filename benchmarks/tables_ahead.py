@@ -145,8 +145,8 @@ def _findings(entries: Entries) -> Iterable[str]:
     if not rows:
         yield (
             "No program holds the examples of other devices, has numbers of 64 bits, "
-            "calls the host, multiplies by the parts of a weight as they arrive, gathers "
-            "rows or blocks of C, or fills more than 90 %."
+            "calls the host, multiplies by the parts of a weight as they arrive, "
+            "gathers rows or blocks of C, or fills more than 90 %."
         )
         return
     yield "What does not hold:\n"
