@@ -124,7 +124,7 @@ def pass_memory(
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
-        "validation": lambda: max(work.forward(), work.loss(sloped=False)),
+        "validation": lambda: work.validation(),
         "likelihood": lambda: max(work.forward(), work.logits()),
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
@@ -215,6 +215,13 @@ class _Work(NamedTuple):
         layer = states + 4 * self.heads + 8 * self.widths["up_proj"]
         return 2 * self.scores + self.tokens * layer
 
+    def validation(self) -> int | float:
+        """Bytes of a forward pass, and of a loss without its slope behind it."""
+        # TPUs with a large matrix unit keep the states in two layouts between them.
+        layouts = 1.5 if self.placement.matrix_unit > 128 else 0
+        between = layouts * self.tokens * self.dim * self.itemsize
+        return max(self.forward() + between, self.loss(sloped=False))
+
     def tail(self) -> int | float:
         """Bytes of the last layer's gradient, beside the states before that layer."""
         states = self.tokens * self.dim * (4 + 2 * self.itemsize)
@@ -291,7 +298,8 @@ class _Work(NamedTuple):
         new = padded * self.rows.new * self.rows.beams
         # Room for new tokens is added to keys and values, of which a GPU has two copies
         # at that time, and a TPU a little more than three without padding.
-        copies = 2.0 if self.placement.lanes == 1 else 3.1
+        large = 3.3 if self.placement.matrix_unit > 128 else 3.1
+        copies = 2.0 if self.placement.lanes == 1 else large
         added = max(1.5 * prompt, copies * whole * self.rows.length) + new
         phases = (self.forward() + 1.1 * prompt, added)
         states = self.tokens * self.dim * self.itemsize
