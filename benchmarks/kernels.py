@@ -4,7 +4,7 @@
 
 It needs the compilers of TPUs and GPUs (`make ahead` installs them), and neither. It
 writes results/kernels.json: attention of one layer on a v5e, with scores in memory and
-with the splash kernel; the embedding pass on four TPUs, as it is and without one of the
+with the splash kernel; the embedding pass on two TPUs, as it is and without one of the
 two things that `SHORTCUTS` names; and the bytes of a layer's weights that the gradient
 passes of a Llama of 7B shape copy on an H100, by options of its compiler.
 """
@@ -41,7 +41,7 @@ from goracs_jax.models.splash import splash
 HEADS = {"Llama-7B": (32, 32, 128), "SmolLM2-135M": (9, 3, 64)}
 SIZES = [(8, 512), (1, 4096)]  # examples and tokens
 EXAMPLES = 64  # of 512 tokens, on each device
-TPUS = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
+TPUS = ("v6e:2x2", "tpu7x:2x2x1")
 #: What a layer does on TPUs, and what stands in for it where it is left out.
 SHORTCUTS = {
     "halves of heads": ("goracs_jax.models.attention.rotate_in_place", rotate),
