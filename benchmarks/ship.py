@@ -90,8 +90,9 @@ def pack(files: list[Path], folder: Path, room: int) -> None:
             and nothing else.
         room: Bytes; the index in each folder is not counted.
     """
-    for earlier in folder.glob("*/index.json"):
-        shutil.rmtree(earlier.parent)
+    for earlier in folder.glob(f"[0-9]*/{INDEX}"):
+        if earlier.parent.name.isdigit():
+            shutil.rmtree(earlier.parent)
     index: dict[str, dict] = {}
     number, left = 1, room
     for path in files:
@@ -106,8 +107,8 @@ def pack(files: list[Path], folder: Path, room: int) -> None:
             parts.append(f"{number}/{part.name}")
             data, left = data[left:], left - len(data[:left])
         index[path.name] = {"sha256": hash_of(path), "parts": parts}
-    for one in folder.iterdir():
-        (one / INDEX).write_text(json.dumps(index, indent=1))
+    for one in range(1, number + 1):
+        (folder / str(one) / INDEX).write_text(json.dumps(index, indent=1))
 
 
 def join(folder: Path, into: Path) -> list[str]:

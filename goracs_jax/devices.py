@@ -60,7 +60,7 @@ class DeviceKind:
 #: A TPU multiplies float32 with precision HIGHEST as six products of bfloat16 (a
 #: float32 is the sum of three bfloat16; three of their nine products are too small to
 #: matter).
-PASSES = 6
+BFLOAT16_PRODUCTS = 6
 
 
 def _tpu(
@@ -80,7 +80,7 @@ def _tpu(
         platform="tpu",
         memory=memory // cores,
         bfloat16=tflops * TERA / cores,
-        float32=tflops * TERA / cores / PASSES,
+        float32=tflops * TERA / cores / BFLOAT16_PRODUCTS,
         bandwidth=bandwidth / cores,
         link=link / cores,
         dollars=(low / cores, high / cores),

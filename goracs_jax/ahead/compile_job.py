@@ -36,7 +36,8 @@ class Job:
         dtype: The type of the frozen weights and the activations.
         remat: What a backward pass keeps.
         model_devices: Devices that share one copy of the model.
-        most_tokens: A bound of the tokens of a batch on one device; 0 for none.
+        examples: Rows of a batch on one device, by pass; the most that fit where a pass
+            is not named.
         label: What comes before the names of programs where `only` looks for them.
         only: A pattern; programs whose label and name lack it are left out.
         known: Fingerprints of programs that need not be compiled again, by name.
@@ -52,7 +53,7 @@ class Job:
     dtype: str = "bfloat16"
     remat: Remat = "products"
     model_devices: int = 1
-    most_tokens: int = 0
+    examples: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
     only: str = ""
     known: Mapping[str, str] = field(default_factory=dict)
@@ -187,19 +188,21 @@ def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     names = llm_programs(model, Rows(data, job.length, job.scored))
     for name in names:
         base = name.removesuffix(" projected")
-        rows, asked = Rows(1, job.length, job.scored), {}
-        if base in PASSES:
+        rows = Rows(job.examples.get(name, 1), job.length, job.scored)
+        largest = base in PASSES and name not in job.examples
+        if largest:
             rows = largest_rows(job, topology, config, name)
             if not rows.examples:
                 yield _Program(name, _too_large, 0, {"too_large": True})
                 continue
-            asked = {"rows": rows._asdict()}
+        asked = {"rows": rows._asdict()} if base in PASSES else {}
         whole = rows._replace(examples=rows.examples * data)
         batch = Batch(whole.examples, whole.length, data, config.hidden_size)
         trace = llm_programs(model, whole)[name]
         exchanged = largest_exchange(config, rows, placement)
         rounds = NEW - 1 if base == "generation" else 1
-        batch = batch if asked else None
+        # Other numbers of rows may be that of a weight's features.
+        batch = batch if largest else None
         yield _Program(name, trace, exchanged, asked, batch, rounds)
 
 
@@ -230,7 +233,7 @@ def largest_rows(job: Job, topology: Topology, config: Any, pass_name: str) -> A
         placement_of(job, topology),
         memory_bytes=topology.kind.memory,
     )
-    examples = min(fitting, job.most_tokens or fitting) // job.length
+    examples = fitting // job.length
     return row._replace(examples=examples - (examples > 1 and examples % 2 == 0))
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Number of axes of a TPU's network, by kind.
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
+#: The most chips that one network connects, by kind (Google Cloud's pages, 2026).
+MOST_CHIPS = {"v4": 4096, "v5e": 256, "v5p": 8960, "v6e": 256, "tpu7x": 9216}
 #: GPUs of one machine.
 PER_HOST = 8
 
@@ -90,6 +92,12 @@ def parse(name: str) -> Topology:
             f"--topology {kind}:SHAPE needs {wanted} as the shape, got {shape!r}."
         )
     chips = math.prod(map(int, shape.split("x")))
+    most = MOST_CHIPS.get(kind, chips)
+    if chips > most:
+        raise InputError(
+            f"--topology {name}: a network of {kind} has at most {most} chips, got "
+            f"{chips}."
+        )
     if found.platform == "gpu" and chips > PER_HOST and chips % PER_HOST:
         raise InputError(
             f"--topology {name}: more than {PER_HOST} GPUs are whole machines of "
@@ -129,6 +137,8 @@ def no_compiler(topology: Topology) -> str | None:
     'there is no target for the compiler of a100'
     """
     kind = topology.kind
+    if topology.name == "here":
+        return None
     if kind.platform == "tpu" and not find_spec("libtpu"):
         return "libtpu is not installed (goracs_jax[tpu])"
     if kind.platform == "gpu":

@@ -9,11 +9,11 @@ import numpy as np
 from rich.table import Table
 
 from goracs_jax.ahead.compile_job import Job, compile_elsewhere, compile_here
-from goracs_jax.ahead.topology import no_compiler
+from goracs_jax.ahead.topology import PER_HOST, no_compiler
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
 from goracs_jax.jobs.plan_config import PlanConfig
-from goracs_jax.jobs.plan_stages import StagePlan, stages_of
+from goracs_jax.jobs.plan_stages import StagePlan, examples_of, stages_of
 from goracs_jax.llm.memory import FILLED
 from goracs_jax.runs.say import say, waiting
 
@@ -59,10 +59,14 @@ class Planned(NamedTuple):
             "stages": {name: stage._asdict() for name, stage in self.stages.items()},
         }
         write_json(out / "plan.json", record)
+        self.show()
+        say(f"{out / 'plan.json'}")
+
+    def show(self) -> None:
+        """Show the notes and the table."""
         for note in self.notes:
             say(note)
         say(table(self.stages))
-        say(f"{out / 'plan.json'}")
 
 
 def run(config: PlanConfig, *, compile: bool) -> Planned:
@@ -75,25 +79,55 @@ def run(config: PlanConfig, *, compile: bool) -> Planned:
     records: list[dict[str, Any]] = []
     reason = no_compiler(config.topology) if compile else "not asked for"
     if not reason:
+        name = config.topology.name
+        say(f"compiling for {name}, which takes minutes; --no-compile leaves it out")
         try:
-            with waiting(f"compiling for {config.topology.name}"):
+            with waiting(f"compiling for {name}"):
                 for record in _compile(config):
                     records.append(record)  # kept, whatever happens to the next
         except InputError as error:
             reason = str(error)
+            # Nobody knows how many of these are missing.
+            records = [r for r in records if not r["program"].startswith("selection")]
     memory = config.topology.kind.memory
     stages, notes = with_compiler(stages_of(config), records, memory)
     if reason:
         rest = "the rest is not compiled" if records else "nothing is compiled"
         notes.append(f"by formulas, {rest}: {reason}")
-    for name, stage in stages.items():
-        if not stage.fits:
-            notes.append(
-                f"{name} does not fit: {stage.gib_per_device:.1f} GiB a device of "
-                f"{config.topology.kind.memory / 2**30:.1f}; take more devices, or "
-                "larger ones"
-            )
-    return Planned(config, stages, notes)
+    notes += [_too_large(config, name, s) for name, s in stages.items() if not s.fits]
+    return Planned(config, stages, notes + _idle(config))
+
+
+def _too_large(config: PlanConfig, name: str, stage: StagePlan) -> str:
+    ways = []
+    if name == "finetune" and config.remat != "layers":
+        ways.append("give --remat layers")
+    if not name.startswith("selection") and config.model_devices < config.data:
+        ways.append("raise --model-devices")
+    ways.append("take more devices, or larger ones")
+    memory = config.topology.kind.memory / 2**30
+    return (
+        f"{name} does not fit: {stage.gib_per_device:.1f} GiB a device are more than "
+        f"{FILLED:.0%} of {memory:.1f}: {', or '.join(ways)}"
+    )
+
+
+def _idle(config: PlanConfig) -> list[str]:
+    """Tell what of the devices a job does not use, or uses slower than is counted."""
+    notes, step = [], min(config.batch_size, config.budget)
+    if step < config.data:
+        notes.append(
+            f"finetune: a step of {step} examples leaves {config.data - step} of "
+            f"{config.data} copies of the model idle: raise --batch-size, or take "
+            "fewer devices"
+        )
+    kind, devices = config.topology.kind, config.topology.devices
+    if kind.platform == "gpu" and devices > PER_HOST:
+        notes.append(
+            f"exchanges between machines of {PER_HOST} GPUs are counted at the speed "
+            "of the links within one: they take longer"
+        )
+    return notes
 
 
 def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
@@ -109,7 +143,7 @@ def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
         dtype=config.dtype,
         remat=config.remat,
         model_devices=config.model_devices,
-        most_tokens=config.most_tokens("training"),
+        examples=examples_of(config),
         only=f"^({names})$",
     )
     if config.topology.name == "here":
@@ -139,12 +173,13 @@ def with_compiler(
         mine = [
             r for r in found if re.fullmatch("|".join(PROGRAMS[name]), r["program"])
         ]
-        peaks = [
-            r["arguments"] + r["temporaries"] + r["outputs"]
-            for r in mine
-            if "temporaries" in r
+        sizes = [r for r in mine if "temporaries" in r]
+        peaks = [r["arguments"] + r["temporaries"] + r["outputs"] for r in sizes]
+        there = [
+            any(re.fullmatch(pattern, r["program"]) for r in sizes)
+            for pattern in PROGRAMS[name]
         ]
-        if peaks and len(peaks) == len(mine):
+        if len(sizes) == len(mine) and all(there):
             planned[name] = stage._replace(
                 gib_per_device=max(peaks) / 2**30,
                 fits=max(peaks) <= FILLED * memory,
@@ -163,7 +198,7 @@ def table(stages: Mapping[str, StagePlan]) -> Table:
     for head in ("GiB", "tokens", "FLOPs", "hours", "dollars"):
         found.add_column(head, justify="right", no_wrap=True)
     found.caption = "GiB and tokens of a batch on one device; * by the compiler's word"
-    ends = lambda pair: "-".join(f"{x:.2g}" if x >= 0.001 else "0" for x in pair)
+    ends = lambda pair: "-".join(dict.fromkeys(map(_figure, pair)))
     for name, s in stages.items():
         found.add_row(
             name,
@@ -179,3 +214,15 @@ def table(stages: Mapping[str, StagePlan]) -> Table:
     )
     found.add_row("all", "", "", f"{flops:.1e}", ends(hours), ends(dollars))
     return found
+
+
+def _figure(x: float) -> str:
+    """Write two digits of a number, without an exponent.
+
+    >>> _figure(1234.0), _figure(0.0567), _figure(0.0)
+    ('1,200', '0.057', '<0.001')
+    """
+    if x < 0.001:
+        return "<0.001"
+    rounded = float(f"{x:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"

@@ -12,6 +12,9 @@ from goracs_jax.llm.sizes import Placement
 from goracs_jax.models import DecoderConfig, decoder_config
 from goracs_jax.settings import Plan
 
+#: The most of anything that is counted.
+MOST = 10**12
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
@@ -42,9 +45,11 @@ class PlanConfig:
         topology = here() if s.topology == "here" else parse(s.topology)
         numbers = ("train_rows", "valid_rows", "row_tokens", "budget", "epochs")
         for name in (*numbers, "batch_size", "tokens_per_batch"):
-            if (value := getattr(s, name)) is not None and value < 1:
-                flag = "--" + name.replace("_", "-")
+            flag, value = "--" + name.replace("_", "-"), getattr(s, name)
+            if value is not None and value < 1:
                 raise InputError(f"{flag} must be at least 1, got {value}.")
+            if value is not None and value > MOST:
+                raise InputError(f"{flag} must be at most {MOST}, got {value}.")
         if s.budget > s.train_rows:
             raise InputError(
                 f"--budget must be in [1, {s.train_rows}], the --train-rows, got "

@@ -67,21 +67,49 @@ def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
     >>> list(stages_of(config))[:2]
     ['gradient-norms', 'training embeddings']
     """
+    found = {name: pass_plan(config, passes) for name, passes in _passes(config)}
+    finetune = found.pop("finetune")
+    return found | {"selection goracs": _selection(config), "finetune": finetune}
+
+
+def examples_of(config: PlanConfig) -> dict[str, int]:
+    """Return the rows of the batch that a run takes on one device, by pass."""
+    return {
+        name: pass_rows(config, name, examples).examples
+        for _, passes in _passes(config)
+        for name, examples in passes.items()
+    }
+
+
+def _passes(config: PlanConfig) -> list[tuple[str, dict[str, Examples]]]:
+    """List the stages that consist of passes, and their passes."""
     train, valid = Examples(config.train_rows), Examples(config.valid_rows)
     step, epochs = min(config.batch_size, config.budget), config.epochs
     steps = epochs * math.ceil(config.budget / config.batch_size)
     checked = min(config.batch_size, config.valid_rows)
-    passes = {
+    trained = {
         "training": Examples(step, steps, step),
         "validation": Examples(config.valid_rows, epochs, checked),
     }
-    return {
-        "gradient-norms": pass_plan(config, {"last_v_lora_b": train}),
-        "training embeddings": pass_plan(config, {"embedding": train}),
-        "validation embeddings": pass_plan(config, {"embedding": valid}),
-        "selection goracs": _selection(config),
-        "finetune": pass_plan(config, passes),
-    }
+    return [
+        ("gradient-norms", {"last_v_lora_b": train}),
+        ("training embeddings", {"embedding": train}),
+        ("validation embeddings", {"embedding": valid}),
+        ("finetune", trained),
+    ]
+
+
+def pass_rows(config: PlanConfig, name: str, examples: Examples) -> Rows:
+    """Return the rows of the batch that a run takes on one device.
+
+    Args:
+        config: The job.
+        name: The pass.
+        examples: Its examples.
+    """
+    bound = min(largest_batch(config, name), config.most_tokens(name))
+    size = batch_rows(config.length, bound, examples.evenly, config.data)
+    return Rows(size // config.data, config.length, config.length)
 
 
 def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
@@ -95,18 +123,17 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
     tokens, largest = [], []
     model, lora, placement = config.model, LoraConfig(), config.placement
     for name, examples in passes.items():
-        fitting = largest_batch(config, name)
-        bound = min(fitting, config.most_tokens(name))
-        size = batch_rows(config.length, bound, examples.evenly, config.data)
-        rows = Rows(size // config.data, config.length, config.length)
+        rows = pass_rows(config, name, examples)
         memory = pass_memory(model, lora, name, rows, placement)
-        for batches, batch in _batches(examples, size, config.data):
+        for batches, batch in _batches(
+            examples, rows.examples * config.data, config.data
+        ):
             whole = rows._replace(examples=batch)
             work = pass_work(model, lora, name, whole, placement)
             total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
         peak = max(peak, memory.peak)
         tokens.append(rows.examples * config.length)
-        largest.append(fitting)
+        largest.append(largest_batch(config, name))
     return _stage(config, peak, (min(tokens), min(largest)), total)
 
 

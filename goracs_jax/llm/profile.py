@@ -14,10 +14,11 @@ from goracs_jax.choices import Dtype
 from goracs_jax.devices import kind_of
 from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.memory import Rows, fitting_tokens
-from goracs_jax.llm.sizes import LANES, Placement
+from goracs_jax.llm.sizes import Placement
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.execution import Execution
+from goracs_jax.models.splash import LANES
 
 Device: TypeAlias = Any  # jax.Device, which pyright takes for a variable
 #: Padded tokens of a batch on a CPU, by pass.

@@ -17,11 +17,7 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.execution import VOCAB_BLOCK, Execution, weight_spec
 from goracs_jax.models.lora import LoraConfig
-from goracs_jax.models.splash import splash_for
-
-#: Lanes of a TPU: it pads one axis of an array to a multiple of this number. Elsewhere
-#: nothing is padded, and the number is 1.
-LANES = 128
+from goracs_jax.models.splash import LANES, splash_for
 
 
 class Placement(NamedTuple):
@@ -34,7 +30,8 @@ class Placement(NamedTuple):
         remat: What a backward pass keeps.
         vocab_block: Rows of the vocabulary whose logits are in memory at one time.
         attention: Whether scores are in memory, where a kernel could do without.
-        lanes: `LANES` for a TPU, 1 for other devices.
+        lanes: `LANES` for a TPU, which pads one axis of an array to a multiple of it; 1
+            for other devices, which pad nothing.
         matrix_unit: As in `goracs_jax.devices.DeviceKind`.
     """
 

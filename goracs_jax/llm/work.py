@@ -132,9 +132,12 @@ def pass_work(
         reads = rows.new
     tokens = rows.examples * rows.length
     widths = sum(a + b for a, b in linear_sizes(config).values())
+    # Each product reads its input and writes its output; scores that are not kept in a
+    # kernel are written, read by the softmax, and written and read in the type of the
+    # activations.
     scores = 4.0 * config.num_heads * rows.length * tokens
-    # Each product reads its input and writes its output; scores are written, read by
-    # the softmax, and written and read in the type of the activations.
+    if placement.splash(config, rows.length):
+        scores = 0.0
     layer = itemsize * tokens * widths + 3 * scores
     moved = reads * (data * model * weights + config.num_layers * layer)
     # Each device gets the parts of the weights that others have; features that are

@@ -19,7 +19,8 @@ from goracs_jax.models.execution import Execution
 Splash: TypeAlias = Callable[[Array, Array, Array], Array]
 #: Widths of a head that the kernel has been compiled with.
 HEAD_DIMS = (64, 128)
-#: Sequences are padded to a multiple of this, and shorter ones are left to `attend`.
+#: Lanes of a TPU. Sequences are padded to a multiple of them, and shorter ones are left
+#: to `attend`.
 LANES = 128
 #: Tokens of a block; the first that divides the padded sequence is taken.
 BLOCKS = (512, 256, 128)

@@ -19,6 +19,7 @@ def plan(settings: Plan) -> None:
             f"{config.length} padded tokens on {config.topology.devices} devices of "
             f"{config.topology.kind.name}"
         )
+        run(config, compile=False).show()
         say(f"results: {out / 'plan.json'}")
         return
     prepare_folder(out, 1 << 20)

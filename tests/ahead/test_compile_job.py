@@ -40,7 +40,7 @@ def job(tmp_path):
             valid_rows=16,
             budget=4,
             dtype="float32",
-            most_tokens=128,
+            examples={"embedding": 128 // length},
             only="^embedding$",
             known=dict(known),
         )

@@ -1,21 +1,23 @@
 """`goracs plan`: plan.json for devices that are not there, and each mistake's line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import tiny
 from commands import assert_refused
 
-from goracs_jax.ahead.topology import parse
+from goracs_jax.ahead.topology import here, parse
 from goracs_jax.cli import main
-from goracs_jax.jobs.plan import PROGRAMS, with_compiler
+from goracs_jax.jobs.plan import PROGRAMS, _compile, with_compiler
 from goracs_jax.jobs.plan_config import PlanConfig
-from goracs_jax.jobs.plan_stages import Examples, _batches, stages_of
+from goracs_jax.jobs.plan_stages import Examples, _batches, hours_of, stages_of
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.memory import Rows
+from goracs_jax.llm.sizes import Placement
 from goracs_jax.llm.tokens import ragged
-from goracs_jax.llm.work import pass_work
+from goracs_jax.llm.work import Work, pass_work
 from goracs_jax.models import DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_batches
@@ -110,6 +112,91 @@ def test_the_compiler_says_whether_a_stage_fits():
     assert found["gradient-norms"].fits
     assert found["gradient-norms"].gib_per_device == 90 / 2**30
     assert found["finetune"] == stages["finetune"]
+    # Of a stage of three programs, one alone says nothing; nor does one that failed.
+    some = [record("training", 1), record("update", 1)]
+    assert with_compiler(stages, some, 100)[0]["finetune"] == stages["finetune"]
+    failed = [*some, {"program": "validation", "failed": "no room"}]
+    found, notes = with_compiler(stages, failed, 100)
+    assert found["finetune"] == stages["finetune"]
+    assert notes == ["validation: no room"]
+    found, _ = with_compiler(stages, [*some, record("validation", 2)], 100)
+    assert found["finetune"].compiled
+
+
+def test_the_batches_of_a_run_are_compiled():
+    """Not the largest batches that fit."""
+    config = PlanConfig(
+        model=DecoderConfig.tiny(),
+        path=Path("llm"),
+        topology=here(),
+        train_rows=1000,
+        valid_rows=100,
+        length=64,
+        budget=10,
+    )
+    compiled = {record["program"]: record for record in _compile(config)}
+    stages = stages_of(config)
+    rows = lambda name: compiled[name]["rows"]["examples"] * config.length
+    assert rows("last_v_lora_b") == stages["gradient-norms"].tokens_per_device
+    assert rows("embedding") == stages["training embeddings"].tokens_per_device
+    trained = min(rows("training"), rows("validation"))
+    assert trained == stages["finetune"].tokens_per_device
+
+
+def test_hours_and_dollars_by_hand():
+    """A million texts of 512 tokens through 7 B weights on 256 chips of v5e."""
+    work = Work(flops=7.3e18, moved=819e9 * 256, exchanged=400e9 * 256)
+    low, high = hours_of(parse("v5e:16x16"), work, "bfloat16")
+    cores = 7.3e18 / (256 * 197e12)
+    assert low == pytest.approx(cores / 3600, rel=1e-12)
+    # A second of memory, and two of links, which bring in half of what they carry.
+    assert high == pytest.approx((cores / 0.3 + 1 + 2) / 3600, rel=1e-12)
+    small = Work(flops=1.0, moved=819e9 * 256, exchanged=0.0)
+    assert hours_of(parse("v5e:16x16"), small, "bfloat16")[0] == 1 / 3600
+    stage = plan("v5e:16x16")["stages"]["gradient-norms"]
+    for hours, dollars, price in zip(
+        stage["hours"], stage["dollars"], (1.20, 1.56), strict=True
+    ):
+        assert dollars == pytest.approx(hours * 256 * price, rel=1e-12)
+
+
+def test_scores_in_a_kernel_are_not_moved():
+    config = DecoderConfig.tiny(head_dim=64)
+    rows = Rows(8, 512, 512)
+    scores, kernel = (
+        pass_work(
+            config, LoraConfig(), "embedding", rows, Placement(attention=kind)
+        ).moved
+        for kind in ("scores", "splash")
+    )
+    # Three times four bytes for each pair of tokens, head and layer.
+    pairs = 8 * 512 * 512 * config.num_heads * config.num_layers
+    assert scores - kernel == 3 * 4 * pairs
+
+
+def test_a_plan_says_what_to_do(capsys):
+    """A 70B shape on one machine: figures in full, and the ways out."""
+    config = json.loads(Path("llm/config.json").read_text()) | {
+        "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128,
+    }  # fmt: skip
+    Path("llm/config.json").write_text(json.dumps(config))
+    more = " --train-rows 1000000 --valid-rows 22000 --budget 1024"
+    notes = plan("h100:8", more)["notes"]
+    told = capsys.readouterr().out
+    rows = [line.split() for line in told.splitlines() if line.startswith(" all")]
+    rows = rows or [s.split() for s in told.splitlines() if s.startswith("all")]
+    *_, hours, dollars = rows[0]
+    assert re.fullmatch(r"[\d.,]+-[\d,]+", hours)
+    assert re.fullmatch(r"[\d,]+-[\d,]+", dollars)
+    assert "…" not in told
+    notes = plan("v5e:1x1", more)["notes"]
+    way = "more than 90% of 14.9: give --remat layers, or take more devices"
+    assert any(note.startswith("finetune") and way in note for note in notes)
+    notes = plan("h100:64", more)["notes"]
+    assert any("between machines of 8 GPUs" in note for note in notes)
+    notes = plan("v5e:16x16")["notes"]
+    assert any("a step of 64 examples leaves 192 of 256" in note for note in notes)
 
 
 @pytest.mark.parametrize("examples", [1, 20, 128, 129, 1000])
@@ -166,6 +253,8 @@ def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
     [
         ("--topology v9:2x2", r"--topology must be KIND:SHAPE or here.*got 'v9:2x2'"),
         ("--topology v5e:4", r"v5e:SHAPE needs NxN chips as the shape, got '4'"),
+        ("--topology v5e:99999x99999", r"a network of v5e has at most 256 chips"),
+        ("--train-rows 10000000000000", r"--train-rows must be at most 1000000000000"),
         ("--topology h100:12", r"more than 8 GPUs are whole machines of 8"),
         ("--train-rows -5", r"--train-rows must be at least 1, got -5"),
         ("--budget 0", r"--budget must be at least 1"),
@@ -190,5 +279,7 @@ def test_a_config_without_a_field_is_refused_by_name(tmp_path, capsys):
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert main((COMMAND.format(topology="v5e:4x4") + " --dry-run").split()) == 0
-    assert "16 devices of v5e" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "16 devices of v5e" in told
+    assert "gradient-norms" in told
     assert not (tmp_path / "out").exists()
