@@ -74,17 +74,22 @@ def gradient_rows(
     return GradientRows(norms, losses.astype(jnp.float32), aux, projected)
 
 
-def check_finite(norms: Float32[np.ndarray, " examples"], cure: str) -> None:
-    """Refuse norms that are not finite; the first such example is named, from 1.
+def check_finite(
+    rows: Float32[np.ndarray, "examples ..."], what: str, cure: str
+) -> None:
+    """Refuse numbers that are not finite; the first such example is named, from 1.
 
-    >>> check_finite(np.array([1.0, np.nan], np.float32), "lower the loss.")
+    >>> check_finite(np.array([1.0, np.nan], np.float32), "the loss", "lower it.")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.NumericalError: the gradient norm of example 2 is nan (1 of 2 ...
+    goracs_jax.errors.NumericalError: the loss of example 2 is nan (1 of 2 are not ...
     """
-    bad = np.flatnonzero(~np.isfinite(norms))
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    bad = np.flatnonzero(~finite)
     if len(bad):
+        row = np.ravel(rows[bad[0]])
         raise NumericalError(
-            f"the gradient norm of example {bad[0] + 1} is {norms[bad[0]]} "
-            f"({len(bad)} of {len(norms)} are not finite): {cure}"
+            f"{what} of example {bad[0] + 1} {'has' if rows.ndim > 1 else 'is'} "
+            f"{row[~np.isfinite(row)][0]} ({len(bad)} of {len(rows)} are not finite): "
+            f"{cure}"
         )

@@ -211,7 +211,8 @@ def projection_pass(
 
 
 def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
-    check_finite(table[:, 0], "check the model's weights, or load it in float32.")
+    cure = "check the model's weights, or load it in float32."
+    check_finite(table[:, 0], "the gradient norm", cure)
     return ExampleScores(*np.ascontiguousarray(table.T))
 
 

@@ -78,6 +78,9 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                     tables = tables or _new_tables(home, leaves, examples[-1])
                     real = batch.rows >= 0
                     for table, leaf in zip(tables, leaves, strict=True):
+                        # Else NumPy would repeat or cut what the rows contain.
+                        assert leaf.shape[1:] == table.shape[1:]
+                        assert leaf.dtype == table.dtype
                         table[batch.rows[real]] = leaf[real]
                     now = time.perf_counter()
                     if now - marked > part_seconds or i == len(batches) - 1:

@@ -12,17 +12,17 @@ from jax import core
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
-from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.gradients.rows import check_finite
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import Pass
 from goracs_jax.models.execution import Execution
 from goracs_jax.runs.outputs import bytes_to_store
 from goracs_jax.runs.stages import Arrays
-from goracs_jax.trainers.checks import described_batches
+from goracs_jax.trainers.arguments import checked_mesh
+from goracs_jax.trainers.checks import CURE, described_batches, length_of_vectors
 from goracs_jax.trainers.examples import (
-    checked_mesh,
     example_batches,
-    one_example,
+    forms_of,
     placed,
 )
 from goracs_jax.trainers.kept import OUT, compute_or_read
@@ -55,7 +55,8 @@ def example_embeddings(
         One row per example in float32, in input order.
 
     Raises:
-        InputError: The function does not return one vector of floats.
+        InputError: The function does not return one vector of floats, as long for all
+            examples, or an argument is wrong.
         NumericalError: A row is not finite.
 
     >>> w = jnp.array([[1.0, 2.0], [0.0, 1.0]])
@@ -64,29 +65,16 @@ def example_embeddings(
     """
     grid = checked_mesh(mesh)
     batches = example_batches(examples, batch_size, grid)
-    one = one_example(batches[0])
-    form = jax.eval_shape(fn, one)
-    if len(getattr(form, "shape", ())) != 1 or not jnp.issubdtype(
-        form.dtype, jnp.floating
-    ):
-        raise InputError(
-            "fn must return one vector of floats for one example, without a batch "
-            f"axis, got {form}."
-        )
+    dim = length_of_vectors(fn, forms_of(batches))
     run = Pass(_Vmapped(fn, grid), (), Execution(mesh=grid))
 
     def compute(mapper: Mapper) -> Arrays:
         x = mapper(run, batches)
-        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        if len(bad):
-            raise NumericalError(
-                f"the embedding of example {bad[0] + 1} is not finite ({len(bad)} of "
-                f"{len(x)}): check it, the weights and their type."
-            )
+        check_finite(x, "the embedding", CURE)
         return {"embeddings": x}
 
-    inputs = {"examples": described_batches(batches), "dim": form.size}
-    needed = bytes_to_store(sum(batch.num_examples for batch in batches), form.size)
+    inputs = {"examples": described_batches(batches), "dim": dim}
+    needed = bytes_to_store(sum(batch.num_examples for batch in batches), dim)
     kept = compute_or_read("example-embeddings", identity, out, inputs, compute, needed)
     return kept["embeddings"]
 

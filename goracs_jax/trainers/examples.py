@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Int64, PyTree
 
 from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import Words, batch_rows
 from goracs_jax.mesh import DATA, EVERYWHERE
+from goracs_jax.trainers.arguments import check_source, checked_count
 
 logger = logging.getLogger(__name__)
 
@@ -84,16 +85,16 @@ def example_batches(
         The batches, the largest examples first, so that a lack of memory shows at once.
 
     Raises:
-        InputError: There are no examples, arrays have different leading sizes, or a
-            leaf is not an array of numbers.
+        InputError: There are no examples, arrays have different leading sizes, a leaf
+            is not an array of numbers, or an integer does not fit JAX's type.
 
     >>> [b.rows.tolist() for b in example_batches({"x": np.ones((5, 2))}, 3, None)]
     [[0, 1, 2], [3, 4, -1]]
     """
     devices = 1 if mesh is None else mesh.shape[DATA]
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    per_device = BATCH if batch_size is None else max(1, batch_size // devices)
+    per_device = BATCH
+    if batch_size is not None:
+        per_device = max(1, checked_count("batch_size", batch_size) // devices)
     groups, read = _by_shape(examples)
     if len(groups) > MANY_SHAPES:
         logger.warning(
@@ -110,22 +111,40 @@ def example_batches(
     return batches
 
 
-def one_example(batch: ExampleBatch) -> PyTree[jax.ShapeDtypeStruct]:
-    """Return the shapes and types of one example of a batch, as JAX will see them."""
-    shape = lambda x: jax.ShapeDtypeStruct(
-        x.shape[1:], jax.dtypes.canonicalize_dtype(x.dtype)
-    )
-    return jax.tree.map(shape, *batch.arrays())
+def forms_of(
+    batches: Sequence[ExampleBatch],
+) -> list[tuple[int, PyTree[jax.ShapeDtypeStruct]]]:
+    """Return the first example of each shape: its number, from 1, and its form.
+
+    The form is the shapes and types of its arrays, as JAX will see them.
+
+    >>> forms_of(example_batches([np.ones(2), np.ones(3), np.ones(2)], None, None))[1]
+    (2, ShapeDtypeStruct(shape=(3,), dtype=float32))
+    """
+    numbers: dict[Any, int] = {}
+    for batch in batches:
+        numbers.setdefault(batch.shape[1], int(batch.rows[0]) + 1)
+    forms = []
+    for (structure, leaves), number in numbers.items():
+        seen = [
+            jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(kind))
+            for _, shape, kind in leaves
+        ]
+        forms.append((number, jax.tree.unflatten(structure, seen)))
+    return sorted(forms, key=lambda form: form[0])
 
 
 def _by_shape(examples: Any) -> tuple[Mapping[Hashable, Sequence[int]], Callable]:
     """Return the numbers of the examples of each shape, and how rows are read."""
     if _is_sequence(examples):
+        check_source(examples, "examples")
         if not len(examples):
             raise InputError("there are no examples: give at least one.")
         groups: dict[Hashable, list[int]] = {}
         for i in range(len(examples)):
-            shape = _shape(examples[i], f"example {i + 1}")
+            shape = _shape(examples[i], i)
+            if not shape[1]:
+                raise InputError(f"example {i + 1} has no arrays: leave it out.")
             groups.setdefault(shape, []).append(i)
 
         def stacked(rows: Int64[np.ndarray, " batch"]) -> PyTree:
@@ -133,7 +152,7 @@ def _by_shape(examples: Any) -> tuple[Mapping[Hashable, Sequence[int]], Callable
             return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
         return groups, stacked
-    treedef, leaves = _shape(examples, "examples")
+    treedef, leaves = _shape(examples)
     sizes = {path: shape[0] if shape else None for path, shape, _ in leaves}
     first, count = next(iter(sizes.items()), ("", None))
     for path, size in sizes.items():
@@ -158,9 +177,12 @@ def _is_sequence(examples: Any) -> bool:
     return leaf and not array and hasattr(examples, "__getitem__")
 
 
-def _shape(tree: PyTree, what: str) -> tuple[Any, tuple]:
-    """Return the structure of a pytree, and path, shape and type of each leaf."""
-    found = []
+def _shape(tree: PyTree, row: int | None = None) -> tuple[Any, tuple]:
+    """Return the structure of a pytree, and path, shape and type of each leaf.
+
+    It is one example if its row is given, else all of them.
+    """
+    what, found = "examples" if row is None else f"example {row + 1}", []
     for path, leaf in leaves_of(tree):
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if getattr(kind, "kind", "") in "OSUMm":
@@ -168,8 +190,27 @@ def _shape(tree: PyTree, what: str) -> tuple[Any, tuple]:
                 f"{what}{path} is not an array of numbers but "
                 f"{type(leaf).__name__} ({kind}): leave it out, or make it numbers."
             )
+        place, read_as = _first_that_wraps(leaf, kind)
+        if place is not None:
+            number = (place if row is None else row) + 1
+            raise InputError(
+                f"example {number}{path} has an integer beyond {read_as}, as which JAX "
+                "would read another: give smaller ones, or set jax_enable_x64."
+            )
         found.append((path, np.shape(leaf), str(kind)))
     return jax.tree.structure(tree), tuple(found)
+
+
+def _first_that_wraps(leaf: Any, kind: np.dtype) -> tuple[int | None, np.dtype]:
+    """Return the first row with an integer that JAX's type does not hold, and that."""
+    read_as = jax.dtypes.canonicalize_dtype(kind)
+    if kind.kind not in "iu" or read_as == kind or not np.size(leaf):
+        return None, read_as
+    values, limits = np.atleast_1d(leaf), np.iinfo(read_as)
+    if limits.min <= values.min() and values.max() <= limits.max:
+        return None, read_as
+    wraps = (values < limits.min) | (values > limits.max)
+    return int(np.argwhere(wraps)[0, 0]), read_as
 
 
 def _size(shape: Any) -> int:
@@ -193,26 +234,6 @@ def named(x: jax.Array) -> jax.Array:
     dtype('float32')
     """
     return x.astype(np.float32) if x.dtype.kind == "V" else x
-
-
-def checked_mesh(mesh: Mesh | None) -> Mesh | None:
-    """Return a mesh whose axes leave shardings to the compiler.
-
-    `jax.make_mesh` makes axes that a program's types must name, and a loss that was
-    written for one device does not.
-
-    Raises:
-        InputError: The mesh has no axis `data`.
-    """
-    if mesh is None:
-        return None
-    if DATA not in mesh.axis_names:
-        raise InputError(
-            f"the mesh has the axes {mesh.axis_names}: examples go over one that is "
-            f"called {DATA!r}, as in jax.make_mesh((8,), ('data',))."
-        )
-    kinds = (AxisType.Auto,) * len(mesh.axis_names)
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
 
 
 def placed(tree: PyTree, mesh: Mesh | None) -> PyTree:

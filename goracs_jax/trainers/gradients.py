@@ -11,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32, PyTree
 
-from goracs_jax.errors import InputError
 from goracs_jax.gradients.projection import project
 from goracs_jax.gradients.rows import check_finite, gradient_rows
 from goracs_jax.llm.batches import Mapper
@@ -19,19 +18,15 @@ from goracs_jax.llm.passes import Pass
 from goracs_jax.models.execution import Execution
 from goracs_jax.runs.outputs import bytes_to_store
 from goracs_jax.runs.stages import Arrays
+from goracs_jax.trainers.arguments import checked_count, checked_mesh, key_parts
 from goracs_jax.trainers.checks import (
+    CURE,
     check_arrays,
-    check_loss,
     described,
     described_batches,
+    form_of_aux,
 )
-from goracs_jax.trainers.examples import (
-    checked_mesh,
-    example_batches,
-    named,
-    one_example,
-    placed,
-)
+from goracs_jax.trainers.examples import example_batches, forms_of, named, placed
 from goracs_jax.trainers.kept import OUT, compute_or_read
 
 Loss = Callable[[PyTree, PyTree, Any], Any]
@@ -81,7 +76,8 @@ def example_gradients(
             a list, or a data source with a length that gives an example by its number,
             of pytrees. Examples of equal shapes share batches and a program, so pad
             texts to a few lengths.
-        has_aux: Whether loss_fn also returns aux, a pytree of arrays.
+        has_aux: Whether loss_fn also returns aux, a pytree of arrays whose structure,
+            shapes and types are the same for all examples.
         batch_size: Examples of a batch, over all devices; by default 8 on each.
         mesh: Examples go over its axis `data`. Params and frozen that are not on all
             of its devices are copied to each.
@@ -96,9 +92,10 @@ def example_gradients(
         without project_dim), of NumPy arrays.
 
     Raises:
-        InputError: The loss is not a scalar, params has leaves that are not floats or
-            none at all, or examples, mesh or another argument is no such thing.
-        NumericalError: A norm is not finite; the first such example is named.
+        InputError: The loss is not a scalar, aux is not of one form for all examples,
+            params has leaves that are not floats or none at all, or examples, mesh or
+            another argument is no such thing.
+        NumericalError: A norm or a loss is not finite; the first such example is named.
 
     >>> loss = lambda w, _, x: (w @ x) ** 2 / 2  # the gradient is (w . x) x
     >>> x = np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)
@@ -109,15 +106,20 @@ def example_gradients(
     check_arrays(params, frozen)
     grid = checked_mesh(mesh)
     batches = example_batches(examples, batch_size, grid)
-    aux = check_loss(loss_fn, has_aux, params, frozen, one_example(batches[0]))
-    kind, words = _key_parts(project_dim, key)
+    aux = form_of_aux(loss_fn, has_aux, params, frozen, forms_of(batches))
+    kind = words = None
+    if project_dim is not None:
+        project_dim = checked_count("project_dim", project_dim)
+        kind, words = key_parts(key)
     settings = (loss_fn, has_aux, project_dim, kind)
     arguments = (words, placed(params, grid), placed(frozen, grid))
     run = Pass(_rows, (*settings, *arguments), Execution(mesh=grid))
 
     def compute(mapper: Mapper) -> Arrays:
         found = mapper(run, batches)
-        check_finite(found["norms"], "check it, the weights and their type.")
+        # A norm bounds the projections: a sum of squares overflows long before they do.
+        check_finite(found["norms"], "the gradient norm", CURE)
+        check_finite(found["losses"], "the loss", CURE)
         return found
 
     inputs = {
@@ -138,20 +140,6 @@ def example_gradients(
         jax.tree.unflatten(structure, leaves),
         kept.get("projected"),
     )
-
-
-def _key_parts(
-    dim: int | None, key: jax.Array | None
-) -> tuple[Any, tuple[int, ...] | None]:
-    """Return the kind and the words of a key: a key is an array on one device."""
-    if dim is None:
-        return None, None
-    if dim < 1 or key is None:
-        raise InputError(
-            "project_dim must be at least 1 and needs key=jax.random.key(...), got "
-            f"{dim} and {'no' if key is None else 'a'} key."
-        )
-    return jax.random.key_impl(key), tuple(jax.random.key_data(key).tolist())
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from goracs_jax.errors import InputError
+from goracs_jax.trainers.arguments import form_of
 
 
 def nnx_loss(
@@ -39,7 +40,8 @@ def nnx_loss(
         The first arguments of `goracs_jax.example_gradients`: loss_fn, params, frozen.
 
     Raises:
-        InputError: The filter finds nothing in the model.
+        InputError: The filter finds nothing in the model; when the loss is called,
+            `prepare` returns no mapping.
 
     >>> model = nnx.Linear(2, 1, use_bias=False, rngs=nnx.Rngs(0))
     >>> square = lambda model, x: (model(x) ** 2).sum()
@@ -56,6 +58,12 @@ def nnx_loss(
 
     def pure(params: PyTree, frozen: PyTree, example: Any) -> Any:
         batch = jax.tree.map(lambda leaf: leaf[None], example)
-        return loss_fn(nnx.merge(graph, params, frozen), **prepare(batch))
+        given = prepare(batch)
+        if not isinstance(given, Mapping):
+            raise InputError(
+                "prepare must return the keyword arguments of the loss as a dict, got "
+                f"{form_of(given)}."
+            )
+        return loss_fn(nnx.merge(graph, params, frozen), **given)
 
     return pure, params, frozen

@@ -7,6 +7,7 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
+from goracs_jax.trainers.arguments import check_source, checked_count, form_of
 
 
 class Subset:
@@ -24,8 +25,8 @@ class Subset:
             full (grain's `drop_remainder=True`): fewer rows than this would be no step.
 
     Raises:
-        InputError: The source has no length, an index is no row of it or comes twice,
-            or the rows do not fill one batch.
+        InputError: The source has no length or is a mapping, an index is no row of it
+            or comes twice, or the rows do not fill one batch.
 
     >>> coreset = Subset(["a", "b", "c", "d"], np.array([2, 0]))
     >>> len(coreset), coreset[0], list(coreset)
@@ -33,16 +34,18 @@ class Subset:
     """
 
     def __init__(self, source: Any, indices: Any, *, batch_size: int | None = None):
-        if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        check_source(source, "the source of a subset")
+        if batch_size is not None:
+            batch_size = checked_count("batch_size", batch_size)
+        try:
+            rows = np.asarray(indices)
+        except ValueError:
             raise InputError(
-                f"a subset needs a source with a length and rows by number, got "
-                f"{type(source).__name__}: read it into a list first."
-            )
-        rows = np.asarray(indices)
+                "indices must be one list of row numbers, got lists of several lengths."
+            ) from None
         if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
             raise InputError(
-                f"indices must be one list of row numbers, got {rows.dtype} of shape "
-                f"{rows.shape}."
+                f"indices must be one list of row numbers, got {form_of(rows)}."
             )
         outside = rows[(rows < 0) | (rows >= len(source))]
         if len(outside):

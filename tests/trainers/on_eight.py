@@ -11,7 +11,8 @@ from trainers.losses import DATA, IN, nnx_case
 import goracs_jax as gx
 from goracs_jax.mesh import spread_batch
 from goracs_jax.trainers import gradients
-from goracs_jax.trainers.examples import checked_mesh, placed
+from goracs_jax.trainers.arguments import checked_mesh
+from goracs_jax.trainers.examples import placed
 
 W = jax.random.normal(jax.random.key(1), (16, IN))
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from trainers.losses import CASES, DATA, EXAMPLES, IN, loop, nnx_case, rows
@@ -159,8 +161,8 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
     )  # fmt: skip
     expected = score(DATA)
     named = partial(score, identity={"pool": 1}, out=tmp_path)
-    # Shapes, an example, and one batch to compile; then four of seven batches.
-    before = EXAMPLES + 3 + 3
+    # Shapes, and one batch to compile; then four of seven batches.
+    before = EXAMPLES + 3
     with pytest.raises(KeyboardInterrupt):
         named(Source(before + 4 * 3))
     (home,) = (tmp_path / "stages").iterdir()
@@ -224,14 +226,30 @@ def test_eight_devices_give_what_one_gives(tmp_path):
         (None, "w", [], {}, "there are no examples"),
         (None, "w", np.ones((0, 2)), {}, "there are no examples"),
         (None, "w", [{"t": "a text"}], {}, r"example 1\['t'\] is not an array.* str"),
-        (None, "w", "x", {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (None, "w", "x", {"project_dim": 3}, "needs key="),
+        (None, "w", "x", {"batch_size": 0}, "batch_size must be .* at least 1, got 0"),
+        (None, "w", "x", {"batch_size": 2.5}, "batch_size must be .*, got 2.5"),
+        (None, "w", "x", {"batch_size": "4"}, "batch_size must be .*, got '4'"),
+        (None, "w", "x", {"batch_size": True}, "batch_size must be .*, got True"),
+        (None, "w", "x", {"project_dim": 3}, "needs one random key, .*got None"),
+        (None, "w", "x", {"project_dim": 3, "key": 0}, "one random key, .*got 0"),
+        (None, "w", "x", {"project_dim": 3, "key": jax.random.split(jax.random.key(0))},
+         r"got key<fry> of shape \(2,\)"),
+        (None, "w", "x", {"project_dim": 3.0, "key": jax.random.key(0)}, "got 3.0"),
         (None, "w", "x", {"project_dim": 0, "key": jax.random.key(0)}, "at least 1"),
         (None, "w", "x", {"identity": {1, 2}}, "identity must be text"),
+        (None, "w", "x", {"mesh": 8}, "a mesh of devices, .*got int"),
+        (lambda w, _, x: (jnp.sum(w), {"a": "text"}), "w", "x", {"has_aux": True},
+         r"returns has str at \[1\]\['a'\]"),
+        (lambda w, _, x: (jnp.sum(w), jax.random.key(0)), "w", "x", {"has_aux": True},
+         r"returns has key<fry> at \[1\], no array of numbers"),
+        (lambda w, _, x: None, "w", "x", {}, "one float .* got None"),
+        (None, "w", [np.ones(2), None], {}, "example 2 has no arrays"),
+        (None, "w", MappingProxyType({0: 1}), {}, "rows by number, got mappingproxy"),
         (None, "w", "x", {"mesh": jax.make_mesh((1,), ("rows",))}, "called 'data'"),
     ],
 )  # fmt: skip
-def test_refuses(loss, params, examples, options, message, tmp_path):
+def test_refuses(loss, params, examples, options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
     loss = loss or (lambda w, _, x: jnp.sum(w * x))
     params = jnp.ones(2) if isinstance(params, str) else params
     named = {"x": np.ones((3, 2), np.float32), "n": np.ones((3, 2), np.int32)}
@@ -246,6 +264,85 @@ def test_refuses_what_is_no_array_in_frozen():
     loss = lambda w, _, x: jnp.sum(w * x)
     with pytest.raises(InputError, match=r"frozen\[0\] is .*close over it"):
         gx.example_gradients(loss, jnp.ones(2), (jnp.tanh,), np.ones((3, 2)))
+
+
+LENGTHS = [np.full(n, 10 * i + n, np.float32) for i, n in enumerate((1, 3, 1, 3))]
+NAMED = [{"x": np.ones(2), "y": np.ones(2)}, {"x": np.ones(2)}]
+
+
+@pytest.mark.parametrize(
+    ("of_x", "examples", "message"),
+    [
+        (lambda x: x, LENGTHS, r"aux of example 2 is float32 of shape \(3,\), that of "
+         r"example 1 float32 of shape \(1,\)"),
+        (lambda x: x.sum().astype(int if len(x) > 1 else float), LENGTHS,
+         "aux of example 2 is int32 of .* 1 float32"),
+        (lambda x: {"long" if len(x) > 1 else "short": x.sum()}, LENGTHS,
+         r"example 2 is \['long'\] .* 1 \['short'\]"),
+        (lambda x: x["x"] * x["y"], NAMED, "example 2 .* and fails: KeyError: 'y'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("identity", [None, "a"])
+def test_refuses_aux_of_two_forms(of_x, examples, message, identity, tmp_path):
+    """Even where NumPy would repeat or cut the rows of one form into the other."""
+    loss = lambda w, _, x: (w * 1.0, of_x(x))
+    with pytest.raises(InputError, match=message) as error:
+        gx.example_gradients(
+            *(loss, jnp.float32(1), (), examples),
+            has_aux=True, identity=identity, out=tmp_path,
+        )  # fmt: skip
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_a_loss_that_is_no_scalar_for_a_later_shape():
+    loss = lambda w, _, x: w * (x[0] if len(x) == 1 else x)
+    with pytest.raises(InputError, match=r"example 2 .* one float .* of shape \(3,\)"):
+        gx.example_gradients(loss, jnp.float32(1), (), LENGTHS)
+
+
+def test_aux_of_one_form_comes_from_examples_of_two_shapes(tmp_path):
+    loss = lambda w, _, x: (w * x.sum(), {"max": x.max(), "len": len(x)})
+    for identity in (None, "a"):
+        found = gx.example_gradients(
+            *(loss, jnp.float32(1), (), LENGTHS),
+            has_aux=True, identity=identity, out=tmp_path,
+        )  # fmt: skip
+        assert found.aux["max"].tolist() == [1, 13, 21, 33]
+        assert found.aux["len"].tolist() == [1, 3, 1, 3]
+
+
+BIG = np.array([[1, 3], [2**31 - 1, 0], [5, 2**40]])
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ({"ids": BIG}, r"example 3\['ids'\] has an integer beyond int32"),
+        ([{"ids": row} for row in BIG], r"example 3\['ids'\] has an integer beyond"),
+        ([1, -(2**31), -(2**31) - 1], "example 3 has an integer beyond int32"),
+        (np.array([1, 2**32], np.uint64), "example 2 has an integer beyond uint32"),
+    ],
+)
+def test_refuses_integers_that_jax_would_wrap(examples, message):
+    loss = lambda w, _, x: w * jnp.sum(jax.tree.leaves(x)[0])
+    with pytest.raises(InputError, match=message):
+        gx.example_gradients(loss, jnp.float32(1), (), examples)
+
+
+def test_the_largest_integers_are_read_as_they_are():
+    largest = {"ids": np.array([2**31 - 1, -(2**31), 7])}
+    found = gx.example_embeddings(lambda x: x["ids"][None] / 2.0**31, largest)
+    np.testing.assert_allclose(found[:, 0], [1, -1, 7 / 2**31], rtol=1e-6)
+
+
+def test_names_the_example_whose_loss_is_not_finite():
+    x = np.ones((5, 2), np.float32)
+    x[3] = 0
+    # log(0) is -inf, but no part of the gradient by w.
+    loss = lambda w, _, x: jnp.sum(w * x) + jnp.log(x[0])
+    with pytest.raises(NumericalError, match=r"the loss of example 4 is -inf \(1 of 5"):
+        gx.example_gradients(loss, jnp.ones(2), (), x)
 
 
 def test_names_the_example_whose_gradient_is_not_finite():

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -80,10 +81,29 @@ def test_refuses_what_is_no_embedding():
         gx.example_embeddings(lambda e: e["x"][None], DATA)
     with pytest.raises(InputError, match="one vector of floats for one example"):
         gx.example_embeddings(lambda e: (e["x"], e["x"]), DATA)
+    with pytest.raises(InputError, match="what fn returns has str"):
+        gx.example_embeddings(lambda e: "text", DATA)
     bad = DATA["x"].copy()
     bad[6] = np.nan
-    with pytest.raises(NumericalError, match=r"embedding of example 7 .*\(1 of 21\)"):
+    with pytest.raises(
+        NumericalError, match=r"embedding of example 7 has nan \(1 of 21"
+    ):
         gx.example_embeddings(lambda x: x, bad)
+
+
+@pytest.mark.parametrize("identity", [None, "a"])
+def test_refuses_embeddings_of_two_lengths(identity, tmp_path):
+    """NumPy would repeat a row of one number over three."""
+    examples = [np.full(n, n, np.float32) for n in (1, 3, 1, 3)]
+    with pytest.raises(InputError, match=r"embedding of example 2 .*\(3,\).*\(1,\)"):
+        gx.example_embeddings(lambda x: x, examples, identity=identity, out=tmp_path)
+
+
+def test_refuses_arguments_of_a_loss_that_are_no_dict():
+    no_dict = lambda batch: batch["x"]
+    case = gx.nnx_loss(NnxNet(nnx.Rngs(0)), batched_loss, no_dict, nnx.Param)
+    with pytest.raises(InputError, match=r"prepare must return .* dict, got float32"):
+        gx.example_gradients(*case, DATA, has_aux=True)
 
 
 def test_a_subset_has_the_raw_rows_in_order():
@@ -107,9 +127,16 @@ def test_a_subset_has_the_raw_rows_in_order():
         ([1, 2], [True, False], {}, "one list of row numbers, got bool"),
         ([1, 2], [0.0], {}, "got float64"),
         ([1, 2], [], {}, "got float64 of shape"),
+        ([1, 2], [[1], [2, 3]], {}, "got lists of several lengths"),
+        ([1, 2], [[0, 1]], {}, r"got int64 of shape \(1, 2\)"),
+        ({0: 1, 1: 2}, [0], {}, "rows by number, got dict"),
+        ([1, 2], [0], {"batch_size": 0}, "batch_size must be .* at least 1, got 0"),
+        ([1, 2], [0], {"batch_size": -3}, "batch_size must be .*, got -3"),
+        ([1, 2], [0], {"batch_size": 1.0}, "batch_size must be .*, got 1.0"),
         ([1] * 20, range(10), {"batch_size": 16}, "give 0 steps of 10 rows"),
     ],
 )
-def test_refuses_what_is_no_subset(source, indices, options, message):
+def test_refuses_what_is_no_subset(source, indices, options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
     with pytest.raises(InputError, match=message):
         gx.Subset(source, indices, **options)
