@@ -1,5 +1,7 @@
 """The two exceptions: a mistake in the input, and a computation that failed."""
 
+import textwrap
+
 
 class InputError(ValueError):
     """A mistake in the user's input: one line says what is wrong, where, and the cure.
@@ -25,3 +27,12 @@ class NumericalError(ArithmeticError):
     ...
     goracs_jax.errors.NumericalError: the loss is NaN at step 7: lower the ...
     """
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return the text of another library's error for a message of one line.
+
+    >>> one_line(ValueError("not\n  JSON"))
+    'not JSON'
+    """
+    return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__

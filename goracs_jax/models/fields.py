@@ -7,6 +7,9 @@ from goracs_jax.errors import InputError
 
 #: No whole number of a model's configuration is larger.
 LARGEST = 2**48
+#: No model has more layers, whose names are listed, or wider heads, whose frequencies
+#: are.
+MOST_LAYERS, WIDEST_HEAD = 10_000, 2**16
 #: The least and the largest normal number of float32, in which models run.
 FLOATS = (1.18e-38, 3.4e38)
 #: How messages call the types of fields.
@@ -37,7 +40,13 @@ class Fields:
         return default if value is None else value
 
     def __call__(
-        self, name: str, kind: type, default: Any = None, *, positive: bool = True
+        self,
+        name: str,
+        kind: type,
+        default: Any = None,
+        *,
+        positive: bool = True,
+        most: int | None = None,
     ) -> Any:
         """Return the value of a field, checked for its type.
 
@@ -46,6 +55,7 @@ class Fields:
             kind: Type of the value.
             default: Value if the field is missing; without a default it is required.
             positive: Whether a number must be positive; otherwise it may be 0.
+            most: The largest number that is sensible.
 
         Raises:
             InputError: The field is missing, has another type, or is out of range.
@@ -54,6 +64,11 @@ class Fields:
         if kind in (int, float) and (value < 0 or (value == 0 and positive)):
             shown = self._shown(name)
             raise InputError(f"{shown} must be positive, got {value!r}.")
+        if most is not None and value > most:
+            raise InputError(
+                f"{self._shown(name)} must be at most {most}, got {value!r}: take the "
+                "file that was published with the weights."
+            )
         return value
 
     def typed(self, name: str, kind: type, default: Any = None) -> Any:
@@ -98,6 +113,45 @@ class Fields:
         if self.prefix + name in self.raw and self.get(name) is None:
             return None
         return self(name, kind)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return true or false; the field may be missing, but not null.
+
+        Raises:
+            InputError: It is something else.
+
+        >>> Fields({}, "config.json").flag("mlp_bias")
+        False
+        """
+        if self.raw.get(self.prefix + name, default) is None:
+            raise InputError(f"{self._shown(name)} must be true or false, got null.")
+        return self(name, bool, default)
+
+    def ids(self, name: str, *, several: bool = False) -> None:
+        """Check that a field is null, missing or the id of a token.
+
+        Args:
+            name: Name of the field.
+            several: Whether it may be a list of ids.
+
+        Raises:
+            InputError: It is something else.
+
+        >>> Fields({"eos_token_id": [1, 2]}, "config.json").ids("eos_token_id")
+        Traceback (most recent call last):
+        ...
+        goracs_jax.errors.InputError: ... must be an integer, got [1, 2]: take the ...
+        """
+        value = self.get(name)
+        ids = value if several and isinstance(value, list) else [value]
+        if value is None:
+            return
+        if not all(type(token) is int for token in ids):  # bool is another type
+            raise InputError(
+                f"{self._shown(name)} must be an integer"
+                f"{' or a list of integers' * several}, got {_short(value)}: take the "
+                "file that was published with the weights."
+            )
 
     def ignore(self, *names: str):
         """Mark fields as read that have no effect in the caller's case."""

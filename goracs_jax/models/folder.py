@@ -50,7 +50,7 @@ def inside(folder: Path, name: str, where: Path) -> Path:
 
     A file may be a link to another one of the folder. It may also be a link to a blob
     of the same repository in the cache of Hugging Face, where a model's folder is
-    models--NAME/snapshots/REVISION and each file in it a link to
+    models--NAME/snapshots/REVISION or a folder in it, and each file there a link to
     models--NAME/blobs/HASH. The hash of the folder reads through links to files, and
     a blob is never changed. It does not walk through links to folders.
 
@@ -60,7 +60,7 @@ def inside(folder: Path, name: str, where: Path) -> Path:
         where: The file that says it.
 
     Raises:
-        InputError: The name leads outside the folder.
+        InputError: The name leads outside the folder, or is none of a file.
 
     >>> inside(Path("model"), "a/b.json", Path("model/index.json"))
     PosixPath('model/a/b.json')
@@ -69,14 +69,16 @@ def inside(folder: Path, name: str, where: Path) -> Path:
     ...
     goracs_jax.errors.InputError: model/index.json: '../b.json' leads outside the ...
     """
+    if not Path(name).name or not name.isprintable():
+        raise InputError(f"{where}: {name!r} is no name of a file: fetch it again.")
     path, root = folder / name, folder.resolve()
-    blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
     try:
         apart = ".." in Path(name).parts or Path(name).is_absolute()
         apart = apart or not path.parent.resolve().is_relative_to(root)
         target = path.resolve()
-        apart = apart or not (target.is_relative_to(root) or target.parent == blobs)
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name with a NUL
+        ours = target.is_relative_to(root) or target.parent == _blobs(root)
+        apart = apart or not ours
+    except (OSError, RuntimeError):  # a loop of links
         apart = True
     if apart:
         raise InputError(
@@ -84,6 +86,14 @@ def inside(folder: Path, name: str, where: Path) -> Path:
             "into the folder and name it there."
         )
     return path
+
+
+def _blobs(root: Path) -> Path | None:
+    """Return where the files of a snapshot lie in the cache of Hugging Face."""
+    for folder in root.parents:
+        if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
+            return folder.parent / "blobs"
+    return None
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.fields import Fields
+from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.rope import RopeConfig
 
 # From our names of the linear layers to those of GGUF.
@@ -53,14 +53,19 @@ def read_gguf_config(
     num_kv_heads = field("attention.head_count_kv", int, default=num_heads)
     field.divides("attention.head_count_kv", num_kv_heads, num_heads, "attention heads")
     hidden_size = field("embedding_length", int)
-    head_dim = field("attention.key_length", int, default=hidden_size // num_heads)
+    head_dim = field(
+        "attention.key_length",
+        int,
+        default=hidden_size // num_heads,
+        most=WIDEST_HEAD,
+    )
     for name in ("attention.value_length", "rope.dimension_count"):
         field.only(name, {head_dim}, default=head_dim)
     sizes = {
         "vocab_size": shapes["token_embd.weight"][0],
         "hidden_size": hidden_size,
         "intermediate_size": field("feed_forward_length", int),
-        "num_layers": field("block_count", int),
+        "num_layers": field("block_count", int, most=MOST_LAYERS),
         "num_heads": num_heads,
         "num_kv_heads": num_kv_heads,
         "head_dim": head_dim,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from goracs_jax.errors import InputError
 from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
-from goracs_jax.models.fields import Fields
+from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.rope import RopeConfig, llama3_divisors
 
 # Fields that do not change a forward pass in evaluation mode: dropout, ids of special
@@ -96,11 +96,14 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "vocab_size": field("vocab_size", int),
         "hidden_size": hidden_size,
         "intermediate_size": field("intermediate_size", int),
-        "num_layers": field("num_hidden_layers", int),
+        "num_layers": field("num_hidden_layers", int, most=MOST_LAYERS),
         "num_heads": num_heads,
         "num_kv_heads": num_kv_heads,
         "head_dim": field(
-            "head_dim", int, default("head_dim", hidden_size // num_heads)
+            "head_dim",
+            int,
+            default("head_dim", hidden_size // num_heads),
+            most=WIDEST_HEAD,
         ),
         "max_positions": field("max_position_embeddings", int),
         "norm_eps": field("rms_norm_eps", float),
@@ -108,7 +111,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     traits = family.traits(field, sizes)
     stored_bits(raw, where)  # refuses what is not read
     field.ignore("quantization_config")
-    field.nothing_else(HARMLESS)
+    _harmless(field)
     return DecoderConfig(**(sizes | traits))
 
 
@@ -116,7 +119,7 @@ def _llama(field: Fields, sizes: Traits) -> Traits:
     # A field of SmolLM2: False means that RoPE rotates pairs (x_i, x_{i + head_dim /
     # 2}).
     field.only("rope_interleaved", {False}, default=False)
-    mlp = MLP if field("mlp_bias", bool, default=False) else ()
+    mlp = MLP if field.flag("mlp_bias") else ()
     return _plain(field, sizes) | {"biases": _attention_bias(field) + mlp}
 
 
@@ -139,7 +142,7 @@ def _qwen(field: Fields, sizes: Traits) -> Traits:
     """Read the fields that Qwen 2 and 3 share; only their last layers have a window."""
     field.only("use_mrope", {False}, default=False)
     num_layers = sizes["num_layers"]
-    if field("use_sliding_window", bool, default=False):
+    if field.flag("use_sliding_window"):
         window = field("sliding_window", int)
         first = field("max_window_layers", int, positive=False)
     else:
@@ -191,7 +194,7 @@ def _plain(field: Fields, sizes: Traits) -> Traits:
     """Read the fields that Llama, Mistral and Qwen share."""
     field.only("hidden_act", {"silu"})
     return {
-        "tie_embeddings": field("tie_word_embeddings", bool, default=False),
+        "tie_embeddings": field.flag("tie_word_embeddings"),
         "rope": _rope(field, sizes),
     }
 
@@ -208,7 +211,7 @@ def _gemma(field: Fields, sizes: Traits) -> Traits:
         "post_norms": True,
         "embed_scale": sizes["hidden_size"] ** 0.5,
         "attention_scale": field("query_pre_attn_scalar", float) ** -0.5,
-        "tie_embeddings": field("tie_word_embeddings", bool, default=True),
+        "tie_embeddings": field.flag("tie_word_embeddings", default=True),
     }
 
 
@@ -231,7 +234,7 @@ FAMILIES = {
 
 
 def _attention_bias(field: Fields) -> tuple[str, ...]:
-    return (*QKV, "o_proj") if field("attention_bias", bool, default=False) else ()
+    return (*QKV, "o_proj") if field.flag("attention_bias") else ()
 
 
 def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
@@ -302,6 +305,14 @@ def _one_rope(
     return RopeConfig(theta=theta, divisors=divisors)
 
 
+def _harmless(field: Fields) -> None:
+    """Check that all other fields are harmless, and the ids of tokens integers."""
+    for name in sorted(HARMLESS):
+        if name.endswith("_token_id"):
+            field.ids(name, several=name == "eos_token_id")
+    field.nothing_else(HARMLESS)
+
+
 def _mapping(field: Fields, name: str) -> Mapping[str, Any]:
     part = field.get(name, {})
     if not isinstance(part, Mapping):
@@ -369,7 +380,7 @@ def read_encoder_config(
         vocab_size=field("vocab_size", int),
         hidden_size=hidden_size,
         intermediate_size=field("intermediate_size", int),
-        num_layers=field("num_hidden_layers", int),
+        num_layers=field("num_hidden_layers", int, most=MOST_LAYERS),
         num_heads=num_heads,
         num_positions=num_positions,
         first_position=first,
@@ -382,5 +393,5 @@ def read_encoder_config(
         max_tokens=min(max_tokens or num_positions, num_positions - first),
         relative_buckets=buckets,
     )
-    field.nothing_else(HARMLESS)
+    _harmless(field)
     return config

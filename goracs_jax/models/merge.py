@@ -20,7 +20,7 @@ from goracs_jax.models.hf_config import read_decoder_config
 from goracs_jax.models.lora import ADAPTERS
 from goracs_jax.models.tensors import spread
 from goracs_jax.models.tokenizer import load_tokenizer
-from goracs_jax.models.variants import merge_layers, merge_tables
+from goracs_jax.models.variants import check_merge, merge_layers, merge_tables
 from goracs_jax.models.weights import stored_names
 
 # Like transformers, write files of at most 5 GB.
@@ -65,6 +65,7 @@ def merge_adapters(model: Decoder) -> Decoder:
     >>> float(abs(merged.layers.attention.q_proj.lora_b[...]).max())
     0.0
     """
+    check_merge(model.config, model.lora)
     model = nnx.merge(*nnx.split(model))
     merge_layers(model)
     merge_tables(model)
@@ -84,26 +85,51 @@ def save_merged(
         shard_bytes: Largest size of a file of weights; more weights are split.
 
     Raises:
-        InputError: `base` is a GGUF file of another family than Llama, or has RoPE
-            scaling.
+        InputError: The adapter cannot be merged, or the base not be written; nothing
+            is written then.
     """
     base, folder = Path(base), Path(folder)
+    raw = check_merged(model, base)
+    tokenizer = load_tokenizer(base) if base.suffix == ".gguf" else None
     folder.mkdir(parents=True, exist_ok=True)
-    if base.suffix == ".gguf":
-        raw, tokenizer = _llama_config(model.config, base), load_tokenizer(base)
+    # Until all is written, the folder has no config.json and is no model.
+    (folder / "config.json").unlink(missing_ok=True)
+    if tokenizer is not None:
         tokenizer.save_pretrained(folder)
         raw |= {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
+    else:
+        for name in COPIED:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, folder / name)
+    _save_weights(merge_adapters(model), folder, shard_bytes)
+    with atomic(folder / "config.json") as file:
+        file.write((json.dumps(raw, indent=2) + "\n").encode())
+
+
+def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
+    """Check that a model with merged adapters can be written.
+
+    Args:
+        model: A decoder with adapters.
+        base: The model's source.
+
+    Returns:
+        The config.json to write, without the ids of special tokens from a GGUF file.
+
+    Raises:
+        InputError: The adapter adds a bias to a layer that has none, or trains tables
+            apart that are tied; or `base` is a GGUF file of another family than Llama,
+            or has RoPE scaling.
+    """
+    check_merge(model.config, model.lora)
+    base = Path(base)
+    if base.suffix == ".gguf":
+        raw = _llama_config(model.config, base)
     else:
         raw, _ = read_json(base / "config.json")
         raw.pop("torch_dtype", None)  # the old name of dtype
         raw.pop("quantization_config", None)  # what is written are floats
-        for name in COPIED:
-            if (base / name).is_file():
-                shutil.copyfile(base / name, folder / name)
-    raw["dtype"] = str(model.embed.dtype)
-    with atomic(folder / "config.json") as file:
-        file.write((json.dumps(raw, indent=2) + "\n").encode())
-    _save_weights(merge_adapters(model), folder, shard_bytes)
+    return raw | {"dtype": str(model.embed.dtype)}
 
 
 def _llama_config(config: DecoderConfig, where: Path) -> dict[str, Any]:
@@ -156,6 +182,8 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     ]
     for part, name in zip(parts, final, strict=True):
         os.replace(part, folder / name)
+    # An earlier one would be read instead.
+    (folder / "model.safetensors").unlink(missing_ok=True)
     index = {
         "metadata": {"total_size": total},
         "weight_map": {tensor: final[i - 1] for tensor, i in home.items()},

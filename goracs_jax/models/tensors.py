@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
 from goracs_jax.models.folder import PICKLES, inside, read_json
 
 Slices = tuple[slice, ...]
@@ -49,11 +49,12 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
 
     Raises:
         InputError: The folder has no such file, or only a pickle, a file is damaged or
-            outside the folder, or a tensor is in two files.
+            outside the folder, or a tensor is in two files or not where the index says.
     """
     home: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in _files(folder, stem):
+    index = _index(folder, stem)
+    for file in sorted(set(index.values())) or [folder / f"{stem}.safetensors"]:
         with _safe_open(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                 if name in home:
@@ -63,6 +64,16 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
                     )
                 shapes[name] = tuple(tensors.get_slice(name).get_shape())
                 home[name] = file
+    for name in sorted(index.keys() | home.keys()) if index else ():
+        if index.get(name) != home.get(name):
+            said, found = (
+                f"in {there[name].name}" if name in there else "nowhere"
+                for there in (index, home)
+            )
+            raise InputError(
+                f"{folder / stem}.safetensors.index.json: tensor {name} is {found}, "
+                f"not {said}: fetch the index and the files that it names again."
+            )
 
     def read(name: str, part: Slices = ()) -> np.ndarray:
         with _safe_open(home[name]) as tensors:
@@ -73,25 +84,28 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
             except (SafetensorError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{home[name]}: tensor {name} is stored as {kind}, which is not "
-                    f"read ({_one_line(error)}): save the weights as float32 or "
+                    f"read ({one_line(error)}): save the weights as float32 or "
                     "bfloat16."
                 ) from None
 
     return Tensors(str(folder), shapes, read)
 
 
-def _files(folder: Path, stem: str) -> list[Path]:
+def _index(folder: Path, stem: str) -> dict[str, Path]:
+    """Return the file of each tensor by the index; empty if all are in one file."""
     single, index = folder / f"{stem}.safetensors", f"{stem}.safetensors.index.json"
     if single.is_file():
-        return [single]
+        return {}
     if (folder / index).is_file():
         parts = read_json(folder / index)[0].get("weight_map")
-        names = list(parts.values()) if isinstance(parts, dict) else []
-        if not names or not all(isinstance(name, str) for name in names):
+        parts = parts if isinstance(parts, dict) else {}
+        if not parts or not all(isinstance(file, str) for file in parts.values()):
             raise InputError(
                 f"{folder / index}: field 'weight_map' is missing: fetch it again."
             )
-        return [inside(folder, name, folder / index) for name in sorted(set(names))]
+        where = folder / index
+        paths = {x: inside(folder, x, where) for x in sorted(set(parts.values()))}
+        return {name: paths[file] for name, file in parts.items()}
     pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
     if pickles:
         raise InputError(
@@ -126,17 +140,16 @@ def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
 
 
 def _safe_open(file: Path) -> Any:
+    if not file.is_file():
+        fault = "is not a file" if file.exists() else "is missing"
+        raise InputError(f"{file}: {fault}: fetch it again.")
     try:
         return safe_open(file, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{file}: not a complete safetensors file ({_one_line(error)}): fetch it "
+            f"{file}: not a complete safetensors file ({one_line(error)}): fetch it "
             "again."
         ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def fill(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
 from goracs_jax.models.folder import existing_model, inside, read_json
 from goracs_jax.models.gguf_file import open_gguf
 
@@ -39,7 +39,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
             raise
         except Exception as error:  # noqa: BLE001 (as below)
             raise InputError(
-                f"{path}: its tokenizer cannot be built ({_one_line(error)}): use the "
+                f"{path}: its tokenizer cannot be built ({one_line(error)}): use the "
                 "model's Hugging Face folder."
             ) from None
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
@@ -103,14 +103,24 @@ def _has_own_code(path: Path) -> bool:
 
 
 def _unloaded(path: Path, error: BaseException) -> InputError:
+    """Blame config.json, which transformers checks first, or else the tokenizer."""
+    from transformers import AutoConfig
+
+    config = path / "config.json"
+    try:
+        if config.is_file():
+            AutoConfig.from_pretrained(
+                str(path), local_files_only=True, trust_remote_code=False
+            )
+    except Exception as fault:  # noqa: BLE001 (as above)
+        return InputError(
+            f"{config}: not what transformers reads ({one_line(fault)}): take the file "
+            "that was published with the weights."
+        )
     return InputError(
-        f"{path}: no tokenizer could be loaded ({_one_line(error)}): copy "
+        f"{path}: no tokenizer could be loaded ({one_line(error)}): copy "
         "tokenizer.json and tokenizer_config.json there."
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 # Split a text into contractions, letters, digits and signs (from the published

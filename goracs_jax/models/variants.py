@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LayerConstant, LoRALinear, column_norms
 from goracs_jax.models.lora_config import LoraConfig
 
@@ -118,27 +119,49 @@ def table_of(model: Any, name: str) -> Table:
     return Table(base, tokens[name], rows)
 
 
+def check_merge(config: DecoderConfig, lora: LoraConfig) -> None:
+    """Check that a model can hold what an adapter adds to it.
+
+    Args:
+        config: The sizes of the model.
+        lora: The configuration, resolved.
+
+    Raises:
+        InputError: The adapter adds a bias to a layer that has none, or trains tables
+            apart that are tied.
+
+    >>> check_merge(DecoderConfig.tiny(), LoraConfig(tables=("head",)))
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: the adapter trains embedding and output head ...
+    """
+    cannot = "in this model, so it cannot be merged: use model and adapter side by side"
+    bare = [name for name in lora.targets if name not in config.biases]
+    if lora.bias and bare:
+        raise InputError(
+            f"the adapter adds a bias to {bare[0]}, which has none {cannot}."
+        )
+    if config.tie_embeddings and (lora.tables or "head" in dict(lora.tokens)):
+        raise InputError(
+            "the adapter trains embedding and output head apart, which are one table "
+            f"{cannot}."
+        )
+
+
 def merge_layers(model: Any) -> None:
     """Merge the adapters of all linear layers into their weights.
 
     Args:
-        model: A decoder, which is changed.
-
-    Raises:
-        InputError: The adapter adds a bias to a layer that has none.
+        model: A decoder, which is changed; see `check_merge`.
     """
-    for path, layer in nnx.iter_modules(model):
+    for _, layer in nnx.iter_modules(model):
         if not isinstance(layer, LoRALinear):
             continue
         kernel = layer.updated()
         if layer.dora:
             kernel = layer.ratio()[..., None, :] * kernel
         if layer.has_lora_bias:
-            if layer.bias is None:
-                raise InputError(
-                    f"the adapter adds a bias to {path[-1]}, which has none in this "
-                    "model, so it cannot be merged: use model and adapter side by side."
-                )
+            assert layer.bias is not None  # see `check_merge`
             bias = layer.bias[...]
             update = jnp.asarray(layer.factor)[..., None] * layer.lora_bias[...]
             layer.bias = nnx.Param((bias + update).astype(bias.dtype))
@@ -153,17 +176,9 @@ def merge_tables(model: Any) -> None:
     """Replace the embedding and the output head by those that the adapter has trained.
 
     Args:
-        model: A decoder, which is changed.
-
-    Raises:
-        InputError: They are tied in the base and differ in the adapter.
+        model: A decoder, which is changed; see `check_merge`.
     """
     lora, tied = model.lora, model.config.tie_embeddings
-    if tied and (lora.tables or "head" in dict(lora.tokens)):
-        raise InputError(
-            "the adapter trains embedding and output head apart, which are one table "
-            "in this model, so it cannot be merged: use model and adapter side by side."
-        )
     embed, head = (table_of(model, name).whole() for name in ("embed", "head"))
     if lora.tables or lora.tokens:
         model.embed = nnx.Param(embed)

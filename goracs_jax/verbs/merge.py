@@ -5,6 +5,7 @@ from flax import nnx
 
 from goracs_jax.files import locked, prepare_folder, write_json
 from goracs_jax.models import save_merged
+from goracs_jax.models.merge import check_merged
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.runs.outputs import keep_apart
@@ -22,6 +23,7 @@ def merge(settings: Merge) -> None:
     llm = open_llm(s.model, s.adapter, s.seed, machine, devices=one)
     with waiting("reading the model"):
         model = llm.decoder()
+    check_merged(model, s.model)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model)))
     targets = ", ".join(model.lora.targets)
     say(f"adapters on {targets}; {size / 2**20:.0f} MiB into {out}")

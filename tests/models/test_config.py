@@ -250,6 +250,61 @@ def test_encoder_refuses_by_name(change, named):
         read_encoder_config(BERT | change, "config.json")
 
 
+IDS_OF_TOKENS = [
+    ("eos_token_id", "1", "an integer or a list of integers, got '1'"),
+    ("eos_token_id", True, "an integer or a list of integers, got True"),
+    ("eos_token_id", [1, True], r"an integer or a list of integers, got \[1, True\]"),
+    ("eos_token_id", [None], "an integer or a list of integers"),
+    ("pad_token_id", 1.5, r"an integer, got 1\.5"),
+    ("bos_token_id", [1], r"an integer, got \[1\]"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), IDS_OF_TOKENS)
+def test_ids_of_special_tokens(llama_config, name, value, message):
+    match = f"field '{name}' must be {message}"
+    with pytest.raises(InputError, match=match):
+        read_decoder_config(llama_config | {name: value}, "config.json")
+    if name != "pad_token_id":
+        with pytest.raises(InputError, match=match):
+            read_encoder_config(BERT | {name: value}, "config.json")
+
+
+@pytest.mark.parametrize("ids", [None, 2, -1, [], [1, 2]])
+def test_ids_that_published_models_have(llama_config, ids):
+    raw = llama_config | {"eos_token_id": ids}
+    read_decoder_config(raw, "config.json")
+
+
+@pytest.mark.parametrize("name", ["tie_word_embeddings", "mlp_bias", "attention_bias"])
+def test_flags_are_not_null(llama_config, name):
+    message = f"field '{name}' must be true or false, got null"
+    with pytest.raises(InputError, match=message):
+        read_decoder_config(llama_config | {name: None}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("llama", "num_hidden_layers"),
+        ("gemma2", "num_hidden_layers"),
+        ("qwen2", "num_hidden_layers"),
+        ("llama-linear", "head_dim"),
+        ("llama-3", "head_dim"),
+    ],
+)
+def test_sizes_that_are_listed_are_bounded(family, name):
+    """In no time, and before any list of this length is made."""
+    raw = families.raw_config(family, **{name: 10**9})
+    with pytest.raises(InputError, match=f"'{name}' must be at most"):
+        read_decoder_config(raw, "config.json")
+
+
+def test_layers_of_an_encoder_are_bounded():
+    with pytest.raises(InputError, match="'num_hidden_layers' must be at most"):
+        read_encoder_config(BERT | {"num_hidden_layers": 10**9}, "config.json")
+
+
 def test_roberta_starts_behind_the_padding_index():
     roberta = BERT | {"model_type": "roberta", "pad_token_id": 1}
     config = read_encoder_config(roberta, "config.json", max_tokens=512)

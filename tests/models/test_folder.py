@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import jax
 import ml_dtypes
@@ -46,7 +47,7 @@ def test_shards_are_in_the_folder(shards, tmp_path):
     (folder / "link").symlink_to(away)
     (folder / "linked").symlink_to(other)
     (folder / "loop").symlink_to(folder / "loop")
-    named = ["../elsewhere/model-2.safetensors", str(away), "link", "loop", "a\0b"]
+    named = ["../elsewhere/model-2.safetensors", str(away), "link", "loop"]
     for second in [*named, "linked/model-2.safetensors"]:
         with pytest.raises(InputError, match="leads outside the model's folder") as e:
             load_decoder(name(second), key=KEY)
@@ -60,24 +61,87 @@ def test_shards_are_in_the_folder(shards, tmp_path):
     load_decoder(name("link"), key=KEY)
 
 
-def test_a_snapshot_of_the_cache_of_hugging_face(shards, tmp_path):
+@pytest.mark.parametrize("within", ["", "model", "a/b"])
+def test_a_snapshot_of_the_cache_of_hugging_face(shards, tmp_path, within):
     folder, name = shards
     name("model-2.safetensors")
     repository = tmp_path / "models--some--model"
-    snapshot = repository / "snapshots" / "0f"
+    snapshot = repository / "snapshots" / "0f" / within
     blobs = repository / "blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
     for i, file in enumerate(folder.iterdir()):
         os.rename(file, blobs / str(i))
-        (snapshot / file.name).symlink_to(f"../../blobs/{i}")
+        (snapshot / file.name).symlink_to(os.path.relpath(blobs / str(i), snapshot))
     load_decoder(snapshot, key=KEY)
     index = snapshot / "model.safetensors.index.json"
     blob = (snapshot / "model-2.safetensors").resolve().name
     text = index.read_text().replace("model-2.safetensors", f"../../blobs/{blob}")
     index.write_text(text)  # such a blob is not in the folder's hash
+    if not within:
+        with pytest.raises(InputError, match="leads outside the model's folder"):
+            load_decoder(snapshot, key=KEY)
+    shutil.move(blobs / blob, repository / blob)
+    second = snapshot / "model-2.safetensors"
+    second.unlink()
+    second.symlink_to(repository / blob)
     with pytest.raises(InputError, match="leads outside the model's folder"):
-        load_decoder(snapshot, key=KEY)
+        inside(snapshot, second.name, index)
+
+
+def test_blobs_are_those_of_the_cache(tmp_path):
+    """A folder that is called snapshots, or blobs, is none of Hugging Face."""
+    for home in ("some/snapshots/0f", "models--some/0f"):
+        folder = tmp_path / home
+        folder.mkdir(parents=True)
+        blobs = folder.parents[1] / "blobs"
+        blobs.mkdir(exist_ok=True)
+        (blobs / "1").touch()
+        (folder / "w").symlink_to(blobs / "1")
+        with pytest.raises(InputError, match="leads outside the model's folder"):
+            inside(folder, "w", folder)
+
+
+@pytest.mark.parametrize("second", ["", ".", "./", "/", "a\0b", "a\nb", "a\x1bb"])
+def test_names_that_are_none_of_a_file(shards, second):
+    _, name = shards
+    with pytest.raises(InputError, match="is no name of a file") as error:
+        load_decoder(name(second), key=KEY)
+    assert repr(second) in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_shards_that_are_no_files(shards):
+    folder, name = shards
+    (folder / "sub").mkdir()
+    os.mkfifo(folder / "pipe")
+    for second, fault in [
+        ("none", "is missing"),
+        ("sub", "is not a file"),
+        ("pipe", "is not a file"),
+    ]:
+        with pytest.raises(InputError, match=f"/{second}: {fault}: fetch it again"):
+            load_decoder(name(second), key=KEY)
+
+
+def test_the_index_is_right_for_every_tensor(shards):
+    folder, name = shards
+    name("model-2.safetensors")
+    index = folder / "model.safetensors.index.json"
+    whole = json.loads(index.read_text())["weight_map"]
+    last = "model.norm.weight"
+    less = {k: v for k, v in whole.items() if k != "lm_head.weight"}
+    for weight_map, message in [
+        (whole | {"x": "model-1.safetensors"}, "x is nowhere, not in model-1"),
+        (less, r"lm_head\.weight is in model-1\.safetensors, not nowhere"),
+        (
+            whole | {last: "model-1.safetensors", "lm_head.weight": whole[last]},
+            r"lm_head\.weight is in model-1\.safetensors, not in model-2\.safetensors",
+        ),
+    ]:
+        index.write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(InputError, match=f"index.json: tensor {message}"):
+            load_decoder(folder, key=KEY)
 
 
 def test_a_tensor_in_two_shards(shards, random_llama_tensors, llama_config):

@@ -100,6 +100,30 @@ def test_gguf_base(write_gguf, adapter, tmp_path):
     assert config["eos_token_id"] == other.eos_token_id
 
 
+def test_nothing_is_half_written(tmp_path, adapter, monkeypatch):
+    base = tiny.write_llm(tmp_path / "llm")
+    model = adapted(base, adapter)
+    out = tmp_path / "merged"
+    save_merged(model, base, out)
+
+    def full(*arguments):
+        raise OSError("no space")
+
+    monkeypatch.setattr("goracs_jax.models.merge._save_weights", full)
+    with pytest.raises(OSError, match="no space"):
+        save_merged(model, base, out)
+    assert not (out / "config.json").exists()
+
+
+def test_shards_in_place_of_one_file(tmp_path, adapter):
+    base = tiny.write_llm(tmp_path / "llm")
+    model = adapted(base, adapter)
+    save_merged(load_decoder(base, key=jax.random.key(0)), base, tmp_path / "merged")
+    save_merged(model, base, tmp_path / "merged", shard_bytes=50_000)
+    plain = load_decoder(base, key=jax.random.key(0))
+    assert_same_logits(model, tmp_path / "merged", plain)
+
+
 def test_bfloat16(tmp_path, adapter):
     base = tiny.write_llm(tmp_path / "llm")
     model = adapted(base, adapter, jnp.bfloat16)

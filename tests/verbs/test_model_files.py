@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny
-from commands import TEXTS, assert_refused, edit_tensors, run
+from commands import TEXTS, assert_refused, edit_config, edit_tensors, run
 from safetensors.numpy import load_file, save_file
 
 from goracs_jax.errors import InputError
@@ -102,13 +102,34 @@ VERBS = {
 }
 
 
+def filled(value):
+    """A change of one weight."""
+
+    def spoil(tensor):
+        tensor = tensor.copy()
+        tensor[3, 3] = value
+        return tensor
+
+    return spoil
+
+
+BAD_WEIGHTS = {
+    "NaN": (filled(np.nan), "NaN or infinity"),
+    "infinity": (filled(-np.inf), "NaN or infinity"),
+    "integers": (lambda w: w.astype(np.int32), "numbers of type int32"),
+    "booleans": (lambda w: w > 0, "numbers of type bool"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_WEIGHTS)
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_verb_takes_weights_that_are_no_numbers(files, capsys, verb):
+def test_no_verb_takes_weights_that_are_no_numbers(files, capsys, verb, kind):
+    spoil, message = BAD_WEIGHTS[kind]
     (files / "ctr.jsonl").write_text(ANSWERS)
     tiny.write_adapter(files / "adapter")
     name = "model.layers.1.mlp.down_proj.weight"
-    edit_tensors(files / "llm", lambda t: t[name].__setitem__((3, 3), np.nan))
-    message = rf"llm: tensor {name} has NaN or infinity"
+    edit_tensors(files / "llm", lambda t: t.update({name: spoil(t[name])}))
+    message = rf"llm: tensor {name} has {message}"
     assert_refused(VERBS[verb], None, capsys, message)
 
 
@@ -122,6 +143,47 @@ def test_no_verb_takes_an_adapter_that_is_no_numbers(files, capsys, verb):
     adapter = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
     message = r"adapter: tensor .* has NaN or infinity"
     assert_refused(VERBS[verb] + adapter, None, capsys, message)
+
+
+UNMERGEABLE = {
+    "bias": ({"lora_bias": True}, "adds a bias to q_proj, which has none"),
+    "head": ({"modules_to_save": ["lm_head"]}, "which are one table in this model"),
+}
+
+
+@pytest.mark.parametrize("dry_run", ["", " --dry-run"])
+@pytest.mark.parametrize("kind", UNMERGEABLE)
+def test_what_cannot_be_merged_leaves_nothing(files, capsys, kind, dry_run):
+    changes, message = UNMERGEABLE[kind]
+    edit_config(files / "llm", tie_word_embeddings=True)
+    edit_tensors(files / "llm", lambda t: t.pop("lm_head.weight"))
+    adapter = tiny.write_adapter(files / "adapter")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(tiny.ADAPTER | changes))
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    stem = "base_model.model."
+    if kind == "bias":
+        biases = [n for n in tensors if n.endswith("lora_B.weight")]
+        tensors |= {
+            n.replace("weight", "bias"): tensors[n][:, 0].copy() for n in biases
+        }
+    else:
+        tensors[f"{stem}lm_head.weight"] = np.ones((300, 32), np.float32)
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    assert_refused(VERBS["merge"] + dry_run, None, capsys, message)
+    assert not (files / "f").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("initializer_range", None), ("use_cache", "x"), ("id2label", 3)],
+)
+def test_a_config_is_not_blamed_on_the_tokenizer(files, field, value):
+    """Fields that change nothing here, but that transformers checks."""
+    edit_config(files / "llm", **{field: value})
+    with pytest.raises(InputError, match=r"llm/config\.json: not what trans") as error:
+        load_tokenizer(files / "llm")
+    assert "tokenizer.json" not in str(error.value)
 
 
 CODE = """
