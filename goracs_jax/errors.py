@@ -1,5 +1,8 @@
 """The two exceptions: a mistake in the input, and a computation that failed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """A mistake in the user's input: one line says what is wrong, where, and the cure.
@@ -25,3 +28,24 @@ class NumericalError(ArithmeticError):
     ...
     goracs_jax.errors.NumericalError: the loss is NaN at step 7: lower the ...
     """
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Name a file in every `InputError` that is raised inside, unless it does already.
+
+    Args:
+        where: The file; an empty string stands for none.
+
+    >>> with located("config.json"):
+    ...     raise InputError("vocab_size is 0: correct it.")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: config.json: vocab_size is 0: correct it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not where or str(error).startswith(where):
+            raise
+        raise InputError(f"{where}: {error}") from None
