@@ -1,6 +1,8 @@
 """The two exceptions: a mistake in the input, and a computation that failed."""
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -36,3 +38,24 @@ def one_line(error: BaseException) -> str:
     'not JSON'
     """
     return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Name a file in every `InputError` that is raised inside, unless it does already.
+
+    Args:
+        where: The file; an empty string stands for none.
+
+    >>> with located("config.json"):
+    ...     raise InputError("vocab_size is 0: correct it.")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: config.json: vocab_size is 0: correct it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not where or str(error).startswith(where):
+            raise
+        raise InputError(f"{where}: {error}") from None

@@ -75,10 +75,13 @@ class DecoderConfig:
     def __post_init__(self):
         if len(self.sliding) not in (0, self.num_layers):
             raise InputError(
-                f"sliding must name {self.num_layers} layers, got {len(self.sliding)}."
+                f"sliding must name {self.num_layers} layers, got {len(self.sliding)}: "
+                "correct it."
             )
         if self.head_dim % 2:
-            raise InputError(f"the width of a head must be even, got {self.head_dim}.")
+            raise InputError(
+                f"the width of a head must be even, got {self.head_dim}: correct it."
+            )
 
     @property
     def query_scale(self) -> float:

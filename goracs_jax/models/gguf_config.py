@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.rope import RopeConfig
@@ -85,7 +85,8 @@ def read_gguf_config(
     if arch in ("gemma2", "gemma3"):
         traits |= _gemma(field, arch, sizes)
     field.nothing_else(HARMLESS)
-    return DecoderConfig(**sizes, **traits)
+    with located(field.where):
+        return DecoderConfig(**sizes, **traits)
 
 
 def _divisors(

@@ -8,7 +8,7 @@ field that is neither read nor known to be harmless is refused by name.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located
 from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
@@ -112,7 +112,8 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     stored_bits(raw, where)  # refuses what is not read
     field.ignore("quantization_config")
     _harmless(field)
-    return DecoderConfig(**(sizes | traits))
+    with located(where):
+        return DecoderConfig(**(sizes | traits))
 
 
 def _llama(field: Fields, sizes: Traits) -> Traits:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.targets import LINEAR_NAMES, TABLES, Rules, Site
 
@@ -33,10 +33,12 @@ class LoraConfig:
         sites: These linear layers, if they differ between layers or in their scale.
         tables: Tables of the vocabulary that are trained whole: "embed", "head".
         tokens: Tables of which single rows are trained, and the tokens of these rows.
+        where: The file of the configuration, for messages.
 
     Raises:
         InputError: A rank is not positive, a target or a table is unknown, an alpha is
-            not finite, or the dropout is not in [0, 1).
+            not finite, the dropout is not in [0, 1), or a list of tokens is empty or
+            has one twice.
 
     >>> LoraConfig(r=4).scale
     4.0
@@ -53,29 +55,45 @@ class LoraConfig:
     sites: tuple[Site, ...] = ()
     tables: tuple[str, ...] = ()
     tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    where: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self):
+        with located(self.where):
+            self._check()
+        # Sort the names, so that equal configurations compare equal.
+        object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
+
+    def _check(self) -> None:
         for r, alpha in [(self.r, self.alpha), *((s.r, s.alpha) for s in self.sites)]:
             if r < 1:
-                raise InputError(f"LoRA rank r must be at least 1, got {r}.")
+                raise InputError(
+                    f"LoRA rank r must be at least 1, got {r}: correct it."
+                )
             if not math.isfinite(alpha):
-                raise InputError(f"LoRA alpha must be finite, got {alpha}.")
+                raise InputError(f"LoRA alpha must be finite, got {alpha}: correct it.")
         unknown = sorted(set(self.targets) - set(LINEAR_NAMES))
         if unknown or not self.targets:
             raise InputError(
                 f"LoRA target modules must be among {', '.join(LINEAR_NAMES)}, got "
-                f"{', '.join(unknown) or 'none'}."
+                f"{', '.join(unknown) or 'none'}: name some of these."
             )
         if not 0 <= self.dropout < 1:
-            raise InputError(f"LoRA dropout must be in [0, 1), got {self.dropout}.")
+            raise InputError(
+                f"LoRA dropout must be in [0, 1), got {self.dropout}: correct it."
+            )
         trained = [*self.tables, *(table for table, _ in self.tokens)]
         if not set(trained) <= set(TABLES) or len(set(trained)) < len(trained):
             raise InputError(
                 f"tables that are trained must be among {', '.join(TABLES)}, each "
-                f"whole or in part, got {', '.join(trained)}."
+                f"whole or in part, got {', '.join(trained)}: name each once."
             )
-        # Sort the names, so that equal configurations compare equal.
-        object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
+        for table, ids in self.tokens:
+            if not ids or len(set(ids)) < len(ids):
+                raise InputError(
+                    f"the tokens of {TABLES[table]} that are trained must be different "
+                    f"and at least one, got {list(ids)}: leave out a table without "
+                    "tokens, and train no row twice."
+                )
 
     @property
     def scale(self) -> float:
@@ -100,6 +118,10 @@ class LoraConfig:
         >>> LoraConfig(rules=rules).resolved(DecoderConfig.tiny()).ranks("q_proj", 2)
         (2, 2)
         """
+        with located(self.where):
+            return self._resolved(config)
+
+    def _resolved(self, config: DecoderConfig) -> "LoraConfig":
         outside = [i for _, ids in self.tokens for i in ids if i >= config.vocab_size]
         if outside:
             raise InputError(
@@ -152,7 +174,7 @@ class LoraConfig:
     @property
     def _variant(self) -> list[str]:
         """The fields that make these adapters a variant of LoRA."""
-        rest = (field for field in fields(self) if field.name not in PLAIN)
+        rest = (f for f in fields(self) if f.compare and f.name not in PLAIN)
         return [f.name for f in rest if getattr(self, f.name) != f.default]
 
     def _scale(self, r: int, alpha: float) -> float:

@@ -64,6 +64,11 @@ class Rules:
         layers_pattern: Names of the list of layers, to find these numbers.
         ranks: Regular expressions for the end of a name, and ranks. The first counts.
         alphas: The same for the numerators of the scale.
+        saved: Regular expressions for parts of names of modules that are trained whole,
+            which have no adapter.
+
+    Raises:
+        InputError: A regular expression is none where it is used.
 
     >>> rules = Rules(targets=r".*\.1\..*\.[qv]_proj", ranks=(("v_proj", 2),))
     >>> [(site.full_name, site.r) for site in rules.sites(2, r=8, alpha=16.0)]
@@ -78,6 +83,27 @@ class Rules:
     layers_pattern: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     alphas: tuple[tuple[str, float], ...] = ()
+    saved: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        whole = lambda wanted: [wanted] if isinstance(wanted, str) else []
+        used = {
+            "target_modules": [(p, p) for p in whole(self.targets)],
+            "exclude_modules": [(p, p) for p in whole(self.exclude)],
+            "modules_to_save": [(p, _part(p)) for p in self.saved],
+            "layers_pattern": [(p, self._list_of(p)) for p in self.layers_pattern],
+            "rank_pattern": [(p, _end(p)) for p, _ in self.ranks],
+            "alpha_pattern": [(p, _end(p)) for p, _ in self.alphas],
+        }
+        for name, patterns in used.items():
+            for shown, pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except (re.error, OverflowError, RecursionError) as error:
+                    raise InputError(
+                        f"{name} must be a regular expression ({error}), got "
+                        f"{shown!r}: correct it."
+                    ) from None
 
     def sites(self, num_layers: int, r: int, alpha: float) -> tuple[Site, ...]:
         """List the linear layers that have an adapter.
@@ -98,16 +124,20 @@ class Rules:
             if self.match(key)
         ]
         if not found:
+            chosen = f" in layers {', '.join(map(str, self.layers))}"
             raise InputError(
-                f"LoRA target modules {_shown(self.targets)} match no linear layer of "
-                f"{num_layers} layers: name layers such as q_proj or "
-                f"{full_name('q_proj', 0)}."
+                f"LoRA target modules {_shown(self.targets)}"
+                f"{chosen if self.layers else ''} match no linear layer of "
+                f"{num_layers} layers, numbered from 0: name layers such as q_proj or "
+                f"{full_name('q_proj', 0)}, that are not excluded."
             )
         return tuple(found)
 
     def match(self, key: str) -> bool:
         """Tell whether the module of this name has an adapter."""
         if _named(self.exclude, key):
+            return False
+        if any(re.match(_part(pattern), key) for pattern in self.saved):
             return False
         if isinstance(self.targets, str):
             if self.targets.lower() == ALL_LINEAR:
@@ -118,11 +148,24 @@ class Rules:
         if not self.layers or not by_end:
             return _named(self.targets, key)
         patterns = self.layers_pattern or (r"[^.]*",)
-        # With a pattern, the list of layers may be the first part of the name.
-        start = r"(?:^|.*?\.)" if self.layers_pattern else r".*?\."
-        matches = (re.match(rf"{start}{p}\.(\d+)\.", key) for p in patterns)
-        number = next((int(found[1]) for found in matches if found), None)
+        matches = (re.match(self._list_of(pattern), key) for pattern in patterns)
+        number = next((int(found["layer"]) for found in matches if found), None)
         return number in self.layers
+
+    def _list_of(self, pattern: str) -> str:
+        """Return an expression for the name of a list of layers and a number in it."""
+        # With a pattern, the list may be the first part of the name.
+        start = r"(?:^|.*?\.)" if self.layers_pattern else r".*?\."
+        return rf"{start}{pattern}\.(?P<layer>\d+)\."
+
+
+def _part(pattern: str) -> str:
+    """Return an expression for the names of a module and of all that is in it."""
+    return rf"(^|.*\.){pattern}($|\..*)"
+
+
+def _end(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
 
 
 def _named(wanted: tuple[str, ...] | str, key: str) -> bool:
@@ -138,7 +181,7 @@ def find(patterns: Sequence[tuple[str, V]], key: str, default: V) -> V:
     >>> find([(r"layers.1..*", 2)], "model.layers.1.self_attn.q_proj", 8)
     2
     """
-    matching = (v for p, v in patterns if re.match(rf"(.*\.)?({p})$", key))
+    matching = (v for p, v in patterns if re.match(_end(p), key))
     return next(matching, default)
 
 

@@ -243,15 +243,16 @@ def finite_floats(tensor: np.ndarray, dtype: Any, where: str) -> np.ndarray:
     if not jnp.issubdtype(tensor.dtype, jnp.floating) or tensor.itemsize < 2:
         raise InputError(
             f"{where} has numbers of type {tensor.dtype}, not floats of 16 bits or "
-            "more: give the weights as they were before they were quantised."
+            "more: give them as they were before any quantisation, as float32."
         )
     with np.errstate(over="ignore"):
         found = tensor.astype(dtype)
     if not _all_finite(found):
         if _all_finite(tensor):
+            narrow = np.dtype(dtype).itemsize < 4
+            wider = "give a wider --dtype" if narrow else "take an earlier checkpoint"
             raise InputError(
-                f"{where} has numbers that {np.dtype(dtype)} cannot hold: give a wider "
-                "--dtype."
+                f"{where} has numbers that {np.dtype(dtype)} cannot hold: {wider}."
             )
         raise InputError(
             f"{where} has NaN or infinity: fetch it again, or take an earlier "
@@ -283,10 +284,19 @@ def spread(state: PyTree, names: Mapping[str, str]) -> dict[str, Callable[[], An
     Returns:
         From names in the checkpoint to functions that make the arrays as stored there.
     """
+    host = lambda tensor: np.ascontiguousarray(np.asarray(tensor()))
+    arrays = unstacked(state, names).items()
+    return {name: partial(host, tensor) for name, tensor in arrays}
 
-    def tensor(path: str, leaf: Any, layer: int | None) -> np.ndarray:
-        value = np.asarray(leaf[...] if layer is None else leaf[layer])
-        return np.ascontiguousarray(value.T if _transposed(path) else value)
+
+def unstacked(
+    state: PyTree, names: Mapping[str, str]
+) -> dict[str, Callable[[], jax.Array]]:
+    """Return what `spread` does, with arrays that stay on their devices."""
+
+    def tensor(path: str, leaf: Any, layer: int | None) -> jax.Array:
+        value = leaf[...] if layer is None else leaf[layer]
+        return value.T if _transposed(path) else value
 
     made = {}
     for keys, leaf in nnx.to_flat_state(state):

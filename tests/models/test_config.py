@@ -94,6 +94,7 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"vocab_size": -1}, "'vocab_size' must be positive, got -1"),
         ({"num_key_value_heads": 3}, "must divide the 4 attention heads"),
         ({"num_attention_heads": 0}, "'num_attention_heads' must be positive"),
+        ({"head_dim": 15}, "config.json: the width of a head must be even, got 15: c"),
     ],
 )
 def test_refuses_by_name(llama_config, change, named):

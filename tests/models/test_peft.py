@@ -17,6 +17,7 @@ from goracs_jax.models import (
     read_lora_config,
     save_adapter,
 )
+from goracs_jax.models.targets import Rules
 
 TINY = DecoderConfig.tiny()
 LORA = LoraConfig(r=3, alpha=6.0, dropout=0.0)
@@ -89,7 +90,16 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"monteclora_config": {"num_samples": 2}}, "monteclora_config"),
         ({"use_qalora": True}, "use_qalora True"),
         ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        # Expressions that are none, alone or where they are used.
         ({"layers_to_transform": 0, "layers_pattern": "("}, "layers_pattern must be a"),
+        (
+            {"layers_to_transform": [0], "layers_pattern": ["layers", "(la"]},
+            r"layers_pattern must be a regular expression .* got '\(la'",
+        ),
+        ({"rank_pattern": {"(?i)Q_PROJ": 2}}, "rank_pattern must be a regular"),
+        ({"alpha_pattern": {"q{99999999999}": 2}}, "alpha_pattern must be a regular"),
+        ({"exclude_modules": "[q"}, "exclude_modules must be a regular"),
+        ({"modules_to_save": ["(lm_head"]}, "modules_to_save must be a regular"),
         # Fields that PEFT does not take side by side.
         ({"lora_bias": True, "use_dora": True}, "lora_bias True .*use_dora"),
         ({"lora_bias": True, "init_lora_weights": "eva"}, "lora_bias .*init_lora"),
@@ -97,6 +107,7 @@ def test_an_adapter_is_a_change_of_the_weights(write):
             {"target_modules": ".*q_proj", "layers_to_transform": 0},
             "layers_to_transform 0 .*beside target_modules",
         ),
+        ({"layers_pattern": "layers"}, "layers_pattern .*layers_to_transform None"),
         # Initialisations that change the base.
         ({"init_lora_weights": "pissa"}, "'pissa' .*path_initial_model_for_weight"),
         ({"init_lora_weights": "pissa_niter_4"}, "PiSSA changes the base"),
@@ -112,12 +123,17 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"lora_alpha": True}, "'lora_alpha' must be a finite number, got True"),
         ({"lora_alpha": float("inf")}, "Infinity is no number of JSON"),
         ({"lora_dropout": False}, "'lora_dropout' must be a finite number"),
+        ({"lora_dropout": -0.1}, "LoRA dropout must be in .*got -0.1: correct it"),
         ({"rank_pattern": {"q_proj": True}}, "rank_pattern"),
         ({"alpha_pattern": {"q_proj": float("nan")}}, "NaN is no number of JSON"),
         ({"layers_to_transform": [False]}, "layers_to_transform"),
         ({"use_dora": 1}, "'use_dora' must be true or false, got 1"),
         ({"trainable_token_indices": [-1]}, "trainable_token_indices"),
         ({"trainable_token_indices": {"score": [1]}}, "trainable_token_indices"),
+        # PEFT cannot run the first two, and trains the last one by no rule.
+        ({"trainable_token_indices": {"embed_tokens": []}}, r"embed_tokens .*got \[\]"),
+        ({"trainable_token_indices": {"lm_head": [], "embed_tokens": [5]}}, "lm_head"),
+        ({"trainable_token_indices": [5, 5, 17]}, r"must be different .*\[5, 5, 17\]"),
     ],
 )
 def test_refuses_by_name(write, changes, named):
@@ -126,12 +142,36 @@ def test_refuses_by_name(write, changes, named):
     assert "adapter_config.json" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rank_pattern": {"q_proj": 0}}, "rank r must be at least 1, got 0: correct"),
+        (
+            {"layers_to_transform": [-1]},
+            "q_proj, v_proj in layers -1 match no linear layer of 2 layers, numbered",
+        ),
+        ({"trainable_token_indices": [4000]}, "trains token 4000, .* has 96: use"),
+        (
+            {"trainable_token_indices": [4], "modules_to_save": ["lm_head"]},
+            "one table in this model: train one of them",
+        ),
+    ],
+)
+def test_the_file_is_named_when_a_model_does_not_fit(write, changes, named):
+    """These are seen when a model is built, long after the file was read."""
+    lora = read_lora_config(write(adapter_tensors(), **changes))
+    with pytest.raises(InputError, match=named) as error:
+        Decoder(TINY, lora, key=jax.random.key(0))
+    assert str(error.value).startswith(lora.where)
+    assert lora.where.endswith("adapter_config.json")
+
+
 def test_accounts_for_every_tensor(write):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = adapter_tensors()
     name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
-    tensors["base_model.model.model.norm.weight"] = tensors.pop(name)
-    with pytest.raises(InputError, match=r"1 missing .*; 1 unexpected .*norm"):
+    tensors["base_model.model.model.score.weight"] = tensors.pop(name)
+    with pytest.raises(InputError, match=r"1 missing .*; 1 unexpected .*score"):
         load_adapter(model, write(tensors))
 
 
@@ -156,6 +196,25 @@ def test_a_table_that_is_trained_whole_has_no_adapter(write):
     assert (lora.targets, lora.tables) == (("q_proj",), ("head",))
 
 
+@pytest.mark.parametrize(
+    ("targets", "saved"),
+    [
+        (["q_proj", "lm_head", "embed_tokens"], ["lm_head", "embed_tokens"]),
+        (".*(q_proj|lm_head)", ["lm_head"]),
+        (["q_proj", "lm_head"], ["lm_.*d"]),
+    ],
+)
+def test_what_is_trained_whole_has_no_adapter(write, targets, saved):
+    """`Rules.match` has the rule of PEFT, whatever else reads modules_to_save."""
+    targets = targets if isinstance(targets, str) else tuple(targets)
+    rules = Rules(targets=targets, saved=tuple(saved))
+    assert not rules.match("lm_head")
+    assert rules.match("model.layers.0.self_attn.q_proj")
+    assert not Rules(targets=("q_proj",), saved=("layers.0",)).match(
+        "model.layers.0.self_attn.q_proj"
+    )
+
+
 def test_names_that_other_tools_write(write):
     untied = DecoderConfig.tiny(tie_embeddings=False)
     model = Decoder(untied, LORA, key=jax.random.key(0))
@@ -176,17 +235,125 @@ def test_names_that_other_tools_write(write):
     twice = adapter_tensors()
     name = next(iter(twice))
     twice[name.replace(".weight", ".default.weight")] = twice[name]
-    with pytest.raises(InputError, match=r"are the same tensor"):
+    found = run(load_adapter(model, write(twice)), IDS)
+    np.testing.assert_array_equal(found, expected)
+    twice[name] = twice[name] + 1
+    with pytest.raises(InputError, match=r"are the same tensor, but .* differ"):
         load_adapter(model, write(twice))
 
 
-def test_says_that_names_contain_that_of_an_adapter(write):
+HEAD, EMBED = "base_model.model.lm_head", "base_model.model.model.embed_tokens"
+WRAPPED = "token_adapter.base_layer.weight"
+ORIGINAL = "original_module.weight"
+ROWS = "token_adapter.trainable_tokens_delta"
+
+
+def with_base_tensors(tensors, model):
+    """Tensors with all those of the base that PEFT's state dictionary has."""
+    layer = model.layers.attention.q_proj.kernel[...]
+    name = "base_model.model.model.layers.{}.self_attn.q_proj.base_layer.weight"
+    linear = {name.format(i): np.ascontiguousarray(layer[i].T) for i in range(2)}
+    norm = {"base_model.model.model.norm.weight": np.asarray(model.norm.weight[...])}
+    return tensors | linear | norm
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("kind", ["whole head", "both whole", "rows"])
+def test_copies_of_the_base_beside_what_is_trained(write, kind, tied):
+    """What PEFT writes with save_embedding_layers, and in its state dictionary."""
+    rng = np.random.default_rng(3)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    whole = {f"{HEAD}.weight": draw(96, 32), f"{EMBED}.weight": draw(96, 32)}
+    rows = {f"{EMBED}.{ROWS}": draw(2, 32)}
+    head_alone = {f"{HEAD}.weight": whole[f"{HEAD}.weight"]}
+    changes, new = {
+        "whole head": ({"modules_to_save": ["lm_head"]}, head_alone),
+        "both whole": ({"modules_to_save": ["lm_head", "embed_tokens"]}, whole),
+        "rows": ({"trainable_token_indices": [5, 17]}, rows),
+    }[kind]
+    trained = adapter_tensors() | new
+    config = DecoderConfig.tiny(tie_embeddings=tied)
+    lora = read_lora_config(write(trained, **changes))
+    model = Decoder(config, lora, key=jax.random.key(0))
+    expected = load_adapter(model, write(trained, **changes))
+
+    embed, head = np.asarray(model.embed[...]), np.asarray(model.stored_table("head"))
+    copies, second = {
+        "whole head": (
+            {f"{HEAD}.{ORIGINAL}": head, f"{EMBED}.weight": embed},
+            {f"{HEAD}.modules_to_save.weight": whole[f"{HEAD}.weight"]},
+        ),
+        "both whole": (
+            {f"{HEAD}.{ORIGINAL}": head, f"{EMBED}.{ORIGINAL}": embed},
+            {f"{HEAD}.modules_to_save.default.weight": whole[f"{HEAD}.weight"]},
+        ),
+        "rows": (
+            {f"{EMBED}.{WRAPPED}": embed}
+            | {f"{HEAD}.{WRAPPED}" if tied else f"{HEAD}.weight": head},
+            {f"{HEAD}.{ROWS}": rows[f"{EMBED}.{ROWS}"]} if tied else {},
+        ),
+    }[kind]
+    copies = with_base_tensors(copies, model)
+    every = trained | copies | second
+    found = load_adapter(model, write(every, **changes))
+    leaves = [jax.tree.leaves(nnx.state(x)) for x in (expected, found)]
+    for one, other in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    problems = dict.fromkeys(copies, "{} differs .*was the base")
+    problems |= dict.fromkeys(second, "{} .*the same tensor, but their")
+    for name, problem in problems.items():
+        with pytest.raises(InputError, match=problem.format(name)):
+            load_adapter(model, write(every | {name: every[name] + 1}, **changes))
+
+
+def test_copies_of_a_resized_vocabulary(write):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    copies = {f"{HEAD}.weight": np.zeros((104, 32), np.float32)}
+    with pytest.raises(InputError, match="has 104 rows, the model has 96: resize"):
+        load_adapter(model, write(adapter_tensors() | copies))
+    name = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight"
+    copies = {name: np.zeros((3, 32), np.float32)}
+    with pytest.raises(InputError, match=r"the shape \(3, 32\), .* \(32, 32\): give"):
+        load_adapter(model, write(adapter_tensors() | copies))
+
+
+def test_rows_of_an_untied_head_are_not_those_of_the_embedding(write):
+    rows = {f"{x}.{ROWS}": np.ones((1, 32), np.float32) for x in (EMBED, HEAD)}
+    changes = {"trainable_token_indices": [5]}
+    folder = write(adapter_tensors() | rows, **changes)
+    untied = DecoderConfig.tiny(tie_embeddings=False)
+    model = Decoder(untied, read_lora_config(folder), key=jax.random.key(0))
+    with pytest.raises(InputError, match=r"1 unexpected \(.*lm_head.token_adapter"):
+        load_adapter(model, folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (1, np.int8, "numbers of type int8, not floats .*as float32"),
+        (1e300, np.float64, "float32 cannot hold: take an earlier"),
+    ],
+)
+def test_numbers_that_are_no_floats_of_float32(write, number, kind, said):
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    tensors = adapter_tensors()
+    name = next(iter(tensors))
+    tensors[name] = np.full(tensors[name].shape, number).astype(kind)
+    with pytest.raises(InputError, match=said) as error:
+        load_adapter(model, write(tensors))
+    assert "they were quantised" not in str(error.value)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("mine", ["mine", "my-adapter"])
+def test_says_that_names_contain_that_of_an_adapter(write, mine):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = {
-        name.replace(".weight", ".mine.weight"): x
+        name.replace(".weight", f".{mine}.weight"): x
         for name, x in adapter_tensors().items()
     }
-    with pytest.raises(InputError, match="contain that of the adapter, 'mine'"):
+    with pytest.raises(InputError, match=f"contain that of the adapter, '{mine}'"):
         load_adapter(model, write(tensors))
 
 
@@ -244,6 +411,10 @@ def test_refuses_pickle_and_absence(write, tmp_path):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     folder = write(adapter_tensors())
     (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"no adapter_model\.saf.*the adapter with PEFT"
+    ):
+        load_adapter(model, folder)
     (folder / "adapter_model.bin").write_bytes(b"pickled")
     with pytest.raises(InputError, match=r"adapter_model\.bin.*save_pretrained"):
         load_adapter(model, folder)

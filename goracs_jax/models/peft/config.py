@@ -1,11 +1,10 @@
 """Read an adapter_config.json of PEFT as a `LoraConfig`."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located
 from goracs_jax.models.fields import FLOATS, KINDS, Fields
 from goracs_jax.models.folder import read_json
 from goracs_jax.models.lora_config import LoraConfig
@@ -56,21 +55,19 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
     dropout = fields.number("lora_dropout", float, 0.0)
     flag = lambda name: fields.typed(name, bool, default=False)
     rslora, dora, bias = flag("use_rslora"), flag("use_dora"), flag("lora_bias")
-    try:
-        return LoraConfig(
-            r=r,
-            alpha=alpha,
-            dropout=dropout,
-            tables=tables,
-            tokens=tokens,
-            rslora=rslora,
-            dora=dora,
-            bias=bias,
-            targets=tuple(names) if plain else LINEAR_NAMES,
-            rules=None if plain else rules,
-        )
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+    return LoraConfig(
+        r=r,
+        alpha=alpha,
+        dropout=dropout,
+        tables=tables,
+        tokens=tokens,
+        rslora=rslora,
+        dora=dora,
+        bias=bias,
+        targets=tuple(names) if plain else LINEAR_NAMES,
+        rules=None if plain else rules,
+        where=where,
+    )
 
 
 class AdapterFields(Fields):
@@ -89,17 +86,16 @@ class AdapterFields(Fields):
                 "target_modules", "must name layers, such as q_proj and v_proj"
             )
         alphas = self._pattern("alpha_pattern", self._is_number)
-        rules = Rules(
-            targets=targets,
-            exclude=self._names("exclude_modules"),
-            layers=self._integers("layers_to_transform"),
-            layers_pattern=tuple(
-                self._compiled("layers_pattern", pattern)
-                for pattern in self._list("layers_pattern", str)
-            ),
-            ranks=self._pattern("rank_pattern", self._is_integer),
-            alphas=tuple((p, float(x)) for p, x in alphas),
-        )
+        with located(self.where):
+            rules = Rules(
+                targets=targets,
+                exclude=self._names("exclude_modules"),
+                layers=self._integers("layers_to_transform"),
+                layers_pattern=self._list("layers_pattern", str),
+                ranks=self._pattern("rank_pattern", self._is_integer),
+                alphas=tuple((p, float(x)) for p, x in alphas),
+                saved=self._list("modules_to_save", str),
+            )
         if isinstance(targets, tuple):
             lasts = {name.rpartition(".")[2] for name in targets}
             if not lasts & {
@@ -110,10 +106,8 @@ class AdapterFields(Fields):
                     f"{self.where}: LoRA target modules must be among "
                     f"{', '.join(LINEAR_NAMES)}, got {', '.join(targets)}."
                 )
-        saved = self.saved_tables()
-        for ours, name in TABLES.items():
-            # As in PEFT, a part that is trained whole has no adapter.
-            if ours not in saved and rules.match(name):
+        for name in TABLES.values():
+            if rules.match(name):
                 raise InputError(
                     f"{self.where}: target_modules names {name}: adapters of the "
                     f"vocabulary are not supported: put it into modules_to_save, or "
@@ -157,10 +151,10 @@ class AdapterFields(Fields):
             right = isinstance(tokens, list) and all(
                 self._is_integer(token) and token >= 0 for token in tokens
             )
-            if len(ours) != 1 or not right or len(set(tokens)) < len(tokens):
+            if len(ours) != 1 or not right:
                 raise self.wrong(
                     "trainable_token_indices",
-                    "must be a list of different tokens, of embed_tokens or of lm_head",
+                    "must be a list of tokens, of embed_tokens or of lm_head",
                 )
             found[ours[0]] = tuple(tokens)
         return tuple(sorted(found.items()))
@@ -178,9 +172,7 @@ class AdapterFields(Fields):
 
     def _names(self, name: str) -> tuple[str, ...] | str:
         value = self.raw.get(name)
-        if not isinstance(value, str):
-            return self._list(name, str)
-        return self._compiled(name, value)
+        return value if isinstance(value, str) else self._list(name, str)
 
     def _list(self, name: str, kind: type) -> tuple[Any, ...]:
         value = self.raw.get(name)
@@ -202,14 +194,7 @@ class AdapterFields(Fields):
         value = self.raw.get(name) or {}
         if not isinstance(value, dict) or not all(map(right, value.values())):
             raise self.wrong(name, "must map names of layers to finite numbers")
-        return tuple((self._compiled(name, key), x) for key, x in value.items())
-
-    def _compiled(self, name: str, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise self.wrong(name, f"must be a regular expression ({error})") from None
-        return pattern
+        return tuple(value.items())
 
     @staticmethod
     def _is_integer(value: Any) -> bool:

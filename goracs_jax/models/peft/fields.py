@@ -17,7 +17,8 @@ READ = {
     "r": "the rank",
     "lora_alpha": "the numerator of the scale",
     "lora_dropout": "dropout in training",
-    "target_modules": 'names, ends of names, a regular expression or "all-linear"',
+    "target_modules": 'names, ends of names, a regular expression or "all-linear"; '
+    "not of lm_head or embed_tokens, whose adapters are refused",
     "exclude_modules": "names, ends of names or a regular expression",
     "layers_to_transform": "numbers of layers",
     "layers_pattern": "names of the list of layers",
@@ -152,11 +153,13 @@ target_modules '.*q_proj': give the file that PEFT saved with the adapter.
     """
     by_expression = isinstance(raw.get("target_modules"), str)
     other_init = isinstance(raw.get("init_lora_weights"), str)
+    no_layers = raw.get("layers_to_transform") is None
     pairs = [
         ("lora_bias", "use_dora", bool(raw.get("use_dora"))),
         ("lora_bias", "init_lora_weights", other_init),
         ("layers_to_transform", "target_modules", by_expression),
         ("layers_pattern", "target_modules", by_expression),
+        ("layers_pattern", "layers_to_transform", no_layers),
     ]
     for name, other, both in pairs:
         value = raw.get(name)
@@ -164,7 +167,7 @@ target_modules '.*q_proj': give the file that PEFT saved with the adapter.
         if both and value not in (None, "", [], {}) and value is not False:
             raise InputError(
                 f"{where}: {name} {value!r} has no meaning beside {other} "
-                f"{raw[other]!r}: give the file that PEFT saved with the adapter."
+                f"{raw.get(other)!r}: give the file that PEFT saved with the adapter."
             )
 
 

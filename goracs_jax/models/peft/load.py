@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.peft.config import read_lora_config
+from goracs_jax.models.peft.copies import without_copies
 from goracs_jax.models.peft.names import (
     PREFIX,
     Stored,
@@ -21,15 +21,15 @@ from goracs_jax.models.peft.names import (
     peft_names,
     stored,
 )
-from goracs_jax.models.targets import TABLES
 from goracs_jax.models.tensors import (
     Slices,
     Tensors,
     account,
     fill,
     open_safetensors,
-    renamed,
 )
+
+STEM = "adapter_model"
 
 CURE = "use the adapter_config.json and the base that these tensors were saved with"
 
@@ -68,7 +68,7 @@ def load_adapter(
         )
     places = stored(model)
     expected = {name: s.shape for name, s in places.items() if not s.absent}
-    tensors = _without_copies(renamed(_open(folder), _usual_name), expected, model)
+    tensors = without_copies(_open(folder), expected, model)
     account(expected, tensors, lambda name: False, cure=CURE)
     graph, skeleton, frozen = nnx.split(model, nnx.LoRAParam, ...)
     names, full = peft_names(skeleton), _padded(tensors, places)
@@ -85,16 +85,17 @@ def load_adapter(
 def _open(folder: Path) -> Tensors:
     """Open the tensors of an adapter, whose names must be those of a language model."""
     names = {path.name for path in folder.iterdir()}
-    if "adapter_model.bin" in names and "adapter_model.safetensors" not in names:
+    if not names & {f"{STEM}.safetensors", f"{STEM}.safetensors.index.json"}:
+        pickle = f"only pickle: {STEM}.bin, which can run any code and is never opened"
+        problem = pickle if f"{STEM}.bin" in names else f"no {STEM}.safetensors"
         raise InputError(
-            f"{folder}: only pickle: adapter_model.bin, which can run any code and is "
-            "never opened: load the adapter with PEFT and save it again with "
+            f"{folder}: {problem}: load the adapter with PEFT and save it again with "
             "save_pretrained, which writes safetensors."
         )
-    tensors = open_safetensors(folder, "adapter_model")
+    tensors = open_safetensors(folder, STEM)
     if not tensors.shapes:
         raise InputError(
-            f"{folder}: adapter_model.safetensors has no tensors: save the adapter "
+            f"{folder}: {STEM}.safetensors has no tensors: save the adapter "
             "again, after gathering its parts where they were spread over devices."
         )
     wanted = [PREFIX + name for name in ("model.", "lm_head.")]
@@ -105,7 +106,7 @@ def _open(folder: Path) -> Tensors:
             f"{other[0]}: save the adapter of an AutoModelForCausalLM with PEFT's "
             "save_pretrained, or rename its tensors."
         )
-    named = (re.search(r"\.lora_[AB]\.(\w+)\.weight$", x) for x in tensors.shapes)
+    named = (re.search(r"\.lora_[AB]\.([^.]+)\.weight$", x) for x in tensors.shapes)
     adapter = next((found[1] for found in named if found), "default")
     if adapter != "default":
         raise InputError(
@@ -113,38 +114,6 @@ def _open(folder: Path) -> Tensors:
             "save it with PEFT's save_pretrained, or rename the tensors."
         )
     return tensors
-
-
-def _usual_name(name: str) -> str:
-    """Drop what other tools leave in the names: that of the adapter, "default".
-
-    >>> _usual_name("model.layers.0.self_attn.q_proj.lora_A.default.weight")
-    'model.layers.0.self_attn.q_proj.lora_A.weight'
-    """
-    name = re.sub(r"\.default(?=\.|$)", "", name).replace(".modules_to_save.", ".")
-    return re.sub(r"(lora_magnitude_vector)\.weight$", r"\1", name)
-
-
-def _without_copies(
-    tensors: Tensors, expected: Mapping[str, tuple[int, ...]], model: Decoder
-) -> Tensors:
-    """Drop copies of the base's tables, which some tools save with an adapter."""
-    shapes = dict(tensors.shapes)
-    for ours, module in TABLES.items():
-        name = f"{PREFIX}{module}.weight"
-        if name not in shapes or name in expected:
-            continue
-        base, shape = model.stored_table(ours), shapes.pop(name)
-        same = shape == base.shape and bool(
-            jnp.array_equal(tensors.read(name).astype(base.dtype), base)
-        )
-        if not same:
-            raise InputError(
-                f"{tensors.where}: {name} differs from the table of the model, and "
-                f"modules_to_save does not name {module.rpartition('.')[2]}: name it "
-                "there if it was trained, or give the model that was the base."
-            )
-    return tensors._replace(shapes=shapes)
 
 
 def _padded(tensors: Tensors, places: Mapping[str, Stored]) -> Tensors:
