@@ -18,8 +18,19 @@ from goracs_jax.models.targets import LINEAR_NAMES, full_name
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-#: Configurations that are drawn, and how many of them are compared in numbers.
-DRAWN, COMPARED = 80, 6
+#: Configurations that are drawn. Programs take seconds to compile, so one is compared
+#: in numbers where it has a field of `FIELDS` that none before it had.
+DRAWN = 80
+FIELDS = {
+    "use_dora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "exclude_modules",
+    "layers_to_transform",
+    "modules_to_save",
+    "trainable_token_indices",
+}
 LAYERS = 3
 
 ENDS = [*LINEAR_NAMES, "self_attn.q_proj", "0.self_attn.o_proj", "layers.1.mlp.up_proj"]
@@ -151,7 +162,12 @@ def refused(raw: dict[str, Any], sites: dict[str, Any], tied: bool) -> str:
 
 def same(theirs: peft.PeftModel, base, base_folder, folder) -> Decoder:
     """Save PEFT's model and compare ours with what PEFT reads of it."""
+    path = folder / "adapter_config.json"
+    written = path.read_text()
     moved(theirs, folder)
+    # PEFT sorts patterns as it saves, and where two match it takes the first one: it
+    # could not read its own tensors.
+    path.write_text(written)
     again = peft.PeftModel.from_pretrained(deepcopy(base), folder, is_trainable=True)
     ours, ids = load(base_folder, folder), np.arange(40).reshape(2, 20) * 7 % 96
     same_logits(ours, logits_of(again.eval(), ids), ids)
@@ -169,7 +185,7 @@ def test_random_configurations(save_decoder, tmp_path, tied):
         json.loads((base_folder / "config.json").read_text()), "config.json"
     )
     rng = np.random.default_rng(2 + tied)
-    outcomes = {"not of PEFT": 0, "refused": 0, "read": 0, "compared": 0}
+    outcomes = {"not of PEFT": 0, "refused": 0, "read": 0}
     compared = set()
     for trial in range(DRAWN):
         raw = drawn(rng)
@@ -197,17 +213,11 @@ def test_random_configurations(save_decoder, tmp_path, tied):
         for name, site in expected.items():
             assert found[name] == pytest.approx(site, rel=1e-6), (raw, name)
         outcomes["read"] += 1
-        # Programs take seconds to compile: compare what has a field of its own first.
-        fresh = set(raw) - compared
-        if outcomes["compared"] < COMPARED and (fresh or outcomes["compared"] >= 3):
+        if FIELDS & set(raw) - compared:
             try:
                 same(theirs, base, base_folder, folder)
             except AssertionError as error:
                 raise AssertionError(f"{raw}: {error}") from None
             compared |= set(raw)
-            outcomes["compared"] += 1
-    assert outcomes["compared"] == COMPARED
     assert outcomes["read"] >= DRAWN // 3, outcomes
-    assert {"use_dora", "lora_bias", "rank_pattern", "alpha_pattern"} <= compared
-    assert {"exclude_modules", "layers_to_transform"} <= compared
-    assert {"modules_to_save", "trainable_token_indices"} <= compared
+    assert compared >= FIELDS

@@ -13,7 +13,7 @@ KINDS = {
     "dora": {"use_dora": True, "use_rslora": True, "target_modules": "all-linear"},
     "tokens_patterns": {
         "trainable_token_indices": [3, 17, 40000],
-        "rank_pattern": {"v_proj": 2, r"layers\.2\d\..*": 6},
+        "rank_pattern": {"v_proj": 2, r"layers\.2\d\..*q_proj": 6},
         "alpha_pattern": {r"layers\.[0-9]\..*": 3},
         "layers_to_transform": list(range(0, 30, 2)),
         "lora_bias": True,
