@@ -8,12 +8,20 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 import torch
 from families import FAMILIES, PLAIN
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from goracs_jax.data.demo import fetch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drop_programs():
+    """A process that keeps the programs of all modules crashes as it compiles more."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
