@@ -71,7 +71,6 @@ def main() -> None:
         for name in ("last_v_lora_b", "all_lora")
         for options in OPTIONS
     ]
-    # Last, since it clears what JAX keeps, the plugin of the GPU among it.
     layers = [
         {"model": model, "topology": topology} | of_layers(config, topology)
         for model, config in (("SmolLM2-135M", SMOLLM2), ("Llama-7B", LLAMA_7B))

@@ -80,6 +80,17 @@ def packed(ship, tmp_path):
     return files, pieces
 
 
+def test_what_else_is_in_the_folder_of_pieces_stays(ship, packed, tmp_path):
+    _, pieces = packed
+    theirs = pieces / "site" / ship.INDEX
+    theirs.parent.mkdir()
+    theirs.write_text("{}")
+    (pieces / "note").write_text("mine")
+    ship.pack([tmp_path / "made" / "a"], pieces, 10)
+    assert sorted(one.name for one in pieces.iterdir()) == ["1", "note", "site"]
+    assert theirs.read_text() == "{}"
+
+
 def test_pieces_are_joined_as_they_arrive(ship, packed, tmp_path):
     files, pieces = packed
     assert sorted(one.name for one in pieces.iterdir()) == ["1", "2", "3"]

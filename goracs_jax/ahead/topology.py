@@ -9,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,7 +149,6 @@ def no_compiler(topology: Topology) -> str | None:
     return None
 
 
-@cache  # a plugin registers itself once in a process
 def compiler_devices(topology: Topology) -> Sequence[Any]:
     """Return descriptions of the devices, of which a mesh can be made.
 

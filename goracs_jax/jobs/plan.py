@@ -102,7 +102,7 @@ def _too_large(config: PlanConfig, name: str, stage: StagePlan) -> str:
     ways = []
     if name == "finetune" and config.remat != "layers":
         ways.append("give --remat layers")
-    if not name.startswith("selection") and config.model_devices < config.data:
+    if not name.startswith("selection") and config.data > 1:
         ways.append("raise --model-devices")
     ways.append("take more devices, or larger ones")
     memory = config.topology.kind.memory / 2**30

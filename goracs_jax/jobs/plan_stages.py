@@ -67,22 +67,23 @@ def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
     >>> list(stages_of(config))[:2]
     ['gradient-norms', 'training embeddings']
     """
-    found = {name: pass_plan(config, passes) for name, passes in _passes(config)}
-    finetune = found.pop("finetune")
-    return found | {"selection goracs": _selection(config), "finetune": finetune}
+    return {
+        name: pass_plan(config, passes) if passes else _selection(config)
+        for name, passes in _passes(config).items()
+    }
 
 
 def examples_of(config: PlanConfig) -> dict[str, int]:
     """Return the rows of the batch that a run takes on one device, by pass."""
     return {
-        name: pass_rows(config, name, examples).examples
-        for _, passes in _passes(config)
+        name: pass_rows(config, name, examples)[0].examples
+        for passes in _passes(config).values()
         for name, examples in passes.items()
     }
 
 
-def _passes(config: PlanConfig) -> list[tuple[str, dict[str, Examples]]]:
-    """List the stages that consist of passes, and their passes."""
+def _passes(config: PlanConfig) -> dict[str, dict[str, Examples]]:
+    """List the stages in their order, with their passes; a selection has none."""
     train, valid = Examples(config.train_rows), Examples(config.valid_rows)
     step, epochs = min(config.batch_size, config.budget), config.epochs
     steps = epochs * math.ceil(config.budget / config.batch_size)
@@ -91,25 +92,30 @@ def _passes(config: PlanConfig) -> list[tuple[str, dict[str, Examples]]]:
         "training": Examples(step, steps, step),
         "validation": Examples(config.valid_rows, epochs, checked),
     }
-    return [
-        ("gradient-norms", {"last_v_lora_b": train}),
-        ("training embeddings", {"embedding": train}),
-        ("validation embeddings", {"embedding": valid}),
-        ("finetune", trained),
-    ]
+    return {
+        "gradient-norms": {"last_v_lora_b": train},
+        "training embeddings": {"embedding": train},
+        "validation embeddings": {"embedding": valid},
+        "selection goracs": {},
+        "finetune": trained,
+    }
 
 
-def pass_rows(config: PlanConfig, name: str, examples: Examples) -> Rows:
-    """Return the rows of the batch that a run takes on one device.
+def pass_rows(config: PlanConfig, name: str, examples: Examples) -> tuple[Rows, int]:
+    """Return the rows of the batch that a run takes on one device, and what it could.
 
     Args:
         config: The job.
         name: The pass.
         examples: Its examples.
+
+    Returns:
+        The rows, and the padded tokens of the largest batch that fits on a device.
     """
-    bound = min(largest_batch(config, name), config.most_tokens(name))
+    fitting = largest_batch(config, name)
+    bound = min(fitting, config.most_tokens(name))
     size = batch_rows(config.length, bound, examples.evenly, config.data)
-    return Rows(size // config.data, config.length, config.length)
+    return Rows(size // config.data, config.length, config.length), fitting
 
 
 def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
@@ -123,17 +129,16 @@ def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
     tokens, largest = [], []
     model, lora, placement = config.model, LoraConfig(), config.placement
     for name, examples in passes.items():
-        rows = pass_rows(config, name, examples)
+        rows, fitting = pass_rows(config, name, examples)
         memory = pass_memory(model, lora, name, rows, placement)
-        for batches, batch in _batches(
-            examples, rows.examples * config.data, config.data
-        ):
+        size = rows.examples * config.data
+        for batches, batch in _batches(examples, size, config.data):
             whole = rows._replace(examples=batch)
             work = pass_work(model, lora, name, whole, placement)
             total = Work(*(a + batches * b for a, b in zip(total, work, strict=True)))
         peak = max(peak, memory.peak)
         tokens.append(rows.examples * config.length)
-        largest.append(largest_batch(config, name))
+        largest.append(fitting)
     return _stage(config, peak, (min(tokens), min(largest)), total)
 
 

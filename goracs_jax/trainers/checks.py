@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
 from goracs_jax.trainers.arguments import form_of
 from goracs_jax.trainers.examples import ExampleBatch, leaves_of
 
@@ -142,10 +142,9 @@ def _one_form(what: str, of: Callable[[PyTree], PyTree], forms: Forms) -> PyTree
         try:
             other = of(example)
         except Exception as error:
-            told = str(error).partition("\n")[0]
             raise InputError(
                 f"example {number} is of another form than example {first}, and fails: "
-                f"{type(error).__name__}: {told}"
+                f"{type(error).__name__}: {one_line(error)}"
             ) from error
         if _differs(form, other):
             raise InputError(

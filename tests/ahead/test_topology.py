@@ -5,7 +5,7 @@ import re
 import pytest
 
 from goracs_jax.ahead.gpu_target import TARGETS, target_text
-from goracs_jax.ahead.topology import no_compiler, parse
+from goracs_jax.ahead.topology import Topology, no_compiler, parse
 from goracs_jax.devices import GB, KINDS, cpu, kind_of
 from goracs_jax.errors import InputError
 
@@ -69,3 +69,8 @@ def test_targets_are_whole(name):
 
 def test_why_nothing_can_be_compiled():
     assert no_compiler(parse("b200:8")) == "there is no target for the compiler of b200"
+
+
+def test_devices_at_hand_need_no_description_of_theirs():
+    assert no_compiler(parse("a100:1")) is not None
+    assert no_compiler(Topology("here", KINDS["a100"], 1)) is None

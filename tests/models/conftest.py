@@ -36,6 +36,19 @@ def write_hf(tmp_path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def write_adapter(tmp_path) -> Callable[..., Path]:
+    """Writes an adapter of some tensors and fields; returns the folder."""
+
+    def write(tensors, **changes) -> Path:
+        raw = json.dumps(tiny.ADAPTER | changes)
+        (tmp_path / "adapter_config.json").write_text(raw)
+        save_file(tensors, tmp_path / "adapter_model.safetensors")
+        return tmp_path
+
+    return write
+
+
 def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
     """What llama.cpp's converter does to query and key matrices, in its own words."""
     shape = rows.shape

@@ -1,12 +1,10 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from flax import nnx
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import (
@@ -29,20 +27,8 @@ def adapter_tensors(scale=1.0):
     return tiny.adapter_tensors(TINY.num_layers, scale)
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(tensors, **changes):
-        (tmp_path / "adapter_config.json").write_text(
-            json.dumps(tiny.ADAPTER | changes)
-        )
-        save_file(tensors, tmp_path / "adapter_model.safetensors")
-        return tmp_path
-
-    return write
-
-
-def test_an_adapter_is_a_change_of_the_weights(write):
-    folder = write(adapter_tensors())
+def test_an_adapter_is_a_change_of_the_weights(write_adapter):
+    folder = write_adapter(adapter_tensors())
     assert read_lora_config(folder) == LORA
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     before = run(model, IDS)
@@ -136,9 +122,9 @@ def test_an_adapter_is_a_change_of_the_weights(write):
         ({"trainable_token_indices": [5, 5, 17]}, r"must be different .*\[5, 5, 17\]"),
     ],
 )
-def test_refuses_by_name(write, changes, named):
+def test_refuses_by_name(write_adapter, changes, named):
     with pytest.raises(InputError, match=named) as error:
-        read_lora_config(write(adapter_tensors(), **changes))
+        read_lora_config(write_adapter(adapter_tensors(), **changes))
     assert "adapter_config.json" in str(error.value)
 
 
@@ -157,25 +143,25 @@ def test_refuses_by_name(write, changes, named):
         ),
     ],
 )
-def test_the_file_is_named_when_a_model_does_not_fit(write, changes, named):
+def test_the_file_is_named_when_a_model_does_not_fit(write_adapter, changes, named):
     """These are seen when a model is built, long after the file was read."""
-    lora = read_lora_config(write(adapter_tensors(), **changes))
+    lora = read_lora_config(write_adapter(adapter_tensors(), **changes))
     with pytest.raises(InputError, match=named) as error:
         Decoder(TINY, lora, key=jax.random.key(0))
     assert str(error.value).startswith(lora.where)
     assert lora.where.endswith("adapter_config.json")
 
 
-def test_accounts_for_every_tensor(write):
+def test_accounts_for_every_tensor(write_adapter):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = adapter_tensors()
     name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
     tensors["base_model.model.model.score.weight"] = tensors.pop(name)
     with pytest.raises(InputError, match=r"1 missing .*; 1 unexpected .*score"):
-        load_adapter(model, write(tensors))
+        load_adapter(model, write_adapter(tensors))
 
 
-def test_neutral_fields_change_nothing(write):
+def test_neutral_fields_change_nothing(write_adapter):
     neutral = {
         "init_lora_weights": "eva",
         "eva_config": {"rho": 2.0},
@@ -186,12 +172,12 @@ def test_neutral_fields_change_nothing(write):
         "peft_version": "0.21.2",
         "use_dora": None,
     }
-    assert read_lora_config(write(adapter_tensors(), **neutral)) == LORA
+    assert read_lora_config(write_adapter(adapter_tensors(), **neutral)) == LORA
 
 
-def test_a_table_that_is_trained_whole_has_no_adapter(write):
+def test_a_table_that_is_trained_whole_has_no_adapter(write_adapter):
     changes = {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head"]}
-    lora = read_lora_config(write(adapter_tensors(), **changes))
+    lora = read_lora_config(write_adapter(adapter_tensors(), **changes))
     lora = lora.resolved(TINY)
     assert (lora.targets, lora.tables) == (("q_proj",), ("head",))
 
@@ -204,7 +190,7 @@ def test_a_table_that_is_trained_whole_has_no_adapter(write):
         (["q_proj", "lm_head"], ["lm_.*d"]),
     ],
 )
-def test_what_is_trained_whole_has_no_adapter(write, targets, saved):
+def test_what_is_trained_whole_has_no_adapter(write_adapter, targets, saved):
     """`Rules.match` has the rule of PEFT, whatever else reads modules_to_save."""
     targets = targets if isinstance(targets, str) else tuple(targets)
     rules = Rules(targets=targets, saved=tuple(saved))
@@ -215,119 +201,6 @@ def test_what_is_trained_whole_has_no_adapter(write, targets, saved):
     )
 
 
-def test_names_that_other_tools_write(write):
-    untied = DecoderConfig.tiny(tie_embeddings=False)
-    model = Decoder(untied, LORA, key=jax.random.key(0))
-    expected = run(load_adapter(model, write(adapter_tensors())), IDS)
-    tensors = {
-        name.replace(".weight", ".default.weight"): x
-        for name, x in adapter_tensors().items()
-    }
-    # Copies of the base's tables change nothing.
-    tensors["base_model.model.lm_head.weight"] = np.asarray(model.head[...])
-    tensors["base_model.model.model.embed_tokens.weight"] = np.asarray(model.embed[...])
-    found = run(load_adapter(model, write(tensors)), IDS)
-    np.testing.assert_array_equal(found, expected)
-
-    tensors["base_model.model.lm_head.weight"] = np.asarray(model.head[...]) + 1
-    with pytest.raises(InputError, match=r"lm_head.weight differs .*modules_to_save"):
-        load_adapter(model, write(tensors))
-    twice = adapter_tensors()
-    name = next(iter(twice))
-    twice[name.replace(".weight", ".default.weight")] = twice[name]
-    found = run(load_adapter(model, write(twice)), IDS)
-    np.testing.assert_array_equal(found, expected)
-    twice[name] = twice[name] + 1
-    with pytest.raises(InputError, match=r"are the same tensor, but .* differ"):
-        load_adapter(model, write(twice))
-
-
-HEAD, EMBED = "base_model.model.lm_head", "base_model.model.model.embed_tokens"
-WRAPPED = "token_adapter.base_layer.weight"
-ORIGINAL = "original_module.weight"
-ROWS = "token_adapter.trainable_tokens_delta"
-
-
-def with_base_tensors(tensors, model):
-    """Tensors with all those of the base that PEFT's state dictionary has."""
-    layer = model.layers.attention.q_proj.kernel[...]
-    name = "base_model.model.model.layers.{}.self_attn.q_proj.base_layer.weight"
-    linear = {name.format(i): np.ascontiguousarray(layer[i].T) for i in range(2)}
-    norm = {"base_model.model.model.norm.weight": np.asarray(model.norm.weight[...])}
-    return tensors | linear | norm
-
-
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-@pytest.mark.parametrize("kind", ["whole head", "both whole", "rows"])
-def test_copies_of_the_base_beside_what_is_trained(write, kind, tied):
-    """What PEFT writes with save_embedding_layers, and in its state dictionary."""
-    rng = np.random.default_rng(3)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
-    whole = {f"{HEAD}.weight": draw(96, 32), f"{EMBED}.weight": draw(96, 32)}
-    rows = {f"{EMBED}.{ROWS}": draw(2, 32)}
-    head_alone = {f"{HEAD}.weight": whole[f"{HEAD}.weight"]}
-    changes, new = {
-        "whole head": ({"modules_to_save": ["lm_head"]}, head_alone),
-        "both whole": ({"modules_to_save": ["lm_head", "embed_tokens"]}, whole),
-        "rows": ({"trainable_token_indices": [5, 17]}, rows),
-    }[kind]
-    trained = adapter_tensors() | new
-    config = DecoderConfig.tiny(tie_embeddings=tied)
-    lora = read_lora_config(write(trained, **changes))
-    model = Decoder(config, lora, key=jax.random.key(0))
-    expected = load_adapter(model, write(trained, **changes))
-
-    embed, head = np.asarray(model.embed[...]), np.asarray(model.stored_table("head"))
-    copies, second = {
-        "whole head": (
-            {f"{HEAD}.{ORIGINAL}": head, f"{EMBED}.weight": embed},
-            {f"{HEAD}.modules_to_save.weight": whole[f"{HEAD}.weight"]},
-        ),
-        "both whole": (
-            {f"{HEAD}.{ORIGINAL}": head, f"{EMBED}.{ORIGINAL}": embed},
-            {f"{HEAD}.modules_to_save.default.weight": whole[f"{HEAD}.weight"]},
-        ),
-        "rows": (
-            {f"{EMBED}.{WRAPPED}": embed}
-            | {f"{HEAD}.{WRAPPED}" if tied else f"{HEAD}.weight": head},
-            {f"{HEAD}.{ROWS}": rows[f"{EMBED}.{ROWS}"]} if tied else {},
-        ),
-    }[kind]
-    copies = with_base_tensors(copies, model)
-    every = trained | copies | second
-    found = load_adapter(model, write(every, **changes))
-    leaves = [jax.tree.leaves(nnx.state(x)) for x in (expected, found)]
-    for one, other in zip(*leaves, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-    problems = dict.fromkeys(copies, "{} differs .*was the base")
-    problems |= dict.fromkeys(second, "{} .*the same tensor, but their")
-    for name, problem in problems.items():
-        with pytest.raises(InputError, match=problem.format(name)):
-            load_adapter(model, write(every | {name: every[name] + 1}, **changes))
-
-
-def test_copies_of_a_resized_vocabulary(write):
-    model = Decoder(TINY, LORA, key=jax.random.key(0))
-    copies = {f"{HEAD}.weight": np.zeros((104, 32), np.float32)}
-    with pytest.raises(InputError, match="has 104 rows, the model has 96: resize"):
-        load_adapter(model, write(adapter_tensors() | copies))
-    name = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight"
-    copies = {name: np.zeros((3, 32), np.float32)}
-    with pytest.raises(InputError, match=r"the shape \(3, 32\), .* \(32, 32\): give"):
-        load_adapter(model, write(adapter_tensors() | copies))
-
-
-def test_rows_of_an_untied_head_are_not_those_of_the_embedding(write):
-    rows = {f"{x}.{ROWS}": np.ones((1, 32), np.float32) for x in (EMBED, HEAD)}
-    changes = {"trainable_token_indices": [5]}
-    folder = write(adapter_tensors() | rows, **changes)
-    untied = DecoderConfig.tiny(tie_embeddings=False)
-    model = Decoder(untied, read_lora_config(folder), key=jax.random.key(0))
-    with pytest.raises(InputError, match=r"1 unexpected \(.*lm_head.token_adapter"):
-        load_adapter(model, folder)
-
-
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [
@@ -335,58 +208,60 @@ def test_rows_of_an_untied_head_are_not_those_of_the_embedding(write):
         (1e300, np.float64, "float32 cannot hold: take an earlier"),
     ],
 )
-def test_numbers_that_are_no_floats_of_float32(write, number, kind, said):
+def test_numbers_that_are_no_floats_of_float32(write_adapter, number, kind, said):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = adapter_tensors()
     name = next(iter(tensors))
     tensors[name] = np.full(tensors[name].shape, number).astype(kind)
     with pytest.raises(InputError, match=said) as error:
-        load_adapter(model, write(tensors))
+        load_adapter(model, write_adapter(tensors))
     assert "they were quantised" not in str(error.value)
     assert name in str(error.value)
 
 
 @pytest.mark.parametrize("mine", ["mine", "my-adapter"])
-def test_says_that_names_contain_that_of_an_adapter(write, mine):
+def test_says_that_names_contain_that_of_an_adapter(write_adapter, mine):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     tensors = {
         name.replace(".weight", f".{mine}.weight"): x
         for name, x in adapter_tensors().items()
     }
     with pytest.raises(InputError, match=f"contain that of the adapter, '{mine}'"):
-        load_adapter(model, write(tensors))
+        load_adapter(model, write_adapter(tensors))
 
 
-def test_says_that_there_is_nothing_or_another_prefix(write):
+def test_says_that_there_is_nothing_or_another_prefix(write_adapter):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     with pytest.raises(InputError, match="has no tensors"):
-        load_adapter(model, write({}))
+        load_adapter(model, write_adapter({}))
     other = {
         name.replace("model.model.", "model."): x
         for name, x in adapter_tensors().items()
     }
     with pytest.raises(InputError, match=r"no name .* starts with .*the first is base"):
-        load_adapter(model, write(other))
+        load_adapter(model, write_adapter(other))
 
 
-def test_refuses_an_untrained_adapter(write):
+def test_refuses_an_untrained_adapter(write_adapter):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
     with pytest.raises(InputError, match="every lora_B is zero"):
-        load_adapter(model, write(adapter_tensors(scale=0.0)))
+        load_adapter(model, write_adapter(adapter_tensors(scale=0.0)))
 
 
-def test_warns_of_an_untrained_adapter_where_it_may_be_trained(write, caplog):
+def test_warns_of_an_untrained_adapter_where_it_may_be_trained(write_adapter, caplog):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
-    folder = write(adapter_tensors(scale=0.0))
+    folder = write_adapter(adapter_tensors(scale=0.0))
     loaded = load_adapter(model, folder, untrained="warn")
     assert "every lora_B is zero" in caplog.text
     a = loaded.layers.attention.q_proj.lora_a[...]
     assert float(jnp.max(jnp.abs(a))) > 0.9  # the file's, not the fresh +- 1 / sqrt(32)
 
 
-def test_round_trip(write, tmp_path):
+def test_round_trip(write_adapter, tmp_path):
     tensors = adapter_tensors()
-    model = load_adapter(Decoder(TINY, LORA, key=jax.random.key(0)), write(tensors))
+    model = load_adapter(
+        Decoder(TINY, LORA, key=jax.random.key(0)), write_adapter(tensors)
+    )
     again = tmp_path / "again"
     save_adapter(model, again, "base")
     assert read_lora_config(again) == LORA
@@ -401,15 +276,15 @@ def test_says_that_what_it_writes_is_untrained(tmp_path, caplog):
     assert "every lora_B is zero" in caplog.text
 
 
-def test_refuses_another_rank_than_the_models(write):
+def test_refuses_another_rank_than_the_models(write_adapter):
     model = Decoder(TINY, key=jax.random.key(0))
     with pytest.raises(InputError, match="the model was built with"):
-        load_adapter(model, write(adapter_tensors()))
+        load_adapter(model, write_adapter(adapter_tensors()))
 
 
-def test_refuses_pickle_and_absence(write, tmp_path):
+def test_refuses_pickle_and_absence(write_adapter, tmp_path):
     model = Decoder(TINY, LORA, key=jax.random.key(0))
-    folder = write(adapter_tensors())
+    folder = write_adapter(adapter_tensors())
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(
         InputError, match=r"no adapter_model\.saf.*the adapter with PEFT"

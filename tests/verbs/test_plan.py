@@ -10,6 +10,7 @@ from commands import assert_refused
 
 from goracs_jax.ahead.topology import here, parse
 from goracs_jax.cli import main
+from goracs_jax.errors import InputError
 from goracs_jax.jobs.plan import PROGRAMS, _compile, with_compiler
 from goracs_jax.jobs.plan_config import PlanConfig
 from goracs_jax.jobs.plan_stages import Examples, _batches, hours_of, stages_of
@@ -143,6 +144,22 @@ def test_the_batches_of_a_run_are_compiled():
     assert trained == stages["finetune"].tokens_per_device
 
 
+def test_what_is_compiled_of_a_selection_before_the_compiler_dies(monkeypatch):
+    """Nobody knows how many of its programs are missing, so it counts for nothing."""
+
+    def some(_):
+        sizes = {"arguments": 1, "temporaries": 1, "outputs": 1}
+        yield {"program": "last_v_lora_b", **sizes}
+        yield {"program": "selection greedy", **sizes}
+        raise InputError("the compiler ended with code -9.")
+
+    monkeypatch.setattr("goracs_jax.jobs.plan._compile", some)
+    found = plan("here", " --compile")
+    compiled = {name for name, stage in found["stages"].items() if stage["compiled"]}
+    assert compiled == {"gradient-norms"}
+    assert any("code -9" in note for note in found["notes"])
+
+
 def test_hours_and_dollars_by_hand():
     """A million texts of 512 tokens through 7 B weights on 256 chips of v5e."""
     work = Work(flops=7.3e18, moved=819e9 * 256, exchanged=400e9 * 256)
@@ -191,6 +208,9 @@ def test_a_plan_says_what_to_do(capsys):
     assert "…" not in told
     notes = plan("v5e:1x1", more)["notes"]
     way = "more than 90% of 14.9: give --remat layers, or take more devices"
+    assert any(note.startswith("finetune") and way in note for note in notes)
+    notes = plan("v5e:2x4", more + " --model-devices 4")["notes"]
+    way = "give --remat layers, or raise --model-devices, or take more devices"
     assert any(note.startswith("finetune") and way in note for note in notes)
     notes = plan("h100:64", more)["notes"]
     assert any("between machines of 8 GPUs" in note for note in notes)
