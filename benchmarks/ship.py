@@ -90,7 +90,7 @@ def pack(files: list[Path], folder: Path, room: int) -> None:
             and nothing else.
         room: Bytes; the index in each folder is not counted.
     """
-    for earlier in folder.glob(f"[0-9]*/{INDEX}"):
+    for earlier in folder.glob(f"*/{INDEX}"):
         if earlier.parent.name.isdigit():
             shutil.rmtree(earlier.parent)
     index: dict[str, dict] = {}
