@@ -63,8 +63,7 @@ test: $(VENV)/installed-dev
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -q -n 2 @tests/quick.txt
 
-# Programs as users run them, with all optimizations. Two processes, because one that
-# holds the programs of all of these tests crashes as it compiles more.
+# Programs as users run them, with all optimizations.
 parity: $(VENV)/installed-parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/pytest -q -n 2 --dist loadfile tests/parity
 

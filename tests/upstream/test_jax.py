@@ -1,6 +1,8 @@
 """JAX and XLA on a CPU, seen in jax 0.10.2."""
 
 import re
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -161,3 +163,35 @@ def test_gathered_values_are_not_known_to_be_replicated():
     assert mapped(check_vma=False)(x).tolist() == x.tolist()
     with pytest.raises(ValueError, match="replicat"):
         mapped()(x)
+
+
+MAPS_OF_PROGRAMS = """
+import jax, jax.numpy as jnp
+from pathlib import Path
+
+def maps():
+    return len(Path("/proc/self/maps").read_text().splitlines())
+
+x = jnp.ones((8, 8))
+jax.jit(lambda x: x + 1)(x)
+before = maps()
+for i in range(40):
+    jax.jit(lambda x, i=i: jnp.sort(jnp.tanh(x @ x) + i) @ x)(x)
+held = maps()
+jax.clear_caches()
+print(before, held, maps())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps are listed in /proc")
+def test_programs_of_a_cpu_hold_memory_maps():
+    """jax 0.10.2: each compiled program holds some, until `jax.clear_caches`.
+
+    A process that has as many as the kernel allows (65,530 by default) ends with a
+    segmentation fault, so tests/parity/conftest.py clears them after each file.
+    """
+    command = [sys.executable, "-c", MAPS_OF_PROGRAMS]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    before, held, after = map(int, told.split())
+    assert held - before >= 40, "programs hold no maps: the fixture can go"
+    assert after - before < (held - before) / 2
