@@ -175,8 +175,10 @@ def maps():
 x = jnp.ones((8, 8))
 jax.jit(lambda x: x + 1)(x)
 before = maps()
-for i in range(40):
-    jax.jit(lambda x, i=i: jnp.sort(jnp.tanh(x @ x) + i) @ x)(x)
+of = lambda i: jax.jit(lambda x: jnp.sort(jnp.tanh(x @ x) + i) @ x)
+programs = [of(i) for i in range(40)]
+for program in programs:
+    program(x)
 held = maps()
 jax.clear_caches()
 print(before, held, maps())
