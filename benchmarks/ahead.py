@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the compilers run in processes of their own
+# Or a program with a kernel would seem another one where a line of ours has moved.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 from common import RESULTS, write
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32
 from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Mapper
-from goracs_jax.llm.embeddings import at_last_token
+from goracs_jax.llm.embeddings import last_places
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.prompts import format_prompt
@@ -195,5 +195,6 @@ def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
 def _yes_of_batch(graph, state, pair, ids, labels):
     del labels
     model = nnx.merge(graph, state)
-    logits = model.logits(at_last_token(model.hidden(ids), ids), pair)
+    last = model.hidden_at(ids, last_places(ids)[:, None])[:, 0]
+    logits = model.logits(last, pair)
     return jax.nn.softmax(logits)[:, 0]

@@ -157,7 +157,8 @@ def _decoder_means(graph, state, ids, labels):
 @jax.jit
 def _decoder_lasts(graph, state, ids, labels):
     del labels
-    return at_last_token(nnx.merge(graph, state).hidden(ids), ids).astype(jnp.float32)
+    last = last_places(ids)[:, None]
+    return nnx.merge(graph, state).hidden_at(ids, last)[:, 0].astype(jnp.float32)
 
 
 @jax.jit
@@ -185,8 +186,13 @@ def at_last_token(
     >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
     Array([[2.]], dtype=float32)
     """
-    last = jnp.maximum(jnp.sum(ids >= 0, axis=1) - 1, 0)
+    last = last_places(ids)
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+
+
+def last_places(ids: Int[Array, "batch time"]) -> Int[Array, " batch"]:
+    """Return the place of each row's last token; 0 for a row without tokens."""
+    return jnp.maximum(jnp.sum(ids >= 0, axis=1) - 1, 0)
 
 
 def _mean(

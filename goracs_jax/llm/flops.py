@@ -2,20 +2,25 @@ r"""Count the FLOPs of passes over a model, from its sizes and the lengths of te
 
 Only matrix products count: one of [a, b] and [b, c] takes 2 a b c FLOPs. For an example
 of T tokens, S of them scored, and a decoder of L layers with W weights in the linear
-layers of each, q = heads x head_dim, and H = vocab x dim weights in the output head,
+layers of each, K of them in those of keys and values, q = heads x head_dim, and
+H = vocab x dim weights in the output head,
 
-    forward  = 2 T L W + 2 S H + L A,     A = 4 T^2 q  (all pairs, as computed)
-    all_lora = forward + 2 T L W + 2 S H + 2 L A
+    linear    = 2 T ((L - 1) W + K) + 2 S (W - K)
+    attention = 4 T^2 q (L - 1) + 4 T S q                (all pairs, as computed)
+    forward   = linear + attention + 2 S H
+    all_lora  = forward + linear + 2 attention + 2 S H
 
-since in the backward pass a frozen weight takes one product (the gradient of its
+since the last layer needs keys and values of all tokens and everything else of scored
+ones alone. (A pass without scores needs the states of all tokens, S = T, and no
+logits.) In the backward pass a frozen weight takes one product (the gradient of its
 input) and none for itself, and attention takes two for each of its own. The gradient of
 v_proj in the last layer goes no further back, and needs neither q nor k of that layer:
 
-    last_v_lora_b = forward + 2 S H + 2 T dim (q + 3 mlp) + A / 2
+    last_v_lora_b = forward + 2 S H + 2 S dim (q + 3 mlp) + 2 T S q
 
 Three things are left out: adapters, with r (in + out) weights for each in x out, which
-are about 1 %; norms, activations and softmax; and attention that is computed again
-backward, A L, which saves memory and is no work that the method needs.
+are about 1 %; norms, activations and softmax; and scores of attention that are computed
+again backward, which saves memory and is no work that the method needs.
 """
 
 from typing import NamedTuple
@@ -54,17 +59,14 @@ def forward_flops(config: DecoderConfig, counts: Counts) -> float:
         counts: Tokens of each example. Where no token is scored, the pass ends with the
             hidden states.
 
-    >>> config = DecoderConfig.tiny()  # W = 7680, H = 3072, q = 32
+    >>> config = DecoderConfig.tiny()  # L = 2, W = 7680, K = 1024, H = 3072, q = 32
     >>> found = forward_flops(config, Counts(np.array([10]), np.array([2])))
-    >>> found == 2 * (10 * 2 * 7680 + 2 * 3072) + 25600
+    >>> linear = 2 * 10 * (7680 + 1024) + 2 * 2 * (7680 - 1024)
+    >>> found == linear + 4 * 32 * (10 * 10 + 10 * 2) + 2 * 2 * 3072
     True
     """
-    c = config
-    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    weights = c.hidden_size * (2 * queries + 2 * keys + 3 * c.intermediate_size)
-    linear = c.num_layers * weights * _sum(counts.tokens)
-    head = c.hidden_size * c.vocab_size * _sum(counts.scored)
-    return 2 * (linear + head) + c.num_layers * attention_flops(queries, counts.tokens)
+    head = 2 * config.hidden_size * config.vocab_size * _sum(counts.scored)
+    return _linear(config, counts) + _attention(config, counts) + head
 
 
 def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float:
@@ -73,7 +75,8 @@ def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float
     Args:
         config: Sizes of the decoder.
         counts: Tokens of each example.
-        which: The adapters; a step of training takes the gradient of `all_lora`.
+        which: The adapters; a step of training takes the gradient of `all_lora` (with
+            dropout it runs the last layer at all tokens, which is not counted).
 
     >>> config, counts = DecoderConfig.tiny(), Counts(np.array([10]), np.array([10]))
     >>> once = forward_flops(config, counts)
@@ -82,11 +85,12 @@ def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float
     """
     c = config
     forward, queries = forward_flops(c, counts), c.num_heads * c.head_dim
-    attention = attention_flops(queries, counts.tokens)
     if which == "all_lora":
-        return 2 * forward + c.num_layers * attention
+        return 2 * forward + _attention(c, counts)
+    asking = _asking(counts)
     head = c.vocab_size * _sum(counts.scored)
-    linear = (queries + 3 * c.intermediate_size) * _sum(counts.tokens)
+    linear = (queries + 3 * c.intermediate_size) * _sum(asking)
+    attention = attention_flops(queries, counts.tokens, asking)
     return forward + 2 * c.hidden_size * (head + linear) + attention / 2
 
 
@@ -104,13 +108,39 @@ def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
     return c.num_layers * (layer + attention_flops(dim, lengths))
 
 
-def attention_flops(queries: int, lengths: Lengths) -> float:
-    """Count the FLOPs of one layer's attention, A = 4 T^2 q per example.
+def attention_flops(
+    queries: int, lengths: Lengths, asking: Lengths | None = None
+) -> float:
+    """Count the FLOPs of one layer's attention, 4 T S q per example.
+
+    Args:
+        queries: Numbers of a token in its queries, q.
+        lengths: Tokens of each text, T.
+        asking: How many of them have queries, S; None means all.
 
     >>> attention_flops(32, np.array([10, 20]))
     64000.0
     """
-    return 4.0 * queries * float((np.asarray(lengths, np.float64) ** 2).sum())
+    pairs = np.asarray(lengths, np.float64) * (lengths if asking is None else asking)
+    return 4.0 * queries * float(pairs.sum())
+
+
+def _asking(counts: Counts) -> Lengths:
+    """Count the tokens whose outputs of the last layer are needed."""
+    return np.where(counts.scored > 0, counts.scored, counts.tokens)
+
+
+def _linear(c: DecoderConfig, counts: Counts) -> float:
+    keys = c.hidden_size * 2 * c.num_kv_heads * c.head_dim
+    rest = c.hidden_size * (2 * c.num_heads * c.head_dim + 3 * c.intermediate_size)
+    of_token = (c.num_layers - 1) * (keys + rest) + keys
+    return 2 * (of_token * _sum(counts.tokens) + rest * _sum(_asking(counts)))
+
+
+def _attention(c: DecoderConfig, counts: Counts) -> float:
+    queries, lengths = c.num_heads * c.head_dim, counts.tokens
+    last = attention_flops(queries, lengths, _asking(counts))
+    return (c.num_layers - 1) * attention_flops(queries, lengths) + last
 
 
 def _sum(lengths: Lengths) -> float:

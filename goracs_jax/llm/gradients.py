@@ -19,7 +19,7 @@ from goracs_jax.gradients.rows import (
     gradient_rows,
 )
 from goracs_jax.llm.batches import Mapper
-from goracs_jax.llm.loss import example_loss
+from goracs_jax.llm.loss import example_loss, predicting
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids
@@ -260,16 +260,17 @@ def _rows(
         is_theta = nnx.All(nnx.PathContains("v_proj"), nnx.PathContains("lora_b"))
         parts, theta, rest = nnx.split(model.last_layer(), is_theta, ...)
         inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
-        run = lambda layer, x: (model, model.tail(layer, x))
+        run = lambda layer, x, at: (model, model.tail(layer, x, at))
     else:
         parts, theta, rest, inputs = graph, lora, frozen, ids
-        run = lambda whole, ids: (whole, whole.hidden(ids))
+        run = lambda whole, ids, at: (whole, whole.hidden_at(ids, at))
 
     def loss(theta, rest, example):
         inputs, labels = example
         # The head is that of the changed model, because an adapter may train it.
-        changed, hidden = run(nnx.merge(parts, theta, rest), inputs)
-        found = example_loss(changed, most)(hidden, labels)
+        at = predicting(labels, most)
+        changed, hidden = run(nnx.merge(parts, theta, rest), inputs, at)
+        found = example_loss(changed)(hidden, labels, at)
         return found.loss, found.prediction_error
 
     examples = (inputs, labels)

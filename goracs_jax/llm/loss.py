@@ -42,57 +42,77 @@ class _Sums(NamedTuple):
     rows: Float32[Array, "time dim"]  # sum e_v dz_v / dh
 
 
-def example_loss(model: Decoder, most: int) -> Callable[[Array, Array], Loss]:
+def predicting(labels: Int[Array, " time"], most: int) -> Int[Array, " places"] | None:
+    """Return the places of an example that predict a scored token.
+
+    Nothing else needs logits, nor most of the last layer. Where the answer is Yes or
+    No, these are two places of a hundred.
+
+    Args:
+        labels: The token at each place, or a negative number where it is not scored.
+            The first token is never predicted.
+        most: An upper bound of the number of scored tokens; static, since it is a
+            shape.
+
+    Returns:
+        The places, filled up with the last one, which predicts nothing; None means all.
+
+    >>> labels = jnp.array([NOT_SCORED, NOT_SCORED, 5, 6])
+    >>> predicting(labels, 3).tolist(), predicting(labels, 4)
+    ([1, 2, 3], None)
+    """
+    if most >= len(labels):
+        return None
+    last = len(labels) - 1
+    is_scored = _predicted(labels, None) >= 0
+    return jnp.nonzero(is_scored, size=most, fill_value=last)[0]
+
+
+def example_loss(model: Decoder) -> Callable[[Array, Array, Array | None], Loss]:
     """Return `next_token_loss` with a model's head, cap and block of the vocabulary.
 
     Args:
         model: The decoder.
-        most: An upper bound of the number of scored tokens of an example; static.
 
     Returns:
-        A function of the final hidden states of one example and of its labels.
+        A function of an example's final hidden states at some places, its labels, and
+        these places; see `predicting`.
     """
     if model.trains_head:
 
-        def trained_head(hidden: Array, labels: Array) -> Loss:
-            hidden, following = _predicting(hidden, labels, most)
-            return cross_entropy_of(model.logits(hidden), following)
+        def trained_head(hidden: Array, labels: Array, at: Array | None) -> Loss:
+            return cross_entropy_of(model.logits(hidden), _predicted(labels, at))
 
         return trained_head
-    return lambda hidden, labels: next_token_loss(
+    return lambda hidden, labels, at: next_token_loss(
         hidden,
         model.output_head,
         labels,
         model.config.logit_softcap,
-        most=most,
+        at=at,
         block=model.execution.vocab_block,
         gather=model.execution.gathered_rows,
     )
 
 
 def next_token_loss(
-    hidden: Float[Array, "time dim"],
+    hidden: Float[Array, "places dim"],
     head: Float[Array, "vocab dim"],
     labels: Int[Array, " time"],
     cap: float | None = None,
     *,
-    most: int,
+    at: Int[Array, " places"] | None = None,
     block: int = VOCAB_BLOCK,
     gather: Gather = _as_it_is,
 ) -> Loss:
     """Shift the labels of an example and take `mean_cross_entropy`.
-
-    Logits are computed only at states that predict a scored token, which are two of a
-    hundred where the answer is Yes or No: in a small model, logits cost as much as many
-    of its layers.
 
     Args:
         hidden: Final hidden states; the state at t predicts the token at t + 1.
         head: Output rows of the vocabulary.
         labels: The token at each place, or a negative number where it is not scored.
         cap: The model's `logit_softcap`.
-        most: An upper bound of the number of scored tokens; static, since it is a
-            shape.
+        at: The places of the states, from `predicting`; None means all.
         block: As for `mean_cross_entropy`.
         gather: As for `mean_cross_entropy`.
 
@@ -101,25 +121,18 @@ def next_token_loss(
 
     >>> hidden, head = jnp.eye(4), jnp.arange(32.0).reshape(8, 4)
     >>> labels = jnp.array([5, NOT_SCORED, 2, NOT_SCORED])
-    >>> one, two = (next_token_loss(hidden, head, labels, most=k) for k in (1, 4))
-    >>> float(one.loss) == float(two.loss)
+    >>> one, at = next_token_loss(hidden, head, labels), predicting(labels, most=1)
+    >>> float(one.loss) == float(next_token_loss(hidden[at], head, labels, at=at).loss)
     True
     """
-    hidden, following = _predicting(hidden, labels, most)
+    following = _predicted(labels, at)
     return mean_cross_entropy(hidden, head, following, cap, block, gather)
 
 
-def _predicting(
-    hidden: Float[Array, "time dim"], labels: Int[Array, " time"], most: int
-) -> tuple[Float[Array, "scored dim"], Int[Array, " scored"]]:
-    """Return the states that predict a scored token, and these tokens."""
+def _predicted(labels: Array, at: Array | None) -> Array:
+    """Return the token that follows each place, or some of them."""
     following = jnp.append(labels[1:], NOT_SCORED)
-    if most < len(following):
-        # The last place, which predicts nothing, fills up the list.
-        last = len(following) - 1
-        (places,) = jnp.nonzero(following >= 0, size=most, fill_value=last)
-        hidden, following = hidden[places], following[places]
-    return hidden, following
+    return following if at is None else following[at]
 
 
 def cross_entropy_of(

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.flops import Counts, attention_flops, forward_flops
-from goracs_jax.llm.memory import PASSES, Rows
+from goracs_jax.llm.flops import (
+    Counts,
+    attention_flops,
+    forward_flops,
+    gradient_flops,
+)
+from goracs_jax.llm.memory import PASSES, Rows, places_asked
 from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
@@ -55,37 +60,33 @@ def pass_flops(
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
     c, tokens = config, rows.examples * rows.length
+    places = places_asked(pass_name, rows)
     lengths = np.full(rows.examples, rows.length)
-    scored = rows.examples * min(rows.scored, rows.length)
+    counts = Counts(lengths, np.full(rows.examples, places))
     head = 2.0 * c.hidden_size * c.vocab_size
-    attention = attention_flops(c.num_heads * c.head_dim, lengths)
+    logits = head * rows.examples * places
     low = 2.0 * tokens * sum(_low(c, lora, name) for name in lora.targets)
-    layers = forward_flops(c, Counts(lengths, np.zeros(1, int))) + c.num_layers * low
+    layers = forward_flops(c, counts) - logits + c.num_layers * low
     if pass_name in ("embedding", "answers"):
         return layers
-    if pass_name == "validation":
-        return layers + head * scored
-    if pass_name == "likelihood":
-        return layers + head * tokens
+    if pass_name in ("validation", "likelihood"):
+        return layers + logits
     if pass_name == "generation":
         return layers + _generated(c, lora, rows) + head * rows.examples
-    # The slope of the loss takes a second product with the head.
-    loss = 2 * head * scored
     if pass_name == "last_v_lora_b":
-        queries, mlp = c.num_heads * c.head_dim, c.intermediate_size
-        tail = 2.0 * tokens * c.hidden_size * (queries + 3 * mlp) + attention / 2
-        return layers + loss + tail
-    # Backward, a frozen weight takes one product, an adapter two, and attention two for
-    # each of its own; it computes its scores again, with "layers" the whole layer but
-    # its last product. The kernel of attention computes three again, in two passes.
-    again = c.num_layers * attention / 2
+        return gradient_flops(c, counts, pass_name) + c.num_layers * low
+    # Backward, attention computes its scores again, with "layers" the whole layer but
+    # its last product. The kernel of attention computes three again, in two passes. A
+    # weight of an adapter takes two products.
+    again = c.num_layers * attention_flops(c.num_heads * c.head_dim, lengths) / 2
     if placement.splash(config, rows.length):
         again *= 3
     if placement.remat == "layers":
         down = 2.0 * tokens * c.intermediate_size * c.hidden_size
         again += layers - c.num_layers * down
-    backward = layers + c.num_layers * (attention + low)
-    return layers + loss + backward + again
+    scored = rows.examples * min(rows.scored, rows.length)
+    once = gradient_flops(c, counts, "all_lora") - 2 * logits + 2 * head * scored
+    return once + 3 * c.num_layers * low + again
 
 
 def _low(c: DecoderConfig, lora: LoraConfig, name: str) -> int:

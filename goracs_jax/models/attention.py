@@ -16,12 +16,28 @@ from goracs_jax.models.rope import Rope, rotate, rotate_in_place
 from goracs_jax.models.splash import Splash
 
 
+class Asking(NamedTuple):
+    """The only tokens of each text whose outputs are needed."""
+
+    places: Int[Array, "*batch queries"]
+    rope: Rope  # at these places
+
+    def rows(self, x: Float[Array, "*batch time dim"]) -> Array:
+        """Return the states at these places, [*batch, queries, dim]."""
+        return jnp.take_along_axis(x, self.places[..., None], axis=-2)
+
+
 class Look(NamedTuple):
     """The positions of one layer: its rotation, its mask, a kernel for that mask."""
 
     rope: Rope
     visible: Bool[Array, "*texts queries keys"]
     splash: Splash | None = None
+    asking: Asking | None = None  # None: all tokens
+
+    def queries(self, x: Float[Array, "*batch time dim"]) -> Array:
+        """Return the states of the tokens that ask."""
+        return x if self.asking is None else self.asking.rows(x)
 
 
 class KeysValues(NamedTuple):
@@ -33,7 +49,7 @@ class KeysValues(NamedTuple):
 
 def visible_pairs(
     queries: Int[Array, "*texts queries"],
-    keys: Int[Array, "*texts keys"],
+    keys: Int[Array, "*#texts keys"],
     window: int | None = None,
 ) -> Bool[Array, "*texts queries keys"]:
     """Return the causal mask: each position sees itself and earlier positions.
@@ -179,7 +195,7 @@ class Attention(nnx.Module):
         x: Float[Array, "*batch time dim"],
         look: Look,
         past: KeysValues | None = None,
-    ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
+    ) -> tuple[Float[Array, "*batch queries dim"], KeysValues]:
         """Attend to the tokens and, if given, to cached tokens before them.
 
         Args:
@@ -188,18 +204,21 @@ class Attention(nnx.Module):
             past: Keys and values of the tokens before them, or None.
 
         Returns:
-            The output of attention, and the keys and values of the tokens.
+            The output of attention at the tokens that ask, and the keys and values of
+            all tokens.
         """
         heads = lambda y: y.reshape(*y.shape[:-1], -1, self.head_dim)
-        q, k = heads(self.q_proj(x)), heads(self.k_proj(x))
+        asking = look.queries(x)
+        q, k = heads(self.q_proj(asking)), heads(self.k_proj(x))
         v = heads(self.v_proj(x))  # [*batch, time, heads, head_dim]
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         turn = rotate_in_place if look.splash else rotate
-        q, k = turn(q, look.rope), turn(k, look.rope)
+        q_rope = look.rope if look.asking is None else look.asking.rope
+        q, k = turn(q, q_rope), turn(k, look.rope)
         new = seen = KeysValues(k, v)
         if past is not None:
             seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), past, new)
         see = partial(attend, visible=look.visible, scale=self.scale, cap=self.cap)
         mixed = (look.splash or see)(q, seen.k, seen.v)
-        return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), new
+        return self.o_proj(mixed.reshape(*asking.shape[:-1], -1)), new

@@ -17,12 +17,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
-from goracs_jax.models.attention import Attention, KeysValues, Look, visible_pairs
+from goracs_jax.models.attention import (
+    Asking,
+    Attention,
+    KeysValues,
+    Look,
+    visible_pairs,
+)
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.execution import Execution
 from goracs_jax.models.layers import MLP, RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
-from goracs_jax.models.rope import rope_table
+from goracs_jax.models.rope import RopeConfig, rope_table
 from goracs_jax.models.splash import splash_for
 from goracs_jax.models.variants import Table, placed, start, table_of
 
@@ -50,12 +56,13 @@ class DecoderLayer(nnx.Module):
         x: Float[Array, "*batch time dim"],
         look: Look,
         past: KeysValues | None = None,
-    ) -> tuple[Float[Array, "*batch time dim"], KeysValues]:
+    ) -> tuple[Float[Array, "*batch queries dim"], KeysValues]:
         """Run the layer; return its output and the tokens' keys and values.
 
-        See `Attention` for the arguments.
+        See `Attention` for the arguments, and for the tokens that have an output.
         """
         mixed, new = self.attention(self.attention_norm(x), look, past)
+        x = look.queries(x)
         x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
         changed = self.mlp(self.mlp_norm(x))
         x = x + (self.mlp_post_norm(changed) if self.post_norms else changed)
@@ -138,7 +145,10 @@ class Decoder(nnx.Module):
         return (self.embed if name == "embed" or tied else self.head)[...]
 
     def _looks(
-        self, time: int, layout: Layout | None = None
+        self,
+        time: int,
+        layout: Layout | None = None,
+        at: Int[Array, "*batch places"] | None = None,
     ) -> Callable[[Int[Array, ""] | int], Look]:
         """Return a function from a layer's index to its rotation and mask.
 
@@ -146,20 +156,24 @@ class Decoder(nnx.Module):
         """
         c = self.config
         keys = jnp.arange(time) if layout is None else layout.positions
-        queries = keys[..., keys.shape[-1] - time :]
-        table = lambda rope: rope_table(queries, rope.frequencies(c.head_dim))
+        new = keys[..., keys.shape[-1] - time :]
 
-        def visible(window: int | None) -> Bool[Array, "*batch queries keys"]:
-            pairs = visible_pairs(queries, keys, window)
-            return pairs if layout is None else pairs & layout.related
+        def look(rope: RopeConfig, window: int | None) -> Look:
+            table = partial(rope_table, frequencies=rope.frequencies(c.head_dim))
+            turn = table(new)
+            if at is not None:
+                seen = visible_pairs(at, keys, window)
+                return Look(turn, seen, asking=Asking(at, table(at)))
+            seen = visible_pairs(new, keys, window)
+            return Look(turn, seen if layout is None else seen & layout.related)
 
-        splash = None
-        if layout is None:
+        full = look(c.rope, None)
+        if layout is None and at is None:
             splash = splash_for(c, self.execution, time, self.embed.dtype)
-        full = Look(table(c.rope), visible(None), splash)
+            full = full._replace(splash=splash)
         if not any(c.sliding):
             return lambda index: full
-        sliding = Look(table(c.sliding_rope or c.rope), visible(c.window))
+        sliding = look(c.sliding_rope or c.rope, c.window)
         is_sliding = jnp.asarray(c.sliding)
         return lambda index: jax.tree.map(
             partial(jnp.where, is_sliding[index]), sliding, full
@@ -215,10 +229,19 @@ class Decoder(nnx.Module):
         return nnx.merge(graph, self.execution.gathered(last))
 
     def tail(
-        self, layer: DecoderLayer, x: Float[Array, "*batch time dim"]
-    ) -> Float[Array, "*batch time dim"]:
-        """Run the last layer and the final norm on the output of `prefix`."""
-        look = self._looks(x.shape[-2])(self.config.num_layers - 1)
+        self,
+        layer: DecoderLayer,
+        x: Float[Array, "*batch time dim"],
+        at: Int[Array, "*batch places"] | None = None,
+    ) -> Float[Array, "*batch places dim"]:
+        """Run the last layer and the final norm on the output of `prefix`.
+
+        Args:
+            layer: The last layer.
+            x: The states before it.
+            at: Places of the tokens whose states are returned; None means all.
+        """
+        look = self._looks(x.shape[-2], at=at)(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
             return self.norm(self.execution.by_example(layer(x, look)[0]))
 
@@ -236,6 +259,30 @@ class Decoder(nnx.Module):
         """
         with jax.default_matmul_precision("float32"):
             return self.norm(self._run(ids, self.config.num_layers, layout)[0])
+
+    def hidden_at(
+        self,
+        ids: Int[Array, "*batch time"],
+        at: Int[Array, "*batch places"] | None,
+    ) -> Float[Array, "*batch places dim"]:
+        """Return what `hidden` returns at some places of texts from left to right.
+
+        The last layer takes keys and values of all tokens, and everything else at these
+        places alone.
+
+        Args:
+            ids: As for `hidden`.
+            at: The places; None means all.
+
+        >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
+        >>> ids, last = jnp.arange(6).reshape(2, 3), jnp.array([[2], [2]])
+        >>> found = model.hidden_at(ids, last)
+        >>> bool(jnp.allclose(found, model.hidden(ids)[:, 2:], atol=1e-5))
+        True
+        """
+        if at is None:
+            return self.hidden(ids)
+        return self.tail(self.last_layer(), self.prefix(ids), at)
 
     def empty_cache(self, batch: int, slots: int) -> KeysValues:
         """Return an empty cache of shape [layers, batch, slots, heads, head_dim].

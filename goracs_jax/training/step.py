@@ -7,7 +7,7 @@ its micro-batch. The split into micro-batches therefore changes only rounding.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from goracs_jax.llm.batches import Batch
-from goracs_jax.llm.loss import example_loss
+from goracs_jax.llm.loss import example_loss, predicting
 from goracs_jax.mesh import DATA
 from goracs_jax.models import Decoder, with_dropout
+
+#: Places of scored tokens; None means all.
+Places: TypeAlias = Int[Array, "batch places"] | None
 
 
 class ModelParts(NamedTuple):
@@ -91,9 +94,14 @@ def accumulate(
 
     def total(lora: PyTree) -> Float32[Array, ""]:
         model = nnx.merge(parts.graph, lora, parts.frozen)
+        # The last layer runs at all tokens, so that the masks of dropout do not depend
+        # on which tokens are scored.
         one = lambda ids, key: with_dropout(model, key).hidden(ids)
         hidden = jax.vmap(one, spmd_axis_name=DATA)(batch.ids, keys)
-        return _loss_sum(model, hidden, batch.labels, most)
+        at = _places(batch.labels, most)
+        if at is not None:
+            hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)
+        return _loss_sum(model, hidden, batch.labels, at)
 
     loss, gradient = jax.value_and_grad(total)(parts.lora)
     added = jax.tree.map(jnp.add, sums, Sums(loss, gradient))
@@ -110,7 +118,8 @@ def loss_sum(parts: ModelParts, batch: Batch, *, most: int) -> Float32[Array, ""
         most: Largest number of scored tokens in an example.
     """
     model = nnx.merge(*parts)
-    return _loss_sum(model, model.hidden(batch.ids), batch.labels, most)
+    at = _places(batch.labels, most)
+    return _loss_sum(model, model.hidden_at(batch.ids, at), batch.labels, at)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -141,16 +150,21 @@ def update(
     )
 
 
+def _places(labels: Int[ArrayLike, "batch time"], most: int) -> Places:
+    places = partial(predicting, most=most)
+    return jax.vmap(places, spmd_axis_name=DATA)(jnp.asarray(labels))
+
+
 def _loss_sum(
     model: Decoder,
-    hidden: Float[Array, "batch time dim"],
+    hidden: Float[Array, "batch places dim"],
     labels: Int[ArrayLike, "batch time"],
-    most: int,
+    at: Places,
 ) -> Float32[Array, ""]:
-    loss_of = example_loss(model, most)
+    loss_of = example_loss(model)
 
-    def one(hidden: Array, labels: Array) -> Float32[Array, ""]:
-        return loss_of(hidden, labels).loss * jnp.sum(labels[1:] >= 0)
+    def one(hidden: Array, labels: Array, at: Array | None) -> Float32[Array, ""]:
+        return loss_of(hidden, labels, at).loss * jnp.sum(labels[1:] >= 0)
 
     by_example = jax.vmap(one, spmd_axis_name=DATA)
-    return jnp.sum(by_example(hidden, jnp.asarray(labels)))
+    return jnp.sum(by_example(hidden, jnp.asarray(labels), at))

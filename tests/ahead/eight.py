@@ -28,8 +28,8 @@ BATCH = Batch(3 * DATA, LENGTH, DATA, CONFIG.hidden_size)
 MEMORY = 1 << 30
 
 
-def told(report, name, memory=MEMORY, exchanged=None):
-    rows, placement = Rows(3, LENGTH, LENGTH), Placement(DATA, dtype="float32", lanes=1)
+def told(report, name, memory=MEMORY, exchanged=None, scored=LENGTH):
+    rows, placement = Rows(3, LENGTH, scored), Placement(DATA, dtype="float32", lanes=1)
     exchanged = exchanged or largest_exchange(CONFIG, rows, placement)
     found = {
         "findings": findings(report, memory=memory, exchanged=exchanged, batch=BATCH),
@@ -54,10 +54,14 @@ def reported(program) -> Report:
 def main():
     rows = Rows(3 * DATA, LENGTH, LENGTH)
     found = {}
-    programs = llm_programs(abstract_decoder(CONFIG, model_mesh(jax.devices())), rows)
+    model = abstract_decoder(CONFIG, model_mesh(jax.devices()))
+    programs = llm_programs(model, rows)
     for name in ("embedding", "last_v_lora_b", "training"):
         report = reported(programs[name]())
         found[name] = told(report, name)
+    few = llm_programs(model, rows._replace(scored=2))
+    for name in ("answers", "last_v_lora_b", "all_lora"):
+        found[f"{name}, few asked"] = told(reported(few[name]()), name, scored=2)
     found["too small a memory"] = told(report, "none", memory=1000)
     found["little may be exchanged"] = told(report, "none", exchanged=100)
 

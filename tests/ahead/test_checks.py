@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-OURS = ("embedding", "last_v_lora_b", "training")
+FEW = tuple(f"{name}, few asked" for name in ("answers", "last_v_lora_b", "all_lora"))
+OURS = ("embedding", "last_v_lora_b", "training", *FEW)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from goracs_jax.evaluate.ctr import _yes_of_batch
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import _decoder_means, _encoder_vectors
 from goracs_jax.llm.flops import Counts, encoder_flops, forward_flops, gradient_flops
@@ -56,10 +57,24 @@ def training(counts=ALL):
     return lowered, gradient_flops(config(1), counts, "all_lora")
 
 
+def gradients(which, num_layers, counts):
+    parts = nnx.split(decoder(num_layers), nnx.LoRAParam, ...)
+    lowered = _scores.lower(which, int(counts.scored.max()), *parts, IDS, IDS)
+    return lowered, gradient_flops(config(num_layers), counts, which)
+
+
 def last_layer(counts=ALL):
-    parts, most = nnx.split(decoder(2), nnx.LoRAParam, ...), int(counts.scored.max())
-    lowered = _scores.lower("last_v_lora_b", most, *parts, IDS, IDS)
-    return lowered, gradient_flops(config(2), counts, "last_v_lora_b")
+    return gradients("last_v_lora_b", 2, counts)
+
+
+def all_layers(counts=ALL):
+    return gradients("all_lora", 2, counts)
+
+
+def answers():
+    pair = np.array([1, 2], np.int32)
+    lowered = _yes_of_batch.lower(*nnx.split(decoder(2)), pair, IDS, IDS)
+    return lowered, forward_flops(config(2), Counts(LENGTHS, np.ones(ROWS, int)))
 
 
 def embedding():
@@ -78,12 +93,14 @@ def sentences():
     return lowered, encoder_flops(encoder_config, LENGTHS)
 
 
-@pytest.mark.parametrize("kind", [forward, training, last_layer, embedding, sentences])
+@pytest.mark.parametrize(
+    "kind", [forward, training, last_layer, answers, embedding, sentences]
+)
 def test_xla_counts_the_same(kind):
     agree(*kind())
 
 
-@pytest.mark.parametrize("kind", [forward, training, last_layer])
+@pytest.mark.parametrize("kind", [forward, last_layer, all_layers])
 def test_xla_counts_the_same_where_few_tokens_are_scored(kind):
     agree(*kind(FEW))
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from goracs_jax.llm.loss import mean_cross_entropy, next_token_loss
+from goracs_jax.llm.loss import mean_cross_entropy, next_token_loss, predicting
 from goracs_jax.llm.tokens import NOT_SCORED
 from goracs_jax.models import Decoder, DecoderConfig
 from goracs_jax.models.layers import softcap
@@ -63,7 +63,12 @@ def test_states_without_a_scored_token_are_left_out(case, most):
         following = jnp.append(labels[1:], NOT_SCORED)
         return mean_cross_entropy(hidden, head, following)
 
-    few = jax.jit(lambda h, labels: next_token_loss(h, head, labels, most=most))
+    @jax.jit
+    def few(hidden, labels):
+        at = predicting(labels, most)
+        states = hidden if at is None else hidden[at]
+        return next_token_loss(states, head, labels, at=at)
+
     for ours, theirs in zip(
         jax.tree.leaves(total(few)), jax.tree.leaves(total(every_state)), strict=True
     ):

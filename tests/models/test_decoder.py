@@ -130,6 +130,17 @@ def test_tail_after_prefix_is_hidden(model, ids):
     np.testing.assert_allclose(nnx.jit(parts)(model, ids), hidden, **F32)
 
 
+@pytest.mark.parametrize("mapped", [False, True], ids=["batch", "vmap"])
+def test_states_at_some_places_are_those_of_hidden(model, ids, mapped):
+    """In any order, more than once, and differently in each text."""
+    at = jnp.array([[8, 0], [3, 3], [7, 2]])
+    some = jax.vmap(model.hidden_at) if mapped else model.hidden_at
+    found = nnx.jit(lambda model, ids, at: some(ids, at))(model, ids, at)
+    hidden = nnx.jit(lambda model, ids: model.hidden(ids))(model, ids)
+    expected = np.take_along_axis(np.asarray(hidden), np.asarray(at)[..., None], axis=1)
+    np.testing.assert_allclose(found, expected, **F32)
+
+
 def test_a_single_layer_has_an_empty_prefix(ids):
     model = Decoder(DecoderConfig.tiny(num_layers=1), key=jax.random.key(0))
     parts = lambda model, ids: model.tail(model.last_layer(), model.prefix(ids))

@@ -36,10 +36,10 @@ def test_logits_wait_for_whole_rows_of_the_head(tokens):
 def test_a_loss_waits_for_its_block_unless_it_is_differentiated():
     """With the slope a block has two products, and XLA gathers it by itself."""
     model = _spread_decoder()
-    loss = example_loss(model, 4)
+    loss = example_loss(model)
     states, labels = jnp.ones((4, 32)), jnp.arange(4)
-    alone = jax.make_jaxpr(lambda h: loss(h, labels).loss)(states)
-    sloped = jax.make_jaxpr(jax.grad(lambda h: loss(h, labels).loss))(states)
+    alone = jax.make_jaxpr(lambda h: loss(h, labels, None).loss)(states)
+    sloped = jax.make_jaxpr(jax.grad(lambda h: loss(h, labels, None).loss))(states)
     assert _rows_behind_barriers(alone) == [(96, 32)]
     assert _rows_behind_barriers(sloped) == []
 
