@@ -105,20 +105,24 @@ def bytes_of_batch(config: DecoderConfig, run: Pass, texts: int, size: int) -> f
     head = c.vocab_size * c.hidden_size
     scores = 2 * 4 * tokens * TIME * c.num_heads  # one array, written and read
     logits = 2 * 4 * scored * c.vocab_size
-    found = size * (c.num_layers * layer + head)
-    found += c.num_layers * 2 * scores + logits
+    # Of the last layer, the tokens that are not scored have keys and values alone.
+    share = run.scored / TIME
+    layers = c.num_layers - 1 + share
+    found = size * (c.num_layers * layer + head) + layers * 2 * scores + logits
     if run.which is None:
         return found
     blocks = -(-c.vocab_size // VOCAB_BLOCK)
     found += logits + 2 * 4 * blocks * scored * c.hidden_size
-    kept = 2 * c.hidden_size + queries + 2 * keys + 2 * c.intermediate_size
-    kept = 2 * size * tokens * kept
+    of_all = c.hidden_size + 2 * keys
+    of_asked = c.hidden_size + queries + 2 * c.intermediate_size
+    kept = 2 * size * tokens
     if run.which == "all_lora":
-        return found + c.num_layers * (size * layer + kept + 4 * scores)
+        found += c.num_layers * (size * layer + kept * of_all)
+        return found + layers * (kept * of_asked + 4 * scores)
     # The last layer goes back to v alone: through the MLP, the output's product and
     # the softmax.
     back = mlp + c.hidden_size * queries
-    return found + size * back + kept + scores
+    return found + size * back + kept * of_all + share * (kept * of_asked + scores)
 
 
 def limits(config: DecoderConfig, run: Pass, device: Device) -> dict[str, Any]:
