@@ -51,6 +51,7 @@ class Planned(NamedTuple):
                 "memory_gib": c.topology.kind.memory / 2**30,
             },
             "padded_tokens": c.length,
+            "scored_tokens": c.scored,
             "dtype": c.dtype,
             "remat": c.remat,
             "hours_are": "[by published peaks, at 30 % of them and waiting for memory "
@@ -136,7 +137,7 @@ def _compile(config: PlanConfig) -> Iterator[dict[str, Any]]:
         topology=config.topology.name,
         model=str(config.path.resolve()),
         length=config.length,
-        scored=config.length,
+        scored=config.scored,
         train_rows=config.train_rows,
         valid_rows=config.valid_rows,
         budget=config.budget,

@@ -26,6 +26,7 @@ class PlanConfig:
     train_rows: int
     valid_rows: int
     length: int  # padded tokens of an example
+    scored: int  # those that the loss scores
     budget: int
     epochs: int = 50
     batch_size: int = 128
@@ -44,7 +45,7 @@ class PlanConfig:
         s = settings
         topology = here() if s.topology == "here" else parse(s.topology)
         numbers = ("train_rows", "valid_rows", "row_tokens", "budget", "epochs")
-        for name in (*numbers, "batch_size", "tokens_per_batch"):
+        for name in (*numbers, "scored_tokens", "batch_size", "tokens_per_batch"):
             flag, value = "--" + name.replace("_", "-"), getattr(s, name)
             if value is not None and value < 1:
                 raise InputError(f"{flag} must be at least 1, got {value}.")
@@ -66,13 +67,20 @@ class PlanConfig:
                 f"--row-tokens {s.row_tokens} is more than the model's context of "
                 f"{model.max_positions}."
             )
+        length = bucket_length(s.row_tokens)
+        if s.scored_tokens is not None and s.scored_tokens > s.row_tokens:
+            raise InputError(
+                f"--scored-tokens must be in [1, {s.row_tokens}], the --row-tokens, "
+                f"got {s.scored_tokens}."
+            )
         return cls(
             model=model,
             path=s.model,
             topology=topology,
             train_rows=s.train_rows,
             valid_rows=s.valid_rows,
-            length=bucket_length(s.row_tokens),
+            length=length,
+            scored=s.scored_tokens or length,
             budget=s.budget,
             epochs=s.epochs,
             batch_size=s.batch_size,

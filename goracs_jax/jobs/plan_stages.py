@@ -62,7 +62,7 @@ def stages_of(config: PlanConfig) -> dict[str, StagePlan]:
     >>> from goracs_jax.models import DecoderConfig
     >>> config = PlanConfig(
     ...     model=DecoderConfig.tiny(), path=Path("none"), topology=parse("v5e:4x4"),
-    ...     train_rows=1000, valid_rows=100, length=64, budget=10,
+    ...     train_rows=1000, valid_rows=100, length=64, scored=64, budget=10,
     ... )
     >>> list(stages_of(config))[:2]
     ['gradient-norms', 'training embeddings']
@@ -115,7 +115,7 @@ def pass_rows(config: PlanConfig, name: str, examples: Examples) -> tuple[Rows, 
     fitting = largest_batch(config, name)
     bound = min(fitting, config.most_tokens(name))
     size = batch_rows(config.length, bound, examples.evenly, config.data)
-    return Rows(size // config.data, config.length, config.length), fitting
+    return Rows(size // config.data, config.length, config.scored), fitting
 
 
 def pass_plan(config: PlanConfig, passes: Mapping[str, Examples]) -> StagePlan:
@@ -159,7 +159,7 @@ def largest_batch(config: PlanConfig, pass_name: str) -> int:
         config.model,
         LoraConfig(),
         pass_name,
-        Rows(1, config.length, config.length),
+        Rows(1, config.length, config.scored),
         config.placement,
         memory_bytes=config.topology.kind.memory,
     )

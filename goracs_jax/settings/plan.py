@@ -14,6 +14,9 @@ class _Job:
 
     group: ClassVar[str] = "job"
 
+    scored_tokens: int | None = None
+    """Number of tokens of an example that the loss scores, as with --labels answer; all
+    of them if left out."""
     epochs: int = 50
     """Number of epochs of the fine-tuning."""
     batch_size: int = 128

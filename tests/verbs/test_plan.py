@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def test_the_compiler_says_whether_a_stage_fits():
         train_rows=1000,
         valid_rows=100,
         length=64,
+        scored=64,
         budget=10,
     )
     stages = stages_of(config)
@@ -133,6 +135,7 @@ def test_the_batches_of_a_run_are_compiled():
         train_rows=1000,
         valid_rows=100,
         length=64,
+        scored=64,
         budget=10,
     )
     compiled = {record["program"]: record for record in _compile(config)}
@@ -228,6 +231,32 @@ def test_scoring_takes_the_batches_of_a_run(examples, data):
     assert rows == [len(batch.ids) for batch in run]
 
 
+def test_few_scored_tokens_take_less():
+    """Of 62 tokens the head is left out, and the last layer but keys and values."""
+    config = PlanConfig(
+        model=DecoderConfig.tiny(),
+        path=Path("llm"),
+        topology=parse("v5e:4x4"),
+        train_rows=1024,
+        valid_rows=100,
+        length=64,
+        scored=64,
+        budget=10,
+    )
+    every, few = stages_of(config), stages_of(replace(config, scored=2))
+    assert every["training embeddings"] == few["training embeddings"]
+    c = config.model
+    queries, mlp, dim = c.num_heads * c.head_dim, c.intermediate_size, c.hidden_size
+    forward = dim * (2 * queries + 3 * mlp) + 2 * 64 * queries
+    backward = dim * (queries + 3 * mlp) + 64 * queries
+    token = 2 * (forward + backward + 2 * c.vocab_size * dim)
+    saved = every["gradient-norms"].flops - few["gradient-norms"].flops
+    assert saved == pytest.approx(1024 * 62 * token, rel=1e-9)
+    for name in ("gib_per_device", "flops"):
+        less, more = (getattr(s["gradient-norms"], name) for s in (few, every))
+        assert less < more
+
+
 @pytest.mark.parametrize(("budget", "rows", "tokens"), [(300, 100, 1024), (9, 40, 64)])
 def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
     config = PlanConfig(
@@ -237,6 +266,7 @@ def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
         train_rows=1000,
         valid_rows=rows,
         length=64,
+        scored=64,
         budget=budget,
         epochs=3,
         tokens_per_batch=tokens,
@@ -279,6 +309,8 @@ def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
         ("--budget 0", r"--budget must be at least 1"),
         ("--budget 5000", r"--budget must be in \[1, 2000\]"),
         ("--row-tokens 9999", r"--row-tokens 9999 is more than the model's context"),
+        ("--scored-tokens 51", r"--scored-tokens must be in \[1, 50\], .* got 51"),
+        ("--scored-tokens 0", r"--scored-tokens must be at least 1, got 0"),
         ("--model-devices 3", r"--model-devices must divide the 16 devices"),
         ("--model none", r"none: no such file or folder"),
     ],
