@@ -108,7 +108,8 @@ def _gpu(
         bandwidth=bandwidth,
         link=link,
         dollars=dollars,
-        seen_as=name.upper(),
+        # Those for PCIe have the name, and other figures.
+        seen_as=f"{name.upper()}(?!.*(PCI|NVL))",
     )
 
 

@@ -53,6 +53,10 @@ def read_gguf_config(
     num_kv_heads = field("attention.head_count_kv", int, default=num_heads)
     field.divides("attention.head_count_kv", num_kv_heads, num_heads, "attention heads")
     hidden_size = field("embedding_length", int)
+    if field.get("attention.key_length", None) is None:
+        field.divides(
+            "attention.head_count", num_heads, hidden_size, "numbers of a token"
+        )
     head_dim = field(
         "attention.key_length",
         int,

@@ -92,6 +92,10 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "num_key_value_heads", int, default("num_key_value_heads", num_heads)
     )
     field.divides("num_key_value_heads", num_kv_heads, num_heads, "attention heads")
+    if raw.get("head_dim") is None:
+        field.divides(
+            "num_attention_heads", num_heads, hidden_size, "numbers of a token"
+        )
     sizes = {
         "vocab_size": field("vocab_size", int),
         "hidden_size": hidden_size,

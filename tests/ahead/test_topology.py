@@ -51,6 +51,14 @@ def test_what_jax_calls_a_kind(seen, name):
     assert kind_of(seen).name == name
 
 
+@pytest.mark.parametrize(
+    "seen", ["NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA A100-PCIE-40GB"]
+)
+def test_another_kind_of_the_same_name_is_not_known(seen):
+    with pytest.raises(InputError, match=f"no device '{seen}' is known"):
+        kind_of(seen)
+
+
 def test_every_kind_is_plausible():
     for kind in [*KINDS.values(), cpu(2, 8 * GB)]:
         low, high = kind.dollars

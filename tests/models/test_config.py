@@ -93,6 +93,7 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"num_hidden_layers": True}, "'num_hidden_layers' must be an integer"),
         ({"vocab_size": -1}, "'vocab_size' must be positive, got -1"),
         ({"num_key_value_heads": 3}, "must divide the 4 attention heads"),
+        ({"hidden_size": 34}, "num_attention_heads 4 must divide the 34 numbers of a"),
         ({"num_attention_heads": 0}, "'num_attention_heads' must be positive"),
         ({"head_dim": 15}, "config.json: the width of a head must be even, got 15: c"),
     ],
