@@ -15,6 +15,7 @@ from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids, ragged
+from goracs_jax.models.attention import rows_at
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
 
@@ -186,8 +187,7 @@ def at_last_token(
     >>> at_last_token(jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[7, 7, -1]]))
     Array([[2.]], dtype=float32)
     """
-    last = last_places(ids)
-    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    return rows_at(hidden, last_places(ids)[:, None])[:, 0]
 
 
 def last_places(ids: Int[Array, "batch time"]) -> Int[Array, " batch"]:

@@ -64,25 +64,6 @@ class Rows(NamedTuple):
     new: int = NEW
 
 
-def places_asked(pass_name: str, rows: Rows) -> int:
-    """Return the tokens of a row whose output of the last layer a pass computes.
-
-    Training draws dropout for every token, and so runs the last layer whole.
-
-    Args:
-        pass_name: One of `PASSES`.
-        rows: The shape of a batch.
-
-    >>> rows = Rows(examples=1, length=64, scored=2)
-    >>> places_asked("all_lora", rows), places_asked("training", rows)
-    (2, 64)
-    """
-    if pass_name == "answers":
-        return 1
-    by_score = pass_name in ("validation", "last_v_lora_b", "all_lora")
-    return min(rows.scored, rows.length) if by_score else rows.length
-
-
 class Memory(NamedTuple):
     """Bytes of a program on one device."""
 
@@ -150,10 +131,6 @@ def pass_memory(
         "all_lora": lambda: max(work.backward() + work.gradients(), work.projection()),
         "training": lambda: work.backward() + work.dropped(),
     }[pass_name]()
-    places = places_asked(pass_name, rows)
-    if splash and places < rows.length:
-        # The kernel is for all queries of a text; the last layer has but some.
-        temporaries += work.all_scores * places / rows.length
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
     # Ids, and labels where they are read.
     table = 4 if pass_name in ("embedding", "answers", "generation") else 8
@@ -205,13 +182,9 @@ class _Work(NamedTuple):
         return self._padded(self.config.hidden_size)
 
     @property
-    def all_scores(self) -> int:
-        heads = self._part(self.config.num_heads)
-        return 4 * self.rows.examples * heads * self.rows.length**2
-
-    @property
     def scores(self) -> int:
-        return 0 if self.splash else self.all_scores
+        heads = 0 if self.splash else self._part(self.config.num_heads)
+        return 4 * self.rows.examples * heads * self.rows.length**2
 
     @property
     def heads(self) -> int:

@@ -16,7 +16,7 @@ from goracs_jax.llm.flops import (
     forward_flops,
     gradient_flops,
 )
-from goracs_jax.llm.memory import PASSES, Rows, places_asked
+from goracs_jax.llm.memory import PASSES, Rows
 from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
@@ -60,21 +60,27 @@ def pass_flops(
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
     c, tokens = config, rows.examples * rows.length
-    places = places_asked(pass_name, rows)
+    places = _asked(pass_name, rows, placement)
     lengths = np.full(rows.examples, rows.length)
     counts = Counts(lengths, np.full(rows.examples, places))
     head = 2.0 * c.hidden_size * c.vocab_size
-    logits = head * rows.examples * places
+    scored = rows.examples * min(rows.scored, rows.length)
+    # Logits that would be of all tokens for which the last layer runs.
+    unscored = head * (rows.examples * places - scored)
     low = 2.0 * tokens * sum(_low(c, lora, name) for name in lora.targets)
-    layers = forward_flops(c, counts) - logits + c.num_layers * low
+    whole = forward_flops(c, counts) + c.num_layers * low
+    layers = whole - head * rows.examples * places
     if pass_name in ("embedding", "answers"):
         return layers
-    if pass_name in ("validation", "likelihood"):
-        return layers + logits
+    if pass_name == "validation":
+        return whole - unscored
+    if pass_name == "likelihood":
+        return whole
     if pass_name == "generation":
         return layers + _generated(c, lora, rows) + head * rows.examples
     if pass_name == "last_v_lora_b":
-        return gradient_flops(c, counts, pass_name) + c.num_layers * low
+        once = gradient_flops(c, counts, pass_name) - 2 * unscored
+        return once + c.num_layers * low
     # Backward, attention computes its scores again, with "layers" the whole layer but
     # its last product. The kernel of attention computes three again, in two passes. A
     # weight of an adapter takes two products.
@@ -84,9 +90,22 @@ def pass_flops(
     if placement.remat == "layers":
         down = 2.0 * tokens * c.intermediate_size * c.hidden_size
         again += layers - c.num_layers * down
-    scored = rows.examples * min(rows.scored, rows.length)
-    once = gradient_flops(c, counts, "all_lora") - 2 * logits + 2 * head * scored
+    once = gradient_flops(c, counts, "all_lora") - 2 * unscored
     return once + 3 * c.num_layers * low + again
+
+
+def _asked(pass_name: str, rows: Rows, placement: Placement) -> int:
+    """Return the tokens of a row whose output of the last layer a pass computes.
+
+    Training draws dropout for every token, and so runs the last layer whole; see also
+    `goracs_jax.models.execution.Execution.runs_whole`.
+    """
+    if placement.attention == "splash":
+        return rows.length
+    if pass_name == "answers":
+        return 1
+    by_score = pass_name in ("validation", "last_v_lora_b", "all_lora")
+    return min(rows.scored, rows.length) if by_score else rows.length
 
 
 def _low(c: DecoderConfig, lora: LoraConfig, name: str) -> int:

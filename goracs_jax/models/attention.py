@@ -22,10 +22,6 @@ class Asking(NamedTuple):
     places: Int[Array, "*batch queries"]
     rope: Rope  # at these places
 
-    def rows(self, x: Float[Array, "*batch time dim"]) -> Array:
-        """Return the states at these places, [*batch, queries, dim]."""
-        return jnp.take_along_axis(x, self.places[..., None], axis=-2)
-
 
 class Look(NamedTuple):
     """The positions of one layer: its rotation, its mask, a kernel for that mask."""
@@ -37,7 +33,7 @@ class Look(NamedTuple):
 
     def queries(self, x: Float[Array, "*batch time dim"]) -> Array:
         """Return the states of the tokens that ask."""
-        return x if self.asking is None else self.asking.rows(x)
+        return x if self.asking is None else rows_at(x, self.asking.places)
 
 
 class KeysValues(NamedTuple):
@@ -45,6 +41,17 @@ class KeysValues(NamedTuple):
 
     k: Float[Array, "*batch keys kv_heads head_dim"]
     v: Float[Array, "*batch keys kv_heads head_dim"]
+
+
+def rows_at(
+    x: Float[Array, "*batch time dim"], places: Int[Array, "*batch places"]
+) -> Float[Array, "*batch places dim"]:
+    """Return the states at some places of each text.
+
+    >>> rows_at(jnp.array([[1.0], [2.0], [3.0]]), jnp.array([2, 0])).tolist()
+    [[3.0], [1.0]]
+    """
+    return jnp.take_along_axis(x, places[..., None], axis=-2)
 
 
 def visible_pairs(

@@ -22,6 +22,7 @@ from goracs_jax.models.attention import (
     Attention,
     KeysValues,
     Look,
+    rows_at,
     visible_pairs,
 )
 from goracs_jax.models.config import DecoderConfig
@@ -241,6 +242,8 @@ class Decoder(nnx.Module):
             x: The states before it.
             at: Places of the tokens whose states are returned; None means all.
         """
+        if at is not None and self.execution.runs_whole:
+            return rows_at(self.tail(layer, x), at)
         look = self._looks(x.shape[-2], at=at)(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
             return self.norm(self.execution.by_example(layer(x, look)[0]))
@@ -268,7 +271,7 @@ class Decoder(nnx.Module):
         """Return what `hidden` returns at some places of texts from left to right.
 
         The last layer takes keys and values of all tokens, and everything else at these
-        places alone.
+        places alone, unless `Execution.runs_whole`.
 
         Args:
             ids: As for `hidden`.
@@ -282,6 +285,8 @@ class Decoder(nnx.Module):
         """
         if at is None:
             return self.hidden(ids)
+        if self.execution.runs_whole:
+            return rows_at(self.hidden(ids), at)
         return self.tail(self.last_layer(), self.prefix(ids), at)
 
     def empty_cache(self, batch: int, slots: int) -> KeysValues:

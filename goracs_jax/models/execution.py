@@ -90,6 +90,15 @@ class Execution:
         return self.mesh if isinstance(self.mesh, Mesh) else None
 
     @property
+    def runs_whole(self) -> bool:
+        """Whether the last layer runs at all tokens, even if few are asked for.
+
+        The kernel of attention is for whole texts, and a TPU would keep the keys in
+        float32 where few queries look at them.
+        """
+        return self.attention == "splash"
+
+    @property
     def data_devices(self) -> int:
         """The number of devices over which the rows of a batch go."""
         return 1 if self.mesh is None else self.mesh.shape[DATA]

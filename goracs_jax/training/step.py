@@ -20,6 +20,7 @@ from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.loss import example_loss, predicting
 from goracs_jax.mesh import DATA
 from goracs_jax.models import Decoder, with_dropout
+from goracs_jax.models.attention import rows_at
 
 #: Places of scored tokens; None means all.
 Places: TypeAlias = Int[Array, "batch places"] | None
@@ -100,7 +101,7 @@ def accumulate(
         hidden = jax.vmap(one, spmd_axis_name=DATA)(batch.ids, keys)
         at = _places(batch.labels, most)
         if at is not None:
-            hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)
+            hidden = rows_at(hidden, at)
         return _loss_sum(model, hidden, batch.labels, at)
 
     loss, gradient = jax.value_and_grad(total)(parts.lora)
