@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from goracs_jax.selection.select import goracs as goracs
     from goracs_jax.selection.select import poo as poo
     from goracs_jax.selection.sweep import sweep as sweep
+    from goracs_jax.spaces import Center as Center
+    from goracs_jax.spaces import Drop as Drop
+    from goracs_jax.spaces import Subspace as Subspace
+    from goracs_jax.spaces import Whiten as Whiten
+    from goracs_jax.spaces import unit_rows as unit_rows
     from goracs_jax.trainers.embeddings import example_embeddings as example_embeddings
     from goracs_jax.trainers.gradients import ExampleGradients as ExampleGradients
     from goracs_jax.trainers.gradients import example_gradients as example_gradients
@@ -71,6 +76,11 @@ _HOMES = {
     "goracs": "selection.select",
     "poo": "selection.select",
     "sweep": "selection.sweep",
+    "Center": "spaces",
+    "Drop": "spaces",
+    "Subspace": "spaces",
+    "Whiten": "spaces",
+    "unit_rows": "spaces",
     "example_embeddings": "trainers.embeddings",
     "ExampleGradients": "trainers.gradients",
     "example_gradients": "trainers.gradients",
@@ -86,6 +96,7 @@ _ROOMS = (
     "llm",
     "models",
     "selection",
+    "spaces",
     "trainers",
     "training",
     "transport",
