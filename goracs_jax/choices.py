@@ -26,6 +26,9 @@ AttentionKind = Literal["scores", "splash"]
 #: The solver of the transport problem inside a search.
 SolverName = Literal["auto", "exact", "sinkhorn"]
 
+#: How far apart two embeddings are: ||x - y||, or sqrt(2 - 2 cos(x, y)).
+Metric = Literal["euclidean", "cosine"]
+
 #: What to do with training examples that repeat another's texts.
 Duplicates = Literal["refuse", "keep"]
 

@@ -30,7 +30,7 @@ BASELINE = "random"
 class Loaded(NamedTuple):
     """What all grid points select from, computed once."""
 
-    arrays: Arrays  # x, y and, where they are needed, g and e
+    arrays: Arrays  # x and y in the space, and, where they are needed, g and e
     cost: Cost  # for any lambda
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     seconds: dict[str, float]  # of the stages of x, y and g
@@ -54,7 +54,7 @@ def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Se
     Yields:
         The result of each grid point, as soon as it is computed.
     """
-    loaded = _load(inputs, folder, max(config.lambdas))
+    loaded = _load(inputs, config, folder)
     for search in searches(inputs, config, loaded):
         yield _select(inputs, config.method, search, loaded, folder)
 
@@ -89,6 +89,7 @@ def searches(
     def stage(method: str, point: GridPoint) -> Stage:
         depends_on = {
             **inputs.identity,
+            **config.space.identity,
             "budget": point.budget,
             "lambda": point.lambda_,
             "method": method,
@@ -127,7 +128,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
-def _load(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Loaded:
+def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     """Load x, y, g and e, given or from their stages, and make the cost."""
     for stage in inputs.stages.values():
         if not stage.is_done(folder):
@@ -140,6 +141,8 @@ def _load(inputs: SelectInputs, folder: Path, largest_lambda: float) -> Loaded:
     if "g" in done:
         arrays["g"] = done["g"].arrays["norms"]
         arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
+    arrays["x"], arrays["y"] = config.space.of(arrays["x"], arrays["y"])
+    largest_lambda = max(config.lambdas)
     cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), largest_lambda)
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
     return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)

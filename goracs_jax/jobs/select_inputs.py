@@ -28,6 +28,7 @@ from goracs_jax.selection.method import (
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.selection.sweep import ordered
 from goracs_jax.settings import Select
+from goracs_jax.spaces import Space, transform_of
 
 DEFAULT_LAMBDA = 0.1
 
@@ -73,6 +74,7 @@ class SelectConfig:
     lambdas: tuple[float, ...]
     solver: str = "auto"
     seed: int = 0
+    space: Space = Space()
 
     @classmethod
     def of(cls, settings: Select, lambdas: Sequence[float]) -> "SelectConfig":
@@ -88,6 +90,7 @@ class SelectConfig:
             lambdas=tuple(lambdas),
             solver=settings.solver,
             seed=settings.seed,
+            space=Space(settings.transform, settings.metric),
         )
 
     @property
@@ -111,9 +114,12 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     keep_apart(s.out, s.model, s.encoder, s.adapter)
     by_arrays = s.train_embeddings or s.valid_embeddings
     read = _from_arrays if by_arrays else _from_texts
+    transform_of(s.transform)  # a name that is wrong is found before files are read
     inputs, lambdas = read(s, method)
     check_memory(max(s.budget), inputs.n_valid)
-    return inputs, SelectConfig.of(s, lambdas)
+    config = SelectConfig.of(s, lambdas)
+    config.space.check(inputs.n_valid)
+    return inputs, config
 
 
 def _from_arrays(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, ...]]:

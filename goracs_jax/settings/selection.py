@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import Duplicates, Scored, SolverName, Which
+from goracs_jax.choices import Duplicates, Metric, Scored, SolverName, Which
 from goracs_jax.settings.common import Backward, Budgets, Machine, Processes, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
@@ -152,7 +152,22 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Classes, Machine, Settings):
+class _Space:
+    """The space in which distances are taken."""
+
+    group: ClassVar[str] = "space"
+
+    transform: Annotated[str, Flag(metavar="NAME")] = "none"
+    """Change the embeddings of both sets, by the mean and the principal directions of
+    the validation set: center, whiten, subspace:K (keep the K leading directions) or
+    drop:K (take them out)."""
+    metric: Metric = "euclidean"
+    """Distance of two embeddings: that of the rows as they are, or of rows scaled to
+    length 1, sqrt(2 - 2 cos)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(_Texts, _Arrays, _Space, _Classes, Machine, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

@@ -1,5 +1,6 @@
 """Spaces in which distances are taken: transforms of embeddings, fitted on targets."""
 
+from goracs_jax.spaces.space import Space as Space
 from goracs_jax.spaces.transforms import Center as Center
 from goracs_jax.spaces.transforms import Drop as Drop
 from goracs_jax.spaces.transforms import Fitted as Fitted
