@@ -5,7 +5,7 @@ are stages that have yet to run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
@@ -74,7 +74,7 @@ class SelectConfig:
     lambdas: tuple[float, ...]
     solver: str = "auto"
     seed: int = 0
-    space: Space = Space()
+    space: Space = field(default_factory=Space)
 
     @classmethod
     def of(cls, settings: Select, lambdas: Sequence[float]) -> "SelectConfig":
