@@ -9,7 +9,8 @@ The sets and what is chosen:
     g_i, norm       norm of the loss gradient of training example i; also "grad norm"
     lambda          weight of the gradient norms, in units of max(D)
     C, cost         C_ij = D_ij / max(D) - lambda g_i / max(g), kept as its factors
-    reward          lambda g_i / max(g), what a training row takes off its costs
+    reward          lambda g_i / max(g), what a training row takes off its costs; given
+                    as r_i of any sign, lambda r_i / max|r|
     matrix          D / max(D) in memory, where it is small (`cost.materialize`)
     block, pass     consecutive rows of C; a walk over all blocks
     tiling, mesh    how C is cut for devices and blocks; devices, in a row for C, and in

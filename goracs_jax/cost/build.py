@@ -1,6 +1,8 @@
 """The cost matrix of POO, from embeddings and gradient norms.
 
 C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
+
+Rewards r_i of any sign may stand in place of the norms, divided by max|r|.
 """
 
 import jax
@@ -30,6 +32,7 @@ def make_cost(
     grad_norms: AnyArray | None = None,
     lambda_: float = 0.0,
     *,
+    rewards: AnyArray | None = None,
     mesh: Mesh | None = None,
     block_entries: int = BLOCK_ENTRIES,
     matrix_entries: int = MATRIX_ENTRIES,
@@ -46,6 +49,8 @@ def make_cost(
         valid: y_j, shape [M, dim].
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
         lambda_: Weight of the gradient term, in units of the largest distance.
+        rewards: r_i of any sign, shape [N], in place of g_i: the term is then
+            lambda * r_i / max|r|.
         mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
             devices if None.
         block_entries: The most entries of C that one block of a pass holds.
@@ -64,7 +69,8 @@ def make_cost(
     [[0.75], [0.5]]
     """
     train, valid = np.asarray(train), np.asarray(valid)
-    check_inputs(train, valid, grad_norms, lambda_)
+    check_inputs(train, valid, grad_norms, lambda_, rewards)
+    scores = grad_norms if rewards is None else rewards
     centre = valid.mean(0, dtype=np.float64)
     reach = max(np.abs(x - centre).max() for x in (*chunks(train), *chunks(valid)))
     if reach and not 1e-15 < reach < 1e15:
@@ -84,7 +90,7 @@ def make_cost(
         train=shard_rows(train, mesh),
         valid=replicate((valid - np.float64(centre)).astype(np.float32), mesh),
         centre=replicate(centre, mesh),
-        reward=replicate(_reward(grad_norms, lambda_, len(train)), mesh),
+        reward=replicate(_reward(scores, lambda_, len(train)), mesh),
         distance_max=jnp.float32(1),
         tiling=Tiling(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
@@ -94,13 +100,19 @@ def make_cost(
     return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
 
 
-def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost:
+def with_lambda(
+    cost: Cost,
+    grad_norms: AnyArray | None,
+    lambda_: float,
+    rewards: AnyArray | None = None,
+) -> Cost:
     """Change lambda, and keep the distances: no pass over C is needed.
 
     Args:
         cost: C as factors, for any lambda.
         grad_norms: As for `make_cost`.
         lambda_: As for `make_cost`.
+        rewards: As for `make_cost`.
 
     Returns:
         What `make_cost` gives for this lambda.
@@ -113,8 +125,9 @@ def with_lambda(cost: Cost, grad_norms: AnyArray | None, lambda_: float) -> Cost
     [0.25, 0.5]
     """
     n_train, _ = cost.shape
-    check_norms(grad_norms, lambda_, n_train)
-    reward = _reward(grad_norms, lambda_, n_train)
+    check_norms(grad_norms, lambda_, n_train, rewards)
+    scores = grad_norms if rewards is None else rewards
+    reward = _reward(scores, lambda_, n_train)
     return cost._replace(reward=replicate(reward, cost.tiling.mesh))
 
 
@@ -164,12 +177,12 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
 
 
 def _reward(
-    grad_norms: AnyArray | None, lambda_: float, n_train: int
+    scores: AnyArray | None, lambda_: float, n_train: int
 ) -> Float[np.ndarray, " train"]:
-    if grad_norms is None or lambda_ == 0:
+    if scores is None or lambda_ == 0:
         return np.zeros(n_train, np.float32)
-    norms = np.asarray(grad_norms, np.float64)
-    return (lambda_ * norms / norms.max()).astype(np.float32)
+    r = np.asarray(scores, np.float64)
+    return (lambda_ * r / np.abs(r).max()).astype(np.float32)
 
 
 @jax.jit

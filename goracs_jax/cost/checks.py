@@ -28,19 +28,24 @@ def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def check_inputs(
-    train: np.ndarray, valid: np.ndarray, grad_norms: AnyArray | None, lambda_: float
+    train: np.ndarray,
+    valid: np.ndarray,
+    grad_norms: AnyArray | None,
+    lambda_: float,
+    rewards: AnyArray | None = None,
 ) -> None:
-    """Check embeddings, gradient norms and lambda.
+    """Check embeddings, gradient norms or rewards, and lambda.
 
     Args:
         train: x_i, shape [N, dim].
         valid: y_j, shape [M, dim].
         grad_norms: g_i, shape [N], or None.
         lambda_: Weight of the gradient term.
+        rewards: r_i, shape [N], instead of gradient norms.
 
     Raises:
         InputError: Shapes do not fit, an entry is not finite, a gradient norm is
-            negative, lambda is out of range, or lambda > 0 and no norm is positive.
+            negative, lambda is out of range, or lambda > 0 has nothing to weigh.
 
     >>> check_inputs(np.ones((2, 3)), np.ones((2, 4)), None, 0.0)
     Traceback (most recent call last):
@@ -54,11 +59,16 @@ def check_inputs(
             f"training embeddings have {train.shape[1]} dimensions, validation "
             f"embeddings {valid.shape[1]}: embed both with the same model."
         )
-    check_norms(grad_norms, lambda_, len(train))
+    check_norms(grad_norms, lambda_, len(train), rewards)
 
 
-def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> None:
-    """Check lambda and the gradient norms that it weighs.
+def check_norms(
+    grad_norms: AnyArray | None,
+    lambda_: float,
+    n_train: int,
+    rewards: AnyArray | None = None,
+) -> None:
+    """Check lambda and the gradient norms or rewards that it weighs.
 
     >>> check_norms(None, 0.1, 2)
     Traceback (most recent call last):
@@ -66,6 +76,15 @@ def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> No
     goracs_jax.errors.InputError: lambda 0.1 needs gradient norms, got none: ...
     """
     check_lambda(lambda_)
+    if rewards is not None:
+        if grad_norms is not None:
+            raise InputError("give gradient norms or rewards, not both.")
+        check_row_scores(rewards, n_train, "rewards", signed=True)
+        if lambda_ > 0 and not np.any(rewards):
+            raise InputError(
+                "all rewards are zero, so lambda has nothing to weigh: set it to 0."
+            )
+        return
     if grad_norms is None:
         if lambda_ > 0:
             raise InputError(
@@ -81,8 +100,16 @@ def check_norms(grad_norms: AnyArray | None, lambda_: float, n_train: int) -> No
         )
 
 
-def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
+def check_row_scores(
+    scores: AnyArray, n_train: int, name: str, *, signed: bool = False
+) -> None:
     """Check that each training row has one score, which is finite and not negative.
+
+    Args:
+        scores: Shape [N].
+        n_train: N.
+        name: What they are, for messages.
+        signed: Whether a score may be negative.
 
     >>> check_row_scores(np.ones(3), 2, "errors")
     Traceback (most recent call last):
@@ -95,10 +122,11 @@ def check_row_scores(scores: AnyArray, n_train: int, name: str) -> None:
             f"{name} have shape {list(values.shape)}, the training embeddings "
             f"{n_train} rows: give one number per row, in the same order."
         )
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    bad = np.flatnonzero(~(np.isfinite(values) & (signed | (values >= 0))))
     if len(bad):
         raise InputError(
-            f"{len(bad)} {name} are negative, NaN or infinite, the first at "
+            f"{len(bad)} {name} are {'' if signed else 'negative, '}NaN or infinite, "
+            "the first at "
             f"row {bad[0]} (from 0): {values[bad[0]]}; compute those again."
         )
 

@@ -51,7 +51,7 @@ class Cost(NamedTuple):
     train: Train
     valid: Valid  # less the centre
     centre: Float[AnyArray, " dim"]
-    reward: GradNorms  # lambda * g_i / max(g)
+    reward: GradNorms  # lambda * g_i / max(g), or lambda * r_i / max|r|
     distance_max: Float[AnyArray, ""]
     tiling: Tiling
     # D / max(D), spread like the training rows, where `materialize` has put it.

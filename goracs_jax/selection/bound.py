@@ -93,7 +93,7 @@ def slack_below(
     scale, (_, dim) = cost.distance_max, cost.valid.shape
     farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
     reward = jnp.asarray(cost.reward)
-    rounding = 8 * unit * (1 + reward.max() + jnp.abs(g).max())
+    rounding = 8 * unit * (1 + jnp.abs(reward).max() + jnp.abs(g).max())
 
     def least(block: Block) -> jax.Array:
         reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale

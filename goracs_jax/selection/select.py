@@ -34,6 +34,7 @@ def goracs(
     method: str | Method = "goracs",
     solver: str = "auto",
     errors: AnyArray | None = None,
+    rewards: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,
@@ -58,6 +59,8 @@ def goracs(
             that is returned is exact with each.
         errors: The model's prediction error for each training example, shape [N], for
             methods that rank by them, such as "error".
+        rewards: r_i of any sign, shape [N], in place of the gradient norms: the term is
+            then lambda r_i / max|r|. Large rewards attract.
         train_labels: The class of every training row, integers or strings, shape [N].
             With labels the method runs inside every class, with a budget in proportion
             to the class's rows in validation (Algorithm 2). A warning names the classes
@@ -81,7 +84,7 @@ def goracs(
     ([1, 4], 0.1333)
     """
     embeddings = train_embeddings, valid_embeddings
-    cost = make_cost(*embeddings, grad_norms, lambda_, mesh=mesh)
+    cost = make_cost(*embeddings, grad_norms, lambda_, rewards=rewards, mesh=mesh)
     return select_from_cost(
         cost,
         budget,
@@ -197,6 +200,7 @@ def poo(
     indices: AnyArray,
     *,
     lambda_: float = 0.1,
+    rewards: AnyArray | None = None,
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:
@@ -210,6 +214,7 @@ def poo(
         grad_norms: g_i, shape [N]; may be None where lambda_ is 0.
         indices: S, distinct row numbers in [0, N), shape [n].
         lambda_: Weight of the gradient term.
+        rewards: As for `goracs`.
         solver: "exact", "sinkhorn" or "auto" (see `goracs`).
         mesh: As for `goracs`.
 
@@ -225,7 +230,7 @@ def poo(
     -0.2083
     """
     embeddings = train_embeddings, valid_embeddings
-    cost = make_cost(*embeddings, grad_norms, lambda_, mesh=mesh)
+    cost = make_cost(*embeddings, grad_norms, lambda_, rewards=rewards, mesh=mesh)
     rows = np.asarray(indices)
     n_train, _ = cost.shape
     if rows.ndim != 1 or rows.dtype.kind not in "iu":

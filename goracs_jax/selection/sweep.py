@@ -29,6 +29,7 @@ def sweep(
     method: str | Method = "goracs",
     solver: str = "auto",
     errors: AnyArray | None = None,
+    rewards: AnyArray | None = None,
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,
@@ -45,6 +46,7 @@ def sweep(
         method: As for `goracs`.
         solver: As for `goracs`.
         errors: As for `goracs`.
+        rewards: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
         mesh: As for `goracs`.
@@ -65,7 +67,8 @@ def sweep(
         check_lambda(lambda_)
     grid = ordered(budgets, lambdas)
     embeddings = train_embeddings, valid_embeddings
-    cost = make_cost(*embeddings, grad_norms, max(lambdas), mesh=mesh)
+    largest = max(lambdas)
+    cost = make_cost(*embeddings, grad_norms, largest, rewards=rewards, mesh=mesh)
     choose = chooser(
         cost,
         budgets,
@@ -73,6 +76,7 @@ def sweep(
         method=method,
         solver=solver,
         grad_norms=grad_norms,
+        rewards=rewards,
         prediction_errors=errors,
         classes=given_classes(train_labels, valid_labels, cost.shape, budgets),
     )
@@ -106,6 +110,7 @@ def chooser(
     method: str | Method = "goracs",
     solver: str = "exact",
     grad_norms: AnyArray | None = None,
+    rewards: AnyArray | None = None,
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
 ) -> Callable[[int, float], Selection]:
@@ -123,6 +128,7 @@ def chooser(
         method: As for `goracs`.
         solver: As for `goracs`.
         grad_norms: As for `goracs`.
+        rewards: As for `goracs`.
         prediction_errors: As for `select_from_cost`.
         classes: As for `select_from_cost`.
 
@@ -144,7 +150,7 @@ def chooser(
 
     @lru_cache(maxsize=1)  # the selections of one lambda follow one another
     def problem(lambda_: float) -> Problem:
-        weighed = with_lambda(cost, grad_norms, lambda_)
+        weighed = with_lambda(cost, grad_norms, lambda_, rewards)
         return shared._replace(cost=weighed, start=nested_greedy())
 
     def choose_one(budget: int, lambda_: float) -> Selection:

@@ -106,8 +106,10 @@ def greedy(
         # A gain of zero stays zero, so it needs no second look.
         return GreedyState(nearest, gain, gain == 0, jnp.int32(0)), row
 
-    # C <= 1, so the first pick for m = 1 is the row with the least total cost.
-    first = jnp.argmax(all_gains(jnp.ones(n_valid)))
+    # No entry of C is larger than 1 less the least reward, so the first pick for this m
+    # is the row with the least total cost.
+    largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
+    first = jnp.argmax(all_gains(jnp.full(n_valid, largest)))
     nearest = cost_rows(cost, first[None])[0]
     gain = all_gains(nearest).at[first].set(-jnp.inf)
     start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
