@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer
+from goracs_jax.runs import opened
 from goracs_jax.runs.opened import hash_model
 
 EMBED = "embed --data train.jsonl --model llm --adapter adapter --out e.npy"
@@ -143,6 +144,36 @@ def test_no_verb_takes_an_adapter_that_is_no_numbers(files, capsys, verb):
     adapter = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
     message = r"adapter: tensor .* has NaN or infinity"
     assert_refused(VERBS[verb] + adapter, None, capsys, message)
+
+
+RANKS = {
+    "r": ({"r": 10**9}, r"\(1000000000, 32\)"),
+    "a rank past 32 bits": ({"r": 2**40}, r"\(1099511627776, 32\)"),
+    "rank_pattern": ({"rank_pattern": {"1.*v_proj": 10**8}}, r"\(100000000, 32\)"),
+    "layers without tensors": (
+        {"target_modules": ["q_proj", "v_proj", "k_proj"],
+         "rank_pattern": {"k_proj": 10**8}},
+        r"4 missing \(.*k_proj.lora_A",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RANKS)
+@pytest.mark.parametrize("verb", ["embed", "finetune", "merge"])
+def test_a_rank_that_no_tensor_has(files, capsys, monkeypatch, verb, kind):
+    """It is refused before there is a model, and so before there is memory for it."""
+
+    def load(*args, **kwargs):
+        raise AssertionError("the adapter is looked at first")
+
+    monkeypatch.setattr(opened, "load_decoder", load)
+    changes, message = RANKS[kind]
+    adapter = tiny.write_adapter(files / "adapter")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(tiny.ADAPTER | changes))
+    given = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
+    message = rf"adapter: tensors do not fit the model: .*{message}.*: use the"
+    assert_refused(VERBS[verb] + given, None, capsys, message)
 
 
 UNMERGEABLE = {
