@@ -146,6 +146,20 @@ def test_no_verb_takes_an_adapter_that_is_no_numbers(files, capsys, verb):
     assert_refused(VERBS[verb] + adapter, None, capsys, message)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines", r"two\\nlines"),
+        ("\x1b[2Jcleared", r"\\x1b\[2Jcleared"),
+        ("long" * 10**5, r"long\w* \.\.\. \w*long\): use weights"),
+    ],
+)
+def test_names_of_tensors_stay_on_one_line(files, capsys, name, shown):
+    """A terminal shows what the file says, and does nothing that it says."""
+    edit_tensors(files / "llm", lambda t: t.update({name: np.zeros(1, np.float32)}))
+    assert_refused(VERBS["embed"], None, capsys, rf"1 unexpected \(.*{shown}")
+
+
 RANKS = {
     "r": ({"r": 10**9}, r"\(1000000000, 32\)"),
     "a rank past 32 bits": ({"r": 2**40}, r"\(1099511627776, 32\)"),
