@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import shutil
 
 import numpy as np
@@ -160,6 +161,19 @@ def test_names_of_tensors_stay_on_one_line(files, capsys, name, shown):
     assert_refused(VERBS["embed"], None, capsys, rf"1 unexpected \(.*{shown}")
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    "name", ["llm/config.json", "llm/tokenizer.json", "adapter/adapter_config.json"]
+)
+def test_what_never_ends_is_not_read(files, capsys, name, kind):
+    tiny.write_adapter(files / "adapter")
+    path = files / name
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    command = VERBS["embed"] + " --adapter adapter"
+    assert_refused(command, None, capsys, rf"{name}: a device or a pipe: give a file")
+
+
 RANKS = {
     "r": ({"r": 10**9}, r"\(1000000000, 32\)"),
     "a rank past 32 bits": ({"r": 2**40}, r"\(1099511627776, 32\)"),
@@ -168,6 +182,10 @@ RANKS = {
         {"target_modules": ["q_proj", "v_proj", "k_proj"],
          "rank_pattern": {"k_proj": 10**8}},
         r"4 missing \(.*k_proj.lora_A",
+    ),
+    "another target": (
+        {"target_modules": ["q_proj", "k_proj"]},
+        r"4 missing \(.*k_proj.* 4 unexpected \(.*v_proj",
     ),
 }  # fmt: skip
 

@@ -101,11 +101,12 @@ def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -
     """
     tensors = _open(Path(folder))
     places = stored(abstract_decoder(config, None, lora=lora)).items()
-    expected = {
-        name: s.shape for name, s in places if not s.absent and ".layers." in name
-    }
     named = {usual_name(name): shape for name, shape in tensors.shapes.items()}
-    shapes = {name: named[name] for name in expected if name in named}
+    # Tables are as large as those of the model, and copies of them come later.
+    expected, shapes = (
+        {name: shape for name, shape in found.items() if ".lora_" in name}
+        for found in ({n: s.shape for n, s in places if not s.absent}, named)
+    )
     account(expected, tensors._replace(shapes=shapes), lambda name: False, cure=CURE)
 
 
