@@ -4,12 +4,25 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: The most characters of a message. The cure stands at its end.
+LONGEST, END = 2000, 400
 
-class InputError(ValueError):
+
+class _OneLine(Exception):
+    """An exception whose text is one line, whatever names of files and tensors do."""
+
+    def __init__(self, text: str):
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST - END]} ... {text[-END:]}"
+        shown = lambda x: x if x.isprintable() else x.encode("unicode_escape").decode()
+        super().__init__("".join(map(shown, text)))
+
+
+class InputError(_OneLine, ValueError):
     """A mistake in the user's input: one line says what is wrong, where, and the cure.
 
     The command line prints the line and exits with code 2. From Python it is a
-    `ValueError` like any other.
+    `ValueError` like any other. Characters that cannot be printed are escaped.
 
     >>> raise InputError("budget must be in [1, 10], got 0.")
     Traceback (most recent call last):
@@ -18,7 +31,7 @@ class InputError(ValueError):
     """
 
 
-class NumericalError(ArithmeticError):
+class NumericalError(_OneLine, ArithmeticError):
     """A computation that failed although its input was valid: one line with the cure.
 
     It did not converge, found no optimum, or met a number that is not finite. The

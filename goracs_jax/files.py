@@ -60,7 +60,7 @@ def read_mapping(path: Path, flag: str) -> dict:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{flag} {path}: cannot be read ({reason}).") from None
     if not isinstance(values, dict):

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import atomic
 
 TEXT_KEYS = ("instruction", "input", "output")
@@ -138,7 +138,7 @@ def _read_text(path: Path) -> str:
 
 def _array(text: str, path: Path) -> Iterable[tuple[dict, str]]:
     try:
-        records = json.loads(text)
+        records = _parsed(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}:{error.lineno}: not valid JSON ({error.msg}): if the file was cut "
@@ -155,7 +155,7 @@ def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line), f"{path}:{i}"
+            yield _parsed(line), f"{path}:{i}"
         except json.JSONDecodeError as error:
             hint = (
                 "the last line is cut off: write the file again"
@@ -165,6 +165,16 @@ def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
             raise InputError(
                 f"{path}:{i}: not valid JSON ({error.msg}): {hint}."
             ) from None
+
+
+def _parsed(text: str) -> Any:
+    """Parse JSON; numbers without end and deep nesting are no JSON either."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(one_line(error), text, 0) from None
 
 
 def _check(example: Example) -> None:

@@ -212,8 +212,11 @@ def projection_pass(
 
 def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
     cure = "check the model's weights, or load it in float32."
-    check_finite(table[:, 0], "the gradient norm", cure)
-    return ExampleScores(*np.ascontiguousarray(table.T))
+    scores = ExampleScores(*np.ascontiguousarray(table.T))
+    for name, numbers in zip(scores._fields, scores, strict=True):
+        kind = "gradient norm" if name == "norm" else name.replace("_", " ")
+        check_finite(numbers, f"the {kind}", cure)
+    return scores
 
 
 def _check(model: Decoder, tokens: Tokens, which: Which):

@@ -16,7 +16,8 @@ where a backward pass keeps the outputs of linear layers (remat "products") or o
 input of each layer ("layers"), from which it makes those of one layer again. Where
 `goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to
 b t (2.5 dim + 2.06 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes
-a block of logits, generation the cache of keys and values. The constants were fitted to
+a block of logits, or all logits of scored tokens where the head is trained; generation
+the cache of keys and values. The constants were fitted to
 what the compilers of TPUs and GPUs say, so that memory is not understated;
 benchmarks/README.md compares them.
 """
@@ -26,7 +27,7 @@ from typing import NamedTuple
 
 from goracs_jax.choices import Remat
 from goracs_jax.errors import InputError
-from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
+from goracs_jax.llm.sizes import Placement, linear_sizes, trained_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
 
@@ -106,6 +107,7 @@ def pass_memory(
     """
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
+    lora = lora.resolved(config)
     weights = weight_bytes(config, lora, placement)
     tokens = rows.examples * rows.length
     held = weights.layers + weights.tables + weights.adapters
@@ -121,6 +123,8 @@ def pass_memory(
     splash = plain and placement.splash(config, rows.length)
     apart = weights.layers < config.num_layers * weights.layer
     work = _Work(config, lora, rows, placement, splash, apart)
+    # Trained tables are float32; where they are used, they are of the model's type.
+    moved += work.tables * placement.itemsize if placement.itemsize < 4 else 0
     temporaries = {
         "embedding": lambda: work.forward(),
         "answers": lambda: work.forward(),
@@ -129,7 +133,7 @@ def pass_memory(
         "generation": lambda: work.generation(),
         "last_v_lora_b": lambda: work.tail(),
         "all_lora": lambda: max(work.backward() + work.gradients(), work.projection()),
-        "training": lambda: work.backward() + work.dropped(),
+        "training": lambda: work.backward() + work.dropped() + 4 * work.tables,
     }[pass_name]()
     outputs = {"embedding": 4 * rows.examples * config.hidden_size}
     # Ids, and labels where they are read.
@@ -242,7 +246,7 @@ class _Work(NamedTuple):
             return number * self.dim
         # `down_proj` only adds to the next layer's input, which is kept anyway.
         products = sum(self.widths.values()) - self.widths["down_proj"]
-        low = len(self.lora.targets) * self._padded(self.lora.r)
+        low = sum(self._padded(self.lora.width(name)) for name in self.lora.targets)
         return number * (self.dim + products) + 4 * self.tokens * low
 
     def backward(self) -> int | float:
@@ -259,6 +263,11 @@ class _Work(NamedTuple):
                 share the head, a pass without it gathers each block first.
         """
         scored = self.rows.examples * min(self.rows.scored, self.rows.length)
+        if self.lora.trains_head(tied=self.config.tie_embeddings):
+            # Logits are whole: they, their exponents, and the slopes of both. Where
+            # rows are put into them, they are copied.
+            copies = 4 if sloped else 3
+            return scored * (8 * self.dim + 4 * copies * self.config.vocab_size)
         block = self._part(min(self.placement.vocab_block, self.config.vocab_size))
         if self.placement.lanes == 1:
             return scored * (8 * self.dim + 4 * block)
@@ -270,15 +279,26 @@ class _Work(NamedTuple):
         """Bytes of the inputs of an adapter, before and after dropout."""
         return 8 * self.tokens * self.dim
 
+    @property
+    def tables(self) -> int:
+        """Numbers of the tables of the vocabulary that are trained whole."""
+        c = self.config
+        return len(self.lora.tables) * c.vocab_size * c.hidden_size
+
     def gradients(self) -> int | float:
         """Bytes of the gradients of each example."""
-        sizes = linear_sizes(self.config)
-        numbers = self.lora.r * sum(sum(sizes[name]) for name in self.lora.targets)
-        return 4.0 * self.rows.examples * self.config.num_layers * numbers
+        return 4.0 * self.rows.examples * sum(trained_sizes(self.config, self.lora))
 
     def projection(self) -> int | float:
         """Bytes of gradients that are joined, padded and cut up to be projected."""
-        return 4 * self.gradients() if self.rows.projected else 0
+        layers, tables = trained_sizes(self.config, self.lora)
+        examples = self.rows.examples
+        # A TPU pads few examples to eight rows. It keeps two copies beside the tables'
+        # gradients, which others join in place.
+        rows = examples + 2 * (-(-examples // 8) * 8)
+        rows = 2 * examples if self.placement.lanes == 1 else rows
+        found = 16.0 * examples * layers + 4.0 * rows * tables
+        return found if self.rows.projected else 0
 
     def logits(self) -> int | float:
         """Bytes of the logits of the candidates' tokens, of one piece of a row."""

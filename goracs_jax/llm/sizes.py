@@ -61,7 +61,7 @@ class Weights(NamedTuple):
     layers: int
     tables: int  # embedding and norms
     head: int  # 0 where the embedding is the head
-    adapters: int
+    adapters: int  # all that is trained, tables of the vocabulary too
     layer: int  # one layer, whole over `data`
     logits: int  # what the logits are computed with, head or embedding, whole over it
 
@@ -91,7 +91,7 @@ def weight_bytes(
         x = leaf.get_value()
         spec = weight_spec(path, len(x.shape))
         size = lambda mesh, x=x, spec=spec: _local(x, mesh, spec, placement.lanes)
-        if path[-1] in ("lora_a", "lora_b"):
+        if isinstance(leaf, nnx.LoRAParam):
             found["adapters"] += size(mesh)
         elif path[0] == "layers":
             found["layers"] += size(mesh)
@@ -144,3 +144,23 @@ def linear_sizes(config: DecoderConfig) -> Mapping[str, tuple[int, int]]:
         "up_proj": (dim, mlp),
         "down_proj": (mlp, dim),
     }
+
+
+def trained_sizes(config: DecoderConfig, lora: LoraConfig) -> tuple[int, int]:
+    """Count the numbers that an adapter trains, in layers and in tables.
+
+    Args:
+        config: Sizes of the decoder.
+        lora: The adapters, resolved. Smaller ranks are padded to the largest.
+
+    >>> trained_sizes(DecoderConfig.tiny(), LoraConfig(r=2, tables=("embed",)))
+    (448, 3072)
+    """
+    sizes = linear_sizes(config)
+    vectors = lora.bias + lora.dora  # as long as the outputs of a layer
+    layer = sum(
+        lora.width(name) * sum(sizes[name]) + vectors * sizes[name][1]
+        for name in lora.targets
+    )
+    rows = len(lora.tables) * config.vocab_size + sum(len(i) for _, i in lora.tokens)
+    return config.num_layers * layer, rows * config.hidden_size

@@ -10,6 +10,7 @@ from goracs_jax.models.lora import LoRALinear as LoRALinear
 from goracs_jax.models.lora import with_dropout as with_dropout
 from goracs_jax.models.merge import merge_adapters as merge_adapters
 from goracs_jax.models.merge import save_merged as save_merged
+from goracs_jax.models.peft import check_adapter as check_adapter
 from goracs_jax.models.peft import load_adapter as load_adapter
 from goracs_jax.models.peft import read_lora_config as read_lora_config
 from goracs_jax.models.peft import save_adapter as save_adapter

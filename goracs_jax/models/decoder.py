@@ -136,9 +136,7 @@ class Decoder(nnx.Module):
     @property
     def trains_head(self) -> bool:
         """Whether the output head, or a part of it, belongs to the adapter."""
-        tokens = dict(self.lora.tokens)
-        tied = self.config.tie_embeddings and "embed" in tokens
-        return "head" in self.lora.tables or "head" in tokens or tied
+        return self.lora.trains_head(tied=self.config.tie_embeddings)
 
     def stored_table(self, name: str) -> Float[Array, "vocab dim"]:
         """Return the embedding or the output head of the base, without the adapter."""

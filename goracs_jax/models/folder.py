@@ -38,7 +38,22 @@ def existing_model(path: str | Path) -> Path:
             f"{path}: a model is a .gguf file or a folder with config.json and "
             "safetensors: give one of these."
         )
+    # Reading a device or a pipe, of which a link can be one, may never end.
+    for item in path.iterdir() if path.is_dir() else ():
+        check_file(item)
     return path
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is neither a file nor a folder, if there is something.
+
+    >>> check_file(Path("/dev/null"))
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: /dev/null: a device or a pipe: give a file.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: a device or a pipe: give a file.")
 
 
 def inside(folder: Path, name: str, where: Path) -> Path:
@@ -69,7 +84,7 @@ def inside(folder: Path, name: str, where: Path) -> Path:
     ...
     goracs_jax.errors.InputError: model/index.json: '../b.json' leads outside the ...
     """
-    if not Path(name).name or not name.isprintable():
+    if not (Path(name).name and name.isprintable() and len(name.encode()) < 256):
         raise InputError(f"{where}: {name!r} is no name of a file: fetch it again.")
     path, root = folder / name, folder.resolve()
     try:
@@ -115,6 +130,7 @@ def load_json(path: Path) -> Any:
         InputError: The file cannot be read, is not JSON, has a number that is not
             finite (Python's own reader takes NaN and 1e999), or a key twice.
     """
+    check_file(path)
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

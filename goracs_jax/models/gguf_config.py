@@ -99,6 +99,11 @@ def _divisors(
     """Return the divisors of the RoPE frequencies: a stored tensor, or one factor."""
     kind = field.only("rope.scaling.type", {"none", "linear"}, default="none")
     if kind == "none":
+        if stored and len(stored) != head_dim // 2:
+            raise InputError(
+                f"{field.where}: rope_freqs.weight has {len(stored)} numbers for heads "
+                f"of {head_dim}, not {head_dim // 2}: fetch the file again."
+            )
         return stored
     if stored:
         raise InputError(

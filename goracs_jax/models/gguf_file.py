@@ -8,7 +8,25 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
+
+#: Parts of a header at most: the largest vocabularies have two million.
+MOST_PARTS = 2**23
+
+
+class _Reader(GGUFReader):
+    """A reader of files that may claim more than they have, in lists without end."""
+
+    parts = 0
+
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, *more: Any, **named: Any):
+        found = super()._get(offset, dtype, count, *more, **named)
+        self.parts += 1
+        if len(found) < count:
+            raise ValueError("it ends before its last number")
+        if self.parts > MOST_PARTS:
+            raise ValueError(f"its header has more than {MOST_PARTS} parts")
+        return found
 
 
 class GGUFFile(NamedTuple):
@@ -65,11 +83,13 @@ def open_gguf(path: str | Path) -> GGUFFile:
 def _open(path: Path, size: int, time: int) -> GGUFFile:
     del size, time
     try:
-        reader = GGUFReader(path)
+        with np.errstate(over="ignore"):
+            reader = _Reader(path)
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
         raise InputError(
-            f"{path}: not a complete GGUF file ({_one_line(error)}): fetch it again."
+            f"{path}: not a complete GGUF file of a known kind ({one_line(error)}): "
+            "fetch it again, or use the model's Hugging Face folder."
         ) from None
     parts = metadata.get("split.count", 1)
     if parts not in (0, 1):
@@ -86,10 +106,6 @@ def _open(path: Path, size: int, time: int) -> GGUFFile:
             )
         end = tensor.data_offset + tensor.n_bytes
     return GGUFFile(path, metadata, {t.name: t for t in reader.tensors})
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def unpermute(rows: np.ndarray, num_heads: int) -> np.ndarray:

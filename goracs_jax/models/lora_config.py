@@ -105,6 +105,18 @@ class LoraConfig:
         """Whether the adapters are A and B of the same rank and scale in all layers."""
         return not self._variant
 
+    def trains_head(self, *, tied: bool) -> bool:
+        """Tell whether the output head, or a part of it, belongs to the adapter.
+
+        Args:
+            tied: Whether the head is the embedding, whose single rows they share.
+
+        >>> LoraConfig(tokens=(("embed", (5,)),)).trains_head(tied=True)
+        True
+        """
+        tokens = dict(self.tokens)
+        return "head" in (*self.tables, *tokens) or (tied and "embed" in tokens)
+
     def resolved(self, config: DecoderConfig) -> "LoraConfig":
         """Apply the rules to a model of a number of layers.
 

@@ -1,6 +1,7 @@
 """Load the tokenizer of a model from its folder or its GGUF file."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +173,12 @@ def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
             "supported: use the model's Hugging Face folder."
         )
     names = meta["tokens"]
+    ids = {token: i for i, token in enumerate(names)}
+    if len(ids) < len(names):
+        raise InputError(f"{path}: two tokens have the same text: fetch it again.")
     tokenizer = Tokenizer(
         BPE(
-            {token: i for i, token in enumerate(names)},
+            ids,
             [tuple(merge.split(" ", 1)) for merge in meta["merges"]],
             # Some words of Llama 3's vocabulary cannot be reached by its merges.
             ignore_merges=kind == "llama-bpe",
@@ -192,7 +196,7 @@ def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
     tokenizer.add_tokens([t for t in added.values() if not t.special])
     tokenizer.add_special_tokens([t for t in added.values() if t.special])
     special = {
-        role: names[meta[key]]
+        role: _name_of(meta, key, path)
         for role, key in [
             ("bos_token", "bos_token_id"),
             ("eos_token", "eos_token_id"),
@@ -208,3 +212,14 @@ def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
             single=[bos, "$A"], special_tokens=[(bos, meta["bos_token_id"])]
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def _name_of(meta: Mapping[str, Any], key: str, path: Path) -> str:
+    """Return the text of a special token."""
+    names, token = meta["tokens"], meta[key]
+    if type(token) is not int or not 0 <= token < len(names):  # bool is another type
+        raise InputError(
+            f"{path}: metadata tokenizer.ggml.{key} must be the number of a token, in "
+            f"[0, {len(names) - 1}], got {token!r}: fetch it again."
+        )
+    return names[token]

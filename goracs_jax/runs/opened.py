@@ -20,6 +20,8 @@ from goracs_jax.models import (
     Decoder,
     Encoder,
     LoraConfig,
+    check_adapter,
+    decoder_config,
     load_adapter,
     load_decoder,
     load_encoder,
@@ -149,6 +151,8 @@ def open_llm(
     @cache
     def decoder() -> Decoder:
         shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
+        if adapter:
+            check_adapter(decoder_config(model), shape, adapter)
         key = jax.random.key(seed)
         found = load_decoder(
             model,

@@ -56,14 +56,19 @@ def checked_mesh(mesh: Mesh | None) -> Mesh | None:
 def key_parts(key: Any) -> tuple[Any, tuple[int, ...]]:
     """Return the kind and the words of one random key: a key is an array on one device.
 
-    Raises:
-        InputError: It is no key of `jax.random.key`, or more than one.
+    As in `jax.random`, the words alone, as of `jax.random.PRNGKey`, are a key as well.
 
-    >>> key_parts(jax.random.key(3))[1]
-    (0, 3)
+    Raises:
+        InputError: It is no random key, or more than one.
+
+    >>> key_parts(jax.random.key(3))[1], key_parts(jax.random.PRNGKey(3))[1]
+    ((0, 3), (0, 3))
     """
-    is_array = isinstance(key, jax.Array) and key.shape == ()
-    if not is_array or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    words = jax.eval_shape(jax.random.PRNGKey, 0)
+    is_array = isinstance(key, jax.Array)
+    if is_array and (key.shape, key.dtype) == (words.shape, words.dtype):
+        key = jax.random.wrap_key_data(key)
+    if not is_array or key.shape or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(
             "project_dim needs one random key, key=jax.random.key(0), got "
             f"{form_of(key)}."

@@ -83,7 +83,7 @@ def example_gradients(
             of its devices are copied to each.
         project_dim: If given, gradients are also projected at random to this many
             numbers, as in `goracs_jax.gradients.projection.project`.
-        key: The random key of the projection.
+        key: The random key of the projection, of either kind that JAX has.
         identity: A name for the inputs, as text or any JSON value.
         out: The folder where results with an identity are kept.
 

@@ -50,6 +50,9 @@ def test_blank_lines_and_byte_order_mark(tmp_path):
             r":1: instruction and input are both empty",
         ),
         ("7", r":1: not an object but int"),
+        (f'{{"a": {"[" * 10**5}', r":1: not valid JSON \(maximum recursion depth"),
+        (f"[{'[' * 10**5}", r":1: not valid JSON \(maximum recursion depth"),
+        (f'{{"a": {"9" * 5000}}}', r":1: not valid JSON \(Exceeds the limit .* digits"),
     ],
 )
 def test_bad_files(tmp_path, content, message):

@@ -205,3 +205,19 @@ def test_refuses(model, tokens):
     broken.embed[...] = broken.embed[...].at[5].set(jnp.nan)
     with pytest.raises(NumericalError, match="norm of example 2 is nan"):
         gradient_norms(broken, ragged([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]))
+
+
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_no_score_is_returned_that_is_not_finite(model, tokens, column, value):
+    """A norm may be finite where the loss is not, so each is looked at."""
+    table = np.ones((len(tokens.lengths), 3), np.float32)
+    table[3, column] = value
+    name = ("the gradient norm", "the loss", "the prediction error")[column]
+    with pytest.raises(NumericalError, match=f"^{name} of example 4 is {value} .1 of"):
+        example_scores(model, tokens, mapper=lambda run, batches: table)
+    rows = (table, np.ones((len(table), 5), np.float32))
+    with pytest.raises(NumericalError, match=f"^{name} of example 4"):
+        projected_gradients(
+            model, tokens, dim=5, key=jax.random.key(0), mapper=lambda *_: rows
+        )

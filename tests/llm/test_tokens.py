@@ -45,9 +45,13 @@ def train_bpe(pre) -> Tokenizer:
     return tokenizer
 
 
-def write_gguf(path, tokenizer: Tokenizer, pre: str, *, model="gpt2", bos=None, eos=0):
+def write_gguf(
+    path, tokenizer: Tokenizer, pre: str, *, model="gpt2", bos=None, eos=0, same=()
+):
     raw = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(raw["vocab"], key=raw["vocab"].get)
+    for i in same:
+        tokens[i] = tokens[-1]
     kinds = gguf.TokenType
     out = gguf.GGUFWriter(path, "llama")
     out.add_tokenizer_model(model)
@@ -59,7 +63,8 @@ def write_gguf(path, tokenizer: Tokenizer, pre: str, *, model="gpt2", bos=None, 
     out.add_token_merges([" ".join(merge) for merge in raw["merges"]])
     out.add_bos_token_id(1)
     if eos is not None:
-        out.add_eos_token_id(eos)
+        add = out.add_bool if isinstance(eos, bool) else out.add_int32
+        add("tokenizer.ggml.eos_token_id", eos)
     if bos is not None:
         out.add_add_bos_token(bos)
     out.write_header_to_file()
@@ -134,6 +139,16 @@ def test_bos_is_added_where_the_file_says_so(tmp_path, pre, bos, starts):
         ({"pre": "deepseek-llm"}, "pre-tokenizer 'deepseek-llm' is not supported"),
         ({"pre": "smollm", "model": "llama"}, "tokenizer 'llama' with"),
         ({"pre": "smollm", "eos": None}, r"tokenizer\.ggml\.eos_token_id is missing"),
+        (
+            {"pre": "smollm", "eos": -1},
+            r"eos_token_id must be .* in \[0, \d+\], got -1",
+        ),
+        (
+            {"pre": "smollm", "eos": 10**6},
+            "eos_token_id must be .*, got 1000000: fetch",
+        ),
+        ({"pre": "smollm", "eos": True}, "eos_token_id must be .*, got True: fetch"),
+        ({"pre": "smollm", "same": [5]}, "two tokens have the same text: fetch"),
     ],
 )
 def test_gguf_tokenizer_refuses_by_name(tmp_path, changes, named):

@@ -139,3 +139,22 @@ def test_rows_of_an_untied_head_are_not_those_of_the_embedding(write_adapter):
     model = Decoder(untied, read_lora_config(folder), key=jax.random.key(0))
     with pytest.raises(InputError, match=r"1 unexpected \(.*lm_head.token_adapter"):
         load_adapter(model, folder)
+
+
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
+def test_a_rounded_copy_is_not_called_another_tensor(write_adapter, kind):
+    """PEFT would compute with the numbers of the file, which are not the model's."""
+    model = Decoder(TINY, LORA, key=jax.random.key(0))
+    name = f"{EMBED}.weight"
+    copy = {name: np.asarray(model.embed[...].astype(kind))}
+    message = rf"embed_tokens.weight is the tensor .* rounded to {kind.__name__}: remo"
+    with pytest.raises(InputError, match=message):
+        load_adapter(model, write_adapter(adapter_tensors() | copy))
+    # Both cures help, and a trained tensor is no rounded copy.
+    load_adapter(model, write_adapter(adapter_tensors()))
+    if kind == jnp.bfloat16:
+        narrow = Decoder(TINY, LORA, key=jax.random.key(0), dtype=kind)
+        load_adapter(narrow, write_adapter(adapter_tensors() | copy))
+    other = {name: copy[name] * 2}
+    with pytest.raises(InputError, match=r"differs .*modules_to_save does not name"):
+        load_adapter(model, write_adapter(adapter_tensors() | other))

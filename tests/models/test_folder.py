@@ -102,7 +102,9 @@ def test_blobs_are_those_of_the_cache(tmp_path):
             inside(folder, "w", folder)
 
 
-@pytest.mark.parametrize("second", ["", ".", "./", "/", "a\0b", "a\nb", "a\x1bb"])
+@pytest.mark.parametrize(
+    "second", ["", ".", "./", "/", "a\0b", "a\nb", "a\x1bb", "long" * 64]
+)
 def test_names_that_are_none_of_a_file(shards, second):
     _, name = shards
     with pytest.raises(InputError, match="is no name of a file") as error:
@@ -114,11 +116,11 @@ def test_names_that_are_none_of_a_file(shards, second):
 def test_shards_that_are_no_files(shards):
     folder, name = shards
     (folder / "sub").mkdir()
-    os.mkfifo(folder / "pipe")
+    os.mkfifo(folder / "sub" / "pipe")
     for second, fault in [
         ("none", "is missing"),
         ("sub", "is not a file"),
-        ("pipe", "is not a file"),
+        ("sub/pipe", "is not a file"),
     ]:
         with pytest.raises(InputError, match=f"/{second}: {fault}: fetch it again"):
             load_decoder(name(second), key=KEY)

@@ -1,8 +1,12 @@
+import struct
+import tracemalloc
+
 import gguf
 import numpy as np
 import pytest
 
 from goracs_jax.errors import InputError
+from goracs_jax.models import gguf_file
 from goracs_jax.models.gguf_file import open_gguf, unpermute
 
 Kind = gguf.GGMLQuantizationType
@@ -92,3 +96,74 @@ def test_unpermute_inverts_llama_cpps_interleaving():
     # head h, half s, pair p  ->  head h, pair p, half s
     order = [h * 6 + s * 3 + p for h in range(2) for p in range(3) for s in range(2)]
     np.testing.assert_array_equal(unpermute(rows[order], 2), rows)
+
+
+def header(tensors: int, fields: int, rest: bytes = b"") -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, fields) + rest
+
+
+def field(name: bytes, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + value
+
+
+def array(kind: int, count: int, values: bytes = b"") -> bytes:
+    return field(b"x.y", 9, struct.pack("<IQ", kind, count) + values)
+
+
+def tensor(name: bytes, shape: list[int], kind: int = 0, offset: int = 0) -> bytes:
+    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+    place = struct.pack("<IQ", kind, offset)
+    return struct.pack("<Q", len(name)) + name + sizes + place
+
+
+KINDS = {"uint8": 0, "float64": 12, "bool": 7, "text": 8, "array": 9}
+CUT = {
+    "tensors": header(2**63, 0),
+    "fields": header(0, 2**63),
+    "a name": header(0, 1, struct.pack("<Q", 2**50) + b"x"),
+    "axes": header(1, 0, struct.pack("<Q", 1) + b"w" + struct.pack("<I", 2**31)),
+    "numbers": header(1, 0, tensor(b"w", [2**32, 2**32])),
+    "numbers past 64 bits": header(1, 0, tensor(b"w", [2**63, 2])),
+    "an offset": header(1, 0, tensor(b"w", [4], offset=2**60) + bytes(64)),
+    "nested arrays": header(
+        0, 1, field(b"x", 9, struct.pack("<IQ", 9, 1) * 2000 + struct.pack("<IQ", 0, 0))
+    ),
+    "a kind": header(1, 0, tensor(b"w", [4], kind=9999) + bytes(64)),
+    "one name for two": header(2, 0, tensor(b"w", [4]) + tensor(b"w", [4]) + bytes(64)),
+    "a name that is no text": header(1, 0, tensor(b"\xff", [4]) + bytes(64)),
+} | {f"an array of {k}": header(0, 1, array(n, 2**40)) for k, n in KINDS.items()}
+
+
+@pytest.mark.parametrize("kind", CUT)
+def test_what_a_file_claims_is_not_believed(tmp_path, kind):
+    """Counts and offsets past the end take no time and no memory."""
+    path = tmp_path / "w.gguf"
+    path.write_bytes(CUT[kind])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="not a complete GGUF file") as error:
+            open_gguf(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)
+
+
+def test_lists_are_bounded(tmp_path, monkeypatch):
+    """Each number of a list takes a hundred bytes of memory."""
+    path = tmp_path / "w.gguf"
+    path.write_bytes(header(0, 1, array(0, 1000, bytes(1000))))
+    assert open_gguf(path).metadata["x.y"] == [0] * 1000
+    monkeypatch.setattr(gguf_file, "MOST_PARTS", 500)
+    path.write_bytes(header(0, 1, array(0, 1001, bytes(1001))))
+    with pytest.raises(InputError, match="header has more than 500 parts"):
+        open_gguf(path)
+
+
+def test_an_offset_beside_the_tensors(tmp_path):
+    path = tmp_path / "w.gguf"
+    for offset in (0, 2**64 - 32):  # on the first tensor, and before all of them
+        two = tensor(b"v", [16]) + tensor(b"w", [16], offset=offset)
+        path.write_bytes(header(2, 0, two) + bytes(256 + offset % 32))
+        with pytest.raises(InputError, match=r"tensor . lies upon the one before it"):
+            open_gguf(path)

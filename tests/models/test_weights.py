@@ -225,6 +225,9 @@ def test_gguf_refuses(write_gguf, llama_config, random_llama_tensors, tmp_path):
     scaled = {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}
     with pytest.raises(InputError, match="rope is scaled twice"):
         load_decoder(write_gguf(llama_config, twice, changes=scaled), key=KEY)
+    short = tensors | {"rope_freqs.weight": np.ones(3, np.float32)}
+    with pytest.raises(InputError, match=r"rope_freqs.weight has 3 numbers for .* 4: "):
+        load_decoder(write_gguf(llama_config, short), key=KEY)
     with pytest.raises(InputError, match=r"general\.architecture 'gpt2'"):
         load_decoder(write_gguf(llama_config, tensors, arch="gpt2"), key=KEY)
     del tensors["model.embed_tokens.weight"]
@@ -239,6 +242,21 @@ def test_gguf_refuses(write_gguf, llama_config, random_llama_tensors, tmp_path):
         load_decoder(path, key=KEY)
     with pytest.raises(InputError, match="no such file"):
         load_decoder(tmp_path / "none.gguf", key=KEY)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the writer
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("kind", [None, "Q8_0", "F16"])
+def test_gguf_weights_are_finite(
+    write_gguf, llama_config, random_llama_tensors, kind, value
+):
+    tensors = random_llama_tensors(llama_config)
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 3] = value
+    kind = kind and gguf.GGMLQuantizationType[kind]
+    path = write_gguf(llama_config, tensors, kind=kind)
+    message = r"blk\.1\.ffn_up\.weight has NaN or infinity"
+    with pytest.raises(InputError, match=message):
+        load_decoder(path, key=KEY)
 
 
 def model_config(folder):

@@ -2,10 +2,13 @@
 
 import jax
 import numpy as np
+import peft
 import pytest
 from adapters import adapted, load, logits_of, same_logits
 from flax import nnx
 from safetensors.torch import load_file, save_file
+
+from goracs_jax.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -53,3 +56,24 @@ def test_copies_are_read(save_decoder, tmp_path, kind, tied):
         found = load(folder, tmp_path / saved)
         for one, other in zip(leaves(ours), leaves(found), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_rounded_copy_changes_what_peft_computes(save_decoder, tmp_path):
+    """So it is refused, and without it both compute with all digits of the base."""
+    base, folder = save_decoder()
+    theirs, ids = adapted(base, tmp_path), np.arange(20)[None]
+    whole = logits_of(theirs, ids)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    name = "base_model.model.model.embed_tokens.weight"
+    table = theirs.state_dict()[name]
+    save_file(
+        tensors | {name: table.bfloat16()}, tmp_path / "adapter_model.safetensors"
+    )
+    with pytest.raises(InputError, match=r"rounded to bfloat16: remove it"):
+        load(folder, tmp_path)
+    copied = peft.PeftModel.from_pretrained(theirs.unload(), tmp_path)
+    # A number of bfloat16 has 8 bits: it is within 2^-9 of the one that it rounds.
+    change = np.abs(logits_of(copied, ids) - whole).max() / np.abs(whole).max()
+    assert 1e-4 < change < 2**-5
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    same_logits(load(folder, tmp_path), whole, ids)

@@ -33,6 +33,8 @@ KINDS = {
     "tokens_of_both": {
         "trainable_token_indices": {"embed_tokens": [3, 17], "lm_head": [5, 17, 80]}
     },
+    "wider_than_layers": {"r": 80, "lora_alpha": 80},
+    "negative_scale": {"lora_alpha": -2.5},
     "eva_like": {"init_lora_weights": "gaussian"},
     "orthogonal": {"init_lora_weights": "orthogonal"},
     # Together.

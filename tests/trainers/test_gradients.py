@@ -76,6 +76,16 @@ def test_aux_and_projections_come_with_the_norms():
     np.testing.assert_allclose(found.projected, expected / dim**0.5, **F32)
 
 
+def test_a_key_of_words_is_a_key():
+    loss = lambda w, _, x: jnp.sum(w * x)
+    given = (loss, jnp.ones(2), (), np.eye(2, dtype=np.float32))
+    find = lambda key: gx.example_gradients(*given, project_dim=3, key=key).projected
+    words = jax.random.PRNGKey(5)
+    expected = np.asarray(signs(words, 0, 3))[:2] / 3**0.5  # the gradient is x
+    for key in (words, jax.random.key(5)):
+        np.testing.assert_allclose(find(key), expected, **F32)
+
+
 def test_examples_of_several_shapes_are_padded_by_nobody():
     """A list of texts, the mean of whose states is the loss."""
     rng = np.random.default_rng(1)
@@ -234,6 +244,10 @@ def test_eight_devices_give_what_one_gives(tmp_path):
         (None, "w", "x", {"project_dim": 3, "key": 0}, "one random key, .*got 0"),
         (None, "w", "x", {"project_dim": 3, "key": jax.random.split(jax.random.key(0))},
          r"got key<fry> of shape \(2,\)"),
+        (None, "w", "x", {"project_dim": 3, "key": jnp.zeros((3, 2), jnp.uint32)},
+         r"got uint32 of shape \(3, 2\)"),
+        (None, "w", "x", {"project_dim": 3, "key": jnp.zeros(2, jnp.int32)},
+         r"got int32 of shape \(2,\)"),
         (None, "w", "x", {"project_dim": 3.0, "key": jax.random.key(0)}, "got 3.0"),
         (None, "w", "x", {"project_dim": 0, "key": jax.random.key(0)}, "at least 1"),
         (None, "w", "x", {"identity": {1, 2}}, "identity must be text"),

@@ -188,6 +188,12 @@ def test_bad_flags(arrays, capsys, command, message):
     assert not (arrays / "out").exists()
 
 
+def test_a_config_that_is_nested_too_deeply(arrays, capsys):
+    Path("deep.yaml").write_text("a: " + "[" * 5000)
+    message = r"deep\.yaml: cannot be read \(maximum recursion depth"
+    assert_refused(ARRAYS + " --config deep.yaml", BUDGET, capsys, message)
+
+
 @pytest.mark.parametrize("flag", ["--processes 2", "--process 0"])
 def test_processes_need_a_coordinator(files, capsys, flag):
     command = f"embed --data train.jsonl --model llm --out e.npy {flag}"

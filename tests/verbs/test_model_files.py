@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer
+from goracs_jax.runs import opened
 from goracs_jax.runs.opened import hash_model
 
 EMBED = "embed --data train.jsonl --model llm --adapter adapter --out e.npy"
@@ -143,6 +145,67 @@ def test_no_verb_takes_an_adapter_that_is_no_numbers(files, capsys, verb):
     adapter = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
     message = r"adapter: tensor .* has NaN or infinity"
     assert_refused(VERBS[verb] + adapter, None, capsys, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines", r"two\\nlines"),
+        ("\x1b[2Jcleared", r"\\x1b\[2Jcleared"),
+        ("long" * 10**5, r"long\w* \.\.\. \w*long\): use weights"),
+    ],
+)
+def test_names_of_tensors_stay_on_one_line(files, capsys, name, shown):
+    """A terminal shows what the file says, and does nothing that it says."""
+    edit_tensors(files / "llm", lambda t: t.update({name: np.zeros(1, np.float32)}))
+    assert_refused(VERBS["embed"], None, capsys, rf"1 unexpected \(.*{shown}")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    "name", ["llm/config.json", "llm/tokenizer.json", "adapter/adapter_config.json"]
+)
+def test_what_never_ends_is_not_read(files, capsys, name, kind):
+    tiny.write_adapter(files / "adapter")
+    path = files / name
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    command = VERBS["embed"] + " --adapter adapter"
+    assert_refused(command, None, capsys, rf"{name}: a device or a pipe: give a file")
+
+
+RANKS = {
+    "r": ({"r": 10**9}, r"\(1000000000, 32\)"),
+    "a rank past 32 bits": ({"r": 2**40}, r"\(1099511627776, 32\)"),
+    "rank_pattern": ({"rank_pattern": {"1.*v_proj": 10**8}}, r"\(100000000, 32\)"),
+    "layers without tensors": (
+        {"target_modules": ["q_proj", "v_proj", "k_proj"],
+         "rank_pattern": {"k_proj": 10**8}},
+        r"4 missing \(.*k_proj.lora_A",
+    ),
+    "another target": (
+        {"target_modules": ["q_proj", "k_proj"]},
+        r"4 missing \(.*k_proj.* 4 unexpected \(.*v_proj",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RANKS)
+@pytest.mark.parametrize("verb", ["embed", "finetune", "merge"])
+def test_a_rank_that_no_tensor_has(files, capsys, monkeypatch, verb, kind):
+    """It is refused before there is a model, and so before there is memory for it."""
+
+    def load(*args, **kwargs):
+        raise AssertionError("the adapter is looked at first")
+
+    monkeypatch.setattr(opened, "load_decoder", load)
+    changes, message = RANKS[kind]
+    adapter = tiny.write_adapter(files / "adapter")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(tiny.ADAPTER | changes))
+    given = "" if "--adapter" in VERBS[verb] else " --adapter adapter"
+    message = rf"adapter: tensors do not fit the model: .*{message}.*: use the"
+    assert_refused(VERBS[verb] + given, None, capsys, message)
 
 
 UNMERGEABLE = {

@@ -104,7 +104,8 @@ class AdapterFields(Fields):
             }:
                 raise InputError(
                     f"{self.where}: LoRA target modules must be among "
-                    f"{', '.join(LINEAR_NAMES)}, got {', '.join(targets)}."
+                    f"{', '.join(LINEAR_NAMES)}, got {', '.join(targets)}: "
+                    "give the file that PEFT saved with the adapter."
                 )
         for name in TABLES.values():
             if rules.match(name):

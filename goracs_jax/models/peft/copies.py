@@ -90,14 +90,21 @@ def _base(model: Decoder) -> dict[str, Callable[[], jax.Array]]:
 def _check(tensors: Tensors, name: str, base: jax.Array) -> None:
     """Check that a copy of a tensor of the base is equal to it."""
     shape, cure = tensors.shapes[name], "give the model that was the base"
+    copy = jnp.asarray(tensors.read(name)) if shape == base.shape else None
     tables = {f"{PREFIX}{module}.weight": module for module in TABLES.values()}
-    if shape != base.shape:
+    if copy is None:
         problem = f"has the shape {shape}, in the model it is {base.shape}"
         if WRAPPERS.sub("", name) in tables and shape[1:] == base.shape[1:]:
             problem = f"has {shape[0]} rows, the model has {base.shape[0]}"
             cure = "resize the base as in training, save it, and give it as the model"
-    elif jnp.array_equal(tensors.read(name).astype(base.dtype), base):
+    elif jnp.array_equal(copy.astype(base.dtype), base):
         return
+    elif jnp.issubdtype(copy.dtype, jnp.floating) and jnp.array_equal(
+        base.astype(copy.dtype), copy
+    ):
+        # PEFT would read it, and compute with fewer digits than the model has.
+        problem = f"is the tensor of the model, rounded to {copy.dtype}"
+        cure = "remove it from the file, or give the model with weights of that type"
     else:
         problem = "differs from the tensor of the model"
         if name in tables:

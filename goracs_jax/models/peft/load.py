@@ -11,9 +11,11 @@ import numpy as np
 from flax import nnx
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.lora_config import LoraConfig
 from goracs_jax.models.peft.config import read_lora_config
-from goracs_jax.models.peft.copies import without_copies
+from goracs_jax.models.peft.copies import usual_name, without_copies
 from goracs_jax.models.peft.names import (
     PREFIX,
     Stored,
@@ -21,6 +23,7 @@ from goracs_jax.models.peft.names import (
     peft_names,
     stored,
 )
+from goracs_jax.models.sharding import abstract_decoder
 from goracs_jax.models.tensors import (
     Slices,
     Tensors,
@@ -80,6 +83,31 @@ def load_adapter(
             raise InputError(f"{problem}: leave it out or give a trained one.")
         logger.warning("%s: training starts afresh with its lora_A.", problem)
     return model
+
+
+def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -> None:
+    """Compare the shapes of an adapter with its tensors, before any memory is taken.
+
+    A rank that is wrong could ask for more than there is.
+
+    Args:
+        config: Sizes of the model.
+        lora: What `read_lora_config(folder)` says.
+        folder: The PEFT folder.
+
+    Raises:
+        InputError: The linear layers that have an adapter are others in the tensors, or
+            have other shapes.
+    """
+    tensors = _open(Path(folder))
+    places = stored(abstract_decoder(config, None, lora=lora)).items()
+    named = {usual_name(name): shape for name, shape in tensors.shapes.items()}
+    # Tables are as large as those of the model, and copies of them come later.
+    expected, shapes = (
+        {name: shape for name, shape in found.items() if ".lora_" in name}
+        for found in ({n: s.shape for n, s in places if not s.absent}, named)
+    )
+    account(expected, tensors._replace(shapes=shapes), lambda name: False, cure=CURE)
 
 
 def _open(folder: Path) -> Tensors:
