@@ -195,7 +195,8 @@ def test_programs_of_a_cpu_hold_memory_maps():
     """jax 0.10.2: each compiled program holds some, until `jax.clear_caches`.
 
     A process that has as many as the kernel allows (65,530 by default) ends with a
-    segmentation fault, so tests/parity/conftest.py clears them after each file.
+    crash, so conftest.py clears them where they are many, and tests/parity/conftest.py
+    after each file.
     """
     command = [sys.executable, "-c", MAPS_OF_PROGRAMS]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
