@@ -88,7 +88,8 @@ def test_the_formula_of_flops_is_that_of_the_program(name, remat):
 
 
 def test_flops_on_all_devices_are_counted():
-    mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
+    kinds = (jax.sharding.AxisType.Auto,) * 2  # newer JAX makes them Explicit
+    mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"), axis_types=kinds)
     rows = jax.sharding.PartitionSpec("data")
     own = jax.shard_map(
         lambda x: x @ x.T, mesh=mesh, in_specs=rows, out_specs=rows, axis_names={"data"}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from goracs_jax.llm.loss import example_loss
 from goracs_jax.mesh import DATA, MODEL
@@ -15,7 +15,7 @@ from goracs_jax.models.execution import Execution
 
 def test_products_wait_for_whole_weights():
     """No CPU spreads a product over the parts of a weight; TPUs would."""
-    execution = Execution(mesh=AbstractMesh((4, 2), (DATA, MODEL)))
+    execution = Execution(mesh=_grid(4, 2))
     layer = {"mlp": {"up_proj": {"kernel": jnp.ones((8, 8))}}}
     traced = jax.make_jaxpr(execution.gathered)(layer)
     gather, barrier = traced.eqns
@@ -46,7 +46,12 @@ def test_a_loss_waits_for_its_block_unless_it_is_differentiated():
 
 def _spread_decoder() -> Decoder:
     model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
-    return with_execution(model, mesh=AbstractMesh((4, 1), (DATA, MODEL)))
+    return with_execution(model, mesh=_grid(4, 1))
+
+
+def _grid(*shape: int) -> AbstractMesh:
+    # Newer JAX makes axes Explicit unless told otherwise.
+    return AbstractMesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
 def _rows_behind_barriers(jaxpr) -> list[tuple[int, ...]]:

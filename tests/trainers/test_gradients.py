@@ -26,6 +26,12 @@ from goracs_jax.trainers import embeddings, gradients, kept
 F32 = {"rtol": 1e-6, "atol": 1e-7}
 
 
+def assert_close_rows(found, expected):
+    """Entries are signed sums: one may cancel, and is rounded as the largest is."""
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * largest)
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_norms_and_losses_are_those_of_a_loop(kind):
     loss, params, frozen = CASES[kind]()
@@ -73,7 +79,7 @@ def test_aux_and_projections_come_with_the_norms():
     gradients, _ = loop(loss, params, frozen, rows(DATA))
     assert gradients.shape[1] < CHUNK
     expected = gradients @ np.asarray(signs(key, 0, dim))[: gradients.shape[1]]
-    np.testing.assert_allclose(found.projected, expected / dim**0.5, **F32)
+    assert_close_rows(found.projected, expected / dim**0.5)
 
 
 def test_a_key_of_words_is_a_key():
@@ -210,11 +216,13 @@ def test_eight_devices_give_what_one_gives(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = dict(np.load(tmp_path / "found.npz"))
-    for name in ("norms", "losses", "projected", "embeddings"):
-        for mesh in ("auto", "explicit", "sharded"):
+    for mesh in ("auto", "explicit", "sharded"):
+        for name in ("norms", "losses"):
             np.testing.assert_allclose(
                 found[f"{mesh} {name}"], found[f"one {name}"], **F32
             )
+        for name in ("projected", "embeddings"):
+            assert_close_rows(found[f"{mesh} {name}"], found[f"one {name}"])
     # Every device works on its own examples: none is sent to another.
     assert "all-gather" not in str(found["text"])
     assert "all-to-all" not in str(found["text"])

@@ -40,6 +40,9 @@ def test_attention_moves_its_scores_in_memory():
     )
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ >= (0, 12), reason="jax 0.12 copies neither: both take as long"
+)
 @pytest.mark.parametrize(
     ("out", "copied"), [(jnp.bfloat16, True), (jnp.float32, False)]
 )
@@ -47,7 +50,9 @@ def test_a_bfloat16_product_copies_its_operands_as_float32(out, copied):
     """XLA (jax 0.10.2), CPU: x w in bfloat16 converts both operands to float32 first.
 
     Where the result is to be float32, the product reads bfloat16 itself, at twice the
-    speed. So `product` (goracs_jax/models/lora.py) asks for float32 and rounds.
+    speed. So `product` (goracs_jax/models/lora.py) asks for float32 and rounds. From
+    jax 0.12 on (seen in 0.12.0.1) both take as long, and this can go once no older one
+    is supported.
     """
     x, w = jnp.ones((64, 128), jnp.bfloat16), jnp.ones((128, 256), jnp.bfloat16)
     program = text(lambda x, w: jnp.matmul(x, w, preferred_element_type=out), x, w)
@@ -190,7 +195,8 @@ def test_programs_of_a_cpu_hold_memory_maps():
     """jax 0.10.2: each compiled program holds some, until `jax.clear_caches`.
 
     A process that has as many as the kernel allows (65,530 by default) ends with a
-    segmentation fault, so tests/parity/conftest.py clears them after each file.
+    crash, so conftest.py clears them where they are many, and tests/parity/conftest.py
+    after each file.
     """
     command = [sys.executable, "-c", MAPS_OF_PROGRAMS]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
