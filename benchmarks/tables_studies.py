@@ -22,14 +22,16 @@ def experiment(study: str) -> str:
     rows = [["none", "", "", *ctr * [""], *untrained, *blank]]
     for row in record["rows"]:
         share = row["flops_of_full"]
-        found = {m: shown(row["metrics"][m]) for m in metrics}
+        seeds = len(row["seeds"])
+        found = {m: shown(known(row["metrics"][m], seeds)) for m in metrics}
+        best = row["best"] if seeds > 1 else []
         rows.append(
             [
                 row["name"],
                 str(row["budget"]),
-                str(len(row["seeds"])),
+                str(seeds),
                 *([share_of_yes(record, row)] if ctr else []),
-                *(f"**{x}**" if m in row["best"] else x for m, x in found.items()),
+                *(f"**{x}**" if m in best else x for m, x in found.items()),
                 *(over_random(record, row, metric) for metric in compared),
                 *(recentred(record, row) if ctr else []),
                 f"{row['valid_loss']:.4f}",
@@ -48,10 +50,11 @@ def experiment(study: str) -> str:
         f"\nn of {drawn['train']} examples are selected; {drawn['valid']} examples are "
         f"for validation and {drawn['test']} of {record['users']} users for testing. "
         f"Models are trained for {epochs_of(record)}. Intervals are of 95 % over users "
-        "and seeds, or over users alone where there is one seed. A value is bold where "
-        "the interval of its paired difference to every other method of the budget "
-        "lies above zero. Other programs ran on the machine while seconds were "
-        f"measured{where(record)} (`benchmarks/experiment.py {study}`)."
+        "and seeds, not corrected for the number of comparisons; one seed has a value "
+        "alone, which proves nothing. A value is bold where the interval of its paired "
+        "difference to every other method of the budget lies above zero. Other "
+        f"programs ran on the machine while seconds were measured{where(record)} "
+        f"(`benchmarks/experiment.py {study}`)."
     ]
     if ranked["cells"] > 2:  # two have a correlation of 1 or -1, whatever they are
         lines.append(
@@ -126,8 +129,15 @@ def rho(found: dict[str, float | None]) -> str:
     return "undefined" if found["rho"] is None else f"{found['rho']:+.2f}"
 
 
-def shown(found: dict[str, float], sign: str = "") -> str:
-    """Format a value and its interval."""
+def known(found: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """Leave out the interval of one seed: it would be over users alone."""
+    return found if seeds > 1 else found | {"low": None, "high": None}
+
+
+def shown(found: dict[str, Any], sign: str = "") -> str:
+    """Format a value and its interval, if it has one."""
+    if found["low"] is None:
+        return f"{found['value']:{sign}.3f}"
     value, low, high = (f"{found[key]:{sign}.3f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -145,7 +155,7 @@ def share_of_yes(record: dict[str, Any], row: dict[str, Any]) -> str:
 
 def difference(
     record: dict[str, Any], row: dict[str, Any], metric: str
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Return the paired difference to random, or None if the row does not compete.
 
     A method competes with the lambda that its validation loss chooses; its rows of one
@@ -157,9 +167,13 @@ def difference(
     for pair in record["pairs"]:
         both, d = (pair["first"], pair["second"]), pair["difference"]
         if (pair["budget"], pair["metric"], set(both)) == here:
-            sign = 1 if both[0] == row["name"] else -1
+            sign, value = (
+                (1, d["value"]) if both[0] == row["name"] else (-1, -d["value"])
+            )
+            if len(pair["seeds"]) < 2:
+                return {"value": value, "low": None, "high": None}
             low, high = sorted([sign * d["low"], sign * d["high"]])
-            return {"value": sign * d["value"], "low": low, "high": high}
+            return {"value": value, "low": low, "high": high}
     return None
 
 
@@ -174,8 +188,9 @@ def recentred(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
     key = (row["method"], row["lambda"], row["budget"])
     for found in record["recentred"]:
         if (found["method"], found["lambda"], found["budget"]) == key:
-            over = found.get("over_random")
-            return [shown(found["value"]), shown(over, "+") if over else ""]
+            over, seeds = found.get("over_random"), len(row["seeds"])
+            gain = shown(known(over, seeds), "+") if over else ""
+            return [shown(known(found["value"], seeds)), gain]
     return ["", ""]
 
 
@@ -186,8 +201,9 @@ def labels() -> str:
     rows = []
     for row in record["rows"]:
         weight = "" if row["lambda"] is None else f", lambda {row['lambda']:g}"
-        gains = [shown(row["over"][metric], "+") for metric in metrics]
-        rows.append([row["method"] + weight, str(len(row["seeds"])), *gains])
+        seeds = len(row["seeds"])
+        gains = [shown(known(row["over"][metric], seeds), "+") for metric in metrics]
+        rows.append([row["method"] + weight, str(seeds), *gains])
     lines = markdown(["selected by", "seeds", *metrics], rows)
     lines.append(
         "\nEach value is the metric after training with the answer's loss minus the "

@@ -25,9 +25,10 @@ def helps() -> str:
             f"SmolLM2-135M is fine-tuned on n of {long['drawn']['train']:,} MovieLens "
             f"examples for {epochs_of(long)} ({machines}). The columns `random` and "
             "`all` are the metric after a random selection and after training on all "
-            "examples. The columns between them are differences to random, with lambda "
-            "chosen by validation, paired over test users and seeds (over users alone "
-            "where there is one seed). An interval that contains zero proves nothing."
+            "examples (one seed). The columns between them are differences to random, "
+            "with lambda chosen by validation, paired over test users and seeds; "
+            "budgets of one seed are left out. An interval that contains zero proves "
+            "nothing, and with so many comparisons one that does not proves little."
             "\n",
             *markdown(head, rows),
             "\nTitles are ranked among 100; ranking by popularity alone reaches "
@@ -47,7 +48,7 @@ def against(study: str, question: str, methods: Sequence[str]) -> list[list[str]
     full = next((value(row) for row in competing if row["method"] == "full"), "")
     rows = []
     for level in competing:
-        if level["method"] == "random":
+        if level["method"] == "random" and len(level["seeds"]) > 1:
             budget, seeds = level["budget"], level["seeds"]
             mine = {r["method"]: r for r in competing if r["budget"] == budget}
             over = (
@@ -76,7 +77,7 @@ def brief() -> str:
         for study in ("ctr", "ctr_users", "seqrec", "seqrec_answer")
         for record in [load(f"experiment_{study}")]
         for row in record["rows"]
-        if (found := difference(record, row, LIKELY))
+        if (found := difference(record, row, LIKELY)) and found["low"] is not None
     ]
     sure = [text for text, d in differences if d["low"] > 0 or d["high"] < 0]
     return (

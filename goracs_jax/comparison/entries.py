@@ -7,8 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.comparison.design import FULL, Trial
-from goracs_jax.comparison.intervals import Interval, interval, seeds_p
+from goracs_jax.comparison.design import FULL, RANDOM, Trial
+from goracs_jax.comparison.intervals import (
+    Interval,
+    holm,
+    interval,
+    seeds_p,
+    two_sided_p,
+)
 from goracs_jax.evaluate.metrics import Units as Units
 
 #: Costs that several trials share: several lambdas pay them once.
@@ -74,6 +80,10 @@ class Pair(NamedTuple):
     seeds: tuple[int, ...]  # that both have
     difference: Interval  # the first minus the second
     seeds_p: float | None  # P of the paired t test across seeds alone
+    p: float | None  # by users and seeds, as the interval; None where there is one seed
+    #: p corrected for the number of methods that are compared with random, for the
+    #: pairs of a budget and metric that are such comparisons.
+    holm_p: float | None = None
 
 
 def entries_of(outcomes: Mapping[Trial, Outcome]) -> list[Entry]:
@@ -156,18 +166,34 @@ def pairs_of(entries: Sequence[Entry], units: Units) -> list[Pair]:
         )
         for metric in one.outcomes[seeds[0]].values:
             apart = mine.values(metric) - theirs.values(metric)
-            found, p = interval(apart, units), seeds_p(apart.mean(axis=1))
             budget = min(one.budget, two.budget)
-            pairs.append(Pair(budget, one.name, two.name, metric, seeds, found, p))
-    return pairs
+            names = (budget, one.name, two.name, metric, seeds)
+            known = seeds_p(apart.mean(axis=1)), two_sided_p(apart, units)
+            pairs.append(Pair(*names, interval(apart, units), *known))
+    return _corrected(pairs)
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """Correct p of each comparison with random; `full` does not compete."""
+    found = list(pairs)
+    families: dict[tuple[int, str], list[int]] = {}
+    for i, pair in enumerate(pairs):
+        sides = {pair.first, pair.second}
+        if RANDOM in sides and FULL not in sides and pair.p is not None:
+            families.setdefault((pair.budget, pair.metric), []).append(i)
+    for family in families.values():
+        values = [p for i in family if (p := pairs[i].p) is not None]
+        for i, p in zip(family, holm(values), strict=True):
+            found[i] = pairs[i]._replace(holm_p=p)
+    return found
 
 
 def winners(entries: Sequence[Entry], pairs: Sequence[Pair]) -> set[tuple]:
     """Find each (budget, name, metric) in which one entry beats all of its budget.
 
-    It beats another where the interval of the paired difference lies above zero. A test
-    of several conditions that must all hold needs no correction for their number.
-    `full` does not compete, because it has no budget.
+    It beats another where the interval of the paired difference, over at least two
+    seeds, lies above zero. A test of several conditions that must all hold needs no
+    correction for their number. `full` does not compete, because it has no budget.
     """
     found = set()
     for entry in contenders(entries):
@@ -180,9 +206,9 @@ def winners(entries: Sequence[Entry], pairs: Sequence[Pair]) -> set[tuple]:
             beaten = set()
             for pair in pairs:
                 if (pair.budget, pair.metric) == (entry.budget, metric):
-                    if pair.first == entry.name and pair.difference.low > 0:
+                    if pair.first == entry.name and pair.difference.excludes_zero(1):
                         beaten.add(pair.second)
-                    if pair.second == entry.name and pair.difference.high < 0:
+                    if pair.second == entry.name and pair.difference.excludes_zero(-1):
                         beaten.add(pair.first)
             if rivals and rivals <= beaten:
                 found.add((entry.budget, entry.name, metric))

@@ -45,8 +45,9 @@ def comparison_figure(rows: Sequence[TableRow], metric: str) -> Figure:
             # Side by side, where intervals would hide each other.
             if key == "budget" and not full:
                 x = x * 1.03 ** (i - (len(names) - 1) / 2)
+            # None becomes NaN, of which no bar is drawn.
             value, low, high = (
-                np.array([r["metrics"][metric][end] for r in mine])
+                np.array([r["metrics"][metric][end] for r in mine], float)
                 for end in ("value", "low", "high")
             )
             style = {"color": "black", "fmt": "s"} if full else {"fmt": "o-"}

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from goracs_jax.comparison.design import FULL
+from goracs_jax.comparison.design import FULL, RANDOM
 from goracs_jax.comparison.entries import Entry, Pair, Units, winners
 from goracs_jax.comparison.intervals import interval
 
@@ -124,11 +124,18 @@ def as_markdown(rows: Sequence[TableRow], notes: Sequence[str]) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 
 
-def notes_of(rows: Sequence[TableRow], *, users: int, epoch_flops: float) -> list[str]:
+def notes_of(
+    rows: Sequence[TableRow],
+    pairs: Sequence[Pair],
+    *,
+    users: int,
+    epoch_flops: float,
+) -> list[str]:
     """Explain the numbers of a table.
 
     Args:
         rows: The rows of `rows_of`.
+        pairs: Their differences, of `entries.pairs_of`.
         users: The number of test users.
         epoch_flops: FLOPs of one epoch over all training examples and one validation.
 
@@ -139,18 +146,21 @@ def notes_of(rows: Sequence[TableRow], *, users: int, epoch_flops: float) -> lis
     for row in rows:
         name = f"{row['name']} of {row['budget']}"
         names.setdefault(len(row["seeds"]), []).append(name)
-    most = max(names)
-    over = f"over {users} test users and {most} seeds"
-    if most == 1:
-        over = f"over {users} test users only: there is one seed"
-    for count in sorted(names.keys() - {most}):
-        fewer = f"and {count} seeds" if count > 1 else "only, there being one seed"
-        over += f"; over test users {fewer}: {'; '.join(names[count])}"
-    notes = [
-        f"In brackets: 95 % intervals, {over}.",
-        "Bold: the interval of the paired difference (same users, same seeds) to each "
-        "other method of the budget lies above zero. full does not compete.",
-    ]
+    single, notes = names.pop(1, []), []
+    if names:
+        most = max(names)
+        over = f"over {users} test users and {most} seeds"
+        for count in sorted(names.keys() - {most}):
+            over += f"; over test users and {count} seeds: {'; '.join(names[count])}"
+        notes = [
+            f"In brackets: 95 % intervals, {over}.",
+            "Bold: the interval of the paired difference (same users, same seeds) to "
+            "each other method of the budget lies above zero. full does not compete.",
+            _against_random(pairs, headline(list(rows[0]["metrics"]))),
+        ]
+    if single:
+        whose = f" ({'; '.join(single)})" if names else ""
+        notes.append(f"One seed has a value alone, which proves nothing{whose}.")
     if any(row["lambda_choice"] for row in rows):
         notes.append(
             "lambda by validation: the one whose models have the least mean validation "
@@ -170,6 +180,22 @@ def notes_of(rows: Sequence[TableRow], *, users: int, epoch_flops: float) -> lis
     ]
 
 
+def _against_random(pairs: Sequence[Pair], metrics: Sequence[str]) -> str:
+    """Say which methods differ from random, corrected for how many there are."""
+    sure = []
+    for pair in pairs:
+        if pair.holm_p is not None and pair.holm_p < 0.05 and pair.metric in metrics:
+            sign = 1 if pair.second == RANDOM else -1
+            name = pair.first if pair.second == RANDOM else pair.second
+            value = sign * pair.difference.value
+            said = f"{name} of {pair.budget} {value:+.4f} {pair.metric}"
+            sure.append(f"{said} (p {pair.holm_p:.2g})")
+    return (
+        "Different from random (p below 0.05, corrected by Holm for the number of "
+        f"methods of the budget): {'; '.join(sure) or 'none'}."
+    )
+
+
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -181,7 +207,9 @@ def _name(row: TableRow) -> str:
 
 def _shown(row: TableRow, metric: str) -> str:
     found = row["metrics"][metric]
-    text = f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+    text = f"{found['value']:.4f}"
+    if found["low"] is not None:
+        text += f" [{found['low']:.4f}, {found['high']:.4f}]"
     return f"**{text}**" if metric in row["best"] else text
 
 

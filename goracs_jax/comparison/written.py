@@ -49,7 +49,7 @@ def write(
     pairs = pairs_of(entries, units)
     rows = rows_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, finished[0][1].epoch_flops
-    notes = notes_of(rows, users=users, epoch_flops=epoch_flops)
+    notes = notes_of(rows, pairs, users=users, epoch_flops=epoch_flops)
     if missing:
         names = "; ".join(map(str, missing))
         notes.append(f"Not all trials are done. Missing: {names}.")

@@ -12,6 +12,8 @@ from goracs_jax.comparison.entries import (
     pairs_of,
     winners,
 )
+from goracs_jax.comparison.intervals import holm
+from goracs_jax.comparison.picture import comparison_figure
 from goracs_jax.comparison.table import as_markdown, notes_of, rows_of
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.models import DecoderConfig
@@ -119,16 +121,56 @@ def test_a_method_alone_in_its_budget_has_beaten_nobody():
 def test_notes_say_what_intervals_are_over():
     records = rows_of(entries_of(grid()), [], UNITS)
     sizes = {"users": USERS, "epoch_flops": 1e12}
-    both = notes_of(records, **sizes)
-    alone = "over test users only, there being one seed: full of 50."
-    assert f"40 test users and 2 seeds; {alone}" in both[0]
+    both = notes_of(records, [], **sizes)
+    assert "95 % intervals, over 40 test users and 2 seeds." in both[0]
+    assert "a value alone, which proves nothing (full of 50)." in both[3]
     more = {Trial("random", None, 8, 2): outcome(NOISE[0])}
-    third = notes_of(rows_of(entries_of(grid() | more), [], UNITS), **sizes)
-    assert "and 3 seeds; over test users only, there being one seed: full" in third[0]
-    assert "; over test users and 2 seeds: goracs, lambda 0 of 8; goracs" in third[0]
+    third = notes_of(rows_of(entries_of(grid() | more), [], UNITS), [], **sizes)
+    assert "and 3 seeds; over test users and 2 seeds: goracs, lambda 0 of" in third[0]
     one = {cell: o for cell, o in grid().items() if cell.seed == 0}
-    notes = notes_of(rows_of(entries_of(one), [], UNITS), **sizes)
-    assert "40 test users only: there is one seed" in notes[0]
+    notes = notes_of(rows_of(entries_of(one), [], UNITS), [], **sizes)
+    assert notes[0] == "One seed has a value alone, which proves nothing."
+    assert not any("Bold" in note for note in notes)
+
+
+def test_one_seed_wins_nothing_and_has_no_interval():
+    one = {cell: o for cell, o in grid(goracs=9.0).items() if cell.seed == 0}
+    entries = entries_of(one)
+    pairs = pairs_of(entries, UNITS)
+    assert {pair.difference.low for pair in pairs} == {None}
+    assert winners(entries, pairs) == set()
+    records = rows_of(entries, pairs, UNITS)
+    assert not any("[" in line or "**" in line for line in as_markdown(records, []))
+    assert comparison_figure(records, "AUC").axes
+
+
+def test_what_differs_from_random_is_corrected_for_the_number_of_methods():
+    """Three methods with p of 0.03, 0.04 and 0.9 alone: after Holm none is sure."""
+    found = {}
+    apart = {"herding": 0.25, "k-center": 0.2, "nearest": 0.01}
+    for seed in (0, 1, 2):
+        noise = np.random.default_rng(seed).normal(size=(5, USERS))
+        found[Trial("random", None, 8, seed)] = outcome(noise[0])
+        for name, (method, ahead) in enumerate(apart.items()):
+            values = noise[0] + 0.6 * noise[name + 1] + ahead
+            found[Trial(method, None, 8, seed)] = outcome(values)
+        found[Trial("full", None, 50, seed)] = outcome(noise[0] + 5)
+    pairs = pairs_of(entries_of(found), UNITS)
+    mine = [p for p in pairs if {"random"} & {p.first, p.second}]
+    with_random = {({p.first, p.second} - {"random"}).pop(): p for p in mine}
+    assert with_random["full"].holm_p is None
+    rest = [with_random[name] for name in apart]
+    assert [p.holm_p for p in rest] == pytest.approx(holm([p.p for p in rest]))
+    assert all(p.holm_p is None for p in pairs if p not in mine)
+    records = rows_of(entries_of(found), pairs, UNITS)
+    (note,) = [
+        n
+        for n in notes_of(records, pairs, users=USERS, epoch_flops=1.0)
+        if n.startswith("Different from random")
+    ]
+    sure = [name for name, p in zip(apart, rest, strict=True) if p.holm_p < 0.05]
+    assert all((f"{name} of 8 +" in note) == (name in sure) for name in apart)
+    assert "full" not in note.split(":")[1]
 
 
 def test_a_cell_is_charged_for_what_it_needs():
