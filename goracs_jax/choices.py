@@ -29,6 +29,9 @@ SolverName = Literal["auto", "exact", "sinkhorn"]
 #: How far apart two embeddings are: ||x - y||, or sqrt(2 - 2 cos(x, y)).
 Metric = Literal["euclidean", "cosine"]
 
+#: The method that every other is compared with.
+BASELINE = "random"
+
 #: What to do with training examples that repeat another's texts.
 Duplicates = Literal["refuse", "keep"]
 

@@ -108,8 +108,8 @@ def _gpu(
         bandwidth=bandwidth,
         link=link,
         dollars=dollars,
-        # Those for PCIe have the name, and other figures.
-        seen_as=f"{name.upper()}(?!.*(PCI|NVL))",
+        # Those for PCIe, and those beside another CPU (GH200), have other figures.
+        seen_as=rf"\b{name.upper()}\b(?!.*(PCI|NVL))",
     )
 
 

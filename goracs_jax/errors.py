@@ -12,10 +12,11 @@ class _OneLine(Exception):
     """An exception whose text is one line, whatever names of files and tensors do."""
 
     def __init__(self, text: str):
+        shown = lambda x: x if x.isprintable() else x.encode("unicode_escape").decode()
+        text = "".join(map(shown, text))
         if len(text) > LONGEST:
             text = f"{text[: LONGEST - END]} ... {text[-END:]}"
-        shown = lambda x: x if x.isprintable() else x.encode("unicode_escape").decode()
-        super().__init__("".join(map(shown, text)))
+        super().__init__(text)
 
 
 class InputError(_OneLine, ValueError):

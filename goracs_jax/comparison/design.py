@@ -7,8 +7,6 @@ from goracs_jax.selection.method import Method, find_method, needs_of
 
 #: The method that selects nothing: it trains on all training examples.
 FULL = "full"
-#: The method that every other is compared with.
-RANDOM = "random"
 #: The suffix of a method that runs inside every class.
 BY_LABEL = ":by-label"
 

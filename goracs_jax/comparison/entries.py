@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.comparison.design import FULL, RANDOM, Trial
+from goracs_jax.choices import BASELINE
+from goracs_jax.comparison.design import FULL, Trial
 from goracs_jax.comparison.intervals import (
     Interval,
     holm,
@@ -179,7 +180,7 @@ def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
     families: dict[tuple[int, str], list[int]] = {}
     for i, pair in enumerate(pairs):
         sides = {pair.first, pair.second}
-        if RANDOM in sides and FULL not in sides and pair.p is not None:
+        if BASELINE in sides and FULL not in sides and pair.p is not None:
             families.setdefault((pair.budget, pair.metric), []).append(i)
     for family in families.values():
         values = [p for i in family if (p := pairs[i].p) is not None]

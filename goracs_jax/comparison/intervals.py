@@ -111,7 +111,7 @@ def two_sided_p(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p of several tests: below 0.05, and one wrong in 20 families at most.
+    """Correct p of several tests, so that below 0.05 one family of 20 is wrong.
 
     In ascending order, p_k' = max_{j <= k} min(1, (m - j + 1) p_j).
 

@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from goracs_jax.comparison.design import FULL, RANDOM
+from goracs_jax.choices import BASELINE
+from goracs_jax.comparison.design import FULL
 from goracs_jax.comparison.entries import Entry, Pair, Units, winners
 from goracs_jax.comparison.intervals import interval
 
@@ -156,8 +157,9 @@ def notes_of(
             f"In brackets: 95 % intervals, {over}.",
             "Bold: the interval of the paired difference (same users, same seeds) to "
             "each other method of the budget lies above zero. full does not compete.",
-            _against_random(pairs, headline(list(rows[0]["metrics"]))),
         ]
+    if any(pair.holm_p is not None for pair in pairs):
+        notes.append(_against_random(pairs, headline(list(rows[0]["metrics"]))))
     if single:
         whose = f" ({'; '.join(single)})" if names else ""
         notes.append(f"One seed has a value alone, which proves nothing{whose}.")
@@ -185,8 +187,8 @@ def _against_random(pairs: Sequence[Pair], metrics: Sequence[str]) -> str:
     sure = []
     for pair in pairs:
         if pair.holm_p is not None and pair.holm_p < 0.05 and pair.metric in metrics:
-            sign = 1 if pair.second == RANDOM else -1
-            name = pair.first if pair.second == RANDOM else pair.second
+            sign = 1 if pair.second == BASELINE else -1
+            name = pair.first if pair.second == BASELINE else pair.second
             value = sign * pair.difference.value
             said = f"{name} of {pair.budget} {value:+.4f} {pair.metric}"
             sure.append(f"{said} (p {pair.holm_p:.2g})")

@@ -78,7 +78,10 @@ def check_norms(
     check_lambda(lambda_)
     if rewards is not None:
         if grad_norms is not None:
-            raise InputError("give gradient norms or rewards, not both.")
+            raise InputError(
+                "give gradient norms or rewards, not both: rewards take the place of "
+                "norms where lambda weighs them; methods that rank need norms."
+            )
         check_row_scores(rewards, n_train, "rewards", signed=True)
         if lambda_ > 0 and not np.any(rewards):
             raise InputError(
@@ -116,6 +119,8 @@ def check_row_scores(
     ...
     goracs_jax.errors.InputError: errors have shape [3], the training embeddings 2 ...
     """
+    if np.iscomplexobj(scores):
+        raise InputError(f"{name} must be real numbers, got {scores.dtype}.")
     values = np.asarray(scores, np.float64)
     if values.shape != (n_train,):
         raise InputError(

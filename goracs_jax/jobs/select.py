@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
 from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs
 from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
@@ -22,9 +23,6 @@ from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
-
-#: What every selection is compared with in its table and picture.
-BASELINE = "random"
 
 
 class Loaded(NamedTuple):

@@ -10,7 +10,7 @@ from gguf.quants import dequantize
 
 from goracs_jax.errors import InputError, one_line
 
-#: Parts of a header at most: the largest vocabularies have two million.
+#: Parts of a header at most: those of the largest vocabularies are two million.
 MOST_PARTS = 2**23
 
 

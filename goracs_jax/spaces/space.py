@@ -61,5 +61,6 @@ class Space(NamedTuple):
             fitted = transform.fit(valid)
             train, valid = fitted.transform(train), fitted.transform(valid)
         if self.metric == "cosine":
-            train, valid = unit_rows(train), unit_rows(valid)
+            train = unit_rows(train, "training embeddings")
+            valid = unit_rows(valid, "validation embeddings")
         return train, valid

@@ -9,6 +9,7 @@ each transform maps a row x to T(x - m), with a matrix T that is symmetric or ha
 rows. Distances are those between such rows.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -21,6 +22,8 @@ from goracs_jax.shapes import AnyArray
 
 # The most numbers of a pool that are in memory in float64 at one time.
 CHUNK = 1 << 24
+# Embeddings are float32: what is smaller, beside what it is the rest of, is rounding.
+ROUNDING = float(np.finfo(np.float32).eps)
 
 
 class Fitted(NamedTuple):
@@ -39,14 +42,16 @@ class Fitted(NamedTuple):
         """Transform rows, computed in float64, a part of them at a time.
 
         Args:
-            x: AnyArray of the width that was fitted; they may lie on disk.
+            x: Rows of the width that was fitted; they may lie on disk.
 
         Returns:
-            Rows of `dim` numbers, or of k where there is no `rest`.
+            Rows of `dim` numbers, or of k where there is no `rest`. A row of which
+            nothing but rounding is left is zero.
 
         Raises:
             InputError: The rows have another width.
         """
+        x = x if isinstance(x, np.ndarray) else np.asarray(x)
         if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise InputError(
                 f"rows to transform have shape {list(x.shape)}, those that were fitted "
@@ -54,14 +59,19 @@ class Fitted(NamedTuple):
             )
         width = self.gains.size if self.rest is None else x.shape[1]
         found = np.empty((len(x), width), np.float32)
+        dropped = self.rest is None or (self.gains.size and not self.gains.any())
         for part in _parts(len(x), x.shape[1]):
-            z = np.asarray(x[part], np.float64) - self.mean
+            rows = np.asarray(x[part], np.float64)
+            z = rows - self.mean
             along = z @ self.directions
             if self.rest is None:
-                found[part] = along * self.gains
+                out = along * self.gains
             else:
                 change = along * (self.gains - self.rest)
-                found[part] = self.rest * z + change @ self.directions.T
+                out = self.rest * z + change @ self.directions.T
+            left = np.linalg.norm(out if dropped else z, axis=1)
+            out[left <= ROUNDING * np.linalg.norm(rows, axis=1)] = 0.0
+            found[part] = out
         return found
 
 
@@ -106,13 +116,23 @@ class Whiten:
         """Fit mean and covariance of the validation rows, [M, dim].
 
         Raises:
-            InputError: All rows are the same.
+            InputError: All rows are the same, or they are so few that nothing says how
+                much other directions vary.
         """
-        mean, variances, directions = _principal(valid)
-        a, v = _shrinkage(np.asarray(valid, np.float64) - mean, variances)
-        gains = ((1 - a) * variances + a * v) ** -0.5
-        # With as many directions as numbers nothing is left, whatever its gain.
-        return Fitted(mean, directions, gains, float((a * v) ** -0.5) if a else 0.0)
+        y = _checked(valid)
+        mean = y.mean(axis=0)
+        _, s, directions = np.linalg.svd(y - mean, full_matrices=False)
+        variances = s**2 / len(y)
+        a, v = _shrinkage(y - mean, variances)
+        shrunk = (1 - a) * variances + a * v
+        # Where there are as many directions as numbers, there is no other.
+        others = a * v if len(s) < y.shape[1] else shrunk[-1]
+        if min(others, shrunk[-1]) <= ROUNDING**2 * shrunk[0]:
+            raise InputError(
+                f"{len(y)} validation rows do not tell how much all directions vary: "
+                "give more rows that differ, or do not whiten."
+            )
+        return Fitted(mean, directions.T, shrunk**-0.5, float(others**-0.5))
 
 
 @dataclass(frozen=True)
@@ -128,6 +148,9 @@ class Subspace:
     """
 
     k: int
+
+    def __post_init__(self):
+        _check_k(self.k)
 
     def fit(self, valid: AnyArray) -> Fitted:
         """Fit the leading directions of the validation rows, [M, dim].
@@ -153,6 +176,9 @@ class Drop:
 
     k: int
 
+    def __post_init__(self):
+        _check_k(self.k)
+
     def fit(self, valid: AnyArray) -> Fitted:
         """Fit the leading directions of the validation rows, [M, dim].
 
@@ -168,23 +194,35 @@ class Drop:
         return Fitted(mean, directions, np.zeros(self.k), 1.0)
 
 
-def unit_rows(x: AnyArray) -> Float32[np.ndarray, "rows dim"]:
+def unit_rows(x: AnyArray, name: str = "rows") -> Float32[np.ndarray, "rows dim"]:
     """Scale every row to length 1, so that || x - y ||^2 = 2 - 2 cos(x, y).
 
+    Args:
+        x: Rows, shape [rows, dim]; they may lie on disk.
+        name: What they are, for messages.
+
     Raises:
-        InputError: A row is zero, and so has no direction.
+        InputError: A row is zero, and so has no direction, or is not finite.
 
     >>> unit_rows(np.array([[3.0, 4.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    lengths = np.linalg.norm(np.asarray(x, np.float64), axis=1)
-    (zero,) = np.nonzero(lengths == 0)
-    if len(zero):
-        raise InputError(
-            f"{len(zero)} rows are zero, the first is row {zero[0]} (from 0), and have "
-            "no direction: take the euclidean metric, or another transform."
-        )
-    return (np.asarray(x) / lengths[:, None]).astype(np.float32)
+    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if x.ndim != 2:
+        raise InputError(f"{name} must be a matrix [rows, dim], got {list(x.shape)}.")
+    found = np.empty(x.shape, np.float32)
+    for part in _parts(*x.shape):
+        rows = np.asarray(x[part], np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        (bad,) = np.nonzero(~((lengths[:, 0] > 0) & np.isfinite(lengths[:, 0])))
+        if len(bad):
+            raise InputError(
+                f"row {part.start + bad[0]} (from 0) of the {name} is zero or not "
+                "finite, and has no direction: leave such rows out, or take the "
+                "euclidean metric."
+            )
+        found[part] = rows / lengths
+    return found
 
 
 def transform_of(text: str) -> Transform | None:
@@ -201,12 +239,17 @@ def transform_of(text: str) -> Transform | None:
     if name in plain and not colon:
         return plain[name]
     counted = {"subspace": Subspace, "drop": Drop}
-    if name in counted and k.isdecimal() and int(k):
+    if name in counted and re.fullmatch("[1-9][0-9]{0,8}", k):
         return counted[name](int(k))
     raise InputError(
         f"a transform is none, center, whiten, subspace:K or drop:K with a positive "
         f"integer K, got {text!r}."
     )
+
+
+def _check_k(k: object) -> None:
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k must be a positive integer, got {k!r}.")
 
 
 def _checked(valid: AnyArray) -> Float[np.ndarray, "valid dim"]:
@@ -224,19 +267,21 @@ def _principal(valid: AnyArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y = _checked(valid)
     mean = y.mean(axis=0)
     _, s, directions = np.linalg.svd(y - mean, full_matrices=False)
-    # float32 embeddings have rounding of this size in every direction.
-    count = int(np.sum(s > s[0] * max(y.shape) * np.finfo(np.float32).eps))
-    if not s[0] or not count:
+    # Rounding alone, a share of the largest number in each of [M, dim] numbers, has
+    # singular values up to this.
+    noise = ROUNDING * np.abs(y).max() * (len(y) ** 0.5 + y.shape[1] ** 0.5)
+    count = int(np.sum(s > noise))
+    if not count:
         raise InputError(
-            f"the {len(y)} validation rows are all the same, so no direction stands "
-            "out: give more rows, or --transform none."
+            f"validation rows ({len(y)}) are all the same, so no direction stands out: "
+            "give more of them, or take no transform."
         )
     return mean, s[:count] ** 2 / len(y), directions[:count].T
 
 
 def _leading(valid: AnyArray, k: int, name: str) -> tuple[np.ndarray, ...]:
     mean, variances, directions = _principal(valid)
-    if not 1 <= k <= len(variances):
+    if k > len(variances):
         raise InputError(
             f"{name}:{k} needs {k} directions, the {len(valid)} validation rows vary "
             f"in {len(variances)}: give a number from 1 to that."
@@ -255,7 +300,7 @@ def _shrinkage(z: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
     squared = float(np.sum(variances**2))  # of cov
     d = squared / dim - v**2
     fourth = np.sum(np.sum(z * z, axis=1) ** 2)
-    b = float(fourth / count - squared) / (count * dim)
+    b = max(0.0, float(fourth / count - squared) / (count * dim))
     return (min(1.0, b / d) if d > 0 else 1.0), v
 
 

@@ -52,7 +52,8 @@ def test_what_jax_calls_a_kind(seen, name):
 
 
 @pytest.mark.parametrize(
-    "seen", ["NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA A100-PCIE-40GB"]
+    "seen",
+    ["NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA A100-PCIE-40GB", "NVIDIA GH200"],
 )
 def test_another_kind_of_the_same_name_is_not_known(seen):
     with pytest.raises(InputError, match=f"no device '{seen}' is known"):

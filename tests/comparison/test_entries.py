@@ -123,7 +123,9 @@ def test_notes_say_what_intervals_are_over():
     sizes = {"users": USERS, "epoch_flops": 1e12}
     both = notes_of(records, [], **sizes)
     assert "95 % intervals, over 40 test users and 2 seeds." in both[0]
-    assert "a value alone, which proves nothing (full of 50)." in both[3]
+    assert "a value alone, which proves nothing (full of 50)." in both[2]
+    # Without a comparison with random nothing is said of one.
+    assert not any("random (p" in note for note in both)
     more = {Trial("random", None, 8, 2): outcome(NOISE[0])}
     third = notes_of(rows_of(entries_of(grid() | more), [], UNITS), [], **sizes)
     assert "and 3 seeds; over test users and 2 seeds: goracs, lambda 0 of" in third[0]

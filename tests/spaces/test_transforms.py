@@ -43,6 +43,36 @@ def test_whitening_is_the_inverse_root_of_the_shrunk_covariance(count):
     np.testing.assert_allclose(Whiten().fit(y).transform(x), expected, **F32)
 
 
+def test_many_rows_along_one_direction_are_whitened_all_the_same():
+    """Small directions are no rounding, however many rows there are."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(20_000, 64)) * np.r_[1.0, np.full(63, 2e-3)]
+    y = (y @ np.linalg.qr(rng.normal(size=(64, 64)))[0]).astype(np.float32)
+    white = np.linalg.eigvalsh(covariance(Whiten().fit(y).transform(y)))
+    # Shrunk by a v = (2 / M) / dim = 1.6e-6, beside variances of 4e-6: 4 / 5.6 = 0.71.
+    assert white.max() < 1 + 1e-3
+    assert white.min() > 0.6
+    assert Subspace(64).fit(y).transform(y).shape == (20_000, 64)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_rows_do_not_say_how_others_vary(seed):
+    y = np.random.default_rng(seed).normal(size=(2, 8))
+    with pytest.raises(InputError, match="2 validation rows do not tell"):
+        Whiten().fit(y)
+
+
+def test_what_is_left_of_a_row_in_a_dropped_direction_is_zero():
+    """Or its direction would be that of rounding."""
+    y = rows(50)
+    fitted = Drop(2).fit(y)
+    x = fitted.mean + 3 * fitted.directions.T
+    found = fitted.transform(x.astype(np.float32))
+    np.testing.assert_array_equal(found, np.zeros_like(found))
+    with pytest.raises(InputError, match="row 0"):
+        unit_rows(found)
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_leading_directions_are_kept_or_dropped(k):
     y, x = rows(100), rows(30, seed=1)
@@ -90,11 +120,14 @@ def test_names():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "pca", "center:2", "drop", "drop:0", "drop:-1", "subspace:1.5"]
+    "text",
+    ["", "pca", "center:2", "drop", "drop:0", "drop:-1", "subspace:1.5", "drop:\u0663"],
 )
 def test_other_names_are_refused(text):
     with pytest.raises(InputError, match=f"got '{text}'"):
         transform_of(text)
+    with pytest.raises(InputError, match="got 'drop:999"):
+        transform_of("drop:" + 5000 * "9")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +135,15 @@ def test_other_names_are_refused(text):
     [
         (lambda y: Subspace(7).fit(y), "needs 7 directions, the 50 .* vary in 6"),
         (lambda y: Drop(6).fit(y), "drop:6 leaves nothing"),
-        (lambda y: Whiten().fit(y[:1]), "1 validation rows are all the same"),
+        (lambda y: Whiten().fit(y[:1]), "1 validation rows do not tell"),
+        (lambda y: Drop(2).fit(0 * y + 3), r"rows \(50\) are all the same"),
+        (lambda y: Drop(True), "k must be a positive integer, got True"),
+        (lambda y: unit_rows(y[0]), r"rows must be a matrix .* got \[6\]"),
+        (lambda y: unit_rows(y * np.nan), "row 0 .* is zero or not finite"),
         (lambda y: Whiten().fit(y[0]), r"got shape \[6\]"),
         (lambda y: Center().fit(y * np.nan), "finite numbers"),
         (lambda y: Center().fit(y).transform(y[:, 1:]), r"shape \[50, 5\].* 6 numbers"),
-        (lambda y: unit_rows(0 * y), "50 rows are zero, the first is row 0"),
+        (lambda y: unit_rows(0 * y), r"row 0 \(from 0\) of the rows is zero"),
     ],
 )
 def test_bad_rows_are_refused(run, message):

@@ -68,5 +68,5 @@ def test_rows_without_a_direction_have_no_cosine(arrays, capsys):
     x = np.load("x.npy")
     x[3] = 0
     np.save("x.npy", x)
-    message = r"1 rows are zero, the first is row 3 \(from 0\)"
+    message = r"row 3 \(from 0\) of the training embeddings is zero"
     assert_refused(f"{ARRAYS} --metric cosine", BUDGET, capsys, message)
