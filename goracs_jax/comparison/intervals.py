@@ -132,7 +132,7 @@ def _spread(values: np.ndarray, units: np.ndarray) -> tuple[float, _Spread | Non
     value = float(per_seed.mean())
     if len(per_seed) < 2:
         return value, None
-    means = [m for m in (per_user.mean(axis=0), per_seed) if len(m) > 1]
+    means = (per_user.mean(axis=0), per_seed)
     squares = np.array([m.var(ddof=1) / len(m) for m in means])
     return value, _Spread(squares, np.array([len(m) - 1.0 for m in means]))
 

@@ -10,18 +10,17 @@ rows. Distances are those between such rows.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
 
+from goracs_jax.cost import chunks
 from goracs_jax.errors import InputError
 from goracs_jax.shapes import AnyArray
 
-# The most numbers of a pool that are in memory in float64 at one time.
-CHUNK = 1 << 24
 # Embeddings are float32: what is smaller, beside what it is the rest of, is rounding.
 ROUNDING = float(np.finfo(np.float32).eps)
 
@@ -51,28 +50,28 @@ class Fitted(NamedTuple):
         Raises:
             InputError: The rows have another width.
         """
-        x = x if isinstance(x, np.ndarray) else np.asarray(x)
+        x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise InputError(
                 f"rows to transform have shape {list(x.shape)}, those that were fitted "
                 f"{len(self.mean)} numbers each: take both from the same model."
             )
         width = self.gains.size if self.rest is None else x.shape[1]
-        found = np.empty((len(x), width), np.float32)
         dropped = self.rest is None or (self.gains.size and not self.gains.any())
-        for part in _parts(len(x), x.shape[1]):
-            rows = np.asarray(x[part], np.float64)
+
+        def change(rows: np.ndarray, _: int) -> np.ndarray:
             z = rows - self.mean
             along = z @ self.directions
             if self.rest is None:
                 out = along * self.gains
             else:
-                change = along * (self.gains - self.rest)
-                out = self.rest * z + change @ self.directions.T
+                more = along * (self.gains - self.rest)
+                out = self.rest * z + more @ self.directions.T
             left = np.linalg.norm(out if dropped else z, axis=1)
             out[left <= ROUNDING * np.linalg.norm(rows, axis=1)] = 0.0
-            found[part] = out
-        return found
+            return out
+
+        return _by_parts(change, x, width)
 
 
 @runtime_checkable
@@ -119,11 +118,15 @@ class Whiten:
             InputError: All rows are the same, or they are so few that nothing says how
                 much other directions vary.
         """
+        from sklearn.covariance import ledoit_wolf_shrinkage  # slow to import
+
         y = _checked(valid)
         mean = y.mean(axis=0)
         _, s, directions = np.linalg.svd(y - mean, full_matrices=False)
         variances = s**2 / len(y)
-        a, v = _shrinkage(y - mean, variances)
+        one = len(y) == 1  # of which scikit-learn warns
+        a = 0.0 if one else ledoit_wolf_shrinkage(y - mean, assume_centered=True)
+        v = float(variances.sum() / y.shape[1])
         shrunk = (1 - a) * variances + a * v
         # Where there are as many directions as numbers, there is no other.
         others = a * v if len(s) < y.shape[1] else shrunk[-1]
@@ -207,22 +210,22 @@ def unit_rows(x: AnyArray, name: str = "rows") -> Float32[np.ndarray, "rows dim"
     >>> unit_rows(np.array([[3.0, 4.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    x = np.asarray(x)
     if x.ndim != 2:
         raise InputError(f"{name} must be a matrix [rows, dim], got {list(x.shape)}.")
-    found = np.empty(x.shape, np.float32)
-    for part in _parts(*x.shape):
-        rows = np.asarray(x[part], np.float64)
+
+    def scale(rows: np.ndarray, first: int) -> np.ndarray:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         (bad,) = np.nonzero(~((lengths[:, 0] > 0) & np.isfinite(lengths[:, 0])))
         if len(bad):
             raise InputError(
-                f"row {part.start + bad[0]} (from 0) of the {name} is zero or not "
+                f"row {first + bad[0]} (from 0) of the {name} is zero or not "
                 "finite, and has no direction: leave such rows out, or take the "
                 "euclidean metric."
             )
-        found[part] = rows / lengths
-    return found
+        return rows / lengths
+
+    return _by_parts(scale, x, x.shape[1])
 
 
 def transform_of(text: str) -> Transform | None:
@@ -289,21 +292,13 @@ def _leading(valid: AnyArray, k: int, name: str) -> tuple[np.ndarray, ...]:
     return mean, variances, directions[:, :k]
 
 
-def _shrinkage(z: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
-    """Return Ledoit and Wolf's a, and the mean variance v.
-
-    With rows z_j, a = min(1, b / d), where d = || cov - v I ||^2 / dim and
-    b = sum_j || z_j z_j' - cov ||^2 / (M^2 dim), in Frobenius norms.
-    """
-    count, dim = z.shape
-    v = float(variances.sum() / dim)
-    squared = float(np.sum(variances**2))  # of cov
-    d = squared / dim - v**2
-    fourth = np.sum(np.sum(z * z, axis=1) ** 2)
-    b = max(0.0, float(fourth / count - squared) / (count * dim))
-    return (min(1.0, b / d) if d > 0 else 1.0), v
-
-
-def _parts(rows: int, width: int) -> Iterator[slice]:
-    step = max(1, CHUNK // max(1, width))
-    return (slice(first, first + step) for first in range(0, rows, step))
+def _by_parts(
+    transform: Callable[[np.ndarray, int], np.ndarray], x: np.ndarray, width: int
+) -> Float32[np.ndarray, "rows width"]:
+    """Apply a function of rows in float64, and of their first number, part by part."""
+    found, first = np.empty((len(x), width), np.float32), 0
+    for part in chunks(x):
+        rows = slice(first, first + len(part))
+        found[rows] = transform(np.asarray(part, np.float64), first)
+        first = rows.stop
+    return found

@@ -106,7 +106,7 @@ def _few_arcs(
         # Potentials that are feasible for every arc prove the plan optimal.
         np.subtract(cost, log["u"][:, None], out=reduced)
         reduced -= log["v"]
-        missing = reduced < -1e-10 * max(1.0, cost.max(), -cost.min())
+        missing = reduced < -1e-10 * max(1.0, cost.max())
         if not missing.any():
             return plan.toarray(), log
         arcs |= missing

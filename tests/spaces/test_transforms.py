@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import goracs_jax as gx
+from goracs_jax.cost import checks
 from goracs_jax.errors import InputError
 from goracs_jax.spaces import Center, Drop, Subspace, Whiten, transform_of, unit_rows
-from goracs_jax.spaces import transforms as module
 
 DIM = 6
 # float32 results of float64 sums of a few numbers of size one to ten.
@@ -91,7 +91,7 @@ def test_parts_give_what_the_whole_gives(monkeypatch):
     y, x = rows(100), rows(31, seed=1)
     fitted = [t.fit(y) for t in (Center(), Whiten(), Subspace(2), Drop(2))]
     whole = [f.transform(x) for f in fitted]
-    monkeypatch.setattr(module, "CHUNK", 5 * DIM)
+    monkeypatch.setattr(checks, "CHUNK", 5 * DIM)
     for f, expected in zip(fitted, whole, strict=True):
         np.testing.assert_allclose(f.transform(x), expected, rtol=1e-6, atol=1e-6)
 
