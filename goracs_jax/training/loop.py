@@ -48,8 +48,8 @@ def finetune(
         L = sum_i sum_{t scored} l_it / sum_i |{t scored}|
 
     with the cross-entropy l_it of token t in example i. Its gradient is exact for any
-    size of micro-batches. The order of the data and the dropout are functions of (seed,
-    epoch, step).
+    size of micro-batches. The order of the data and the dropout of an example are
+    functions of its content, the seed and the epoch.
 
     Args:
         model: A decoder with adapters; the dropout rate is that of `model.lora`.

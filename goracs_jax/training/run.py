@@ -20,9 +20,10 @@ from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import replicate, replicate_key, spread_batch
 from goracs_jax.models import Decoder
-from goracs_jax.training.batches import Shapes, step_batches, step_key
+from goracs_jax.training.batches import Shapes, step_batches
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
+from goracs_jax.training.order import Order
 from goracs_jax.training.step import (
     ModelParts,
     accumulate,
@@ -45,7 +46,7 @@ class Run(NamedTuple):
     valid_batches: list[Batch]
     valid_most: int  # largest number of scored tokens in a validation example
     config: FinetuneConfig
-    seed: int
+    order: Order  # of the training examples
     shapes: Shapes
     optimizer: optax.GradientTransformation
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
@@ -89,13 +90,13 @@ class Run(NamedTuple):
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
         parts, execution = split(model), model.execution
         size = config.tokens_per_batch or batch_tokens(model, "training", train)
-        rest = (optimizer, rates, execution.grid)
+        order, rest = Order.of(train, seed), (optimizer, rates, execution.grid)
         while True:
             config = replace(config, tokens_per_batch=size)
             of = partial(Shapes.of, config=config, devices=execution.data_devices)
             shapes, checked = map(of, (train, valid))
             checks = (checked.split(valid), checked.most)
-            same = (config, seed, shapes, *rest, halved)
+            same = (config, order, shapes, *rest, halved)
             run = cls(parts, train, valid, *checks, *same)
             try:
                 run._compile()
@@ -131,7 +132,7 @@ class Run(NamedTuple):
         config = replace(self.config, tokens_per_batch=self._half())
         model = nnx.merge(*self.parts)
         pools = (self.train, self.valid)
-        smaller = Run.prepare(model, *pools, config, self.seed, halved=True)
+        smaller = Run.prepare(model, *pools, config, self.order.seed, halved=True)
         return smaller.fitting(work, state)
 
     def _half(self) -> int:
@@ -198,10 +199,9 @@ class Run(NamedTuple):
             InputError: The gradient of the first step is exactly zero.
             NumericalError: The loss or the gradient is not finite.
         """
-        number, config, key = state.step, self.config, self._key(state.step)
-        batches = step_batches(
-            self.train, self.shapes, config.batch_size, self.seed, number
-        )
+        number, epoch = state.step + 1, self._epoch(state.step + 1)
+        given = (self.train, self.order, self.shapes, self.config.batch_size)
+        batches, key = step_batches(*given, state.step), self._key(epoch - 1)
         parts, sums = self.parts._replace(lora=state.lora), zero_sums(self.parts)
         for batch in batches:
             batch = spread_batch(batch, self.mesh)
@@ -209,21 +209,21 @@ class Run(NamedTuple):
         count = np.float32(num_scored(batches))
         done = update(self.optimizer, state.lora, state.opt_state, sums, count)
         loss, grad_norm = done.loss.item(), done.grad_norm.item()
-        _check_finite(f"step {number + 1}", loss, grad_norm)
-        if number == 0 and grad_norm == 0:
+        _check_finite(f"step {number}", loss, grad_norm)
+        if number == 1 and grad_norm == 0:
             raise InputError(
                 "the gradient of every adapter is exactly zero, so nothing would "
                 "train: check the adapter that training starts from."
             )
         entry = {
-            "step": number + 1,
-            "epoch": self._epoch(number + 1),
+            "step": number,
+            "epoch": epoch,
             "loss": loss,
-            "learning_rate": self.rates[number].item(),
+            "learning_rate": self.rates[number - 1].item(),
             "grad_norm": grad_norm,
             "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
         }
-        changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number + 1}
+        changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number}
         return state._replace(**changed), entry
 
     def validate(self, state: State) -> tuple[State, LogEntry]:
@@ -258,9 +258,9 @@ class Run(NamedTuple):
         every = self.config.valid_every * per_epoch
         return step % every == 0 or step == self.total_steps
 
-    def _key(self, step: int) -> jax.Array:
-        """Return the key of a step's dropout, on every device of the grid."""
-        key = step_key(self.seed, step)
+    def _key(self, epoch: int) -> jax.Array:
+        """Return the key of an epoch's dropout, on every device of the grid."""
+        key = self.order.key(epoch)
         return key if self.mesh is None else replicate_key(key, self.mesh)
 
     def _epoch(self, step: int) -> int:

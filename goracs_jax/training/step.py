@@ -2,8 +2,9 @@
 
 The loss of a batch is the mean over all of its scored tokens. Micro-batches add up the
 sums of the loss and of the gradient, and the end of the step divides them by the number
-of scored tokens. The dropout of an example depends on its position in the step, not on
-its micro-batch. The split into micro-batches therefore changes only rounding.
+of scored tokens. The dropout of an example depends on its content, the seed and the
+epoch, not on its step or micro-batch. The split into micro-batches therefore changes
+only rounding.
 """
 
 from functools import partial
@@ -84,8 +85,8 @@ def accumulate(
     Args:
         parts: The model.
         sums: The sums so far, which are overwritten.
-        batch: The micro-batch; its `rows` are positions in the step.
-        key: Random key of the step's dropout.
+        batch: The micro-batch; its `rows` tell apart the dropout of examples.
+        key: Random key of the epoch's dropout.
         most: Largest number of scored tokens in an example.
 
     Returns:
