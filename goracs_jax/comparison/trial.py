@@ -172,7 +172,9 @@ def run(
         seconds["selection"] = _search_seconds(selected, trial)
         passes = 1 + len(selected.selection.trace)  # the first finds max(D)
     seconds["training"] = tuned.train_seconds + tuned.valid_seconds
-    everything = np.arange(len(sizes.train.tokens))
+    counts = sizes.train.tokens
+    trained = Trained(rows, tuned.tokens / int(counts[rows].sum()), validations)
+    everything = np.arange(len(counts))
     finished = Finished(
         trial=trial,
         inputs=place.inputs,
@@ -182,7 +184,7 @@ def run(
         valid_loss=tuned.valid_loss,
         epochs=epochs,
         seconds=seconds,
-        flops=charged(trial, sizes, Trained(rows, epochs, validations), passes),
+        flops=charged(trial, sizes, trained, passes),
         epoch_flops=training_flops(sizes, Trained(everything, 1, 1)),
         predictions=hash_files(place.predictions),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Float32
+from jaxtyping import Float32, PyTree
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Batch
@@ -29,6 +29,7 @@ from goracs_jax.training.step import (
     accumulate,
     loss_sum,
     num_scored,
+    running_mean,
     split,
     update,
     zero_sums,
@@ -85,6 +86,7 @@ class Run(NamedTuple):
             InputError: The learning rate would be 0 at every step.
             NumericalError: One example on each device does not fit the memory.
         """
+        config = config.resolved()
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
@@ -171,12 +173,19 @@ class Run(NamedTuple):
         changing = update.lower(
             self.optimizer, state.lora, state.opt_state, sums, np.float32(1)
         )
-        together([program.compile for program in (*adding, *losses, changing)])
+        averaging = running_mean.lower(state.lora, state.lora, np.float32(1))
+        programs = (*adding, *losses, changing, *[averaging] * (self.averaged > 1))
+        together([program.compile for program in programs])
 
     @property
     def total_steps(self) -> int:
         """The number of steps of a run that does not stop early."""
         return self.config.total_steps(self.train.num_examples)
+
+    @property
+    def averaged(self) -> int:
+        """The number of last steps whose adapters are averaged."""
+        return self.config.averaged(self.total_steps)
 
     @property
     def fresh(self) -> State:
@@ -223,13 +232,16 @@ class Run(NamedTuple):
             "grad_norm": grad_norm,
             "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
         }
-        changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number}
-        return state._replace(**changed), entry
+        kept = self._kept(state.kept, done.lora, number)
+        return state._replace(
+            lora=done.lora, opt_state=done.opt_state, kept=kept, step=number
+        ), entry
 
     def validate(self, state: State) -> tuple[State, LogEntry]:
-        """Compute the validation loss, and keep the adapters if it is the lowest.
+        """Compute the validation loss, of the adapters or what is kept of them so far.
 
-        It is the mean over all scored tokens of the validation examples.
+        It is the mean over all scored tokens of the validation examples. Where the best
+        adapters are kept, these are if it is the lowest.
 
         Args:
             state: The state after a step.
@@ -240,23 +252,34 @@ class Run(NamedTuple):
         Raises:
             NumericalError: The loss is not finite.
         """
-        parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
+        lowest, epoch = self.config.keep == "best", self._epoch(state.step)
+        judged = state.lora if lowest else state.kept
+        parts = self.parts._replace(lora=judged)
         batches = (spread_batch(batch, self.mesh) for batch in self.valid_batches)
         sums = [loss_sum(parts, batch, most=self.valid_most) for batch in batches]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid_batches)
         _check_finite(f"validation after epoch {epoch}", loss)
         entry = {"step": state.step, "epoch": epoch, "valid_loss": loss}
-        if loss < state.best_loss:
-            found = {"best": state.lora, "best_loss": loss, "best_epoch": epoch}
+        if loss < state.best_loss or not lowest:
+            found = {"kept": judged, "best_loss": loss, "best_epoch": epoch}
             return state._replace(**found, waited=0), entry
         return state._replace(waited=state.waited + 1), entry
 
     def validates_after(self, step: int) -> bool:
         """Return whether a validation follows the step with this number, from 1."""
+        epochs, last = self.config.valid_every, step == self.total_steps
+        if epochs is None:
+            return last
         per_epoch = self.config.steps_per_epoch(self.train.num_examples)
-        every = self.config.valid_every * per_epoch
-        return step % every == 0 or step == self.total_steps
+        return last or step % (epochs * per_epoch) == 0
+
+    def _kept(self, kept: PyTree, lora: PyTree, step: int) -> PyTree:
+        """Return the adapters to keep after a step with this number, from 1."""
+        if self.config.keep == "best":
+            return kept  # until a validation finds better ones
+        count = step - (self.total_steps - self.averaged)
+        return lora if count <= 1 else running_mean(kept, lora, np.float32(count))
 
     def _key(self, epoch: int) -> jax.Array:
         """Return the key of an epoch's dropout, on every device of the grid."""

@@ -152,6 +152,23 @@ def update(
     )
 
 
+@jax.jit
+def running_mean(mean: PyTree, new: PyTree, count: Float32[Array, ""]) -> PyTree:
+    r"""Add adapters to the mean of some others.
+
+        mean_k = mean_{k-1} + (new - mean_{k-1}) / k
+
+    Args:
+        mean: The mean of k - 1 adapters, in float32 as all of them are.
+        new: The adapters to add.
+        count: The number k, this one included.
+
+    >>> running_mean(jnp.array([2.0]), jnp.array([5.0]), jnp.float32(3)).tolist()
+    [3.0]
+    """
+    return jax.tree.map(lambda m, x: m + (x - m) / count, mean, new)
+
+
 def _places(labels: Int[ArrayLike, "batch time"], most: int) -> Places:
     places = partial(predicting, most=most)
     return jax.vmap(places, spmd_axis_name=DATA)(jnp.asarray(labels))

@@ -233,6 +233,27 @@ def test_results_of_a_trial_read_back(shared):
     assert evaluated.values["likelihood HR@5"].mean() == pytest.approx(metric)
 
 
+def test_trials_of_equal_steps(files):
+    """Four steps of 4 are four epochs of 4 examples; of 10, one and 4 more."""
+    flags = COMPARE.replace("--epochs 2", "--steps 4").replace("--lambdas 0,0.3", "")
+    assert run(flags + " --seeds 1 --methods full,random", None) == 0
+    found = {cell["cell"]["method"]: cell for cell in comparison(files)["cells"]}
+    assert {name: cell["epochs"] for name, cell in found.items()} == {
+        "full": 2,
+        "random": 4,
+    }
+    # With F for each example of one length, and V for the validation at the end:
+    # 14 F + V, 16 F + V and, for an epoch, 10 F + V.
+    full, random = (found[name]["flops"]["training"] for name in ("full", "random"))
+    assert random - full == pytest.approx((full - found["full"]["epoch_flops"]) / 2)
+    assert random > full
+    for cell in found.values():
+        adapter = files / "out" / cell["folder"] / "adapter"
+        tuned = json.loads((adapter / "manifest.json").read_text())
+        assert (tuned["steps"], tuned["keep"]) == (4, "last")
+        assert cell["valid_loss"] == tuned["kept_valid_loss"]
+
+
 def test_a_registered_method_is_compared_with_its_lambdas(rewarded, files):
     flags = " --methods rewarded,random --seeds 1 --out mine"
     assert run(COMPARE + flags, None) == 0
