@@ -68,8 +68,8 @@ class Finished(NamedTuple):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Finished":
-        """Read what `record` wrote; early trials do not have `chosen_on`."""
-        rest: dict[str, Any] = {name: record.get(name) for name in cls._fields[1:]}
+        """Read what `record` wrote."""
+        rest: dict[str, Any] = {name: record[name] for name in cls._fields[1:]}
         return cls(Trial(**record["cell"]), **rest)
 
 
@@ -88,7 +88,7 @@ class TrialFolder(NamedTuple):
                 return None
             if record["predictions"] != hash_files(self.predictions):
                 return None
-            return Finished.of(record)._replace(inputs=self.inputs)
+            return Finished.of(record)
         except (*UNREADABLE, TypeError):
             return None
 

@@ -91,7 +91,8 @@ class FinetuneConfig:
         if self.steps is not None and self.steps <= self.warmup_steps:
             raise InputError(
                 "steps must be more than warmup_steps, after which the learning rate "
-                f"falls to 0, got {self.steps} and {self.warmup_steps}."
+                f"falls to 0, got {self.steps} and {self.warmup_steps}: give more "
+                "steps, or fewer of the warm-up."
             )
         if self.keep not in (None, *get_args(Keep)):
             raise InputError(

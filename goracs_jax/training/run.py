@@ -173,8 +173,9 @@ class Run(NamedTuple):
         changing = update.lower(
             self.optimizer, state.lora, state.opt_state, sums, np.float32(1)
         )
-        averaging = running_mean.lower(state.lora, state.lora, np.float32(1))
-        programs = (*adding, *losses, changing, *[averaging] * (self.averaged > 1))
+        programs = [*adding, *losses, changing]
+        if self.averaged > 1:
+            programs.append(running_mean.lower(state.lora, state.lora, np.float32(1)))
         together([program.compile for program in programs])
 
     @property
@@ -238,10 +239,10 @@ class Run(NamedTuple):
         ), entry
 
     def validate(self, state: State) -> tuple[State, LogEntry]:
-        """Compute the validation loss, of the adapters or what is kept of them so far.
+        """Compute the validation loss: the mean over the scored tokens of its examples.
 
-        It is the mean over all scored tokens of the validation examples. Where the best
-        adapters are kept, these are if it is the lowest.
+        With keep="best" it is that of the present adapters, which are kept if it is the
+        lowest so far; otherwise that of what is kept.
 
         Args:
             state: The state after a step.
