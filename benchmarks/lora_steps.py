@@ -7,7 +7,7 @@ import numpy as np
 from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models import Decoder
 from goracs_jax.training import FinetuneConfig
-from goracs_jax.training.batches import epoch_order
+from goracs_jax.training.order import Order
 from goracs_jax.training.run import Run
 
 
@@ -27,7 +27,8 @@ class Ours:
         return record["tokens"]
 
 
-def step_rows(examples: int, batch: int, number: int) -> np.ndarray:
+def step_rows(tokens: Tokens, batch: int, number: int) -> np.ndarray:
     """Return the examples of a step, which are the same for ours and PyTorch's."""
-    epoch, place = divmod(number, examples // batch)
-    return epoch_order(examples, 0, epoch)[place * batch : (place + 1) * batch]
+    epoch, place = divmod(number, tokens.num_examples // batch)
+    order = Order.of(tokens, 0).epoch(epoch)
+    return order[place * batch : (place + 1) * batch]

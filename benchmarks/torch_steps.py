@@ -32,7 +32,7 @@ class Torch:
 
     def step(self, number: int) -> int:
         """Take one step and return its tokens, without padding."""
-        rows = step_rows(self.tokens.num_examples, self.batch, number)
+        rows = step_rows(self.tokens, self.batch, number)
         whole = take(self.tokens, rows)
         firsts = whole.labels[whole.offsets[:-1]]  # the first of each is not predicted
         count = whole.scored.sum() - (firsts >= 0).sum()

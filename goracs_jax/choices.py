@@ -35,6 +35,10 @@ BASELINE = "random"
 #: What to do with training examples that repeat another's texts.
 Duplicates = Literal["refuse", "keep"]
 
+#: The adapters that fine-tuning keeps: of the lowest validation loss, of the last step,
+#: or their mean over the last tenth of the steps.
+Keep = Literal["best", "last", "average"]
+
 #: The raw formats that `goracs prepare` reads.
 FormatName = Literal[
     "movielens-100k",

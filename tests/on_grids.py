@@ -45,8 +45,15 @@ ALL = EXAMPLES * TIME
 GRIDS = {"8 x 1": 1, "2 x 4": 4, "1 x 8": 8}
 CONFIG = DecoderConfig.tiny(**SIZES)
 LORA = LoraConfig(dropout=0.1)
+# The mean of the adapters after the last two steps is validated at the end.
 TRAINING = FinetuneConfig(
-    epochs=2, learning_rate=1e-2, warmup_steps=1, batch_size=40, tokens_per_batch=256
+    steps=11,
+    keep="average",
+    learning_rate=1e-3,
+    warmup_steps=1,
+    batch_size=40,
+    valid_every=1,
+    tokens_per_batch=256,
 )
 
 _rng = np.random.default_rng(0)

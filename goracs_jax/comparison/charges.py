@@ -28,10 +28,10 @@ class Sizes(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The rows of a training, its epochs and its validations."""
+    """The rows of a training, how often they were gone through, its validations."""
 
     rows: Int[np.ndarray, " budget"]
-    epochs: int
+    epochs: float
     validations: int
 
 

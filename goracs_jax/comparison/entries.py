@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """The results of one trial, and its costs by stage."""
 
     values: Mapping[str, Float[np.ndarray, " examples"]]  # their means are the metrics
-    valid_loss: float  # the lowest, of the model that is kept
+    valid_loss: float  # of the model that is kept
     seconds: Mapping[str, float]
     flops: Mapping[str, float]
 
@@ -67,7 +67,7 @@ class Entry(NamedTuple):
 
     @property
     def valid_loss(self) -> float:
-        """The mean over the seeds of the lowest validation loss."""
+        """The mean over the seeds of the validation loss."""
         return float(np.mean([o.valid_loss for o in self.outcomes.values()]))
 
 

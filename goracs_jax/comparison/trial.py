@@ -34,7 +34,7 @@ from goracs_jax.jobs.selected import Selected
 from goracs_jax.llm.profile import default_dtype
 from goracs_jax.llm.prompts import Task
 from goracs_jax.report.picture import table
-from goracs_jax.runs.identity import Identity, digests_of, identity_of, is_same
+from goracs_jax.runs.identity import Identity, identity_of
 from goracs_jax.runs.manifest import device, made_by
 from goracs_jax.runs.opened import open_llm, read_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
@@ -68,54 +68,34 @@ class Finished(NamedTuple):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Finished":
-        """Read what `record` wrote; early trials do not have `chosen_on`."""
-        rest: dict[str, Any] = {name: record.get(name) for name in cls._fields[1:]}
+        """Read what `record` wrote."""
+        rest: dict[str, Any] = {name: record[name] for name in cls._fields[1:]}
         return cls(Trial(**record["cell"]), **rest)
 
 
 class TrialFolder(NamedTuple):
-    """A trial, all that it depends on, and its folder by today's and former name."""
+    """A trial, all that it depends on, and its folder."""
 
     trial: Trial
     inputs: Identity
     folder: Path
-    former: Path  # where version 0.5.0 kept it
-
-    @property
-    def current(self) -> Path:
-        """The folder that is there: the former one, until it is adopted."""
-        return self.folder if self.folder.exists() else self.former
-
-    def adopt(self) -> None:
-        """Rename a former folder, and the identity in its records, to today's."""
-        if self.current.exists() and not self.folder.exists():
-            self.former.rename(self.folder)
-        for name, at in (("inputs.json", None), ("cell.json", "inputs")):
-            path = self.folder / name
-            if (found := read_record(path)) is None:
-                continue
-            named = found if at is None else found.get(at)
-            today = digest(named) == digest(self.inputs)
-            if is_same(named, self.inputs) and not today:
-                now = self.inputs if at is None else found | {at: self.inputs}
-                write_json(path, now)
 
     def finished(self) -> Finished | None:
         """Read a finished trial back; None where a file is lost or of another trial."""
-        record = read_record(self.current / "cell.json")
+        record = read_record(self.folder / "cell.json")
         try:
-            if not record or not is_same(record["inputs"], self.inputs):
+            if not record or digest(record["inputs"]) != digest(self.inputs):
                 return None
             if record["predictions"] != hash_files(self.predictions):
                 return None
-            return Finished.of(record)._replace(inputs=self.inputs)
+            return Finished.of(record)
         except (*UNREADABLE, TypeError):
             return None
 
     @property
     def predictions(self) -> Path:
         """The file of the predictions of the trial's model for the test examples."""
-        return predictions_of(self.current / METRICS)
+        return predictions_of(self.folder / METRICS)
 
     def outcome(self, task: Task, finished: Finished) -> Outcome:
         """Read the predictions of a finished trial, and join them with its costs."""
@@ -157,8 +137,7 @@ def folder_of(
     if revision is None:
         revision = revision_of(*_stages(trial, inputs.judging))
     identity = identity_of(depends_on, revision)
-    folders = (settings.out / "cells" / sha[:16] for sha in digests_of(identity))
-    return TrialFolder(trial, identity, *folders)
+    return TrialFolder(trial, identity, settings.out / "cells" / digest(identity)[:16])
 
 
 def run(
@@ -178,7 +157,6 @@ def run(
         sizes: The sizes that FLOPs are counted by.
     """
     trial, folder = place.trial, place.folder
-    place.adopt()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "inputs.json", place.inputs)
     selected, data, rows = None, settings.train, np.arange(trial.budget)
@@ -194,7 +172,9 @@ def run(
         seconds["selection"] = _search_seconds(selected, trial)
         passes = 1 + len(selected.selection.trace)  # the first finds max(D)
     seconds["training"] = tuned.train_seconds + tuned.valid_seconds
-    everything = np.arange(len(sizes.train.tokens))
+    counts = sizes.train.tokens
+    trained = Trained(rows, tuned.tokens / int(counts[rows].sum()), validations)
+    everything = np.arange(len(counts))
     finished = Finished(
         trial=trial,
         inputs=place.inputs,
@@ -204,7 +184,7 @@ def run(
         valid_loss=tuned.valid_loss,
         epochs=epochs,
         seconds=seconds,
-        flops=charged(trial, sizes, Trained(rows, epochs, validations), passes),
+        flops=charged(trial, sizes, trained, passes),
         epoch_flops=training_flops(sizes, Trained(everything, 1, 1)),
         predictions=hash_files(place.predictions),
     )

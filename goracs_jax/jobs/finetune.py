@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from goracs_jax.choices import Keep
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
 from goracs_jax.llm.batches import Mapper
@@ -57,8 +58,11 @@ class TrainConfig:
         names = {field.name for field in fields(FinetuneConfig)}
         names.remove("tokens_per_batch")  # of a micro-batch, see below
         given = {k: v for k, v in vars(settings).items() if k in names}
-        defaults = {"epochs": task.epochs, "learning_rate": task.learning_rate}
-        given |= {k: defaults[k] for k, v in given.items() if v is None}
+        epochs = task.epochs if settings.steps is None else None
+        defaults = {"epochs": epochs, "learning_rate": task.learning_rate}
+        given |= {k: v for k, v in defaults.items() if given[k] is None}
+        if settings.patience is None:
+            del given["patience"]
         # A CPU's number is part of what 0.6.0 stored; elsewhere the model decides.
         on_cpu = jax.default_backend() == "cpu"
         default = CPU_TOKENS["training"] if on_cpu else None
@@ -68,8 +72,14 @@ class TrainConfig:
                 raise InputError(f"{flag} must be at least 1, got {value}.")
         wanted = (settings.micro_batch_tokens, settings.tokens_per_batch, default)
         given["tokens_per_batch"] = next((n for n in wanted if n is not None), None)
+        loop = FinetuneConfig(**given).resolved()
+        if settings.patience is not None and loop.keep != "best":
+            raise InputError(
+                f"--patience stops training with --keep best, not {loop.keep}: "
+                "leave it out, or give --keep best."
+            )
         return cls(
-            loop=FinetuneConfig(**given),
+            loop=loop,
             lora=_lora(settings),
             scored=settings.labels or task.scored,
             seed=seed,
@@ -94,7 +104,7 @@ class TrainInputs(NamedTuple):
 
 
 class Finetuned(NamedTuple):
-    """How a training went; the adapter is that of the lowest validation loss."""
+    """How a training went, and which adapter was kept."""
 
     valid_epochs: list[int]  # of each validation
     valid_losses: list[float]
@@ -105,16 +115,22 @@ class Finetuned(NamedTuple):
     sizes: Mapping[str, int]
     identity: Mapping[str, Any]
     folder: Path  # where the files of the adapter are
+    keep: Keep = "best"
 
     @property
     def best(self) -> int:
-        """The validation whose adapter was kept."""
+        """The validation with the lowest loss."""
         return int(np.argmin(self.valid_losses))
 
     @property
+    def kept(self) -> int:
+        """The validation of the adapter that was kept: the best, or the last."""
+        return self.best if self.keep == "best" else len(self.valid_losses) - 1
+
+    @property
     def valid_loss(self) -> float:
-        """The lowest validation loss."""
-        return self.valid_losses[self.best]
+        """The validation loss of the adapter that was kept."""
+        return self.valid_losses[self.kept]
 
     def save(self, out: Path, made: Mapping[str, Any]) -> None:
         """Make a PEFT folder; the manifest comes last.
@@ -141,15 +157,19 @@ class Finetuned(NamedTuple):
             "inputs": plain.pop("identity"),
             "sizes": plain.pop("sizes"),
             "best_epoch": self.valid_epochs[self.best],
-            "best_valid_loss": self.valid_loss,
+            "best_valid_loss": self.valid_losses[self.best],
+            "kept_epoch": self.valid_epochs[self.kept],
+            "kept_valid_loss": self.valid_loss,
             "tokens_per_second": rate,
             **{name: value for name, value in plain.items() if name != "folder"},
         }
         write_json(out / "manifest.json", manifest)
-        say(
-            f"best epoch {manifest['best_epoch']} of {self.valid_epochs[-1]}: "
-            f"validation loss {self.valid_loss:.4f}; {rate:.0f} tokens/s"
-        )
+        kept = {
+            "best": f"best epoch {manifest['best_epoch']} of {self.valid_epochs[-1]}",
+            "last": f"last of {self.steps} steps",
+            "average": f"average over the last tenth of {self.steps} steps",
+        }[self.keep]
+        say(f"{kept}: validation loss {self.valid_loss:.4f}; {rate:.0f} tokens/s")
         say(f"{out}: {', '.join([*FILES, 'manifest.json'])}")
 
     @classmethod
@@ -206,8 +226,10 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
         decoder, train, valid = prepare()
         _say_size(decoder)
         home = stage.home(folder)
-        tokens = config.loop.epochs * int(train.lengths.sum())
-        steps = config.loop.total_steps(train.num_examples)
+        count = train.num_examples
+        steps = config.loop.total_steps(count)
+        per_epoch = config.loop.steps_per_epoch(count)
+        tokens = steps * int(train.lengths.sum()) // per_epoch
         with progress() as bar:
             task = bar.add_task("tokens", total=tokens)
 
@@ -215,7 +237,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
                 # A resumed run knows its step, not its tokens; steps are of about
                 # equal size.
                 so_far = tokens * entry["step"] // steps
-                what = _describe(entry, config.loop)
+                what = _describe(entry, steps)
                 bar.update(task, completed=so_far, description=what)
 
             done = train_adapter(
@@ -262,7 +284,14 @@ def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
     plain = {name: array.tolist() for name, array in outcome.items()}
     sizes = {name: len(getattr(inputs, name).examples) for name in ("train", "valid")}
     home = stage.home(folder)
-    return Finetuned(**plain, sizes=sizes, identity=stage.inputs, folder=home)
+    assert config.loop.keep is not None, "resolved"
+    return Finetuned(
+        **plain,
+        sizes=sizes,
+        identity=stage.inputs,
+        folder=home,
+        keep=config.loop.keep,
+    )
 
 
 def _lora(settings: Training) -> LoraConfig:
@@ -279,10 +308,11 @@ def _say_size(decoder: Decoder) -> None:
     say(f"{trained:,} of {whole:,} parameters are trained ({share:.3g} %)")
 
 
-def _describe(entry: LogEntry, config: FinetuneConfig) -> str:
+def _describe(entry: LogEntry, steps: int) -> str:
     kind = "valid_loss" if "valid_loss" in entry else "loss"
     name = kind.replace("_", " ")
-    return f"epoch {entry['epoch']}/{config.epochs}, {name} {entry[kind]:.4f}"
+    place = f"epoch {entry['epoch']}, step {entry['step']}/{steps}"
+    return f"{place}, {name} {entry[kind]:.4f}"
 
 
 def _outcome(log: list[LogEntry]) -> Arrays:

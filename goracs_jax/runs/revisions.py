@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 #: Revisions by stage: embeddings, gradient-norms, "selection METHOD", finetune,
 #: answers, generation, grounding, likelihood. What is not listed has revision 1.
-REVISIONS: Mapping[str, int] = {}
+REVISIONS: Mapping[str, int] = {
+    "finetune": 2,  # order and dropout by content, not by position
+}
 
 
 def revision_of(*stages: str) -> int:
     """Return the revision of a result of some stages, which rises with any of theirs.
 
-    >>> revision_of("finetune")
-    1
+    >>> revision_of("answers"), revision_of("answers", "finetune")
+    (1, 2)
     """
     return 1 + sum(REVISIONS.get(stage, 1) - 1 for stage in stages)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import Dtype, Duplicates, Scored, Task
+from goracs_jax.choices import Dtype, Duplicates, Keep, Scored, Task
 from goracs_jax.settings.common import (
     Backward,
     Budgets,
@@ -62,13 +62,21 @@ class Training(_Adapter, _Memory, Backward, Machine):
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     valid: Path
-    """Validation examples, whose loss decides when training stops: Alpaca records, JSON
-    or JSONL."""
+    """Validation examples, whose loss is reported, and decides what is kept by --keep
+    best: Alpaca records, JSON or JSONL."""
     task: Task = "seqrec"
     """Sequential recommendation (seqrec) or click-through rate (ctr); the task decides
     the defaults of --epochs, --learning-rate and --labels."""
     epochs: Annotated[int | None, _by_task(50, 200)] = None
-    """Largest number of passes over the training examples."""
+    """Number of passes over the training examples, the most of them with --keep
+    best."""
+    steps: int | None = None
+    """Number of optimiser steps, in place of --epochs: over the training examples as
+    often as it takes."""
+    keep: Annotated[Keep | None, Flag(default="best, or last with --steps")] = None
+    """Adapters to keep: those of the lowest validation loss (best), which stops by
+    --patience; those of the last step (last); or their mean over the last tenth of the
+    steps (average)."""
     learning_rate: Annotated[float | None, _by_task("1e-4", "1e-5")] = None
     """Learning rate at the end of the warm-up, from where it decays linearly to 0."""
     labels: Annotated[Scored | None, _by_task("all", "answer")] = None
@@ -77,10 +85,12 @@ class Training(_Adapter, _Memory, Backward, Machine):
     """Number of examples of one optimiser step."""
     warmup_steps: int = 20
     """Number of steps in which the learning rate rises linearly from 0."""
-    patience: int = 5
-    """Number of validations in a row without a lower loss after which training
-    stops."""
-    valid_every: int = 1
+    patience: Annotated[int | None, Flag(default="5 with --keep best")] = None
+    """Number of validations in a row without a lower loss after which training with
+    --keep best stops."""
+    valid_every: Annotated[
+        int | None, Flag(default="1 with --keep best, else after the last step alone")
+    ] = None
     """Number of epochs from one validation to the next."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
@@ -101,7 +111,7 @@ class _Events:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Training, _Events, Processes, Settings):
-    """Train a LoRA adapter with AdamW, warm-up and early stopping; the best is kept.
+    """Train a LoRA adapter with AdamW and warm-up; the best, last or average is kept.
 
     The loss of a step is the mean over all scored tokens of its batch. --out becomes a
     PEFT folder. The defaults are those of the paper for both tasks.

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning of a decoder: settings, batches, one step, checkpoints, the loop."""
+"""LoRA fine-tuning of a decoder: settings, order, batches, step, checkpoints, loop."""
 
 from goracs_jax.training.config import TASKS as TASKS
 from goracs_jax.training.config import FinetuneConfig as FinetuneConfig

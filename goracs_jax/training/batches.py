@@ -1,11 +1,9 @@
 """The examples of each step, in micro-batches of a few static shapes."""
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from goracs_jax.llm.batches import (
     Batch,
@@ -16,6 +14,7 @@ from goracs_jax.llm.batches import (
 )
 from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens, take
 from goracs_jax.training.config import FinetuneConfig
+from goracs_jax.training.order import Order
 
 
 class Shapes(NamedTuple):
@@ -57,45 +56,25 @@ class Shapes(NamedTuple):
         return [b._replace(rows=b.rows.astype(np.int32)) for b in batches]
 
 
-@lru_cache(maxsize=1)
-def epoch_order(n: int, seed: int, epoch: int) -> Int[np.ndarray, " train"]:
-    """Return the order of the examples in an epoch, which depends on nothing else.
-
-    Args:
-        n: Number of training examples.
-        seed: Seed of the run.
-        epoch: Number of the epoch, from 0.
-
-    Returns:
-        A permutation of the rows 0 to n - 1.
-
-    >>> sorted(epoch_order(5, seed=0, epoch=3).tolist())
-    [0, 1, 2, 3, 4]
-    """
-    return np.random.default_rng([seed, epoch]).permutation(n)
-
-
 def step_batches(
-    tokens: Tokens, shapes: Shapes, batch_size: int, seed: int, step: int
+    tokens: Tokens, order: Order, shapes: Shapes, batch_size: int, step: int
 ) -> list[Batch]:
     """Make the micro-batches of a step.
 
     Args:
         tokens: All training examples.
+        order: Their order.
         shapes: Shapes of the micro-batches.
         batch_size: Examples of one step.
-        seed: Seed of the run.
         step: Number of the step, from 0.
 
     Returns:
-        The micro-batches; their `rows` are positions within the step.
+        The micro-batches; their `rows` are the numbers of the examples, by which
+        dropout tells them apart.
     """
-    n = tokens.num_examples
-    epoch, place = divmod(step, -(-n // batch_size))
-    rows = epoch_order(n, seed, epoch)[place * batch_size : (place + 1) * batch_size]
-    return shapes.split(take(tokens, rows))
-
-
-def step_key(seed: int, step: int) -> jax.Array:
-    """Return the random key for the dropout of a step."""
-    return jax.random.fold_in(jax.random.key(seed), step)
+    epoch, place = divmod(step, -(-tokens.num_examples // batch_size))
+    rows = order.epoch(epoch)[place * batch_size : (place + 1) * batch_size]
+    numbers = order.numbers(rows)
+    number = lambda at: np.where(at < 0, at, numbers[at])  # filler stays -1
+    batches = shapes.split(take(tokens, rows))
+    return [batch._replace(rows=number(batch.rows)) for batch in batches]

@@ -16,13 +16,13 @@ LogEntry = dict[str, Any]  # the metrics of one step or one validation
 
 
 class State(NamedTuple):
-    """Everything that the next step depends on, and the best adapters so far."""
+    """Everything that the next step depends on, and the adapters to keep so far."""
 
     lora: PyTree
     opt_state: PyTree
-    best: PyTree  # adapters with the lowest validation loss
+    kept: PyTree  # of the lowest validation loss, of the last step, or their mean
     step: int = 0  # number of steps taken
-    best_loss: float = float("inf")
+    best_loss: float = float("inf")  # the validation loss of what is kept
     best_epoch: int = 0
     waited: int = 0  # validations since the lowest loss
 
@@ -31,7 +31,7 @@ class State(NamedTuple):
         return {k: v for k, v in self._asdict().items() if k not in ARRAYS}
 
 
-ARRAYS = ("lora", "opt_state", "best")
+ARRAYS = ("lora", "opt_state", "kept")
 
 
 class Store(NamedTuple):

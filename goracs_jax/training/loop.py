@@ -1,4 +1,4 @@
-"""LoRA fine-tuning with early stopping: the loop over steps and validations."""
+"""LoRA fine-tuning: the loop over steps and validations."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,10 @@ from goracs_jax.training.run import Run
 
 
 class Finetuned(NamedTuple):
-    """The model with the lowest validation loss, and the metrics of its training.
+    """The model that is kept, and the metrics of its training.
+
+    `best_loss` is its validation loss, and `best_epoch` the epoch of that validation:
+    with keep="best" the lowest of all, otherwise the last.
 
     `log` has one entry per step (loss, learning_rate, grad_norm, tokens, seconds) and
     one per validation (valid_loss, seconds), each with its step and epoch.
@@ -40,7 +43,7 @@ def finetune(
     watch: Callable[[LogEntry], None] = lambda entry: None,
     checkpoint_seconds: float = 30.0,
 ) -> Finetuned:
-    r"""Train the adapters of a model and keep those with the lowest validation loss.
+    r"""Train the adapters of a model, and keep the best, the last or their average.
 
     The loss of a step is the mean over all scored tokens of its batch, as in Hugging
     Face's Trainer:
@@ -48,14 +51,14 @@ def finetune(
         L = sum_i sum_{t scored} l_it / sum_i |{t scored}|
 
     with the cross-entropy l_it of token t in example i. Its gradient is exact for any
-    size of micro-batches. The order of the data and the dropout are functions of (seed,
-    epoch, step).
+    size of micro-batches. The order of the data and the dropout of an example are
+    functions of its content, the seed and the epoch.
 
     Args:
         model: A decoder with adapters; the dropout rate is that of `model.lora`.
         train: Training examples, with labels that are not shifted.
         valid: Validation examples, with labels that are not shifted.
-        config: Epochs, learning rate and the other settings.
+        config: Epochs or steps, learning rate and the other settings.
         seed: Seed of the data order and of dropout.
         folder: Folder for checkpoints and metrics.jsonl. A run with the same arguments
             continues a killed one from there and ends with the same bytes.
@@ -64,7 +67,7 @@ def finetune(
             the work that a killed run loses.
 
     Returns:
-        The best model and the metrics of all steps and validations.
+        The model that is kept and the metrics of all steps and validations.
 
     Raises:
         InputError: A token id is outside the vocabulary, or nothing would train.
@@ -102,5 +105,5 @@ def finetune(
             if agree(int(time.perf_counter() - saved > checkpoint_seconds)):
                 save(state)
                 saved = time.perf_counter()
-    best = nnx.merge(run.parts.graph, state.best, run.parts.frozen)
-    return Finetuned(best, state.best_epoch, state.best_loss, log.entries)
+    kept = nnx.merge(run.parts.graph, state.kept, run.parts.frozen)
+    return Finetuned(kept, state.best_epoch, state.best_loss, log.entries)

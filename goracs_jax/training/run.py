@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Float32
+from jaxtyping import Float32, PyTree
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Batch
@@ -20,14 +20,16 @@ from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import replicate, replicate_key, spread_batch
 from goracs_jax.models import Decoder
-from goracs_jax.training.batches import Shapes, step_batches, step_key
+from goracs_jax.training.batches import Shapes, step_batches
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
+from goracs_jax.training.order import Order
 from goracs_jax.training.step import (
     ModelParts,
     accumulate,
     loss_sum,
     num_scored,
+    running_mean,
     split,
     update,
     zero_sums,
@@ -45,7 +47,7 @@ class Run(NamedTuple):
     valid_batches: list[Batch]
     valid_most: int  # largest number of scored tokens in a validation example
     config: FinetuneConfig
-    seed: int
+    order: Order  # of the training examples
     shapes: Shapes
     optimizer: optax.GradientTransformation
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
@@ -84,18 +86,19 @@ class Run(NamedTuple):
             InputError: The learning rate would be 0 at every step.
             NumericalError: One example on each device does not fit the memory.
         """
+        config = config.resolved()
         steps = config.total_steps(train.num_examples)
         optimizer = config.optimizer(steps)
         rates = np.asarray(config.schedule(steps)(np.arange(steps)))
         parts, execution = split(model), model.execution
         size = config.tokens_per_batch or batch_tokens(model, "training", train)
-        rest = (optimizer, rates, execution.grid)
+        order, rest = Order.of(train, seed), (optimizer, rates, execution.grid)
         while True:
             config = replace(config, tokens_per_batch=size)
             of = partial(Shapes.of, config=config, devices=execution.data_devices)
             shapes, checked = map(of, (train, valid))
             checks = (checked.split(valid), checked.most)
-            same = (config, seed, shapes, *rest, halved)
+            same = (config, order, shapes, *rest, halved)
             run = cls(parts, train, valid, *checks, *same)
             try:
                 run._compile()
@@ -131,7 +134,7 @@ class Run(NamedTuple):
         config = replace(self.config, tokens_per_batch=self._half())
         model = nnx.merge(*self.parts)
         pools = (self.train, self.valid)
-        smaller = Run.prepare(model, *pools, config, self.seed, halved=True)
+        smaller = Run.prepare(model, *pools, config, self.order.seed, halved=True)
         return smaller.fitting(work, state)
 
     def _half(self) -> int:
@@ -170,12 +173,20 @@ class Run(NamedTuple):
         changing = update.lower(
             self.optimizer, state.lora, state.opt_state, sums, np.float32(1)
         )
-        together([program.compile for program in (*adding, *losses, changing)])
+        programs = [*adding, *losses, changing]
+        if self.averaged > 1:
+            programs.append(running_mean.lower(state.lora, state.lora, np.float32(1)))
+        together([program.compile for program in programs])
 
     @property
     def total_steps(self) -> int:
         """The number of steps of a run that does not stop early."""
         return self.config.total_steps(self.train.num_examples)
+
+    @property
+    def averaged(self) -> int:
+        """The number of last steps whose adapters are averaged."""
+        return self.config.averaged(self.total_steps)
 
     @property
     def fresh(self) -> State:
@@ -198,10 +209,9 @@ class Run(NamedTuple):
             InputError: The gradient of the first step is exactly zero.
             NumericalError: The loss or the gradient is not finite.
         """
-        number, config, key = state.step, self.config, self._key(state.step)
-        batches = step_batches(
-            self.train, self.shapes, config.batch_size, self.seed, number
-        )
+        number, epoch = state.step + 1, self._epoch(state.step + 1)
+        given = (self.train, self.order, self.shapes, self.config.batch_size)
+        batches, key = step_batches(*given, state.step), self._key(epoch - 1)
         parts, sums = self.parts._replace(lora=state.lora), zero_sums(self.parts)
         for batch in batches:
             batch = spread_batch(batch, self.mesh)
@@ -209,27 +219,30 @@ class Run(NamedTuple):
         count = np.float32(num_scored(batches))
         done = update(self.optimizer, state.lora, state.opt_state, sums, count)
         loss, grad_norm = done.loss.item(), done.grad_norm.item()
-        _check_finite(f"step {number + 1}", loss, grad_norm)
-        if number == 0 and grad_norm == 0:
+        _check_finite(f"step {number}", loss, grad_norm)
+        if number == 1 and grad_norm == 0:
             raise InputError(
                 "the gradient of every adapter is exactly zero, so nothing would "
                 "train: check the adapter that training starts from."
             )
         entry = {
-            "step": number + 1,
-            "epoch": self._epoch(number + 1),
+            "step": number,
+            "epoch": epoch,
             "loss": loss,
-            "learning_rate": self.rates[number].item(),
+            "learning_rate": self.rates[number - 1].item(),
             "grad_norm": grad_norm,
             "tokens": sum(int((batch.ids >= 0).sum()) for batch in batches),
         }
-        changed = {"lora": done.lora, "opt_state": done.opt_state, "step": number + 1}
-        return state._replace(**changed), entry
+        kept = self._kept(state.kept, done.lora, number)
+        return state._replace(
+            lora=done.lora, opt_state=done.opt_state, kept=kept, step=number
+        ), entry
 
     def validate(self, state: State) -> tuple[State, LogEntry]:
-        """Compute the validation loss, and keep the adapters if it is the lowest.
+        """Compute the validation loss: the mean over the scored tokens of its examples.
 
-        It is the mean over all scored tokens of the validation examples.
+        With keep="best" it is that of the present adapters, which are kept if it is the
+        lowest so far; otherwise that of what is kept.
 
         Args:
             state: The state after a step.
@@ -240,27 +253,38 @@ class Run(NamedTuple):
         Raises:
             NumericalError: The loss is not finite.
         """
-        parts, epoch = self.parts._replace(lora=state.lora), self._epoch(state.step)
+        lowest, epoch = self.config.keep == "best", self._epoch(state.step)
+        judged = state.lora if lowest else state.kept
+        parts = self.parts._replace(lora=judged)
         batches = (spread_batch(batch, self.mesh) for batch in self.valid_batches)
         sums = [loss_sum(parts, batch, most=self.valid_most) for batch in batches]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid_batches)
         _check_finite(f"validation after epoch {epoch}", loss)
         entry = {"step": state.step, "epoch": epoch, "valid_loss": loss}
-        if loss < state.best_loss:
-            found = {"best": state.lora, "best_loss": loss, "best_epoch": epoch}
+        if loss < state.best_loss or not lowest:
+            found = {"kept": judged, "best_loss": loss, "best_epoch": epoch}
             return state._replace(**found, waited=0), entry
         return state._replace(waited=state.waited + 1), entry
 
     def validates_after(self, step: int) -> bool:
         """Return whether a validation follows the step with this number, from 1."""
+        epochs, last = self.config.valid_every, step == self.total_steps
+        if epochs is None:
+            return last
         per_epoch = self.config.steps_per_epoch(self.train.num_examples)
-        every = self.config.valid_every * per_epoch
-        return step % every == 0 or step == self.total_steps
+        return last or step % (epochs * per_epoch) == 0
 
-    def _key(self, step: int) -> jax.Array:
-        """Return the key of a step's dropout, on every device of the grid."""
-        key = step_key(self.seed, step)
+    def _kept(self, kept: PyTree, lora: PyTree, step: int) -> PyTree:
+        """Return the adapters to keep after a step with this number, from 1."""
+        if self.config.keep == "best":
+            return kept  # until a validation finds better ones
+        count = step - (self.total_steps - self.averaged)
+        return lora if count <= 1 else running_mean(kept, lora, np.float32(count))
+
+    def _key(self, epoch: int) -> jax.Array:
+        """Return the key of an epoch's dropout, on every device of the grid."""
+        key = self.order.key(epoch)
         return key if self.mesh is None else replicate_key(key, self.mesh)
 
     def _epoch(self, step: int) -> int:

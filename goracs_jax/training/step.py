@@ -2,8 +2,9 @@
 
 The loss of a batch is the mean over all of its scored tokens. Micro-batches add up the
 sums of the loss and of the gradient, and the end of the step divides them by the number
-of scored tokens. The dropout of an example depends on its position in the step, not on
-its micro-batch. The split into micro-batches therefore changes only rounding.
+of scored tokens. The dropout of an example depends on its content, the seed and the
+epoch, not on its step or micro-batch. The split into micro-batches therefore changes
+only rounding.
 """
 
 from functools import partial
@@ -84,8 +85,8 @@ def accumulate(
     Args:
         parts: The model.
         sums: The sums so far, which are overwritten.
-        batch: The micro-batch; its `rows` are positions in the step.
-        key: Random key of the step's dropout.
+        batch: The micro-batch; its `rows` tell apart the dropout of examples.
+        key: Random key of the epoch's dropout.
         most: Largest number of scored tokens in an example.
 
     Returns:
@@ -149,6 +150,23 @@ def update(
     return Update(
         optax.apply_updates(lora, changes), opt_state, sums.loss / count, norm
     )
+
+
+@jax.jit
+def running_mean(mean: PyTree, new: PyTree, count: Float32[Array, ""]) -> PyTree:
+    r"""Add adapters to the mean of some others.
+
+        mean_k = mean_{k-1} + (new - mean_{k-1}) / k
+
+    Args:
+        mean: The mean of k - 1 adapters, in float32 as all of them are.
+        new: The adapters to add.
+        count: The number k, this one included.
+
+    >>> running_mean(jnp.array([2.0]), jnp.array([5.0]), jnp.float32(3)).tolist()
+    [3.0]
+    """
+    return jax.tree.map(lambda m, x: m + (x - m) / count, mean, new)
 
 
 def _places(labels: Int[ArrayLike, "batch time"], most: int) -> Places:

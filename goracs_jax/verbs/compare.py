@@ -32,8 +32,6 @@ def compare(settings: Compare) -> None:
     rows = len(inputs.train.examples) + len(inputs.valid.examples)
     prepare_folder(out, bytes_to_store(rows))
     with locked(out / "cells"):
-        for place in places.values():
-            place.adopt()
         if todo:
             sizes = measure(settings, inputs)
             (out / "comparison.json").unlink(missing_ok=True)
@@ -65,7 +63,7 @@ def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
 
 def _say_plan(places: list[TrialFolder], todo: list[Trial]) -> None:
     for place in places:
-        started = "started" if place.current.exists() else "to do"
+        started = "started" if place.folder.exists() else "to do"
         state = started if place.trial in todo else "done"
         say(f"{place.trial}: {state}, {place.folder}")
     say(f"{len(places)} trials: {len(places) - len(todo)} done, {len(todo)} to do")

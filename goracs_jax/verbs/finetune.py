@@ -23,9 +23,7 @@ def finetune(settings: Finetune) -> None:
     config.check_size(n_train)
     inputs = open_inputs(settings, train, valid, config)
     say(
-        f"{n_train} training, {n_valid} validation examples: "
-        f"{config.loop.steps_per_epoch(n_train)} steps of {config.loop.batch_size} "
-        f"per epoch, at most {config.loop.epochs} epochs"
+        f"{n_train} training, {n_valid} validation examples: {_length(config, n_train)}"
     )
     if settings.dry_run:
         stage = stage_of(inputs, config, out)
@@ -38,3 +36,12 @@ def finetune(settings: Finetune) -> None:
             tuned.save(out, made_by(settings))
         if writes and settings.tensorboard:
             write_events(out / "tensorboard", out / "metrics.jsonl")
+
+
+def _length(config: TrainConfig, n_train: int) -> str:
+    """Say how long a training takes, and what is kept of it."""
+    loop = config.loop
+    per_epoch = f"{loop.steps_per_epoch(n_train)} steps of {loop.batch_size} per epoch"
+    most = "at most " if loop.keep == "best" else ""
+    long = f"{loop.steps} steps" if loop.steps else f"{loop.epochs} epochs"
+    return f"{per_epoch}, {most}{long}; kept: {loop.keep}"

@@ -17,7 +17,7 @@ from goracs_jax.models import (
     save_merged,
 )
 from goracs_jax.training import FinetuneConfig, finetune
-from goracs_jax.training.batches import epoch_order
+from goracs_jax.training.order import Order
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -61,7 +61,7 @@ def torch_training(model, tokens):
     )
     losses, norms = [], []
     for epoch in range(CONFIG.epochs):
-        order = epoch_order(N, SEED, epoch)
+        order = Order.of(tokens, SEED).epoch(epoch)
         for rows in order.reshape(per_epoch, CONFIG.batch_size):
             loss = model(**torch_batch(tokens, rows)).loss
             loss.backward()

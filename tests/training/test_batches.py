@@ -6,7 +6,8 @@ import pytest
 from goracs_jax.llm.batches import bucket_length, static_lengths
 from goracs_jax.llm.tokens import ragged, take
 from goracs_jax.training import FinetuneConfig
-from goracs_jax.training.batches import Shapes, epoch_order, step_batches
+from goracs_jax.training.batches import Shapes, step_batches
+from goracs_jax.training.order import Order
 
 CONFIG = FinetuneConfig(epochs=1, learning_rate=1.0, batch_size=8, tokens_per_batch=200)
 
@@ -49,10 +50,10 @@ def test_take(tokens):
 
 
 def test_an_epoch_sees_every_example_once(tokens):
-    shapes = Shapes.of(tokens, CONFIG)
+    shapes, order = Shapes.of(tokens, CONFIG), Order.of(tokens, 5)
     seen = []
     for step in range(4):  # the last has 3 of 27
-        for batch in step_batches(tokens, shapes, 8, seed=5, step=step):
+        for batch in step_batches(tokens, order, shapes, 8, step):
             assert batch.ids.shape == shapes.blank(batch.ids.shape[1]).ids.shape
             assert batch.ids.shape[1] in shapes.lengths
             for row, ids in zip(batch.rows, batch.ids, strict=True):
@@ -62,23 +63,16 @@ def test_an_epoch_sees_every_example_once(tokens):
     assert sorted(seen) == sorted(rows)
 
 
-def test_order_is_a_function_of_seed_and_epoch():
-    orders = [tuple(epoch_order(50, s, e)) for s in (0, 1) for e in (0, 1)]
-    assert len(set(orders)) == 4
-    epoch_order.cache_clear()
-    assert tuple(epoch_order(50, 1, 0)) == orders[2]
-
-
 def test_steps_of_the_next_epoch_follow_its_order(tokens):
-    shapes = Shapes.of(tokens, CONFIG)
-    first = step_batches(tokens, shapes, 8, seed=5, step=4)  # epoch 1, place 0
-    places = np.concatenate([b.rows[b.rows >= 0] for b in first])
-    assert sorted(places) == list(range(8))
-    expected = tokens.lengths[epoch_order(27, 5, 1)[:8]]
+    shapes, order = Shapes.of(tokens, CONFIG), Order.of(tokens, 5)
+    first = step_batches(tokens, order, shapes, 8, step=4)  # epoch 1, place 0
     found = {
-        int(row): int((ids >= 0).sum())
+        int(row): ids[ids >= 0].tolist()
         for b in first
         for row, ids in zip(b.rows, b.ids, strict=True)
         if row >= 0
     }
-    assert [found[i] for i in range(8)] == expected.tolist()
+    rows = order.epoch(1)[:8]
+    expected = [take(tokens, [row]).ids.tolist() for row in rows.tolist()]
+    assert [found[n] for n in order.numbers(rows).tolist()] == expected
+    assert len(found) == 8

@@ -236,8 +236,25 @@ def test_refuses_ids_outside_the_vocabulary(model, train):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("learning_rate", 0.0), ("warmup_steps", -1), ("patience", 0)],
-)
+    [
+        ("epochs", 0), ("learning_rate", 0.0), ("warmup_steps", -1), ("patience", 0),
+        ("valid_every", 0),
+    ],
+)  # fmt: skip
 def test_refuses_settings_by_name(name, value):
     with pytest.raises(InputError, match=f"{name} must"):
         replace(CONFIG, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": None}, "got epochs None and steps None"),
+        ({"steps": 5}, "and not both, got epochs 3 and steps 5"),
+        ({"epochs": None, "steps": 0}, "steps must be at least 1, got 0"),
+        ({"epochs": None, "steps": 2}, "steps must be more than warmup_steps.* 2 and"),
+    ],
+)
+def test_refuses_lengths_that_are_none(given, message):
+    with pytest.raises(InputError, match=message):
+        replace(CONFIG, **given)

@@ -10,7 +10,7 @@ from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.tokens import take
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig
-from goracs_jax.training.batches import Shapes, step_key
+from goracs_jax.training.batches import Shapes
 from goracs_jax.training.run import Run
 from goracs_jax.training.step import (
     accumulate,
@@ -61,7 +61,7 @@ def test_gradient_is_that_of_the_mean_over_scored_tokens(train):
     loss, gradient = jax.value_and_grad(
         lambda lora: plain_loss(nnx.merge(parts.graph, lora, parts.frozen), train)
     )(lora_state)
-    sums, batches = sums_of(model, train, CONFIG, step_key(0, 0))
+    sums, batches = sums_of(model, train, CONFIG, jax.random.key(0))
     count = num_scored(batches)
     np.testing.assert_allclose(sums.loss / count, loss, rtol=1e-5)
     for ours, theirs in zip(
@@ -85,7 +85,7 @@ def test_validation_loss_is_the_mean_over_its_scored_tokens(model, train, valid)
 
 
 def test_micro_batches_change_rounding_alone(model, train):
-    key = step_key(0, 3)
+    key = jax.random.key(3)
     whole, _ = sums_of(model, train, replace(CONFIG, tokens_per_batch=4096), key)
     for size in (40, 70):
         parts, batches = sums_of(
@@ -106,8 +106,8 @@ def test_dropout_is_on_in_training_and_off_in_validation(model, train):
     parts = split(model)
     lora = jax.tree.map(lambda w: w + 0.3, parts.lora)
     adapted = nnx.merge(parts.graph, lora, parts.frozen)
-    one, batches = sums_of(adapted, train, CONFIG, step_key(0, 0))
-    other, _ = sums_of(adapted, train, CONFIG, step_key(0, 1))
+    one, batches = sums_of(adapted, train, CONFIG, jax.random.key(0))
+    other, _ = sums_of(adapted, train, CONFIG, jax.random.key(1))
     without = sum(loss_sum(split(adapted), batch, most=99) for batch in batches)
     losses = [float(x) for x in (one.loss, other.loss, without)]
     assert len({round(x, 2) for x in losses}) == 3
@@ -137,7 +137,7 @@ def temp_bytes(num_layers, vocab_size=4096):
     ids = np.zeros((64, 64), np.int32)
     batch = Batch(np.arange(64, dtype=np.int32), ids, ids)
     parts = split(model)
-    sums, key = zero_sums(parts), step_key(0, 0)
+    sums, key = zero_sums(parts), jax.random.key(0)
     program = accumulate.lower(parts, sums, batch, key, most=64)
     return program.compile().memory_analysis().temp_size_in_bytes
 

@@ -18,7 +18,6 @@ from commands import assert_refused, edit, run, slow_steps
 from goracs_jax.comparison.design import Trial
 from goracs_jax.comparison.inputs import CompareInputs
 from goracs_jax.comparison.trial import folder_of
-from goracs_jax.files import digest
 from goracs_jax.jobs import evaluate
 from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
@@ -216,63 +215,7 @@ def test_an_encoder_names_all_trials_that_choose():
 
 def test_a_raised_revision_is_another_trial():
     place = place_of("random")
-    assert place().folder == place(revision=1).folder != place(revision=2).folder
-    # What was kept of the first is nothing of the second.
-    raised = place(revision=2)
-    assert raised.former == raised.folder
-
-
-def former(path):
-    """What version 0.5.0 wrote: its number, and no revision, named the trial."""
-    record = json.loads(path.read_text())
-    inputs = record if path.name == "inputs.json" else record["inputs"]
-    assert inputs.pop("revision") == 1
-    inputs["goracs_jax"] = "0.5.0"
-    path.write_text(json.dumps(record))
-    return inputs
-
-
-def test_trials_of_version_0_5_0_are_adopted(files, monkeypatch):
-    """Those of old say no `chosen_on`, and some that were kept have cell.json alone."""
-    before, names = results(files), [path.parent.name for path in cells(files)]
-    for path in cells(files):
-        inputs = former(path)
-        assert former(path.with_name("inputs.json")) == inputs
-        if path == cells(files)[0]:
-            path.with_name("inputs.json").unlink()
-            edit(path, lambda text: text.replace('"chosen_on"', '"unknown"'))
-        path.parent.rename(path.parent.with_name(digest(inputs)[:16]))
-    assert set(names).isdisjoint(path.parent.name for path in cells(files))
-    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
-    monkeypatch.setattr("goracs_jax.runs.opened.load_decoder", None)
-    assert run(COMPARE + " --dry-run", None) == 0
-    assert set(names).isdisjoint(path.parent.name for path in cells(files))
-    assert run(COMPARE, None) == 0
-    assert results(files) == before
-    assert [path.parent.name for path in cells(files)] == names
-    for path in cells(files):
-        assert json.loads(path.read_text())["inputs"]["revision"] == 1
-        if path.with_name("inputs.json").exists():
-            assert (
-                json.loads(path.with_name("inputs.json").read_text())["revision"] == 1
-            )
-
-
-def test_a_trial_of_version_0_5_0_goes_on(files, monkeypatch):
-    """It was stopped before its evaluation; the adapter's stage has a former name."""
-    before, (folder, _) = results(files), folders(files, "random")
-    (stage,) = (folder / "adapter" / "stages").glob("finetune-*")
-    (folder / "cell.json").unlink()
-    (folder / "metrics.json").unlink()
-    manifest = json.loads((folder / "adapter" / "manifest.json").read_text())
-    was = digest({"goracs_jax": "0.5.0", **manifest["inputs"]})[:16]
-    stage.rename(stage.with_name(f"finetune-{was}"))
-    inputs = former(folder / "inputs.json")
-    folder.rename(folder.with_name(digest(inputs)[:16]))
-    monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
-    monkeypatch.setattr("goracs_jax.jobs.select.chooser", None)  # random's, kept too
-    assert run(COMPARE, None) == 0
-    assert results(files) == before
+    assert place().folder == place(revision=2).folder != place(revision=3).folder
 
 
 def test_results_of_a_trial_read_back(shared):
@@ -292,6 +235,27 @@ def test_results_of_a_trial_read_back(shared):
     evaluated = Evaluated.load(folder / "metrics.json")
     metric = evaluated.metrics["likelihood HR@5"].value
     assert evaluated.values["likelihood HR@5"].mean() == pytest.approx(metric)
+
+
+def test_trials_of_equal_steps(files):
+    """Four steps of 4 are four epochs of 4 examples; of 10, one and 4 more."""
+    flags = COMPARE.replace("--epochs 2", "--steps 4").replace("--lambdas 0,0.3", "")
+    assert run(flags + " --seeds 1 --methods full,random", None) == 0
+    found = {cell["cell"]["method"]: cell for cell in comparison(files)["cells"]}
+    assert {name: cell["epochs"] for name, cell in found.items()} == {
+        "full": 2,
+        "random": 4,
+    }
+    # With F for each example of one length, and V for the validation at the end:
+    # 14 F + V, 16 F + V and, for an epoch, 10 F + V.
+    full, random = (found[name]["flops"]["training"] for name in ("full", "random"))
+    assert random - full == pytest.approx((full - found["full"]["epoch_flops"]) / 2)
+    assert random > full
+    for cell in found.values():
+        adapter = files / "out" / cell["folder"] / "adapter"
+        tuned = json.loads((adapter / "manifest.json").read_text())
+        assert (tuned["steps"], tuned["keep"]) == (4, "last")
+        assert cell["valid_loss"] == tuned["kept_valid_loss"]
 
 
 def test_a_registered_method_is_compared_with_its_lambdas(rewarded, files):

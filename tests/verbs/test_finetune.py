@@ -103,9 +103,42 @@ def test_task_sets_what_is_not_given(files, capsys):
     assert not (files / "tuned").exists()
 
 
+def test_steps_and_what_is_kept(files, capsys):
+    """Three steps are an epoch of 24 examples."""
+    steps = FINETUNE.replace("--epochs 3", "--steps 10")
+    assert run(steps + " --dry-run", None) == 0
+    assert "3 steps of 8 per epoch, 10 steps; kept: last" in capsys.readouterr().out
+    for keep, told in (
+        ("last", "last of 10"),
+        ("average", "over the last tenth of 10"),
+    ):
+        out = files / keep
+        assert run(f"{steps} --keep {keep} --out {keep}", None) == 0
+        assert told in capsys.readouterr().out
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert (manifest["steps"], manifest["keep"]) == (10, keep)
+        assert manifest["inputs"]["config"]["keep"] == keep
+        (loss,) = manifest["valid_losses"]
+        assert manifest["kept_valid_loss"] == manifest["best_valid_loss"] == loss
+        assert manifest["kept_epoch"] == manifest["valid_epochs"][0] == 4
+        assert sum("loss" in r for r in records(out / "metrics.jsonl")) == 10
+    # A tenth of ten steps is the last alone.
+    one, two = (files / k / "adapter_model.safetensors" for k in ("last", "average"))
+    assert one.read_bytes() == two.read_bytes()
+    # The defaults are what they are when given.
+    assert run(f"{steps} --keep last --out last --dry-run", None) == 0
+    assert "finetune: done" in capsys.readouterr().out
+    assert run(f"{steps} --out last --dry-run", None) == 0
+    assert "finetune: done" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (" --steps 5", "epochs or steps must be given, and not both"),
+        (" --epochs None --steps 2", "steps must be more than warmup_steps"),
+        (" --keep last --patience 3", "--patience stops training with --keep best"),
+        (" --keep first", "must be one of best, last, average"),
         (" --epochs 1 --batch-size 64", "nothing would train"),
         (" --patience 0", "patience must be at least 1, got 0"),
         (" --targets q_proj,c_attn", "got c_attn"),

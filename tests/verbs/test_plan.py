@@ -23,6 +23,7 @@ from goracs_jax.llm.work import Work, pass_work
 from goracs_jax.models import DecoderConfig, LoraConfig
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_batches
+from goracs_jax.training.order import Order
 
 COMMAND = (
     "plan --topology {topology} --train-rows 2000 --valid-rows 300 --row-tokens 50 "
@@ -281,7 +282,7 @@ def test_finetuning_takes_the_batches_of_a_run(budget, rows, tokens):
             batch
             for step in steps
             for batch in (
-                step_batches(texts, shapes, 128, 0, step)
+                step_batches(texts, Order.of(texts, 0), shapes, 128, step)
                 if name == "training"
                 else shapes.split(texts)
             )
