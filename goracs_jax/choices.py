@@ -29,6 +29,9 @@ SolverName = Literal["auto", "exact", "sinkhorn"]
 #: How far apart two embeddings are: ||x - y||, or sqrt(2 - 2 cos(x, y)).
 Metric = Literal["euclidean", "cosine"]
 
+#: What distances are divided by: the largest of all, or their median.
+Scale = Literal["max", "median"]
+
 #: The method that every other is compared with.
 BASELINE = "random"
 

@@ -49,7 +49,7 @@ def arrays(devices):
         "rows": rows,
         "bound": chosen.lower_bound,
         "value": value,
-        "largest": cost.distance_max,
+        "largest": cost.distance_scale,
         "nearest": nearest_distances(cost),
         "slack": slack_below(cost, np.zeros(N_VALID, "f4")),
     }

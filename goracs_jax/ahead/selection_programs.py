@@ -51,7 +51,7 @@ def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
         valid=everywhere(n_valid, dim),
         centre=everywhere(dim),
         reward=everywhere(n_train),
-        distance_max=everywhere(),
+        distance_scale=everywhere(),
         tiling=Tiling(mesh=mesh),
     )
 

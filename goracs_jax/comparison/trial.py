@@ -29,7 +29,7 @@ from goracs_jax.jobs.evaluate import (
     read_predictions,
 )
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
-from goracs_jax.jobs.select_inputs import SelectConfig
+from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.selected import Selected
 from goracs_jax.llm.profile import default_dtype
 from goracs_jax.llm.prompts import Task
@@ -226,7 +226,7 @@ def _select(
         seed=trial.seed,
         out=out,
     )
-    config = SelectConfig.of(flags, flags.lambda_ or ())
+    config = SelectConfig.of(flags)
     say_classes(given.classes, config.budgets)
     prepare_folder(out, bytes_to_store(0))
     (selected,) = select.run(given, config, out)

@@ -2,6 +2,7 @@
 
 from goracs_jax.cost.build import exact_cost as exact_cost
 from goracs_jax.cost.build import make_cost as make_cost
+from goracs_jax.cost.build import median_distance as median_distance
 from goracs_jax.cost.build import nearest_distances as nearest_distances
 from goracs_jax.cost.build import with_lambda as with_lambda
 from goracs_jax.cost.checks import LAMBDA_MAX as LAMBDA_MAX

@@ -2,8 +2,12 @@
 
 C_ij = D_ij / max(D) - lambda * g_i / max(g)      (GORACS, Mei et al., KDD 2025)
 
-Rewards r_i of any sign may stand in place of the norms, divided by max|r|.
+Rewards r_i of any sign may stand in place of the norms, divided by max|r|, and the
+median of D in place of its largest entry.
 """
+
+from functools import partial
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +15,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from goracs_jax.choices import Scale
 from goracs_jax.cost.checks import check_inputs, check_norms, chunks
 from goracs_jax.cost.factors import (
     BLOCK_ENTRIES,
     MATRIX_ENTRIES,
     Cost,
     Tiling,
+    cost_rows,
     train_rows,
     without_reward,
 )
@@ -24,6 +30,10 @@ from goracs_jax.cost.passes import map_rows
 from goracs_jax.errors import InputError
 from goracs_jax.mesh import replicate, row_mesh, shard_rows
 from goracs_jax.shapes import AnyArray
+
+#: Entries of D whose median stands for all: enough to be close to it (the share of
+#: entries below is off by about 0.5 / sqrt(2^20), a 2000th), and few enough to sort.
+MEDIAN_ENTRIES = 1 << 20
 
 
 def make_cost(
@@ -33,6 +43,7 @@ def make_cost(
     lambda_: float = 0.0,
     *,
     rewards: AnyArray | None = None,
+    scale: Scale = "max",
     mesh: Mesh | None = None,
     block_entries: int = BLOCK_ENTRIES,
     matrix_entries: int = MATRIX_ENTRIES,
@@ -51,6 +62,9 @@ def make_cost(
         lambda_: Weight of the gradient term, in units of the largest distance.
         rewards: r_i of any sign, shape [N], in place of g_i: the term is then
             lambda * r_i / max|r|.
+        scale: Divide D by its largest entry, or by its median (see `median_distance`),
+            so that one distant row does not shrink all other distances. Where the
+            median is zero, the largest entry serves.
         mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
             devices if None.
         block_entries: The most entries of C that one block of a pass holds.
@@ -60,8 +74,8 @@ def make_cost(
         The cost, on the devices of the mesh.
 
     Raises:
-        InputError: As `check_inputs`; or embeddings so large or so close together that
-            float32 cannot hold their squared distances.
+        InputError: As `check_inputs`; no such scale; or embeddings so large or so close
+            together that float32 cannot hold their squared distances.
 
     >>> from goracs_jax.cost import cost_rows
     >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
@@ -70,6 +84,8 @@ def make_cost(
     """
     train, valid = np.asarray(train), np.asarray(valid)
     check_inputs(train, valid, grad_norms, lambda_, rewards)
+    if scale not in get_args(Scale):
+        raise InputError(f"scale must be max or median, got {scale!r}.")
     scores = grad_norms if rewards is None else rewards
     centre = valid.mean(0, dtype=np.float64)
     reach = max(np.abs(x - centre).max() for x in (*chunks(train), *chunks(valid)))
@@ -91,13 +107,17 @@ def make_cost(
         valid=replicate((valid - np.float64(centre)).astype(np.float32), mesh),
         centre=replicate(centre, mesh),
         reward=replicate(_reward(scores, lambda_, len(train)), mesh),
-        distance_max=jnp.float32(1),
+        distance_scale=jnp.float32(1),
         tiling=Tiling(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
         ),
     )
-    largest = _largest_distance(without_reward(cost))
-    return cost._replace(distance_max=jnp.where(largest > 0, largest, 1.0))
+    plain = without_reward(cost)  # with unit scale: C is D itself
+    size = _largest_distance(plain)
+    if scale == "median":
+        median = median_distance(plain)
+        size = jnp.where(median > 0, median, size)
+    return cost._replace(distance_scale=jnp.where(size > 0, size, 1.0))
 
 
 def with_lambda(
@@ -157,7 +177,7 @@ def exact_cost(
     entries += (x * x).sum(1)[:, None]
     entries += (y * y).sum(1)
     np.sqrt(np.maximum(entries, 0, out=entries), out=entries)
-    entries /= float(cost.distance_max)
+    entries /= float(cost.distance_scale)
     entries -= np.asarray(cost.reward, np.float64)[rows][:, None]
     return entries
 
@@ -173,7 +193,7 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
     [1.0, 2.0]
     """
     plain = without_reward(cost)
-    return map_rows(plain, lambda block: block.cost.min(1)) * cost.distance_max
+    return map_rows(plain, lambda block: block.cost.min(1)) * cost.distance_scale
 
 
 def _reward(
@@ -185,7 +205,24 @@ def _reward(
     return (lambda_ * r / np.abs(r).max()).astype(np.float32)
 
 
+@partial(jax.jit, static_argnames="entries")
+def median_distance(cost: Cost, entries: int = MEDIAN_ENTRIES) -> Float[jax.Array, ""]:
+    """Return the median of D, in the units of the cost.
+
+    Args:
+        cost: C as factors; its reward is not read.
+        entries: Where D has more of them, it is the median over evenly spaced rows,
+            with this many entries.
+
+    >>> median_distance(make_cost(np.array([[1.0], [2.0], [4.0]]), np.zeros((1, 1))))
+    Array(0.5, dtype=float32)
+    """
+    n_train, n_valid = cost.shape
+    size = max(1, min(n_train, entries // n_valid))
+    rows = np.arange(size) * n_train // size
+    return jnp.median(cost_rows(without_reward(cost), rows))
+
+
 @jax.jit
 def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
-    # C of a cost with no reward and unit scale is D itself.
     return map_rows(cost, lambda block: block.cost.max(1)).max()

@@ -52,9 +52,9 @@ class Cost(NamedTuple):
     valid: Valid  # less the centre
     centre: Float[AnyArray, " dim"]
     reward: GradNorms  # lambda * g_i / max(g), or lambda * r_i / max|r|
-    distance_max: Float[AnyArray, ""]
+    distance_scale: Float[AnyArray, ""]  # max(D), or the median of D
     tiling: Tiling
-    # D / max(D), spread like the training rows, where `materialize` has put it.
+    # D / distance_scale, spread like the training rows, where `materialize` has put it.
     matrix: Float[AnyArray, "rows valid"] | None = None
 
     @property
@@ -256,7 +256,7 @@ def cost_of(
     cost: Cost, points: Float[jax.Array, "rows dim"], rows: Int[AnyArray, " rows"]
 ) -> Float[jax.Array, "rows valid"]:
     """Compute rows of C from the centred training rows and their numbers."""
-    scaled = distances(points, jnp.asarray(cost.valid)) / cost.distance_max
+    scaled = distances(points, jnp.asarray(cost.valid)) / cost.distance_scale
     return scaled - jnp.asarray(cost.reward)[rows][:, None]
 
 

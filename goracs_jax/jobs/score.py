@@ -212,32 +212,5 @@ def norms_stage(
     return Stage("gradient-norms", inputs, compute, prepare, revision)
 
 
-def text_stages(
-    train: Pool,
-    valid: Pool,
-    embedder: Llm | SentenceEncoder,
-    scored: Scored,
-    norms_of: Llm | None,
-) -> dict[str, Stage]:
-    """Make the stages that compute x and y, and g where it is needed.
-
-    Args:
-        train: The training examples.
-        valid: The validation examples.
-        embedder: What embeds both.
-        scored: Which tokens are embedded and scored.
-        norms_of: The model whose gradient norms are taken, if they are needed.
-
-    Returns:
-        Stages by the symbol of what they compute, in the order to run them.
-    """
-    stages = {}
-    if norms_of:
-        stages["g"] = norms_stage(train, norms_of, "last_v_lora_b", scored)
-    stages["x"] = embed_stage("training embeddings", train, embedder, scored)
-    stages["y"] = embed_stage("validation embeddings", valid, embedder, scored)
-    return stages
-
-
 def _record_of(out: Path) -> Path:
     return out.with_name(out.name + ".json")

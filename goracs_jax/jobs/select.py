@@ -1,6 +1,6 @@
 """Selection by a method, and by a baseline to compare it with, for all grid points."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,9 @@ from jaxtyping import Float
 
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
-from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs
+from goracs_jax.jobs.rows import GRADIENT, rows_of
+from goracs_jax.jobs.select_config import GIVEN, SelectConfig
+from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
 from goracs_jax.runs.revisions import revision_of
@@ -23,15 +25,22 @@ from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
+from goracs_jax.spaces import alignment
 
 
 class Loaded(NamedTuple):
     """What all grid points select from, computed once."""
 
-    arrays: Arrays  # x and y in the space, and, where they are needed, g and e
+    arrays: Arrays  # x and y in the space, and, where they are needed, g, r and e
     cost: Cost  # for any lambda
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     seconds: dict[str, float]  # of the stages of x, y and g
+
+    def weighed(self, lambda_: float) -> Cost:
+        """Return the cost for a lambda, which weighs rewards where there are any."""
+        rewards = self.arrays.get("r")
+        norms = self.arrays.get("g") if rewards is None else None
+        return with_lambda(self.cost, norms, lambda_, rewards)
 
 
 class Search(NamedTuple):
@@ -80,6 +89,7 @@ def searches(
             method=methods[name],
             solver=config.solver,
             grad_norms=loaded.arrays.get("g"),
+            rewards=loaded.arrays.get("r"),
             prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
         )
@@ -87,7 +97,7 @@ def searches(
     def stage(method: str, point: GridPoint) -> Stage:
         depends_on = {
             **inputs.identity,
-            **config.space.identity,
+            **config.identity,
             "budget": point.budget,
             "lambda": point.lambda_,
             "method": method,
@@ -133,17 +143,42 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
             stage.prepare()
     done = {symbol: run_stage(folder, s) for symbol, s in inputs.stages.items()}
     arrays = dict(inputs.arrays)
-    for symbol in ("x", "y"):
-        if symbol in done:
-            arrays[symbol] = done[symbol].arrays["embeddings"]
+    arrays |= {s: rows_of(result.arrays) for s, result in done.items() if s != "g"}
     if "g" in done:
         arrays["g"] = done["g"].arrays["norms"]
         arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
-    arrays["x"], arrays["y"] = config.space.of(arrays["x"], arrays["y"])
-    largest_lambda = max(config.lambdas)
-    cost = make_cost(arrays["x"], arrays["y"], arrays.get("g"), largest_lambda)
+    pairs = {
+        source: (arrays[x], arrays[y]) for source, (x, y) in inputs.symbols.items()
+    }
+    if config.aligned:
+        arrays["r"] = _alignment(pairs, inputs, config)
+    arrays["x"], arrays["y"] = config.space.of(
+        [pairs[source.name] for source in config.space.parts]
+    )
+    rewards = arrays.get("r")
+    cost = make_cost(
+        arrays["x"],
+        arrays["y"],
+        arrays.get("g") if rewards is None else None,
+        max(config.lambdas),
+        rewards=rewards,
+        scale=config.scale,
+    )
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
     return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+
+
+def _alignment(
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    inputs: SelectInputs,
+    config: SelectConfig,
+) -> Float[np.ndarray, " train"]:
+    """Align gradients, or the rows that are given, inside classes if there are any."""
+    train, valid = pairs[GRADIENT if GRADIENT in pairs else GIVEN]
+    labels = {}
+    if c := inputs.classes:
+        labels = {"train_labels": c.train, "valid_labels": c.valid}
+    return alignment(train, valid, drop=config.reward.drop, **labels)
 
 
 def _select(
@@ -181,7 +216,7 @@ def _select(
     selection, *_ = found.values()
     classes, records = None, None
     if inputs.classes:
-        weighed = with_lambda(loaded.cost, norms, point.lambda_)
+        weighed = loaded.weighed(point.lambda_)
         classes = class_table(weighed, inputs.classes, selection.indices)
     if inputs.pool:
         records = [inputs.pool.examples[i].record for i in selection.indices]
@@ -194,6 +229,7 @@ def _select(
         n_valid=inputs.n_valid,
         nearest=loaded.nearest,
         norms=norms,
+        rewards=loaded.arrays.get("r"),
         records=records,
         classes=classes,
         drawn=Drawn(loaded.arrays["x"], loaded.arrays["y"], found),

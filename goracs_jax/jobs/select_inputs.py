@@ -1,44 +1,39 @@
 """From the flags of `goracs select` to checked inputs and a configuration.
 
-Rows come from arrays that are given, or from texts, whose embeddings and gradient norms
-are stages that have yet to run.
+Rows come from arrays that are given, or from texts, whose embeddings, gradients and
+rewards are stages that have yet to run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.cost import check_inputs, check_lambda, check_row_scores
+from goracs_jax.cost import check_inputs, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, read_classes
-from goracs_jax.jobs.score import text_stages
-from goracs_jax.jobs.selected import GridPoint
+from goracs_jax.jobs.rows import GRADIENT, Sources
+from goracs_jax.jobs.score import Projection, norms_stage
+from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, open_models, read_pools
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
-from goracs_jax.selection.method import (
-    Method,
-    find_method,
-    known_methods,
-    needs_of,
-)
+from goracs_jax.selection.method import Method, known_methods
 from goracs_jax.selection.problem import check_memory
-from goracs_jax.selection.sweep import ordered
 from goracs_jax.settings import Select
-from goracs_jax.spaces import Space, transform_of
-
-DEFAULT_LAMBDA = 0.1
 
 
 class SelectInputs(NamedTuple):
-    """What is selected from: x, y and, where needed, norms g and errors e."""
+    """What is selected from: x, y and, where needed, norms g, rewards r, errors e.
 
-    stages: dict[str, Stage]  # of those of x, y and g that are to be computed
-    arrays: Arrays  # those of x, y, g and e that were given
-    identity: dict[str, Any]  # hashes of all that x, y, g, e and the classes depend on
+    A second source of rows has the symbols x2 and y2, and so on.
+    """
+
+    symbols: dict[str, tuple[str, str]]  # of the rows of both sets, by source
+    stages: dict[str, Stage]  # of those arrays that are to be computed, by symbol
+    arrays: Arrays  # those that were given, by symbol
+    identity: dict[str, Any]  # hashes of all that the arrays and the classes depend on
     n_train: int
     n_valid: int
     pool: Pool | None  # the training examples, where there are texts
@@ -55,48 +50,15 @@ class SelectInputs(NamedTuple):
         """Make the inputs from arrays that are given.
 
         Args:
-            arrays: x, y and, where needed, g and e.
+            arrays: x, y and, where needed, g, r and e.
             sha256: The hash of the file of each.
             pool: The training examples, if they are known.
             classes: The classes of both sets, if the selection is label-aware.
         """
         identity = {**sha256, **_identity_of(classes)}
         shape = len(arrays["x"]), len(arrays["y"])
-        return cls({}, arrays, identity, *shape, pool, classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """What a search depends on, apart from its inputs."""
-
-    method: Method
-    budgets: tuple[int, ...]
-    lambdas: tuple[float, ...]
-    solver: str = "auto"
-    seed: int = 0
-    space: Space = field(default_factory=Space)
-
-    @classmethod
-    def of(cls, settings: Select, lambdas: Sequence[float]) -> "SelectConfig":
-        """Take what a search depends on from the flags.
-
-        Args:
-            settings: The flags.
-            lambdas: Their lambdas, or the default.
-        """
-        return cls(
-            method=find_method(settings.method),
-            budgets=settings.budget,
-            lambdas=tuple(lambdas),
-            solver=settings.solver,
-            seed=settings.seed,
-            space=Space(settings.transform, settings.metric),
-        )
-
-    @property
-    def points(self) -> list[GridPoint]:
-        """Every budget with every lambda, in the order that shares most work."""
-        return [GridPoint(*point) for point in ordered(self.budgets, self.lambdas)]
+        symbols = {GIVEN: ("x", "y")}
+        return cls(symbols, {}, arrays, identity, *shape, pool, classes)
 
 
 def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
@@ -110,80 +72,100 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
         raise InputError(
             f"--method must be one of {', '.join(known)}, got {s.method!r}."
         )
-    method = find_method(s.method)
     keep_apart(s.out, s.model, s.encoder, s.adapter)
+    config = SelectConfig.of(s)
+    config.check(n_valid=2**62)  # names that are wrong are found before files are read
+    _check_flags(s, config)
     by_arrays = s.train_embeddings or s.valid_embeddings
-    read = _from_arrays if by_arrays else _from_texts
-    transform_of(s.transform)  # a name that is wrong is found before files are read
-    inputs, lambdas = read(s, method)
+    inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
     check_memory(max(s.budget), inputs.n_valid)
-    config = SelectConfig.of(s, lambdas)
-    config.space.check(inputs.n_valid)
+    config.check(inputs.n_valid)
     return inputs, config
 
 
-def _from_arrays(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, ...]]:
+def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     """Read embeddings, norms and errors from .npy files, and texts beside them."""
     if s.train_embeddings is None or s.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
-    for flag in ("valid", "model", "encoder", "adapter"):
+    for flag in ("valid", "model", "encoder", "adapter", "space"):
         for_classes = flag == "valid" and s.by_label
         if getattr(s, flag) is not None and not for_classes:
             raise InputError(f"--{flag} is for texts: leave it out beside embeddings.")
-    _check_errors_flag(s, method)
-    if "grad_norms" in method.needs and not s.grad_norms:
+    if "grad_norms" in config.method.needs and not s.grad_norms:
         raise InputError(f"--method {s.method} ranks by norms: give --grad-norms.")
-    if "prediction_errors" in method.needs and not s.errors:
+    if "prediction_errors" in config.method.needs and not s.errors:
         raise InputError(f"--method {s.method} ranks by errors: give --errors.")
     arrays, hashes = read_floats(
         {
             "x": (s.train_embeddings, "training embeddings"),
             "y": (s.valid_embeddings, "validation embeddings"),
             "g": (s.grad_norms, "norms"),
+            "r": (s.rewards, "rewards"),
             "e": (s.errors, "errors"),
         }
     )
-    lambdas = _lambdas(s, DEFAULT_LAMBDA if s.grad_norms else 0.0)
-    check_inputs(arrays["x"], arrays["y"], arrays.get("g"), max(lambdas))
     shape = len(arrays["x"]), len(arrays["y"])
+    weighed = 0.0 if config.aligned else max(config.lambdas)
+    norms = None if s.rewards else arrays.get("g")
+    check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, shape[0])
     pools = _pools_beside(s, shape)
     classes = read_classes(_class_flags(s), shape, pools, s.budget)
     pool = pools[0] if s.train else None
-    return SelectInputs.of(arrays, hashes, pool, classes), lambdas
+    return SelectInputs.of(arrays, hashes, pool, classes)
 
 
-def _from_texts(s: Select, method: Method) -> tuple[SelectInputs, tuple[float, ...]]:
-    """Make the stages that embed two files of examples and take gradient norms."""
+def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
+    """Make the stages that embed two files of examples and score the first."""
     if s.train is None or s.valid is None:
         raise InputError(
             "nothing to select from: give --train and --valid, or --train-embeddings "
             "and --valid-embeddings."
         )
-    _check_errors_flag(s, method)
-    lambdas = _lambdas(s, DEFAULT_LAMBDA if method.weighed else 0.0)
+    for flag in ("grad_norms", "rewards"):
+        if getattr(s, flag):
+            name = flag.replace("_", "-")
+            raise InputError(
+                f"--{name} is for embeddings that are given: leave it out beside texts."
+            )
     train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
     # What can be known is checked before a large model is hashed.
     shape = len(train.examples), len(valid.examples)
+    config.check(shape[1])
     classes = read_classes(_class_flags(s), shape, (train, valid), s.budget)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     _check_errors(s, arrays, shape[0])
-    needs = needs_of(method, max(lambdas))
-    # A lambda that is given is honoured: it weighs in what is reported of any method.
-    by_norms = "grad_norms" in needs or max(lambdas) > 0
-    by_errors = "prediction_errors" in needs and not s.errors
-    if not s.model and (by_norms or by_errors or not s.encoder):
+    names = [source.name for source in config.space.parts]
+    if config.aligned and GRADIENT not in names:
+        names.append(GRADIENT)
+    by_scores = config.by_norms or (
+        "prediction_errors" in config.method.needs and not s.errors
+    )
+    by_gradients = by_scores or GRADIENT in names
+    if not s.model and (by_gradients or ("text" in names and not s.encoder)):
         ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
         raise InputError(
-            "--model is missing: it gives gradient norms (not needed with --lambda 0, "
-            f"unless --method is {ranking}) and, without --encoder, embeddings."
+            "--model is missing: it gives gradients and their norms (not needed with "
+            f"--lambda 0, unless --method is {ranking}, or --space is gradient) and, "
+            "without --encoder, embeddings."
         )
     llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
-    ranked = llm if by_norms or by_errors else None
-    stages = text_stages(train, valid, embedder, s.labels, norms_of=ranked)
+    symbols, stages = {}, {}
+    if by_scores and llm:
+        stages["g"] = norms_stage(train, llm, "last_v_lora_b", s.labels)
+    projection = Projection(s.projection_dim, "float32", s.seed)
+    sources = Sources(train, valid, embedder, llm, s.labels, projection)
+    for k, name in enumerate(names, start=1):
+        symbols[name] = ("x", "y") if k == 1 else (f"x{k}", f"y{k}")
+        sides = sources.sides(name)
+        for symbol, rows in zip(symbols[name], sides[:2], strict=True):
+            if isinstance(rows, Stage):
+                stages[symbol] = rows
+            else:
+                arrays[symbol], hashes[symbol] = rows, sides.sha256
     identity = {symbol: stage.basis for symbol, stage in stages.items()}
     identity |= hashes | _identity_of(classes)
-    return SelectInputs(stages, arrays, identity, *shape, train, classes), lambdas
+    return SelectInputs(symbols, stages, arrays, identity, *shape, train, classes)
 
 
 def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
@@ -210,13 +192,6 @@ def _identity_of(classes: Classes | None) -> dict[str, str]:
     return {"labels": digest([names, *(side.tolist() for side in sides)])}
 
 
-def _lambdas(s: Select, default: float) -> tuple[float, ...]:
-    lambdas = (default,) if s.lambda_ is None else s.lambda_
-    for lambda_ in lambdas:
-        check_lambda(lambda_)
-    return lambdas
-
-
 def _ranks(method: Method) -> bool:
     """Tell whether a method needs scores of a language model whatever lambda is."""
     return not {"grad_norms", "prediction_errors"}.isdisjoint(method.needs)
@@ -226,13 +201,20 @@ def _class_flags(s: Select) -> ClassFlags:
     return ClassFlags(s.train_labels, s.valid_labels, s.by_label)
 
 
-def _check_errors_flag(s: Select, method: Method) -> None:
-    if s.errors and "prediction_errors" not in method.needs:
+def _check_flags(s: Select, config: SelectConfig) -> None:
+    """Refuse flags that are not read, whatever the files contain."""
+    if s.errors and "prediction_errors" not in config.method.needs:
         known = known_methods().values()
         readers = [m.name for m in known if "prediction_errors" in m.needs]
         raise InputError(
             f"--errors are read by --method {' or '.join(readers)} and no other: leave "
             "them out."
+        )
+    if s.rewards and s.reward:
+        raise InputError("give --rewards or --reward, not both.")
+    if s.projection_dim < 1:
+        raise InputError(
+            f"--projection-dim must be at least 1, got {s.projection_dim}."
         )
 
 

@@ -57,6 +57,7 @@ class Selected(NamedTuple):
     n_valid: int
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     norms: Float[np.ndarray, " train"] | None
+    rewards: Float[np.ndarray, " train"] | None  # where they stand in place of norms
     records: list[dict] | None  # the chosen examples, where there are texts
     classes: list[ClassRow] | None  # where the selection is label-aware
     drawn: Drawn | None = None  # None where the result was loaded
@@ -85,10 +86,13 @@ class Selected(NamedTuple):
         with atomic(folder / "scores.npz") as file:
             np.savez(file, allow_pickle=False, **self._scores())
         if self.drawn:
+            scored = ("gradient norm", self.norms)
+            if self.rewards is not None:
+                scored = ("reward", self.rewards)
             picture = figure(
                 train=np.asarray(self.drawn.train, np.float32),
                 valid=np.asarray(self.drawn.valid, np.float32),
-                grad_norms=self.norms,
+                weighed=scored,
                 chosen=self.drawn.chosen,
             )
             with atomic(folder / "report.png") as file:
@@ -129,6 +133,7 @@ class Selected(NamedTuple):
             n_valid=manifest["sizes"]["valid"],
             nearest=scores["nearest_distance"],
             norms=scores.get("grad_norm"),
+            rewards=scores.get("reward"),
             records=records,
             classes=classes and [_row(ClassRow, row) for row in classes],
         )
@@ -139,7 +144,8 @@ class Selected(NamedTuple):
             "selected": np.isin(rows, self.selection.indices),
             "nearest_distance": self.nearest,
         }
-        return scores if self.norms is None else scores | {"grad_norm": self.norms}
+        found = {"grad_norm": self.norms, "reward": self.rewards}
+        return scores | {k: rows for k, rows in found.items() if rows is not None}
 
     def _manifest(self, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
         asked = {**self.point._asdict(), "out": str(folder)}
@@ -149,7 +155,7 @@ class Selected(NamedTuple):
             "inputs": self.identity,
             "sizes": {"train": len(self.nearest), "valid": self.n_valid},
             "poo": self.selection.objective,
-            "poo_units": "C = D / max(D) - lambda g / max(g), exact transport",
+            "poo_units": _units(made["config"], self.rewards is not None),
             "lower_bound": _finite(self.selection.lower_bound),
             "converged": self.selection.converged,
             "trace": [step._asdict() for step in self.selection.trace],
@@ -183,6 +189,11 @@ def save_summary(out: Path, results: Sequence[Selected]) -> None:
     ]
     say(table(named, f"{results[0].method}: budget, lambda"))
     say(f"{out}: summary.json, summary.png")
+
+
+def _units(config: Mapping[str, Any], rewarded: bool) -> str:
+    reward = "r / max|r|" if rewarded else "g / max(g)"
+    return f"C = D / {config.get('scale', 'max')}(D) - lambda {reward}, exact transport"
 
 
 def _finite(x: Any) -> Any:

@@ -93,15 +93,16 @@ def figure(
     *,
     train: Float[np.ndarray, "train dim"],
     valid: Float[np.ndarray, "valid dim"],
-    grad_norms: Float[np.ndarray, " train"] | None,
+    weighed: tuple[str, Float[np.ndarray, " train"] | None],
     chosen: Mapping[str, Selection],
 ) -> Figure:
-    """Draw a selection: the clouds, the descent of the objective, and the norms.
+    """Draw a selection: the clouds, the descent of the objective, and the scores.
 
     Args:
         train: Training embeddings x_i.
         valid: Validation embeddings y_j.
-        grad_norms: Gradient norms g_i, or None if lambda is 0.
+        weighed: What lambda weighs: its name, such as "gradient norm", and one number
+            per training row, or None if lambda is 0.
         chosen: Selections by method: first the coreset, then those it is compared with.
 
     Returns:
@@ -109,10 +110,10 @@ def figure(
     """
     (method, coreset), *others = chosen.items()
     picture = Figure(figsize=(15, 4.6), layout="constrained")
-    clouds, steps, norms = picture.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    clouds, steps, scores = picture.subplots(1, 3, width_ratios=[1.25, 1, 1])
     _draw_clouds(clouds, train, valid, coreset.indices)
     _draw_descent(steps, method, coreset, dict(others))
-    _draw_norms(norms, grad_norms, coreset.indices)
+    _draw_weighed(scores, *weighed, coreset.indices)
     return picture
 
 
@@ -174,17 +175,20 @@ def _draw_descent(
     axes.legend(loc="best")
 
 
-def _draw_norms(axes: Axes, grad_norms: np.ndarray | None, indices: np.ndarray):
-    if grad_norms is None:
-        axes.text(0.5, 0.5, "lambda = 0:\nno gradient norms", ha="center", va="center")
+def _draw_weighed(
+    axes: Axes, name: str, scores: np.ndarray | None, indices: np.ndarray
+):
+    if scores is None:
+        axes.text(0.5, 0.5, f"lambda = 0:\nno {name}s", ha="center", va="center")
         axes.set_axis_off()
         return
-    low, high = grad_norms.min(), grad_norms.max()
-    margin = 1e-3 * high  # without it, equal norms would give bins of width zero
+    low, high = scores.min(), scores.max()
+    # Without a margin, equal numbers would give bins of width zero.
+    margin = 1e-3 * np.abs(scores).max()
     bins = np.linspace(low - margin, high + margin, 31)
-    for values, colour, name in (
-        (grad_norms, "#b8bcc4", "all"),
-        (grad_norms[indices], "#d1442f", "chosen"),
+    for values, colour, whose in (
+        (scores, "#b8bcc4", "all"),
+        (scores[indices], "#d1442f", "chosen"),
     ):
         share = np.full(len(values), 100 / len(values))
         axes.hist(
@@ -193,7 +197,7 @@ def _draw_norms(axes: Axes, grad_norms: np.ndarray | None, indices: np.ndarray):
             weights=share,
             color=colour,
             alpha=0.7,
-            label=f"{name}, mean {values.mean():.3g}",
+            label=f"{whose}, mean {values.mean():.3g}",
         )
-    axes.set(title="Gradient norms", xlabel="norm", ylabel="% of examples")
+    axes.set(title=f"{name.capitalize()}s", xlabel=name, ylabel="% of examples")
     axes.legend(loc="best")

@@ -90,7 +90,7 @@ def slack_below(
     [-0.5, -1.0]
     """
     unit = jnp.finfo(jnp.float32).eps / 2
-    scale, (_, dim) = cost.distance_max, cost.valid.shape
+    scale, (_, dim) = cost.distance_scale, cost.valid.shape
     farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
     reward = jnp.asarray(cost.reward)
     rounding = 8 * unit * (1 + jnp.abs(reward).max() + jnp.abs(g).max())

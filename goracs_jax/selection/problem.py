@@ -184,4 +184,4 @@ def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     2.0
     """
     nearest = exact_cost(without_reward(cost), indices).min(0)
-    return np.asarray(nearest.mean() * float(cost.distance_max))
+    return np.asarray(nearest.mean() * float(cost.distance_scale))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from goracs_jax.choices import Scale
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.by_class import by_class
@@ -35,6 +36,7 @@ def goracs(
     solver: str = "auto",
     errors: AnyArray | None = None,
     rewards: AnyArray | None = None,
+    scale: Scale = "max",
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,
@@ -61,6 +63,8 @@ def goracs(
             methods that rank by them, such as "error".
         rewards: r_i of any sign, shape [N], in place of the gradient norms: the term is
             then lambda r_i / max|r|. Large rewards attract.
+        scale: Divide D by its largest entry, or by its median ("median"), so that one
+            distant row does not shrink all other distances.
         train_labels: The class of every training row, integers or strings, shape [N].
             With labels the method runs inside every class, with a budget in proportion
             to the class's rows in validation (Algorithm 2). A warning names the classes
@@ -84,7 +88,9 @@ def goracs(
     ([1, 4], 0.1333)
     """
     embeddings = train_embeddings, valid_embeddings
-    cost = make_cost(*embeddings, grad_norms, lambda_, rewards=rewards, mesh=mesh)
+    cost = make_cost(
+        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+    )
     return select_from_cost(
         cost,
         budget,
@@ -201,6 +207,7 @@ def poo(
     *,
     lambda_: float = 0.1,
     rewards: AnyArray | None = None,
+    scale: Scale = "max",
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:
@@ -215,6 +222,7 @@ def poo(
         indices: S, distinct row numbers in [0, N), shape [n].
         lambda_: Weight of the gradient term.
         rewards: As for `goracs`.
+        scale: As for `goracs`.
         solver: "exact", "sinkhorn" or "auto" (see `goracs`).
         mesh: As for `goracs`.
 
@@ -230,7 +238,9 @@ def poo(
     -0.2083
     """
     embeddings = train_embeddings, valid_embeddings
-    cost = make_cost(*embeddings, grad_norms, lambda_, rewards=rewards, mesh=mesh)
+    cost = make_cost(
+        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+    )
     rows = np.asarray(indices)
     n_train, _ = cost.shape
     if rows.ndim != 1 or rows.dtype.kind not in "iu":

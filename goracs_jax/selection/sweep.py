@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from goracs_jax.choices import Scale
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Classes, given_classes
@@ -30,6 +31,7 @@ def sweep(
     solver: str = "auto",
     errors: AnyArray | None = None,
     rewards: AnyArray | None = None,
+    scale: Scale = "max",
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,
@@ -47,6 +49,7 @@ def sweep(
         solver: As for `goracs`.
         errors: As for `goracs`.
         rewards: As for `goracs`.
+        scale: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
         mesh: As for `goracs`.
@@ -68,7 +71,9 @@ def sweep(
     grid = ordered(budgets, lambdas)
     embeddings = train_embeddings, valid_embeddings
     largest = max(lambdas)
-    cost = make_cost(*embeddings, grad_norms, largest, rewards=rewards, mesh=mesh)
+    cost = make_cost(
+        *embeddings, grad_norms, largest, rewards=rewards, scale=scale, mesh=mesh
+    )
     choose = chooser(
         cost,
         budgets,
@@ -150,7 +155,9 @@ def chooser(
 
     @lru_cache(maxsize=1)  # the selections of one lambda follow one another
     def problem(lambda_: float) -> Problem:
-        weighed = with_lambda(cost, grad_norms, lambda_, rewards)
+        # Methods may rank by norms where rewards are what lambda weighs.
+        norms = grad_norms if rewards is None else None
+        weighed = with_lambda(cost, norms, lambda_, rewards)
         return shared._replace(cost=weighed, start=nested_greedy())
 
     def choose_one(budget: int, lambda_: float) -> Selection:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import Duplicates, Metric, Scored, SolverName, Which
+from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Which
 from goracs_jax.settings.common import Backward, Budgets, Machine, Processes, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
@@ -130,6 +130,9 @@ class _Arrays:
     """Validation embeddings, .npy of floats [M, dim]."""
     grad_norms: Path | None = None
     """Gradient norms of the training examples, .npy of floats [N]."""
+    rewards: Path | None = None
+    """Rewards of the training examples in place of gradient norms, .npy of floats [N]
+    of any sign, which are divided by the largest of their sizes."""
     errors: Path | None = None
     """Prediction errors of the training examples, .npy of floats [N], for methods that
     rank by them, such as error; from texts they are computed (EL2N) when left out."""
@@ -152,29 +155,57 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Space:
-    """The space in which distances are taken."""
+class Spaces:
+    """The space in which distances are taken, and the reward beside them."""
 
-    group: ClassVar[str] = "space"
+    group: ClassVar[str] = "space and reward"
 
-    transform: Annotated[str, Flag(metavar="NAME")] = "none"
-    """Change the embeddings of both sets, by the mean and the principal directions of
-    the validation set: center, whiten, subspace:K (keep the K leading directions) or
+    space: Annotated[
+        str | None, Flag(default="text, or the method's own", metavar="NAME")
+    ] = None
+    """Source of the rows whose distances count: embeddings of the texts (text), random
+    projections of their LoRA gradients (gradient), an .npz file with arrays train and
+    valid, or several with + between them and weights where they differ, as in
+    text+gradient:0.5, which adds squared distances, each over its mean."""
+    transform: Annotated[
+        str | None, Flag(default="none, or the method's own", metavar="NAME")
+    ] = None
+    """Change the rows of both sets, by the mean and the principal directions of the
+    validation set: none, center, whiten, subspace:K (keep the K leading directions) or
     drop:K (take them out)."""
-    metric: Metric = "euclidean"
-    """Distance of two embeddings: that of the rows as they are, or of rows scaled to
-    length 1, sqrt(2 - 2 cos)."""
+    metric: Annotated[Metric | None, Flag(default="euclidean, or the method's own")] = (
+        None
+    )
+    """Distance of two rows: that of the rows as they are, or of rows scaled to length
+    1, sqrt(2 - 2 cos)."""
+    scale: Scale = "max"
+    """Divide distances by the largest of all, or by their median, so that one distant
+    row does not shrink the others."""
+    reward: Annotated[
+        str | None,
+        Flag(
+            default="grad-norm, or the method's own; none for arrays without norms",
+            metavar="NAME",
+        ),
+    ] = None
+    """What lambda weighs: the gradient norm (grad-norm), the inner product of an
+    example's gradient with the mean gradient of the validation examples of its class
+    (alignment, or alignment/drop:K without their K leading directions), or nothing
+    (none)."""
+    projection_dim: int = 1024
+    """Number of dimensions of a projected gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, _Classes, Machine, Settings):
+class Select(_Texts, _Arrays, Spaces, _Classes, Machine, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient
     norms are needed, as with --lambda 0). From arrays: give --train-embeddings,
-    --valid-embeddings and, for a lambda above 0, --grad-norms; with --train beside
-    them, coreset.jsonl is written too. With several budgets or lambdas each pair gets
-    its own folder in --out, such as budget-64-lambda-0.1, with a summary beside them.
+    --valid-embeddings and, for a lambda above 0, --grad-norms or --rewards; with
+    --train beside them, coreset.jsonl is written too. With several budgets or lambdas
+    each pair gets its own folder in --out, such as budget-64-lambda-0.1, with a summary
+    beside them.
     """
 
     group: ClassVar[str] = "search"
@@ -187,8 +218,8 @@ class Select(_Texts, _Arrays, _Space, _Classes, Machine, Settings):
     method: Annotated[str, Flag(more=list_methods)] = "goracs"
     """Method that chooses the examples, one of those below."""
     lambda_: Lambdas = None
-    """Weight of the gradient norms in the cost; give several with commas between
-    them."""
+    """Weight of the reward, such as the gradient norm, in the cost; give several with
+    commas between them."""
     solver: SolverName = "auto"
     """Transport solver inside the search; auto is exact on CPUs and for all but very
     large problems. The objective that is reported is exact either way."""

@@ -1,5 +1,8 @@
-"""Spaces in which distances are taken: transforms of embeddings, fitted on targets."""
+"""Spaces in which distances are taken, and the rewards beside them."""
 
+from goracs_jax.spaces.rewards import Reward as Reward
+from goracs_jax.spaces.rewards import alignment as alignment
+from goracs_jax.spaces.space import Source as Source
 from goracs_jax.spaces.space import Space as Space
 from goracs_jax.spaces.transforms import Center as Center
 from goracs_jax.spaces.transforms import Drop as Drop

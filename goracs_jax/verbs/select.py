@@ -1,12 +1,14 @@
 """`goracs select`: from files to indices, coreset, scores, manifest and picture."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.classes import say_classes
 from goracs_jax.jobs.select import run, searches
-from goracs_jax.jobs.select_inputs import SelectConfig, SelectInputs, read_inputs
+from goracs_jax.jobs.select_config import SelectConfig
+from goracs_jax.jobs.select_inputs import SelectInputs, read_inputs
 from goracs_jax.jobs.selected import FILES, GridPoint, save_summary
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import made_by
@@ -17,7 +19,7 @@ from goracs_jax.settings import Select
 
 #: Settings that name a file.
 READ = (
-    *("train", "train_embeddings", "train_labels", "grad_norms", "errors"),
+    *("train", "train_embeddings", "train_labels", "grad_norms", "rewards", "errors"),
     *("valid", "valid_embeddings", "valid_labels"),
 )
 
@@ -30,10 +32,14 @@ def select(settings: Select) -> None:
     if settings.dry_run:
         _say_plan(settings.out, inputs, config)
         return
-    missing = any(not s.is_done(settings.out) for s in inputs.stages.values())
-    rows = inputs.n_train + inputs.n_valid if missing else 0
+    sizes = {"y": inputs.n_valid}  # the first letter of a symbol; others are of N rows
+    rows = sum(
+        sizes.get(symbol[0], inputs.n_train)
+        for symbol, stage in inputs.stages.items()
+        if not stage.is_done(settings.out)
+    )
     prepare_folder(settings.out, bytes_to_store(rows))
-    made, results = made_by(settings), []
+    made, results = made_by(replace(settings, **config.told)), []
     with locked(settings.out / "stages"):
         for selected in run(inputs, config, settings.out):
             # A summary says that the folders it names are complete and belong to it.

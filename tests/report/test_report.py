@@ -53,7 +53,7 @@ CHOSEN = {
 def test_picture_shows_the_selection():
     norms = RNG.gamma(3.0, size=30)
     clouds, steps, histogram = figure(
-        train=X, valid=Y, grad_norms=norms, chosen=CHOSEN
+        train=X, valid=Y, weighed=("gradient norm", norms), chosen=CHOSEN
     ).axes
     on_train, on_valid = principal_plane(X, Y)
     drawn = [np.asarray(points.get_offsets()) for points in clouds.collections]
@@ -72,5 +72,5 @@ def test_picture_shows_the_selection():
 
 @pytest.mark.parametrize("norms", [None, np.ones(30), np.nextafter(np.ones(30), 2)])
 def test_picture_of_no_or_equal_norms(tmp_path, norms):
-    picture = figure(train=X, valid=Y, grad_norms=norms, chosen=CHOSEN)
+    picture = figure(train=X, valid=Y, weighed=("gradient norm", norms), chosen=CHOSEN)
     picture.savefig(tmp_path / "a.png")

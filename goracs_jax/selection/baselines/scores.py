@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from goracs_jax.cost import (
     Cost,
     centred_train,
-    cost_rows,
     map_rows,
+    median_distance,
     nearest_distances,
     nearest_rows,
     without_reward,
@@ -165,10 +165,9 @@ def _take_turns(
 def _herd(cost: Cost, budget: int, median_entries: int) -> Int[jax.Array, " budget"]:
     cost = without_reward(cost)
     train = centred_train(cost)
-    n_train, n_valid = cost.shape
-    size = max(1, min(n_train, median_entries // n_valid))
-    # In units of max(D); a median of zero would leave no kernel.
-    median = jnp.median(cost_rows(cost, np.arange(size) * n_train // size))
+    n_train, _ = cost.shape
+    # In units of the cost; a median of zero would leave no kernel.
+    median = median_distance(cost, median_entries)
     sigma = jnp.where(median > 0, median, 1.0)
 
     def kernel(distance: jax.Array) -> jax.Array:
@@ -179,7 +178,7 @@ def _herd(cost: Cost, budget: int, median_entries: int) -> Int[jax.Array, " budg
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         repulsion, taken = carry
         row = jnp.argmax(jnp.where(taken, -jnp.inf, attraction - repulsion / (t + 1)))
-        apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_max
+        apart = jnp.linalg.norm(train - train[row], axis=1) / cost.distance_scale
         return (repulsion + kernel(apart), taken.at[row].set(True)), row
 
     attraction = map_rows(cost, lambda block: kernel(block.cost).mean(1))

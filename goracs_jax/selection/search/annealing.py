@@ -173,8 +173,8 @@ def candidate_field(
     others = np.setdiff1d(np.arange(n_train), pool)
     pool = np.union1d(pool, others[: -len(pool) % step])
     field = Field(
-        points=centred_rows(cost, pool) / cost.distance_max,
-        valid=jnp.asarray(cost.valid) / cost.distance_max,
+        points=centred_rows(cost, pool) / cost.distance_scale,
+        valid=jnp.asarray(cost.valid) / cost.distance_scale,
         reward=jnp.asarray(cost.reward)[pool],
         near=jnp.asarray(np.searchsorted(pool, near)),
     )

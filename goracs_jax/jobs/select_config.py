@@ -1,0 +1,118 @@
+"""What a selection depends on apart from its inputs: method, grid, space and reward."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from goracs_jax.choices import Scale
+from goracs_jax.cost import check_lambda
+from goracs_jax.errors import InputError
+from goracs_jax.jobs.selected import GridPoint
+from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.sweep import ordered
+from goracs_jax.settings import Select
+from goracs_jax.spaces import Reward, Space
+
+DEFAULT_LAMBDA = 0.1
+#: The source of rows, and the reward, that are given as arrays.
+GIVEN = "given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """What a search depends on, apart from its inputs."""
+
+    method: Method
+    budgets: tuple[int, ...]
+    lambdas: tuple[float, ...]
+    solver: str = "auto"
+    seed: int = 0
+    space: Space = field(default_factory=lambda: Space(GIVEN))
+    scale: Scale = "max"
+    reward: Reward = field(default_factory=lambda: Reward("grad-norm"))
+
+    @classmethod
+    def of(cls, settings: Select) -> "SelectConfig":
+        """Take what a search depends on from the flags, and defaults from the method.
+
+        Raises:
+            InputError: A name, a lambda or a weight is wrong.
+        """
+        s, method = settings, find_method(settings.method)
+        texts = s.train_embeddings is None
+        home = Space.named(getattr(method, "space", "text"))
+        space = Space(
+            (s.space or home.sources) if texts else GIVEN,
+            s.transform or home.transform,
+            s.metric or home.metric,
+        )
+        usual = getattr(method, "reward", "grad-norm")
+        if usual == "grad-norm" and not (texts or s.grad_norms):
+            usual = "none"
+        reward = Reward(GIVEN) if s.rewards else Reward.named(s.reward or usual)
+        weighs = reward.kind != "none" and (method.weighed or not texts)
+        lambdas = (DEFAULT_LAMBDA if weighs else 0.0,)
+        return cls(
+            method=method,
+            budgets=s.budget,
+            lambdas=lambdas if s.lambda_ is None else s.lambda_,
+            solver=s.solver,
+            seed=s.seed,
+            space=space,
+            scale=s.scale,
+            reward=reward,
+        )
+
+    @property
+    def points(self) -> list[GridPoint]:
+        """Every budget with every lambda, in the order that shares most work."""
+        return [GridPoint(*point) for point in ordered(self.budgets, self.lambdas)]
+
+    @property
+    def by_norms(self) -> bool:
+        """Whether gradient norms are needed: to weigh, or because the method ranks."""
+        weighed = self.reward.kind == "grad-norm" and self.rewarded
+        return weighed or "grad_norms" in self.method.needs
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the reward is the alignment of gradients, and counts."""
+        return self.reward.kind == "alignment" and self.rewarded
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether the reward counts: lambda weighs it, or the method ranks by it.
+
+        A lambda that is given is honoured: it weighs in what is reported of any method.
+        """
+        return max(self.lambdas) > 0 or "rewards" in self.method.needs
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all selections of this search depend on; defaults add nothing."""
+        found = dict(self.space.identity)
+        if self.scale != "max":
+            found["scale"] = self.scale
+        if self.aligned:
+            found["reward"] = str(self.reward)
+        return found
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The flags of space and reward as they were resolved, for manifests."""
+        space = self.space._asdict()
+        return {"space": space.pop("sources"), **space, "reward": str(self.reward)}
+
+    def check(self, n_valid: int) -> None:
+        """Check what can be known before there are rows.
+
+        Raises:
+            InputError: As `Space.check`, or a lambda without a reward.
+        """
+        for lambda_ in self.lambdas:
+            check_lambda(lambda_)
+        if max(self.lambdas) > 0 and self.reward.kind == "none":
+            raise InputError(
+                f"lambda {max(self.lambdas)} weighs a reward, and there is none: give "
+                "gradient norms, rewards or --reward, or leave --lambda out."
+            )
+        self.space.check(n_valid)
