@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from goracs_jax.spaces import Drop as Drop
     from goracs_jax.spaces import Subspace as Subspace
     from goracs_jax.spaces import Whiten as Whiten
+    from goracs_jax.spaces import alignment as alignment
     from goracs_jax.spaces import unit_rows as unit_rows
     from goracs_jax.trainers.embeddings import example_embeddings as example_embeddings
     from goracs_jax.trainers.gradients import ExampleGradients as ExampleGradients
@@ -80,6 +81,7 @@ _HOMES = {
     "Drop": "spaces",
     "Subspace": "spaces",
     "Whiten": "spaces",
+    "alignment": "spaces",
     "unit_rows": "spaces",
     "example_embeddings": "trainers.embeddings",
     "ExampleGradients": "trainers.gradients",

@@ -112,7 +112,7 @@ class SelectConfig:
             check_lambda(lambda_)
         if max(self.lambdas) > 0 and self.reward.kind == "none":
             raise InputError(
-                f"lambda {max(self.lambdas)} weighs a reward, and there is none: give "
-                "gradient norms, rewards or --reward, or leave --lambda out."
+                f"lambda {max(self.lambdas)} needs gradient norms or other rewards to "
+                "weigh: give --grad-norms, --rewards or --reward, or no --lambda."
             )
         self.space.check(n_valid)

@@ -13,6 +13,7 @@ from goracs_jax.cost import (
     make_cost,
     map_some,
     materialize,
+    median_distance,
     nearest_distances,
     with_lambda,
     with_tiling,
@@ -189,3 +190,41 @@ def test_another_lambda_is_another_cost(lambda_):
         with_lambda(case.cost, case.g, -1.0)
     with pytest.raises(InputError, match=r"shape \[29\].*30 rows"):
         with_lambda(case.cost, case.g[1:], lambda_)
+
+
+@pytest.mark.parametrize("valid", [40, 3])
+def test_the_median_is_a_scale(valid):
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(valid, 4))
+    x[7] = 1e4  # by which max(D) shrinks everything else
+    r = rng.normal(size=30)
+    cost = make_cost(x, y, rewards=r, lambda_=0.5, scale="median")
+    apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    expected = apart / np.median(apart) - 0.5 * (r / np.abs(r).max())[:, None]
+    found = np.asarray(cost_rows(cost, np.arange(30)))
+    # Distances in float32, of rows that lie up to 1e4 median distances apart.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_median_of_many_is_that_of_some_rows():
+    x, y = np.random.default_rng(6).normal(size=(2, 2000, 3))
+    apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    cost = make_cost(x, y)
+    below = [
+        (apart < float(median_distance(cost, entries) * cost.distance_scale)).mean()
+        for entries in (1 << 30, 1 << 16)
+    ]
+    assert below[0] == pytest.approx(0.5, abs=1e-6)
+    # 32 rows of 2,000: the shares below of rows vary by about 0.3, so by 0.3 / sqrt(32).
+    assert below[1] == pytest.approx(0.5, abs=3 * 0.3 / 32**0.5)
+
+
+def test_coinciding_rows_have_a_median_of_zero_and_the_largest_serves():
+    x, y = np.array([[0.0], [0.0], [0.0], [2.0]]), np.zeros((1, 1))
+    cost = make_cost(x, y, scale="median")
+    assert np.asarray(cost_rows(cost, np.arange(4))).ravel().tolist() == [0, 0, 0, 1]
+
+
+def test_there_is_no_other_scale():
+    with pytest.raises(InputError, match="scale must be max or median, got 'mean'"):
+        make_cost(np.eye(2), np.eye(2), scale="mean")

@@ -1,0 +1,150 @@
+"""`goracs select --space --reward --scale`: the same as with arrays made beforehand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ARRAYS, BUDGET, TEXTS, assert_refused, run
+
+import goracs_jax as gx
+
+GRADS = "grads --model llm --which all_lora --projection-dim 16"
+SPACE = f"{TEXTS} --lambda 0 --projection-dim 16"
+
+
+@pytest.fixture
+def projected(files):
+    """Projected gradients of both sets, by `goracs grads`, as X.npy and Y.npy."""
+    for side, out in (("train", "X"), ("valid", "Y")):
+        command = f"{GRADS} --data {side}.jsonl --out n.npy --projections {out}.npy"
+        assert run(command, None) == 0
+    return np.load("X.npy"), np.load("Y.npy")
+
+
+def chosen(folder="out"):
+    return np.load(f"{folder}/indices.npy").tolist()
+
+
+def poo(folder="out"):
+    return manifest(folder)["poo"]
+
+
+def manifest(folder="out"):
+    return json.loads(Path(folder, "manifest.json").read_text())
+
+
+def test_gradients_are_those_of_grads(projected):
+    assert run(f"{SPACE} --space gradient") == 0
+    given = ARRAYS.replace("x.npy", "X.npy").replace("y.npy", "Y.npy")
+    assert run(given.replace("--out out", "--out by_hand")) == 0
+    assert chosen() == chosen("by_hand")
+    assert poo() == pytest.approx(poo("by_hand"), rel=1e-6)
+
+
+def test_alignment_is_weighed(projected, files):
+    x, y = projected
+    assert run(f"{TEXTS} --projection-dim 16 --reward alignment/drop:1 --lambda 2") == 0
+    kept = np.load("out/scores.npz")
+    aligned = gx.alignment(x, y, drop=1)
+    assert "grad_norm" not in kept
+    # Both are the same float32 numbers; products are summed in float64.
+    np.testing.assert_allclose(kept["reward"], aligned, rtol=1e-6)
+    told = manifest()
+    assert told["config"]["reward"] == "alignment/drop:1"
+    assert told["poo_units"].startswith("C = D / max(D) - lambda r / max|r|")
+    sides = (f"{side} embeddings-*" for side in ("training", "validation"))
+    stages = [next((files / "out/stages").glob(side)) for side in sides]
+    text = [np.load(stage / "embeddings.npy") for stage in stages]
+    found = gx.poo(*text, None, kept["selected"].nonzero()[0], lambda_=2.0,
+                   rewards=aligned)  # fmt: skip
+    assert told["poo"] == pytest.approx(found, abs=1e-6)
+
+
+def test_alignment_is_inside_classes(projected, files):
+    lines = Path("train.jsonl").read_text().splitlines()
+    labels = [json.loads(line)["output"] for line in lines]
+    kinds = np.array([len(text) % 2 for text in labels])
+    np.save("k.npy", kinds)
+    theirs = np.arange(10) % 2
+    np.save("m.npy", theirs)
+    flags = "--reward alignment --train-labels k.npy --valid-labels m.npy"
+    assert run(f"{TEXTS} --projection-dim 16 {flags}") == 0
+    expected = gx.alignment(*projected, train_labels=kinds, valid_labels=theirs)
+    np.testing.assert_allclose(np.load("out/scores.npz")["reward"], expected, rtol=1e-6)
+
+
+def test_rows_and_rewards_of_files(files):
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(24, 3)), rng.normal(size=(10, 3))
+    np.savez("rows.npz", train=x, valid=y)
+    assert run(f"{SPACE} --space rows.npz --metric cosine --scale median") == 0
+    one = chosen()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    np.save("r.npy", rng.normal(size=24))
+    flags = "--metric cosine --scale median --out by_hand"
+    command = ARRAYS.replace("--out out", flags)
+    assert run(command) == 0
+    assert one == chosen("by_hand")
+    assert run(f"{command} --rewards r.npy --lambda 0.5") == 0
+    r = np.load("r.npy")
+    units = gx.unit_rows(x), gx.unit_rows(y)
+    weighed = {"lambda_": 0.5, "rewards": r, "scale": "median"}
+    found = gx.poo(*units, None, np.load("by_hand/indices.npy"), **weighed)
+    assert poo("by_hand") == pytest.approx(found, abs=1e-6)
+
+
+def test_sources_are_joined(files):
+    assert run(f"{SPACE} --space text+gradient:0.5 --dry-run") == 0
+    assert run(f"{SPACE} --space text+gradient:0.5") == 0
+    assert len(chosen()) == BUDGET
+    first = poo()
+    assert run(f"{SPACE} --space text+gradient:5") == 0  # not taken for the first
+    assert poo() != first
+
+
+def test_a_second_run_computes_nothing_again(files, capsys):
+    command = f"{SPACE} --space gradient"
+    assert run(command) == 0
+    capsys.readouterr()
+    assert run(f"{command} --dry-run") == 0
+    told = capsys.readouterr().out
+    assert "training gradients: done" in told
+    assert "validation gradients: done" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--space pictures", "--space must be text, gradient"),
+        ("--space no.npz", "no.npz does not exist"),
+        ("--space text+text", "one source, or from several"),
+        ("--reward best", "a reward is grad-norm"),
+        ("--reward none --lambda 1", "lambda 1.0 needs gradient norms or another"),
+        ("--rewards r.npy", "--rewards is for embeddings that are given"),
+        ("--projection-dim 0", "--projection-dim must be at least 1"),
+        ("--scale mean", "--scale"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(files, flags, message, capsys):
+    assert_refused(f"{TEXTS} {flags}", BUDGET, capsys, message)
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays_in_it", "message"),
+    [
+        ({"train": np.ones((24, 3))}, "not an .npz file with arrays train and valid"),
+        ({"train": np.ones((23, 3)), "valid": np.ones((10, 3))}, r"floats \[24, dim\]"),
+        ({"train": np.ones((24, 3)), "valid": np.ones((10, 3), int)}, "got int64"),
+    ],
+)
+def test_files_of_rows_that_do_not_fit(files, arrays_in_it, message, capsys):
+    np.savez("rows.npz", **arrays_in_it)
+    command = f"{SPACE} --space rows.npz"
+    assert_refused(command, BUDGET, capsys, message)
+
+
+def test_a_space_is_for_texts(arrays, capsys):
+    assert_refused(f"{ARRAYS} --space text", BUDGET, capsys, "--space is for texts")
