@@ -43,7 +43,7 @@ def make_cost(
     lambda_: float = 0.0,
     *,
     rewards: AnyArray | None = None,
-    scale: Scale = "max",
+    scale: str = "max",
     mesh: Mesh | None = None,
     block_entries: int = BLOCK_ENTRIES,
     matrix_entries: int = MATRIX_ENTRIES,

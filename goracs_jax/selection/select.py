@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from goracs_jax.choices import Scale
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.selection.by_class import by_class
@@ -36,7 +35,7 @@ def goracs(
     solver: str = "auto",
     errors: AnyArray | None = None,
     rewards: AnyArray | None = None,
-    scale: Scale = "max",
+    scale: str = "max",
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,
@@ -207,7 +206,7 @@ def poo(
     *,
     lambda_: float = 0.1,
     rewards: AnyArray | None = None,
-    scale: Scale = "max",
+    scale: str = "max",
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:

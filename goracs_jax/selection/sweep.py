@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from goracs_jax.choices import Scale
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.selection.classes import Classes, given_classes
@@ -31,7 +30,7 @@ def sweep(
     solver: str = "auto",
     errors: AnyArray | None = None,
     rewards: AnyArray | None = None,
-    scale: Scale = "max",
+    scale: str = "max",
     train_labels: AnyArray | None = None,
     valid_labels: AnyArray | None = None,
     mesh: Mesh | None = None,

@@ -215,7 +215,7 @@ def test_a_median_of_many_is_that_of_some_rows():
         for entries in (1 << 30, 1 << 16)
     ]
     assert below[0] == pytest.approx(0.5, abs=1e-6)
-    # 32 rows of 2,000: the shares below of rows vary by about 0.3, so by 0.3 / sqrt(32).
+    # 32 rows of 2,000: shares below vary by about 0.3 among rows, so by 0.3 / sqrt(32).
     assert below[1] == pytest.approx(0.5, abs=3 * 0.3 / 32**0.5)
 
 
