@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from goracs_jax.errors import InputError as InputError
     from goracs_jax.errors import NumericalError as NumericalError
+    from goracs_jax.gradients.adam import Moments as Moments
+    from goracs_jax.gradients.adam import moments_of as moments_of
+    from goracs_jax.gradients.subspace import leading_directions as leading_directions
     from goracs_jax.llm.embeddings import embed_with_decoder as embed_with_decoder
     from goracs_jax.llm.embeddings import embed_with_encoder as embed_with_encoder
     from goracs_jax.llm.gradients import gradient_norms as gradient_norms
+    from goracs_jax.llm.losses import example_losses as example_losses
+    from goracs_jax.llm.losses import loss_drop as loss_drop
+    from goracs_jax.llm.projections import projected_gradients as projected_gradients
     from goracs_jax.llm.tokens import Tokens as Tokens
     from goracs_jax.llm.tokens import load_tokenizer as load_tokenizer
     from goracs_jax.llm.tokens import tokenize as tokenize
@@ -53,9 +59,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "InputError": "errors",
     "NumericalError": "errors",
+    "Moments": "gradients.adam",
+    "moments_of": "gradients.adam",
+    "leading_directions": "gradients.subspace",
     "embed_with_decoder": "llm.embeddings",
     "embed_with_encoder": "llm.embeddings",
     "gradient_norms": "llm.gradients",
+    "example_losses": "llm.losses",
+    "loss_drop": "llm.losses",
+    "projected_gradients": "llm.projections",
     "Tokens": "llm.tokens",
     "load_tokenizer": "llm.tokens",
     "tokenize": "llm.tokens",

@@ -17,8 +17,9 @@ from goracs_jax.evaluate.ctr import yes_pass
 from goracs_jax.evaluate.likelihood import likelihood_pass
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.embeddings import embedding_pass
-from goracs_jax.llm.gradients import projection_pass, score_pass
+from goracs_jax.llm.gradients import score_pass
 from goracs_jax.llm.passes import Pass, map_batches
+from goracs_jax.llm.projections import projection_pass
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.mesh import DATA, model_mesh, spread_batch
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig

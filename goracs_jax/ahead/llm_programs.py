@@ -15,9 +15,10 @@ from goracs_jax.evaluate.ctr import yes_pass
 from goracs_jax.evaluate.likelihood import likelihood_pass
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import embedding_pass
-from goracs_jax.llm.gradients import projection_pass, score_pass
+from goracs_jax.llm.gradients import score_pass
 from goracs_jax.llm.memory import BEAMS, NEW, Rows
 from goracs_jax.llm.passes import Pass
+from goracs_jax.llm.projections import projection_pass
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.training import FinetuneConfig, step

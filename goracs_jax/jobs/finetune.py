@@ -10,20 +10,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 
 from goracs_jax.choices import Keep
 from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
+from goracs_jax.jobs.watch import say_size, watched
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
 from goracs_jax.models.lora_config import PLAIN
-from goracs_jax.models.peft import count_trained
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
-from goracs_jax.runs.progress import progress
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
@@ -224,22 +222,9 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
 
     def compute(_: Mapper) -> Arrays:
         decoder, train, valid = prepare()
-        _say_size(decoder)
+        say_size(decoder)
         home = stage.home(folder)
-        count = train.num_examples
-        steps = config.loop.total_steps(count)
-        per_epoch = config.loop.steps_per_epoch(count)
-        tokens = steps * int(train.lengths.sum()) // per_epoch
-        with progress() as bar:
-            task = bar.add_task("tokens", total=tokens)
-
-            def watch(entry: LogEntry) -> None:
-                # A resumed run knows its step, not its tokens; steps are of about
-                # equal size.
-                so_far = tokens * entry["step"] // steps
-                what = _describe(entry, steps)
-                bar.update(task, completed=so_far, description=what)
-
+        with watched(config.loop, train) as watch:
             done = train_adapter(
                 decoder,
                 train,
@@ -299,20 +284,6 @@ def _lora(settings: Training) -> LoraConfig:
     if settings.adapter:
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
     return LoraConfig(**{name: getattr(settings, name) for name in PLAIN})
-
-
-def _say_size(decoder: Decoder) -> None:
-    trained = count_trained(decoder)
-    whole = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder)))
-    share = 100 * trained / whole
-    say(f"{trained:,} of {whole:,} parameters are trained ({share:.3g} %)")
-
-
-def _describe(entry: LogEntry, steps: int) -> str:
-    kind = "valid_loss" if "valid_loss" in entry else "loss"
-    name = kind.replace("_", " ")
-    place = f"epoch {entry['epoch']}, step {entry['step']}/{steps}"
-    return f"{place}, {name} {entry[kind]:.4f}"
 
 
 def _outcome(log: list[LogEntry]) -> Arrays:

@@ -2,24 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from goracs_jax.files import atomic, hash_files, prepare_folder
+from goracs_jax.gradients.adam import Moments
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
-from goracs_jax.llm.gradients import Which, example_scores, projected_gradients
+from goracs_jax.llm.gradients import ExampleScores, Which, example_scores
+from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.llm.prompts import Prompt
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of
-from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, tokenize_pool
+from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, tokenize_pool, tokens_of
 from goracs_jax.runs.outputs import working_in
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.revisions import revision_of
@@ -33,6 +35,12 @@ class Projection(NamedTuple):
     dim: int
     dtype: Literal["float32", "float16"]
     seed: int
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of `goracs_jax.llm.projections.projected_gradients`."""
+        # The adapter is drawn from the seed itself: signs need another key.
+        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+        return {"dim": self.dim, "dtype": self.dtype, "key": key}
 
 
 class Scores(NamedTuple):
@@ -159,6 +167,7 @@ def norms_stage(
     which: Which,
     scored: Scored,
     projection: Projection | None = None,
+    moments: Callable[[], Moments] | None = None,
 ) -> Stage:
     """Make the stage of a pool's `norms`, `losses`, `errors` and `projections`.
 
@@ -170,35 +179,34 @@ def norms_stage(
         which: The parameters whose gradient is taken.
         scored: Which tokens are in the loss.
         projection: How gradients are projected.
+        moments: Adam's, of the training that made the model's adapter: the direction of
+            Adam's next step is projected in place of the gradient.
     """
-
-    @cache
-    def prepare() -> tuple[Decoder, Tokens]:
-        decoder, _ = llm.load()
-        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
+    load = tokens_of(pool, llm, scored)
 
     def compute(mapper: Mapper) -> Arrays:
-        projected: Arrays = {}
+        given = {"which": which, "mapper": mapper}
         if projection is None:
-            scores = example_scores(*prepare(), which=which, mapper=mapper)
-        else:
-            scores, rows = projected_gradients(
-                *prepare(),
-                dim=projection.dim,
-                dtype=projection.dtype,
-                # The adapter is drawn from the seed itself: signs need another key.
-                key=jax.random.fold_in(jax.random.key(projection.seed), 1),
-                which=which,
-                mapper=mapper,
-            )
-            projected = {"projections": rows}
-        named = {
-            "norms": scores.norm,
-            "losses": scores.loss,
-            "errors": scores.prediction_error,
-        }
-        return named | projected
+            return _named(example_scores(*load(), **given))
+        given["moments"] = moments and moments()
+        found = projected_gradients(*load(), **projection.settings(), **given)
+        return _named(found.scores) | {"projections": found.gradients}
 
+    inputs = norms_inputs(pool, llm, which, scored, projection)
+    if moments:
+        inputs["step"] = "adam"
+    revision = revision_of("gradient-norms")
+    return Stage("gradient-norms", inputs, compute, load, revision)
+
+
+def norms_inputs(
+    pool: Pool,
+    llm: Llm,
+    which: Which,
+    scored: Scored,
+    projection: Projection | None = None,
+) -> dict[str, Any]:
+    """Return what the gradients of a pool depend on; see `norms_stage`."""
     inputs = {
         "data": pool.sha256,
         "which": which,
@@ -206,10 +214,15 @@ def norms_stage(
         "seed": llm.seed,
         **llm.identity,
     }
-    if projection:
-        inputs["projection"] = projection._asdict()
-    revision = revision_of("gradient-norms")
-    return Stage("gradient-norms", inputs, compute, prepare, revision)
+    return inputs | ({"projection": projection._asdict()} if projection else {})
+
+
+def _named(scores: ExampleScores) -> Arrays:
+    return {
+        "norms": scores.norm,
+        "losses": scores.loss,
+        "errors": scores.prediction_error,
+    }
 
 
 def _record_of(out: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,24 +24,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How the states of an example's tokens become one vector.
+Pooling: TypeAlias = Literal["mean", "weighted", "last"]
+
 
 def embed_with_decoder(
     model: Decoder,
     tokens: Tokens,
     *,
-    pooling: Literal["mean", "last"] = "mean",
+    pooling: Pooling = "mean",
     tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Embed each example by the hidden states of a decoder after the final norm.
 
-    x_i = (1 / T_i) sum_t h_it, in float32, without padding; or, with pooling="last",
-    the state of the last token, x_i = h_i,T_i.
+    x_i = sum_t w_t h_it, in float32, without padding, with the weights
+
+        mean      w_t = 1 / T_i
+        weighted  w_t = t / (1 + 2 + ... + T_i), since later tokens have read more of
+                  the text; RDS+ (Ivison et al., 2025) takes these
+        last      1 for the last token, t = T_i, and 0 for the others.
 
     Args:
         model: The decoder.
         tokens: The examples; labels are not used.
-        pooling: The mean over an example's tokens, or its last token.
+        pooling: The weights of an example's tokens.
         tokens_per_batch: Padded tokens of a batch on each device; by default those of
             `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
@@ -64,17 +71,21 @@ def embed_with_decoder(
     return _finite(mapper(run, run.batches(tokens, size)))
 
 
-def embedding_pass(model: Decoder, pooling: Literal["mean", "last"] = "mean") -> Pass:
+def embedding_pass(model: Decoder, pooling: Pooling = "mean") -> Pass:
     """Make the pass that embeds examples; see `embed_with_decoder`.
 
     Args:
         model: The decoder.
-        pooling: The mean over an example's tokens, or its last token.
+        pooling: The weights of an example's tokens.
 
     Returns:
         From a batch to an array [batch, dim].
     """
-    vectors = {"mean": _decoder_means, "last": _decoder_lasts}[pooling]
+    vectors = {
+        "mean": _decoder_means,
+        "weighted": _decoder_weighted,
+        "last": _decoder_lasts,
+    }[pooling]
     return Pass(vectors, nnx.split(model), model.execution)
 
 
@@ -156,6 +167,13 @@ def _decoder_means(graph, state, ids, labels):
 
 
 @jax.jit
+def _decoder_weighted(graph, state, ids, labels):
+    del labels
+    places = jnp.arange(1.0, ids.shape[1] + 1)
+    return _mean(nnx.merge(graph, state).hidden(ids), ids, places)
+
+
+@jax.jit
 def _decoder_lasts(graph, state, ids, labels):
     del labels
     last = last_places(ids)[:, None]
@@ -196,12 +214,17 @@ def last_places(ids: Int[Array, "batch time"]) -> Int[Array, " batch"]:
 
 
 def _mean(
-    hidden: Float[Array, "batch time dim"], ids: Int[Array, "batch time"]
+    hidden: Float[Array, "batch time dim"],
+    ids: Int[Array, "batch time"],
+    weights: Float32[Array, " time"] | None = None,
 ) -> Float32[Array, "batch dim"]:
-    real = (ids >= 0)[:, :, None]
+    real, states = (ids >= 0)[:, :, None], hidden.astype(jnp.float32)
+    counts = real
+    if weights is not None:
+        counts, states = real * weights[:, None], states * weights[:, None]
     # where, not a product: the states of padding may be anything, infinity too.
-    total = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1)
-    return total / jnp.maximum(jnp.sum(real, axis=1), 1)
+    total = jnp.sum(jnp.where(real, states, 0.0), axis=1)
+    return total / jnp.maximum(jnp.sum(counts, axis=1), 1)
 
 
 def _finite(rows: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:

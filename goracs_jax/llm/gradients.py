@@ -1,17 +1,16 @@
-"""LoRA gradients of single examples: their norms and projections, and the losses."""
+"""LoRA gradients of single examples: their norms, and the losses."""
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float32, Int
 
 from goracs_jax.choices import Which as Which
 from goracs_jax.errors import InputError
-from goracs_jax.gradients.projection import project
 from goracs_jax.gradients.rows import (
     GradientRows,
     Projector,
@@ -103,10 +102,10 @@ def example_scores(
         InputError: As `gradient_norms`.
         NumericalError: As `gradient_norms`.
     """
-    _check(model, tokens, which)
+    check_theta(model, tokens, which)
     run = score_pass(model, which, most=int(tokens.scored.max()))
     size = tokens_per_batch or batch_tokens(model, which, tokens)
-    return _finite(mapper(run, run.batches(tokens, size)))
+    return checked_scores(mapper(run, run.batches(tokens, size)))
 
 
 def score_pass(model: Decoder, which: Which, *, most: int) -> Pass:
@@ -124,93 +123,12 @@ def score_pass(model: Decoder, which: Which, *, most: int) -> Pass:
     return Pass(_scores, (which, most, *parts), model.execution)
 
 
-class Projected(NamedTuple):
-    """The results of one pass over examples, with their projected gradients."""
-
-    scores: ExampleScores
-    gradients: Float[np.ndarray, "examples dim"]
-
-
-def projected_gradients(
-    model: Decoder,
-    tokens: Tokens,
-    *,
-    dim: int,
-    key: jax.Array,
-    dtype: Literal["float32", "float16"] = "float32",
-    which: Which = "last_v_lora_b",
-    tokens_per_batch: int | None = None,
-    mapper: Mapper = map_batches,
-) -> Projected:
-    """Project the gradient of each example at random, as LESS and TRAK do.
-
-    Inner products of projected gradients g', h' estimate those of the gradients, with
-    an error of about ||g|| ||h|| / sqrt(dim); see
-    `goracs_jax.gradients.projection.project`.
-    The entries of a gradient are in the order of `jax.tree.leaves` of the adapters.
-
-    Args:
-        model: As for `gradient_norms`.
-        tokens: As for `gradient_norms`.
-        dim: Numbers kept per example.
-        key: The random key of the projection.
-        dtype: The type of the numbers that are kept; they are computed in float32.
-        which: As for `gradient_norms`.
-        tokens_per_batch: As for `gradient_norms`.
-        mapper: As for `gradient_norms`; the mapper of a stage keeps rows on disk.
+def checked_scores(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
+    """Name the columns that `score_pass` gives, and refuse what is not finite.
 
     Raises:
-        InputError: As `gradient_norms`; or `dim` is not positive.
-        NumericalError: As `gradient_norms`.
-
-    >>> from goracs_jax.models import DecoderConfig
-    >>> from goracs_jax.llm.tokens import ragged
-    >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
-    >>> tokens = ragged([[1, 2, 3, 4]], [[1, 2, 3, 4]])
-    >>> projected_gradients(model, tokens, dim=5, key=jax.random.key(1)).gradients.shape
-    (1, 5)
+        NumericalError: A number is not finite; the first such example is named.
     """
-    if dim < 1:
-        raise InputError(f"a projection has at least 1 dimension, got {dim}.")
-    _check(model, tokens, which)
-    most = int(tokens.scored.max())
-    run = projection_pass(model, which, most=most, dim=dim, key=key, dtype=dtype)
-    size = tokens_per_batch or batch_tokens(model, which, tokens, projected=dim)
-    found = mapper(run, run.batches(tokens, size))
-    return Projected(_finite(found[0]), found[1])
-
-
-def projection_pass(
-    model: Decoder,
-    which: Which,
-    *,
-    most: int,
-    dim: int,
-    key: jax.Array,
-    dtype: Literal["float32", "float16"] = "float32",
-) -> Pass:
-    """Make the pass that also projects gradients; see `projected_gradients`.
-
-    Args:
-        model: As for `gradient_norms`.
-        which: As for `gradient_norms`.
-        most: Largest number of scored tokens in an example.
-        dim: Numbers kept per example.
-        key: The random key of the projection.
-        dtype: The type of the numbers that are kept.
-
-    Returns:
-        From a batch to arrays [batch, 3] and [batch, dim].
-    """
-    parts = nnx.split(model, nnx.LoRAParam, ...)
-    # The key is passed as words: as an array on one device, it could not enter a
-    # program that runs on others.
-    words = np.asarray(jax.random.key_data(key))
-    kept = (dim, dtype, jax.random.key_impl(key), words)
-    return Pass(_projected, (which, most, *kept, *parts), model.execution)
-
-
-def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
     cure = "check the model's weights, or load it in float32."
     scores = ExampleScores(*np.ascontiguousarray(table.T))
     for name, numbers in zip(scores._fields, scores, strict=True):
@@ -219,7 +137,12 @@ def _finite(table: Float32[np.ndarray, "examples three"]) -> ExampleScores:
     return scores
 
 
-def _check(model: Decoder, tokens: Tokens, which: Which):
+def check_theta(model: Decoder, tokens: Tokens, which: Which):
+    """Check that the parameters exist, and that all ids are in the vocabulary.
+
+    Raises:
+        InputError: v_proj has no adapter where it is needed, or an id is outside.
+    """
     layers = model.config.num_layers
     if which == "last_v_lora_b" and not model.lora.ranks("v_proj", layers)[-1]:
         raise InputError(
@@ -232,22 +155,15 @@ def _check(model: Decoder, tokens: Tokens, which: Which):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _scores(which, most, graph, lora, frozen, ids, labels):
-    return _table(_rows(which, most, graph, lora, frozen, ids, labels))
+    return score_table(lora_rows(which, most, graph, lora, frozen, ids, labels))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _projected(which, most, dim, dtype, kind, words, graph, lora, frozen, ids, labels):
-    key = jax.random.wrap_key_data(words, impl=kind)
-    to_dim = lambda gradients: project(gradients, key, dim).astype(dtype)
-    rows = _rows(which, most, graph, lora, frozen, ids, labels, to_dim)
-    return _table(rows), rows.projected
-
-
-def _table(rows: GradientRows) -> Float32[Array, "batch three"]:
+def score_table(rows: GradientRows) -> Float32[Array, "batch three"]:
+    """Put the fields of `ExampleScores` side by side."""
     return jnp.stack([rows.norms, rows.losses, rows.aux], axis=1)
 
 
-def _rows(
+def lora_rows(
     which: Which,
     most: int,
     graph,

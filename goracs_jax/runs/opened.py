@@ -230,6 +230,25 @@ def hash_model(path: Path) -> str:
     return hash_files(path)
 
 
+def tokens_of(
+    pool: Pool, llm: Llm, scored: Scored = "all"
+) -> Callable[[], tuple[Decoder, Tokens]]:
+    """Return a function that loads an LLM and tokenises a pool for it, once.
+
+    Args:
+        pool: The examples.
+        llm: The model.
+        scored: Which tokens are scored.
+    """
+
+    @cache
+    def load() -> tuple[Decoder, Tokens]:
+        decoder, _ = llm.load()
+        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
+
+    return load
+
+
 def tokenize_pool(
     texts: list[Prompt], places: list[str], llm: Llm, scored: Scored = "all"
 ) -> Tokens:

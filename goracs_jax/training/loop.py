@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flax import nnx
+from jaxtyping import PyTree
 
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import agree
@@ -23,13 +24,15 @@ class Finetuned(NamedTuple):
     with keep="best" the lowest of all, otherwise the last.
 
     `log` has one entry per step (loss, learning_rate, grad_norm, tokens, seconds) and
-    one per validation (valid_loss, seconds), each with its step and epoch.
+    one per validation (valid_loss, seconds), each with its step and epoch. `opt_state`
+    is that of AdamW after the last step.
     """
 
     model: Decoder
     best_epoch: int
     best_loss: float
     log: list[LogEntry]
+    opt_state: PyTree
 
 
 def finetune(
@@ -106,4 +109,5 @@ def finetune(
                 save(state)
                 saved = time.perf_counter()
     kept = nnx.merge(run.parts.graph, state.kept, run.parts.frozen)
-    return Finetuned(kept, state.best_epoch, state.best_loss, log.entries)
+    best = (state.best_epoch, state.best_loss)
+    return Finetuned(kept, *best, log.entries, state.opt_state)

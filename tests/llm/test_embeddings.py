@@ -70,6 +70,22 @@ def test_decoder_vectors_are_those_of_each_example_alone():
     assert found.dtype == np.float32
 
 
+def test_weighted_states_are_those_of_a_loop():
+    """RDS+: w_t = t / sum_s s, token by token, in float64."""
+    model = Decoder(TINY, key=jax.random.key(0))
+    rng = np.random.default_rng(0)
+    examples = [rng.integers(0, 96, n).tolist() for n in (5, 40, 1, 17)]
+    found = embed_with_decoder(
+        model, ragged(examples), pooling="weighted", tokens_per_batch=48
+    )
+    for ids, row in zip(examples, found, strict=True):
+        states = np.asarray(hidden(model, jnp.asarray(ids)), np.float64)
+        places, total = range(1, len(ids) + 1), np.zeros(32)
+        for t in places:
+            total += t / sum(places) * states[t - 1]
+        np.testing.assert_allclose(row, total, **F32)
+
+
 def test_encoder_means_are_those_of_each_text_alone(tokenizer):
     model = encoder()
     found = embed_with_encoder(model, tokenizer, TEXTS)

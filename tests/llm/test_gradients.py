@@ -6,29 +6,21 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from lora_examples import (
+    F32,
+    TINY,
+    example_loss,
+    loop_gradients,
+    rows,
+    some_tokens,
+    trained,
+)
 
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.gradients.projection import CHUNK, signs
-from goracs_jax.llm.gradients import (
-    example_scores,
-    gradient_norms,
-    projected_gradients,
-)
+from goracs_jax.llm.gradients import example_scores, gradient_norms
 from goracs_jax.llm.passes import map_batches
-from goracs_jax.llm.tokens import NOT_SCORED, ragged
+from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
-
-TINY = DecoderConfig.tiny(num_layers=3)
-# Sums over some thousand float32 products in another order.
-F32 = {"rtol": 1e-4}
-
-
-def trained(model: Decoder) -> Decoder:
-    """A model whose lora_B is not zero, as after some training."""
-    keys = iter(jax.random.split(jax.random.key(7), 100))
-    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
-    noise = lambda w: w + 0.1 * jax.random.normal(next(keys), w.shape)
-    return nnx.merge(graph, jax.tree.map(noise, lora), frozen)
 
 
 @pytest.fixture(scope="module")
@@ -38,40 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def tokens():
-    rng = np.random.default_rng(0)
-    ids = [rng.integers(0, TINY.vocab_size, n).tolist() for n in (30, 3, 18, 3, 18)]
-    labels = [[NOT_SCORED] * (i % 2) + row[i % 2 :] for i, row in enumerate(ids)]
-    labels[0][:20] = [NOT_SCORED] * 20
-    return ragged(ids, labels)
-
-
-def example_loss(model, ids, labels):
-    """All logits at once, one example, no padding: the textbook's loss."""
-    logits = model(ids)[:-1]
-    scored = jnp.where(labels[1:] >= 0, 1.0, 0.0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits, jnp.maximum(labels[1:], 0)
-    )
-    return jnp.sum(losses * scored) / jnp.sum(scored)
-
-
-def rows(tokens):
-    for start, stop in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True):
-        yield (
-            jnp.asarray(tokens.ids[start:stop]),
-            jnp.asarray(tokens.labels[start:stop]),
-        )
-
-
-def loop_gradients(model, tokens, which):
-    graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
-    loss = lambda lora, *row: example_loss(nnx.merge(graph, lora, frozen), *row)
-    grad = jax.jit(jax.grad(loss))
-    for row in rows(tokens):
-        gradient = grad(lora, *row)
-        if which == "last_v_lora_b":
-            gradient = gradient["layers"]["attention"]["v_proj"]["lora_b"][...][-1]
-        yield np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+    return some_tokens()
 
 
 @pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
@@ -116,33 +75,6 @@ def test_norms_are_those_of_optax(model, tokens):
     both = ragged(stack(ids).tolist(), stack(labels).tolist())
     norms = gradient_norms(model, both, which="all_lora")
     np.testing.assert_allclose(norms, aux.metrics, **F32)
-
-
-@pytest.mark.parametrize("which", ["last_v_lora_b", "all_lora"])
-def test_projections_are_explicit_ones(model, tokens, which):
-    """The gradient of each example by a loop, times the whole matrix in float64."""
-    dim, key = 37, jax.random.key(3)
-    gradients = np.array(list(loop_gradients(model, tokens, which)), np.float64)
-    chunks = -(-gradients.shape[1] // CHUNK)
-    matrix = np.concatenate([signs(key, i, dim) for i in range(chunks)])
-    expected = gradients @ matrix[: gradients.shape[1]] / dim**0.5
-    found = projected_gradients(
-        model, tokens, dim=dim, key=key, which=which, tokens_per_batch=64
-    )
-    # Entries of both signs cancel in each sum: the error is one of their size.
-    scale = np.linalg.norm(gradients, axis=1).max()
-    np.testing.assert_allclose(found.gradients, expected, atol=1e-4 * scale)
-    scores = example_scores(model, tokens, which=which, tokens_per_batch=64)
-    for one, other in zip(found.scores, scores, strict=True):
-        np.testing.assert_allclose(one, other, **F32)
-    half = projected_gradients(
-        model, tokens, dim=dim, key=key, which=which, dtype="float16"
-    )
-    assert half.gradients.dtype == np.float16
-    # 11 bits, and the least number that float16 has.
-    np.testing.assert_allclose(
-        half.gradients, found.gradients, rtol=2e-3, atol=1e-4 * scale
-    )
 
 
 def test_batches_change_nothing(model, tokens):
@@ -193,8 +125,6 @@ def test_the_mapper_is_used(model, tokens):
 
 
 def test_refuses(model, tokens):
-    with pytest.raises(InputError, match="at least 1 dimension, got 0"):
-        projected_gradients(model, tokens, dim=0, key=jax.random.key(0))
     bare = Decoder(TINY, LoraConfig(targets=("q_proj",)), key=jax.random.key(0))
     with pytest.raises(InputError, match="needs an adapter on v_proj"):
         gradient_norms(bare, tokens)
@@ -216,8 +146,3 @@ def test_no_score_is_returned_that_is_not_finite(model, tokens, column, value):
     name = ("the gradient norm", "the loss", "the prediction error")[column]
     with pytest.raises(NumericalError, match=f"^{name} of example 4 is {value} .1 of"):
         example_scores(model, tokens, mapper=lambda run, batches: table)
-    rows = (table, np.ones((len(table), 5), np.float32))
-    with pytest.raises(NumericalError, match=f"^{name} of example 4"):
-        projected_gradients(
-            model, tokens, dim=5, key=jax.random.key(0), mapper=lambda *_: rows
-        )
