@@ -1,5 +1,6 @@
 """The rows of both sets in each source: arrays of a file, or stages yet to run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,20 +8,28 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
+from goracs_jax.gradients.adam import Moments
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
+from goracs_jax.jobs.sources import states_stage, subspace_stages
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.records import UNREADABLE
 from goracs_jax.runs.stages import Arrays, Stage
 
-#: The source that takes a pass of the language model with gradients over both sets.
-GRADIENT = "gradient"
-#: The array of a stage that has the rows, whatever the stage computes beside them.
-KEPT = ("embeddings", "projections")
+#: Sources that take a pass of the language model with gradients over both sets.
+GRADIENT, SUBSPACE = "gradient", "subspace"
+#: Numbers of a projected gradient among which the subspace of the validation gradients
+#: is found; the training gradients are never stored in this width.
+SUBSPACE_DIM = 8192
+LLM_SOURCES = (GRADIENT, SUBSPACE, "states")
+#: The array of a stage that is selected by; of several, the first.
+KEPT = ("embeddings", "projections", "rewards", "norms")
+#: Stages that train an adapter, by symbol.
+TRAINED = ("adapter", "path")
 
 
 def rows_of(arrays: Arrays) -> np.ndarray:
-    """Return the rows among the arrays of a stage."""
+    """Return the array of a stage that has a row, or a number, for each example."""
     return next(arrays[name] for name in KEPT if name in arrays)
 
 
@@ -38,37 +47,45 @@ class Sources(NamedTuple):
     train: Pool
     valid: Pool
     embedder: Llm | SentenceEncoder | None
-    gradients_of: Llm | None
+    llm: Llm | None  # the model whose gradients or states are taken
+    moments: Callable[[], Moments] | None  # of Adam, for the training gradients
     scored: Scored
     projection: Projection
+    folder: Path  # of the run
 
     def sides(self, source: str) -> Sides:
         """Find the rows of a source; nothing is computed.
 
         Args:
-            source: "text", "gradient", or an .npz file.
+            source: "text", "gradient", "subspace", "states", or an .npz file.
 
         Raises:
             InputError: There is no such source, or its rows do not fit the examples.
         """
-        pools = {"training": self.train, "validation": self.valid}
+        embedder, llm = self.embedder, self.llm
+        if source not in ("text", *LLM_SOURCES):
+            sizes = [len(pool.examples) for pool in (self.train, self.valid)]
+            return read_sides(Path(source), sizes)
         if source == "text":
-            assert self.embedder is not None
-            embedder, scored = self.embedder, self.scored
-            stages = [
-                embed_stage(f"{side} embeddings", pool, embedder, scored)
-                for side, pool in pools.items()
-            ]
-            return Sides(stages[0], stages[1])
-        if source == GRADIENT:
-            assert self.gradients_of is not None
-            with_llm = (self.gradients_of, "all_lora", self.scored, self.projection)
-            stages = [
-                norms_stage(pool, *with_llm)._replace(name=f"{side} gradients")
-                for side, pool in pools.items()
-            ]
-            return Sides(stages[0], stages[1])
-        return read_sides(Path(source), [len(p.examples) for p in pools.values()])
+            assert embedder is not None
+            make = lambda side, pool: embed_stage(
+                f"{side} embeddings", pool, embedder, self.scored
+            )
+            return Sides(make("training", self.train), make("validation", self.valid))
+        assert llm is not None
+        if source == SUBSPACE:
+            wide = self.projection._replace(dim=SUBSPACE_DIM)
+            given = (self.train, self.valid, llm, self.scored, wide)
+            return Sides(*subspace_stages(*given, k=None, folder=self.folder))
+        if source == "states":
+            make = lambda side, pool: states_stage(f"{side} states", pool, llm)
+        else:
+            given = (llm, "all_lora", self.scored, self.projection)
+            # Adam's step is taken for what would be trained on.
+            make = lambda side, pool: norms_stage(
+                pool, *given, self.moments if pool is self.train else None
+            )._replace(name=f"{side} gradients")
+        return Sides(make("training", self.train), make("validation", self.valid))
 
 
 def read_sides(path: Path, lengths: list[int]) -> Sides:
@@ -83,8 +100,8 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     """
     if path.suffix != ".npz":
         raise InputError(
-            f"--space must be text, gradient or an .npz file with arrays train and "
-            f"valid, got {str(path)!r}."
+            "--space must be text, gradient, subspace, states or an .npz file with "
+            f"arrays train and valid, got {str(path)!r}."
         )
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path.")

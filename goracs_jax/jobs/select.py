@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
-from goracs_jax.jobs.rows import GRADIENT, rows_of
+from goracs_jax.jobs.rows import GRADIENT, TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
@@ -143,9 +143,12 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
             stage.prepare()
     done = {symbol: run_stage(folder, s) for symbol, s in inputs.stages.items()}
     arrays = dict(inputs.arrays)
-    arrays |= {s: rows_of(result.arrays) for s, result in done.items() if s != "g"}
+    arrays |= {
+        symbol: rows_of(result.arrays)
+        for symbol, result in done.items()
+        if symbol not in TRAINED
+    }
     if "g" in done:
-        arrays["g"] = done["g"].arrays["norms"]
         arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
     pairs = {
         source: (arrays[x], arrays[y]) for source, (x, y) in inputs.symbols.items()

@@ -79,6 +79,11 @@ class SelectConfig:
         return self.reward.kind == "alignment" and self.rewarded
 
     @property
+    def by_loss_drop(self) -> bool:
+        """Whether the reward is the loss drop, and counts."""
+        return self.reward.kind == "loss-drop" and self.rewarded
+
+    @property
     def rewarded(self) -> bool:
         """Whether the reward counts: lambda weighs it, or the method ranks by it.
 

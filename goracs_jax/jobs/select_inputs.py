@@ -11,15 +11,14 @@ from goracs_jax.cost import check_inputs, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, read_classes
-from goracs_jax.jobs.rows import GRADIENT, Sources
-from goracs_jax.jobs.score import Projection, norms_stage
 from goracs_jax.jobs.select_config import GIVEN, SelectConfig
+from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.runs.arrays import read_floats
-from goracs_jax.runs.opened import Pool, open_models, read_pools
+from goracs_jax.runs.opened import Pool, read_pools
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
-from goracs_jax.selection.method import Method, known_methods
+from goracs_jax.selection.method import known_methods
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Select
 
@@ -87,10 +86,13 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     """Read embeddings, norms and errors from .npy files, and texts beside them."""
     if s.train_embeddings is None or s.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
-    for flag in ("valid", "model", "encoder", "adapter", "space"):
+    for flag in ("valid", "model", "encoder", "adapter", "space", "adapter_from_pool"):
         for_classes = flag == "valid" and s.by_label
         if getattr(s, flag) is not None and not for_classes:
-            raise InputError(f"--{flag} is for texts: leave it out beside embeddings.")
+            name = flag.replace("_", "-")
+            raise InputError(f"--{name} is for texts: leave it out beside embeddings.")
+    if config.by_loss_drop:
+        raise InputError("--reward loss-drop is for texts: give --rewards instead.")
     if "grad_norms" in config.method.needs and not s.grad_norms:
         raise InputError(f"--method {s.method} ranks by norms: give --grad-norms.")
     if "prediction_errors" in config.method.needs and not s.errors:
@@ -135,37 +137,13 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     classes = read_classes(_class_flags(s), shape, (train, valid), s.budget)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     _check_errors(s, arrays, shape[0])
-    names = [source.name for source in config.space.parts]
-    if config.aligned and GRADIENT not in names:
-        names.append(GRADIENT)
-    by_scores = config.by_norms or (
-        "prediction_errors" in config.method.needs and not s.errors
-    )
-    by_gradients = by_scores or GRADIENT in names
-    if not s.model and (by_gradients or ("text" in names and not s.encoder)):
-        ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
-        raise InputError(
-            "--model is missing: it gives gradients and their norms (not needed with "
-            f"--lambda 0, unless --method is {ranking}, or --space is gradient) and, "
-            "without --encoder, embeddings."
-        )
-    llm, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
-    symbols, stages = {}, {}
-    if by_scores and llm:
-        stages["g"] = norms_stage(train, llm, "last_v_lora_b", s.labels)
-    projection = Projection(s.projection_dim, "float32", s.seed)
-    sources = Sources(train, valid, embedder, llm, s.labels, projection)
-    for k, name in enumerate(names, start=1):
-        symbols[name] = ("x", "y") if k == 1 else (f"x{k}", f"y{k}")
-        sides = sources.sides(name)
-        for symbol, rows in zip(symbols[name], sides[:2], strict=True):
-            if isinstance(rows, Stage):
-                stages[symbol] = rows
-            else:
-                arrays[symbol], hashes[symbol] = rows, sides.sha256
-    identity = {symbol: stage.basis for symbol, stage in stages.items()}
-    identity |= hashes | _identity_of(classes)
-    return SelectInputs(symbols, stages, arrays, identity, *shape, train, classes)
+    missing_errors = "prediction_errors" in config.method.needs and not s.errors
+    made = stages_of(s, config, train, valid, norms=config.by_norms or missing_errors)
+    identity = {symbol: stage.basis for symbol, stage in made.stages.items()}
+    identity |= hashes | made.sha256 | _identity_of(classes)
+    arrays |= made.arrays
+    rows = (made.symbols, made.stages, arrays, identity, *shape)
+    return SelectInputs(*rows, train, classes)
 
 
 def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
@@ -192,11 +170,6 @@ def _identity_of(classes: Classes | None) -> dict[str, str]:
     return {"labels": digest([names, *(side.tolist() for side in sides)])}
 
 
-def _ranks(method: Method) -> bool:
-    """Tell whether a method needs scores of a language model whatever lambda is."""
-    return not {"grad_norms", "prediction_errors"}.isdisjoint(method.needs)
-
-
 def _class_flags(s: Select) -> ClassFlags:
     return ClassFlags(s.train_labels, s.valid_labels, s.by_label)
 
@@ -212,6 +185,18 @@ def _check_flags(s: Select, config: SelectConfig) -> None:
         )
     if s.rewards and s.reward:
         raise InputError("give --rewards or --reward, not both.")
+    share = s.adapter_from_pool
+    if share is not None and not 0 < share <= 1:
+        raise InputError(
+            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
+        )
+    if share is not None and s.adapter:
+        raise InputError("give --adapter or --adapter-from-pool, not both.")
+    if s.preconditioner != "none" and share is None:
+        raise InputError(
+            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
+            "training: give --adapter-from-pool."
+        )
     if s.projection_dim < 1:
         raise InputError(
             f"--projection-dim must be at least 1, got {s.projection_dim}."

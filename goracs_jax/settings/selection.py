@@ -164,9 +164,11 @@ class Spaces:
         str | None, Flag(default="text, or the method's own", metavar="NAME")
     ] = None
     """Source of the rows whose distances count: embeddings of the texts (text), random
-    projections of their LoRA gradients (gradient), an .npz file with arrays train and
-    valid, or several with + between them and weights where they differ, as in
-    text+gradient:0.5, which adds squared distances, each over its mean."""
+    projections of their LoRA gradients (gradient), those in the subspace of the
+    validation gradients (subspace), hidden states of the LLM that weigh later tokens
+    more (states), an .npz file with arrays train and valid, or several with + between
+    them and weights where they differ, as in text+gradient:0.5, which adds squared
+    distances, each over its mean."""
     transform: Annotated[
         str | None, Flag(default="none, or the method's own", metavar="NAME")
     ] = None
@@ -190,8 +192,15 @@ class Spaces:
     ] = None
     """What lambda weighs: the gradient norm (grad-norm), the inner product of an
     example's gradient with the mean gradient of the validation examples of its class
-    (alignment, or alignment/drop:K without their K leading directions), or nothing
-    (none)."""
+    (alignment, or alignment/drop:K without their K leading directions), the share of
+    its loss that a short training on the validation examples takes off (loss-drop), or
+    nothing (none)."""
+    adapter_from_pool: Annotated[float | None, Flag(metavar="SHARE")] = None
+    """Train the adapter whose gradients are taken on this share of --train first, such
+    as 0.05, in place of --adapter; it is kept in --out."""
+    preconditioner: Literal["adam", "none"] = "none"
+    """Project the gradients of the training examples, or the direction of the step that
+    Adam would take for each after --adapter-from-pool (adam)."""
     projection_dim: int = 1024
     """Number of dimensions of a projected gradient."""
 

@@ -121,7 +121,7 @@ def test_a_second_run_computes_nothing_again(files, capsys):
         ("--space no.npz", "no.npz does not exist"),
         ("--space text+text", "one source, or from several"),
         ("--reward best", "a reward is grad-norm"),
-        ("--reward none --lambda 1", "lambda 1.0 needs gradient norms or another"),
+        ("--reward none --lambda 1", "lambda 1.0 needs gradient norms or other"),
         ("--rewards r.npy", "--rewards is for embeddings that are given"),
         ("--projection-dim 0", "--projection-dim must be at least 1"),
         ("--scale mean", "--scale"),
@@ -148,3 +148,61 @@ def test_files_of_rows_that_do_not_fit(files, arrays_in_it, message, capsys):
 
 def test_a_space_is_for_texts(arrays, capsys):
     assert_refused(f"{ARRAYS} --space text", BUDGET, capsys, "--space is for texts")
+
+
+def test_an_adapter_is_trained_on_a_part_of_the_pool_once(files, capsys):
+    command = f"{SPACE} --space gradient --adapter-from-pool 0.2 --labels answer"
+    assert run(command) == 0
+    assert "fresh adapter" not in capsys.readouterr().out
+    (home,) = Path("out/stages").glob("adapter from the pool-*")
+    assert (home / "adapter_config.json").exists()
+    trained = (home / "adapter_model.safetensors").stat().st_mtime_ns
+    assert run(f"{command} --method nearest --preconditioner adam") == 0
+    assert (home / "adapter_model.safetensors").stat().st_mtime_ns == trained
+    plain, adam = sorted(Path("out/stages").glob("training gradients-*"))
+    one, two = (np.load(p / "projections.npy") for p in (plain, adam))
+    assert not np.allclose(one, two)
+    assert len(list(Path("out/stages").glob("validation gradients-*"))) == 1
+
+
+def test_a_fresh_adapter_is_said_to_be_poor(files, capsys):
+    assert run(f"{SPACE} --space gradient --dry-run") == 0
+    assert "gradients of a fresh adapter say little" in capsys.readouterr().out
+
+
+def test_the_loss_drop_is_weighed(files):
+    assert run(f"{TEXTS} --reward loss-drop --lambda 1 --labels answer") == 0
+    (home,) = Path("out/stages").glob("loss drop-*")
+    rewards = np.load(home / "rewards.npy")
+    np.testing.assert_array_equal(np.load("out/scores.npz")["reward"], rewards)
+    before, after = np.load(home / "losses.npy").T[:2]
+    # Losses of about 6 are rounded to float32: 6e-8 of each.
+    np.testing.assert_allclose(rewards, (before - after) / before, atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("source", "array"), [("states", "embeddings"), ("subspace", "projections")]
+)
+def test_other_sources(files, source, array):
+    assert run(f"{SPACE} --space {source} --labels answer") == 0
+    for side, rows in (("training", 24), ("validation", 10)):
+        (home,) = Path("out/stages").glob(f"{side} {source}-*")
+        assert len(np.load(home / f"{array}.npy")) == rows
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--adapter-from-pool 0", "must be above 0 and at most 1, got 0.0"),
+        ("--adapter-from-pool 1.5", "must be above 0 and at most 1"),
+        ("--adapter-from-pool 0.1 --adapter a", "not both"),
+        ("--preconditioner adam", "give --adapter-from-pool"),
+    ],
+)
+def test_adapters_that_cannot_be(files, flags, message, capsys):
+    assert_refused(f"{SPACE} --space gradient {flags}", BUDGET, capsys, message)
+
+
+def test_no_loss_drop_of_arrays(arrays, capsys):
+    message = "--reward loss-drop is for texts: give --rewards"
+    assert_refused(f"{ARRAYS} --reward loss-drop --lambda 1", BUDGET, capsys, message)

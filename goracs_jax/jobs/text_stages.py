@@ -1,0 +1,109 @@
+"""The stages that a selection from texts needs: rows, rewards, and short trainings."""
+
+from typing import NamedTuple
+
+from goracs_jax.errors import InputError
+from goracs_jax.jobs.rows import GRADIENT, LLM_SOURCES, Sources
+from goracs_jax.jobs.score import Projection, norms_stage
+from goracs_jax.jobs.select_config import SelectConfig
+from goracs_jax.jobs.sources import loss_drop_stage
+from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
+from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, open_encoder, open_llm
+from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import Arrays, Stage
+from goracs_jax.selection.method import Method, known_methods
+from goracs_jax.settings import Select
+
+
+class TextStages(NamedTuple):
+    """What is selected from, by symbol: see `goracs_jax.jobs.select_inputs`."""
+
+    symbols: dict[str, tuple[str, str]]  # of the rows of both sets, by source
+    stages: dict[str, Stage]  # in the order to run them
+    arrays: Arrays  # rows of files
+    sha256: dict[str, str]  # of the files
+
+
+def stages_of(
+    s: Select, config: SelectConfig, train: Pool, valid: Pool, *, norms: bool
+) -> TextStages:
+    """Make the stages of the rows and rewards of texts; none is run.
+
+    Args:
+        s: The flags.
+        config: What they ask for.
+        train: The training examples.
+        valid: The validation examples.
+        norms: Whether the norms or errors of the gradient pass are needed.
+
+    Raises:
+        InputError: A model is missing, or a file of rows does not fit the examples.
+    """
+    sources = [source.name for source in config.space.parts]
+    if config.aligned and GRADIENT not in sources:
+        sources.append(GRADIENT)
+    by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
+    embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
+    stages, moments = {}, None
+    trained = {"seed": s.seed, "base": str(s.model), "folder": s.out}
+    if llm and s.adapter_from_pool is not None:
+        given = (train, llm, s.labels, s.adapter_from_pool)
+        stages["adapter"], llm, moments = adapter_from_pool(*given, **trained)
+    elif llm and not s.adapter and (config.by_loss_drop or GRADIENT in sources):
+        say(
+            "gradients of a fresh adapter say little: give --adapter-from-pool 0.05, "
+            "or an --adapter that was trained."
+        )
+    if llm and norms:
+        stages["g"] = norms_stage(train, llm, "last_v_lora_b", s.labels)
+    if llm and config.by_loss_drop:
+        path = target_path(valid, llm, s.labels, **trained)
+        stages["path"] = path.stage
+        stages["r"] = loss_drop_stage(train, llm, path, s.labels)
+    made = Sources(
+        train=train,
+        valid=valid,
+        embedder=embedder,
+        llm=llm,
+        moments=moments if s.preconditioner == "adam" else None,
+        scored=s.labels,
+        projection=Projection(s.projection_dim, "float32", s.seed),
+        folder=s.out,
+    )
+    found = TextStages({}, stages, {}, {})
+    for k, name in enumerate(sources, start=1):
+        found.symbols[name] = ("x", "y") if k == 1 else (f"x{k}", f"y{k}")
+        sides = made.sides(name)
+        for symbol, rows in zip(found.symbols[name], sides[:2], strict=True):
+            if isinstance(rows, Stage):
+                stages[symbol] = rows
+            else:
+                found.arrays[symbol], found.sha256[symbol] = rows, sides.sha256
+    return found
+
+
+def _open(
+    s: Select, *, by_text: bool, by_llm: bool
+) -> tuple[Llm | SentenceEncoder | None, Llm | None]:
+    """Open what embeds texts, and the LLM, as far as they are needed.
+
+    Raises:
+        InputError: One is needed and not given.
+    """
+    if not s.model and (by_llm or (by_text and not s.encoder)):
+        ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
+        raise InputError(
+            "--model is missing: it gives gradients and their norms (not needed with "
+            f"--lambda 0, unless --method is {ranking}, or --space is gradient) and, "
+            "without --encoder, embeddings."
+        )
+    llm = None
+    if by_llm or (by_text and not s.encoder):
+        assert s.model is not None
+        llm = open_llm(s.model, s.adapter, s.seed, s)
+    return (open_encoder(s.encoder) if s.encoder and by_text else llm), llm
+
+
+def _ranks(method: Method) -> bool:
+    """Tell whether a method needs scores of a language model whatever lambda is."""
+    return not {"grad_norms", "prediction_errors"}.isdisjoint(method.needs)
