@@ -15,9 +15,11 @@ from jax.experimental.pallas.ops.tpu import splash_attention
 from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.evaluate.ctr import yes_pass
 from goracs_jax.evaluate.likelihood import likelihood_pass
+from goracs_jax.gradients.adam import Moments
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.gradients import score_pass
+from goracs_jax.llm.losses import loss_pass
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.projections import projection_pass
 from goracs_jax.llm.tokens import ragged
@@ -75,12 +77,20 @@ def trained() -> Decoder:
 def passes(model: Decoder) -> dict[str, Pass]:
     """Every pass over examples, by name."""
     ends = Ending(np.eye(264, dtype=np.int32)[3], np.array(1, np.int32))
-    key = jax.random.key(1)
+    key, lora = jax.random.key(1), nnx.state(model, nnx.LoRAParam)
+    rng, params = np.random.default_rng(3), sum(x.size for x in jax.tree.leaves(lora))
+    changes = {
+        "moments": Moments(*rng.uniform(1e-3, 2e-3, (2, params)).astype(np.float32), 9),
+        "directions": np.linalg.qr(rng.normal(size=(7, 3)))[0].astype(np.float32),
+    }
+    projecting = partial(projection_pass, model, "all_lora", most=TIME, dim=7, key=key)
     return {
         "embedding": embedding_pass(model),
         "last_v_lora_b": score_pass(model, "last_v_lora_b", most=TIME),
         "all_lora": score_pass(model, "all_lora", most=TIME),
-        "projection": projection_pass(model, "all_lora", most=TIME, dim=7, key=key),
+        "projection": projecting(),
+        "subspace": projecting(**changes),
+        "two losses": loss_pass([model, model], most=TIME),
         "yes": yes_pass(model, 3, 5),
         "likelihood": likelihood_pass(model, answers=2),
         "generation": generation_pass(model, ends, beams=2, new=NEW),

@@ -25,6 +25,7 @@ from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, load_adapter, save_adapter
 from goracs_jax.runs.opened import Llm, Pool, tokens_of
 from goracs_jax.runs.revisions import revision_of
+from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training import finetune as train_adapter
@@ -144,11 +145,11 @@ def _trained(
         warmup_steps=steps // 10,
         tokens_per_batch=None,
     )
-
     load = tokens_of(pool, llm, scored)
 
     def compute(_: Mapper) -> Arrays:
         decoder, tokens = load()
+        say(f"{name}: training on {len(pool.examples)} examples, {steps} steps")
         say_size(decoder)
         home = stage.home(folder)
         with watched(loop, tokens) as watch:
