@@ -94,12 +94,13 @@ def make_cost(
             f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
             "must fit float32: rescale both sets to a reach between 1e-15 and 1e15."
         )
+    moved = None
     if train.dtype.itemsize > 4 or not train.dtype.isnative:
         # float32 cannot hold such rows before they are centred.
-        moved = np.empty(train.shape, np.float32)
-        for part, given in zip(chunks(moved), chunks(train), strict=True):
+        moved, rows = centre, np.empty(train.shape, np.float32)
+        for part, given in zip(chunks(rows), chunks(train), strict=True):
             part[:] = given - centre
-        train, valid, centre = moved, valid - centre, np.zeros_like(centre)
+        train, valid, centre = rows, valid - centre, np.zeros_like(centre)
     centre = centre.astype(np.float32)
     mesh = row_mesh(jax.devices()) if mesh is None else mesh
     cost = Cost(
@@ -111,6 +112,7 @@ def make_cost(
         tiling=Tiling(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
         ),
+        moved=None if moved is None else replicate(moved.astype(np.float32), mesh),
     )
     plain = without_reward(cost)  # with unit scale: C is D itself
     size = _largest_distance(plain)
