@@ -225,6 +225,18 @@ def median_distance(cost: Cost, entries: int = MEDIAN_ENTRIES) -> Float[jax.Arra
     return jnp.median(cost_rows(without_reward(cost), rows))
 
 
+def largest_distance(cost: Cost) -> float:
+    """Compute max(D) in the units of C, in which it is 1 unless the median is.
+
+    Where all points coincide it is taken as 1.
+
+    >>> x = np.array([[0.0], [1.0], [4.0]])
+    >>> [largest_distance(make_cost(x, x, scale=s)) for s in ("max", "median")]
+    [1.0, 4.0]
+    """
+    return float(_largest_distance(without_reward(cost))) or 1.0
+
+
 @jax.jit
 def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
     return map_rows(cost, lambda block: block.cost.max(1)).max()

@@ -1,7 +1,6 @@
 """TSDS: nearest neighbours whose near duplicates share their mass."""
 
 import time
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from goracs_jax.cost import (
     Cost,
     centred_rows,
     fold_rows,
+    largest_distance,
     nearest_distances,
     nearest_rows,
     to_points,
@@ -92,7 +92,8 @@ def masses(cost: Cost, settings: Tsds, length: int = 32) -> Float[np.ndarray, " 
     [0.33, 0.17, 0.17, 0.33]
     """
     n_train, n_valid = cost.shape
-    limit = (1 - settings.alpha) / settings.alpha * settings.scale * n_valid
+    unit = largest_distance(cost)
+    limit = (1 - settings.alpha) / settings.alpha * settings.scale * unit * n_valid
     while True:
         length = min(length, n_train)
         if length * n_valid > cost.tiling.matrix_entries:
@@ -104,7 +105,7 @@ def masses(cost: Cost, settings: Tsds, length: int = 32) -> Float[np.ndarray, " 
         near = nearest_rows(cost, length)
         lists, distance = np.asarray(near.rows), np.asarray(near.cost, np.float64)
         listed, place = np.unique(lists, return_inverse=True)
-        density = densities(cost, listed, settings.bandwidth)
+        density = densities(cost, listed, settings.bandwidth * unit)
         filled = np.cumsum(1 / density[place.reshape(lists.shape)], axis=1)
         whole = _whole(distance, filled, limit, complete=length == n_train)
         if whole is not None:
@@ -150,7 +151,7 @@ def _whole(
 def densities(
     cost: Cost, rows: Int[np.ndarray, " rows"], bandwidth: float
 ) -> Float[np.ndarray, " rows"]:
-    """Compute rho_i = sum_k max(0, 1 - (||x_i - x_k|| / (bandwidth max D))^2).
+    """Compute rho_i = sum_k max(0, 1 - (||x_i - x_k|| / bandwidth)^2), in units of C.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [1.0], [1.0]], np.float32)
@@ -159,12 +160,13 @@ def densities(
     """
     # Lengths are rounded up to powers of two, so that few programs are compiled.
     padded = np.resize(rows, 1 << (len(rows) - 1).bit_length())
-    return np.asarray(_densities(cost, padded, bandwidth), np.float64)[: len(rows)]
+    counts = _densities(cost, padded, jnp.float32(bandwidth))
+    return np.asarray(counts, np.float64)[: len(rows)]
 
 
-@partial(jax.jit, static_argnames="bandwidth")
+@jax.jit
 def _densities(
-    cost: Cost, rows: Int[AnyArray, " rows"], bandwidth: float
+    cost: Cost, rows: Int[AnyArray, " rows"], bandwidth: Float[jax.Array, ""]
 ) -> Float[jax.Array, " rows"]:
     def add(total: jax.Array, block: Block) -> jax.Array:
         kernel = jnp.maximum(1 - (block.cost / bandwidth) ** 2, 0)

@@ -13,6 +13,7 @@ from goracs_jax.cost import (
     Block,
     Cost,
     fold_rows,
+    largest_distance,
     map_rows,
     nearest_rows,
     without_reward,
@@ -22,8 +23,8 @@ from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.method import UnbalancedOT
 from goracs_jax.selection.problem import Problem, Selection, check_budget
 
-# Potentials, in units of the regularisation, are up to about 100: float32 holds
-# them to 1e-5.
+# Error of a logarithm of a mass. float32 holds exponents, which are up to 1 / reg, to
+# 1e-5 where reg is 0.01.
 TOLERANCE = 1e-4
 
 
@@ -75,7 +76,6 @@ def unbalanced_ot(
     return selection_of(problem, rows, started)
 
 
-@partial(jax.jit, static_argnames=("reg", "damping"))
 def log_masses(cost: Cost, reg: float, damping: float) -> Float[jax.Array, " train"]:
     r"""Compute the logarithm of every row's mass by scaling iterations.
 
@@ -89,7 +89,7 @@ def log_masses(cost: Cost, reg: float, damping: float) -> Float[jax.Array, " tra
     then has the mass exp((1 - damping) r_i) / N.
 
     Args:
-        cost: C, whose squares are the costs of transport.
+        cost: C without a reward; c_ij is (D_ij / max D)^2.
         reg: Entropic regularisation.
         damping: How much rows keep of the scaling that a uniform measure asks for.
 
@@ -99,10 +99,17 @@ def log_masses(cost: Cost, reg: float, damping: float) -> Float[jax.Array, " tra
     [0.0, 0.5, 0.5]
     """
     n_train, n_valid = cost.shape
-    # Each column starts from its nearest row, so that no sum underflows.
-    start = nearest_rows(cost, 1).cost[:, 0] ** 2 / reg
     distance = 1 / reg + math.log(n_train * n_valid)  # of the start to the solution
     rounds = 1 + math.ceil(math.log(TOLERANCE / distance) / math.log(damping))
+    unit = largest_distance(cost) ** 2
+    return _scaled(cost, jnp.float32(reg * unit), jnp.float32(damping), rounds)
+
+
+@partial(jax.jit, static_argnames="rounds")
+def _scaled(
+    cost: Cost, reg: Float[jax.Array, ""], damping: Float[jax.Array, ""], rounds: int
+) -> Float[jax.Array, " train"]:
+    n_train, n_valid = cost.shape
 
     def scaled(h: jax.Array, block: Block) -> jax.Array:
         return h - block.cost**2 / reg - math.log(n_valid)
@@ -112,13 +119,15 @@ def log_masses(cost: Cost, reg: float, damping: float) -> Float[jax.Array, " tra
 
     def step(_: int | jax.Array, h: jax.Array) -> jax.Array:
         def add(carried: jax.Array, block: Block) -> jax.Array:
-            s = scaled(h, block)
-            u = -damping * row_sums(h, block)
-            return carried + (jnp.exp(s + u[:, None]) * block.fresh[:, None]).sum(0)
+            log_u = -damping * row_sums(h, block)
+            mass = jnp.exp(scaled(h, block) + log_u[:, None])
+            return carried + (mass * block.fresh[:, None]).sum(0)
 
         carried = fold_rows(cost, jnp.zeros(n_valid), add) / n_train
         return h - jnp.log(carried) - math.log(n_valid)
 
+    # Each column starts from its nearest row, so that no sum underflows.
+    start = nearest_rows(cost, 1).cost[:, 0] ** 2 / reg
     h = jax.lax.fori_loop(0, rounds, step, start)
     sums = map_rows(cost, lambda block: row_sums(h, block))
     return (1 - damping) * sums - math.log(n_train)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import oracles
 import ot
 import pytest
 from instances import instance
@@ -104,7 +105,7 @@ def test_masses_of_tsds_are_those_of_its_programme(alpha, length):
     """Whatever number of neighbours is listed at first."""
     x, y = near_duplicates(12, 4)
     problem, method = problem_of(x, y), Tsds(alpha=alpha, scale=0.4)
-    rho = kernel_counts(x, method.bandwidth, float(problem.cost.distance_max))
+    rho = kernel_counts(x, method.bandwidth, float(problem.cost.distance_scale))
     assert rho[0] > 3  # near duplicates
     found = tsds.masses(problem.cost, method, length)
     # float32 of distances and densities; HiGHS stops at 1e-7.
@@ -118,7 +119,7 @@ def test_density_of_tsds(bandwidth, small_blocks):
     x, y = near_duplicates(30, 7)
     problem = problem_of(x, y, small_blocks)
     rows = np.array([0, 2, 29])
-    counts = kernel_counts(x, bandwidth, float(problem.cost.distance_max))
+    counts = kernel_counts(x, bandwidth, float(problem.cost.distance_scale))
     # 1 - d^2 of up to 30 rows in float32, whose products cancel: 1e-6 of (3 / 0.05)^2.
     np.testing.assert_allclose(
         tsds.densities(problem.cost, rows, bandwidth), counts[rows], atol=4e-3
@@ -218,9 +219,7 @@ def test_tarot_chooses_n(n_train, n_valid, folds):
         for k in range(1, n_train + 1):
             nearest = {(i, j) for j in fold for i in d[:, j].argsort()[:k]}
             rows = sorted({i for i, j in nearest if x[i] @ y[j] > 0})
-            value = np.inf
-            if rows:
-                value = float(ot.emd2([], [], d[np.ix_(rows, others)]))
+            value = oracles.poo(d[:, others], rows) if rows else np.inf
             if value >= best:
                 break
             best, kept = value, set(rows)
@@ -277,6 +276,19 @@ def test_inside_classes_gist_has_a_target_for_each():
         scores = gist_scores(case.x[mine], case.y[valid == c], 0.99)
         expected |= set(mine[np.argsort(-scores)[:4]])
     assert set(found.indices) == expected
+
+
+@pytest.mark.parametrize("method", PEERS)
+def test_the_scale_of_the_reward_changes_nothing(method):
+    """Lengths are those of max(D), also where C is in units of the median."""
+    case = instance(40, 7, seed=14)
+    found = [
+        goracs(
+            *case[:3], budget=6, lambda_=0.3, key=KEY, method=method, scale=scale
+        ).indices
+        for scale in ("max", "median")
+    ]
+    assert (found[0] == found[1]).all()
 
 
 @pytest.mark.parametrize("method", PEERS)
