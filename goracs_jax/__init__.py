@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from goracs_jax.models import read_lora_config as read_lora_config
     from goracs_jax.models import save_adapter as save_adapter
     from goracs_jax.models import save_merged as save_merged
+    from goracs_jax.selection.baselines.tarot import tarot_budget as tarot_budget
     from goracs_jax.selection.method import METHODS as METHODS
     from goracs_jax.selection.method import SELECTORS as SELECTORS
     from goracs_jax.selection.method import FunctionMethod as FunctionMethod
@@ -79,6 +80,7 @@ _HOMES = {
     "read_lora_config": "models",
     "save_adapter": "models",
     "save_merged": "models",
+    "tarot_budget": "selection.baselines.tarot",
     "METHODS": "selection.method",
     "SELECTORS": "selection.method",
     "FunctionMethod": "selection.method",

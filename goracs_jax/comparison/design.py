@@ -16,6 +16,7 @@ COSTS = {
     "embeddings": "embeddings",
     "grad_norms": "gradients",
     "prediction_errors": "gradients",
+    "rewards": "gradients",
 }
 
 

@@ -94,12 +94,13 @@ def make_cost(
             f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
             "must fit float32: rescale both sets to a reach between 1e-15 and 1e15."
         )
+    moved = None
     if train.dtype.itemsize > 4 or not train.dtype.isnative:
         # float32 cannot hold such rows before they are centred.
-        moved = np.empty(train.shape, np.float32)
-        for part, given in zip(chunks(moved), chunks(train), strict=True):
+        moved, rows = centre, np.empty(train.shape, np.float32)
+        for part, given in zip(chunks(rows), chunks(train), strict=True):
             part[:] = given - centre
-        train, valid, centre = moved, valid - centre, np.zeros_like(centre)
+        train, valid, centre = rows, valid - centre, np.zeros_like(centre)
     centre = centre.astype(np.float32)
     mesh = row_mesh(jax.devices()) if mesh is None else mesh
     cost = Cost(
@@ -111,6 +112,7 @@ def make_cost(
         tiling=Tiling(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
         ),
+        moved=None if moved is None else replicate(moved.astype(np.float32), mesh),
     )
     plain = without_reward(cost)  # with unit scale: C is D itself
     size = _largest_distance(plain)
@@ -221,6 +223,18 @@ def median_distance(cost: Cost, entries: int = MEDIAN_ENTRIES) -> Float[jax.Arra
     size = max(1, min(n_train, entries // n_valid))
     rows = np.arange(size) * n_train // size
     return jnp.median(cost_rows(without_reward(cost), rows))
+
+
+def largest_distance(cost: Cost) -> float:
+    """Compute max(D) in the units of C, in which it is 1 unless the median is.
+
+    Where all points coincide it is taken as 1.
+
+    >>> x = np.array([[0.0], [1.0], [4.0]])
+    >>> [largest_distance(make_cost(x, x, scale=s)) for s in ("max", "median")]
+    [1.0, 4.0]
+    """
+    return float(_largest_distance(without_reward(cost))) or 1.0
 
 
 @jax.jit

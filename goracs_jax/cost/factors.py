@@ -56,6 +56,13 @@ class Cost(NamedTuple):
     tiling: Tiling
     # D / distance_scale, spread like the training rows, where `materialize` has put it.
     matrix: Float[AnyArray, "rows valid"] | None = None
+    # What was taken off both sets before float32 could hold them, where it could not.
+    moved: Float[AnyArray, " dim"] | None = None
+
+    @property
+    def mean(self) -> Float[AnyArray, " dim"]:
+        """Mean of the validation rows as given; x_i is a centred row and this."""
+        return self.centre if self.moved is None else self.moved
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -241,6 +248,7 @@ def on_every_device(
     specs = dict.fromkeys(Cost._fields, EVERYWHERE)
     specs |= {"train": BY_ROWS, "tiling": cost.tiling}
     specs |= {"matrix": None if cost.matrix is None else BY_ROWS}
+    specs |= {"moved": None if cost.moved is None else EVERYWHERE}
     # Replicated results follow collectives, which the checker cannot see through.
     mapped = jax.shard_map(
         on_device,

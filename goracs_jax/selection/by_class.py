@@ -78,6 +78,7 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
                 cost=_of_class(problem.cost, classes, c),
                 grad_norms=_some(problem.grad_norms, mine),
                 prediction_errors=_some(problem.prediction_errors, mine),
+                rewards=_some(problem.rewards, mine),
                 # A sweep remembers picks and matrix of the whole, not of a class.
                 start=greedy,
                 materialize=materialize,

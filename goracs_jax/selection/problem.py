@@ -17,8 +17,8 @@ from goracs_jax.transport import Solver, Transport, exact
 class Problem(NamedTuple):
     """Choose rows of `cost` so that the transport to all its columns is cheap.
 
-    `grad_norms` (as given, whatever lambda is) and `prediction_errors` serve the
-    methods that rank by them. `start` gives the greedy picks of a cost and
+    `grad_norms` (as given, whatever lambda is), `prediction_errors` and `rewards` serve
+    the methods that rank by them. `start` gives the greedy picks of a cost and
     `materialize` the cost with its matrix in memory; in a sweep both remember what they
     made, so that several selections share it.
     """
@@ -27,6 +27,7 @@ class Problem(NamedTuple):
     solver: Solver = exact
     grad_norms: GradNorms | None = None
     prediction_errors: Float[AnyArray, " train"] | None = None
+    rewards: Float[AnyArray, " train"] | None = None
     start: Callable[[Cost, int], Rows] = greedy
     materialize: Callable[[Cost], Cost] = materialize
 

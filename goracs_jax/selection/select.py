@@ -61,7 +61,8 @@ def goracs(
         errors: The model's prediction error for each training example, shape [N], for
             methods that rank by them, such as "error".
         rewards: r_i of any sign, shape [N], in place of the gradient norms: the term is
-            then lambda r_i / max|r|. Large rewards attract.
+            then lambda r_i / max|r|. Large rewards attract. Methods that rank by
+            rewards, such as "loss-drop", need them whatever lambda is.
         scale: Divide D by its largest entry, or by its median ("median"), so that one
             distant row does not shrink all other distances.
         train_labels: The class of every training row, integers or strings, shape [N].
@@ -98,6 +99,7 @@ def goracs(
         solver=solver,
         grad_norms=grad_norms,
         prediction_errors=errors,
+        rewards=rewards,
         classes=given_classes(train_labels, valid_labels, cost.shape, [budget]),
     )
 
@@ -111,6 +113,7 @@ def select_from_cost(
     solver: str = "exact",
     grad_norms: AnyArray | None = None,
     prediction_errors: AnyArray | None = None,
+    rewards: AnyArray | None = None,
     classes: Classes | None = None,
 ) -> Selection:
     """Choose as `goracs` does, from a cost that is made already.
@@ -123,6 +126,7 @@ def select_from_cost(
         solver: As for `goracs`.
         grad_norms: g_i, shape [N], for methods that rank by them.
         prediction_errors: Shape [N], for methods that rank by them.
+        rewards: Of any sign, shape [N], for methods that rank by them.
         classes: The classes of both sets, where the selection is to be label-aware.
 
     Returns:
@@ -141,7 +145,12 @@ def select_from_cost(
     ...
     goracs_jax.errors.InputError: method must be one of goracs, greedy, itra, ...
     """
-    problem = Problem(cost, grad_norms=grad_norms, prediction_errors=prediction_errors)
+    problem = Problem(
+        cost,
+        grad_norms=grad_norms,
+        prediction_errors=prediction_errors,
+        rewards=rewards,
+    )
     choose = checked_choice(problem, [budget], method, classes)
     transport = find_solver(solver, budget, cost.shape[1])
     return choose(problem._replace(solver=transport), budget, key=key)
@@ -182,10 +191,10 @@ def checked_choice(
     for budget in budgets:
         check_budget(n_train, budget)
         check_memory(budget, n_valid)
-    for need in ("grad_norms", "prediction_errors"):
-        scores, name = getattr(problem, need), SCORES[need]
+    for need, name in SCORES.items():
+        scores = getattr(problem, need)
         if scores is not None:
-            check_row_scores(scores, n_train, name)
+            check_row_scores(scores, n_train, name, signed=need == "rewards")
         elif need in method.needs:
             raise InputError(
                 f"method {method.name} needs {name}, got none: give one per "
@@ -195,7 +204,11 @@ def checked_choice(
 
 
 #: The scores of training rows that a problem may have, as messages name them.
-SCORES = {"grad_norms": "gradient norms", "prediction_errors": "prediction errors"}
+SCORES = {
+    "grad_norms": "gradient norms",
+    "prediction_errors": "prediction errors",
+    "rewards": "rewards",
+}
 
 
 def poo(

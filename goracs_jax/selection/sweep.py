@@ -148,6 +148,7 @@ def chooser(
         cost,
         grad_norms=grad_norms,
         prediction_errors=prediction_errors,
+        rewards=rewards,
         materialize=remembered_matrix(),
     )
     choose = checked_choice(shared, budgets, method, classes)

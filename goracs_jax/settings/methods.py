@@ -9,7 +9,7 @@ def list_methods() -> str:
     """Write one line per method: its name and what it does.
 
     >>> [line for line in list_methods().splitlines() if line.startswith("random ")]
-    ['random      A uniformly random subset.']
+    ['random         A uniformly random subset.']
     """
     return _table([(method.name, method.about) for method in known_methods().values()])
 
@@ -18,7 +18,7 @@ def list_compared() -> str:
     """List the methods of a comparison, `full`, and the label-aware suffix.
 
     >>> list_compared().splitlines()[-2]
-    'full        All of --train, to compare with.'
+    'full           All of --train, to compare with.'
     """
     rows = [(method.name, method.about) for method in known_methods().values()]
     table = _table([*rows, ("full", "All of --train, to compare with.")])

@@ -29,15 +29,8 @@ def of_class(label):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_class_gets_its_budget_and_values_are_exact(method):
-    found = goracs(
-        *CASE[:3],
-        budget=8,
-        lambda_=0.3,
-        key=KEY,
-        method=method,
-        errors=CASE.errors,
-        **BOTH,
-    )
+    arguments = {"key": KEY, "method": method, **CASE.scores_for(method), **BOTH}
+    found = goracs(CASE.x, CASE.y, budget=8, lambda_=0.3, **arguments)
     assert (np.diff(found.indices) > 0).all()
     labels, counts = np.unique(TRAIN[found.indices], return_counts=True)
     assert dict(zip(labels, counts, strict=True)) == {"a": 2, "b": 4, "c": 2}
@@ -86,10 +79,10 @@ def test_greedy_is_the_double_loop_in_every_class():
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_one_class_is_the_plain_run(method):
-    arguments = {"budget": 6, "key": KEY, "method": method, "errors": CASE.errors}
-    plain = goracs(*CASE[:3], **arguments)
+    arguments = {"budget": 6, "key": KEY, "method": method, **CASE.scores_for(method)}
+    plain = goracs(CASE.x, CASE.y, **arguments)
     one = goracs(
-        *CASE[:3],
+        *CASE[:2],
         train_labels=np.full(60, "x"),
         valid_labels=np.full(40, "x"),
         **arguments,

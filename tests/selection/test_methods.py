@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from instances import instance
+from instances import instance, ranked
 
 from goracs_jax import goracs, poo
 from goracs_jax.cost import exact_cost, make_cost
@@ -25,9 +25,11 @@ from goracs_jax.selection.search import three_stages
 from goracs_jax.selection.select import select_from_cost
 from goracs_jax.transport import sinkhorn
 
+# Of a method by angles, all that changes with the origin of the embeddings.
+DIRECTED = {"gist"}
 # These draw rows by their numbers. goracs anneals, but ends on small instances in the
 # same subset whatever it draws.
-DRAWN = {"k-center", "k-means", "random", "stratified"}
+DRAWN = {"k-center", "k-means", "random", "stratified", "tsds"}
 DETERMINISTIC = sorted(set(METHODS) - DRAWN)
 
 
@@ -43,8 +45,8 @@ def run(method):
 
 def choose(case, budget, method, **keywords):
     """The front door, with a score of every kind."""
-    arguments = {"key": jax.random.key(0), "errors": case.errors} | keywords
-    return goracs(case.x, case.y, case.g, budget=budget, method=method, **arguments)
+    arguments = {"key": jax.random.key(0)} | case.scores_for(method) | keywords
+    return goracs(case.x, case.y, budget=budget, method=method, **arguments)
 
 
 @pytest.mark.parametrize(("n_train", "n_valid", "budget"), [
@@ -73,7 +75,7 @@ def test_rows_that_are_all_alike(run, method, x, budget):
     """In one place, apart from the validation points or on them: any n rows do."""
     norms = np.array([1.0, 3.0, 3.0, 2.0, 1.0, 2.0])
     cost = make_cost(x, np.zeros((3, 2)), norms, 0.5)
-    problem = Problem(cost, grad_norms=norms, prediction_errors=norms)
+    problem = ranked(cost, norms, norms, norms)
     found = run(problem, budget, key=jax.random.key(0))
     assert len(set(found.indices) & set(range(6))) == budget
     # Every row is as far from every point; what differs is the reward.
@@ -87,9 +89,7 @@ def test_rows_that_are_all_alike(run, method, x, budget):
 def test_every_row_twice(run):
     x = np.repeat(np.random.default_rng(0).normal(size=(4, 2)), 2, axis=0)
     norms = np.arange(1.0, 9)
-    problem = Problem(
-        make_cost(x, x[:3], norms, 0.1), grad_norms=norms, prediction_errors=norms
-    )
+    problem = ranked(make_cost(x, x[:3], norms, 0.1), norms, norms, norms)
     found = run(problem, 5, key=jax.random.key(1))
     assert len(set(found.indices) & set(range(8))) == 5
 
@@ -119,36 +119,35 @@ def test_who_uses_the_key(method):
 def test_order_of_the_rows_does_not_matter(method):
     case = instance(40, 20, seed=4)
     order = np.random.default_rng(0).permutation(40)
-    x, g, errors = case.x[order], case.g[order], case.errors[order]
-    one = choose(case, 6, method)
-    two = choose(case._replace(x=x, g=g, errors=errors), 6, method)
+    rows = ("x", "g", "errors", "rewards")
+    two = case._replace(**{name: getattr(case, name)[order] for name in rows})
+    one, two = choose(case, 6, method), choose(two, 6, method)
     assert set(order[two.indices]) == set(one.indices)
 
 
 def test_units_do_not_matter(method):
     """Scaled and shifted embeddings and scaled scores give the same rows."""
     case = instance(40, 20, seed=5)
-    x, y, g, errors = 8 * case.x + 2, 8 * case.y + 2, 16 * case.g, 16 * case.errors
-    one = choose(case, 6, method)
-    two = choose(case._replace(x=x, y=y, g=g, errors=errors), 6, method)
+    shift = 0 if method in DIRECTED else 2
+    two = case._replace(x=8 * case.x + shift, y=8 * case.y + shift)
+    scores = ("g", "errors", "rewards")
+    two = two._replace(**{name: 16 * getattr(case, name) for name in scores})
+    one, two = choose(case, 6, method), choose(two, 6, method)
     assert (one.indices == two.indices).all()
     assert one.objective == pytest.approx(two.objective, abs=1e-6)  # float32 of 8 x + 2
 
 
 @pytest.mark.parametrize(
-    "method", sorted(set(DETERMINISTIC) - {"herding"})
+    "method", sorted(set(DETERMINISTIC) - DIRECTED - {"herding"})
 )  # herding takes the median of all distances, those of far rows too
 def test_rows_far_away_change_nothing(method):
     case = instance(40, 20, seed=6)
-    nothing = np.zeros(10)
-    padded = Problem(
-        case.cost._replace(
-            train=jnp.pad(case.cost.train, ((0, 10), (0, 0)), constant_values=500.0),
-            reward=jnp.pad(case.cost.reward, (0, 10)),
-        ),
-        grad_norms=np.append(case.g, nothing),
-        prediction_errors=np.append(case.errors, nothing),
+    cost = case.cost._replace(
+        train=jnp.pad(case.cost.train, ((0, 10), (0, 0)), constant_values=500.0),
+        reward=jnp.pad(case.cost.reward, (0, 10)),
     )
+    least = (np.append(s, np.full(10, s.min() - 1)) for s in case[2:5])
+    padded = ranked(cost, *least)
     one, two = (
         METHODS[method].choose(problem, 6, key=jax.random.key(0))
         for problem in (case.problem, padded)
@@ -164,8 +163,8 @@ SHORT = METHODS | {
 }
 
 
-# Sinkhorn alone makes itra take half a minute here without jit.
-@pytest.mark.parametrize("method", sorted(set(SHORT) - {"itra"}))
+# Sinkhorn alone makes itra take half a minute here without jit; tarot has it, too.
+@pytest.mark.parametrize("method", sorted(set(SHORT) - {"itra", "tarot"}))
 def test_jit_changes_nothing(method):
     problem = instance(8, 5, seed=0).problem
     jitted = SHORT[method].choose(problem, 3, key=jax.random.key(0))
@@ -199,7 +198,11 @@ def test_transport_that_does_not_fit(method, monkeypatch):
 
 @pytest.mark.parametrize(
     ("method", "scores"),
-    [("grad-norm", "gradient norms"), ("error", "prediction errors")],
+    [
+        ("grad-norm", "gradient norms"),
+        ("error", "prediction errors"),
+        ("loss-drop", "rewards"),
+    ],
 )
 def test_no_scores_to_rank_by(method, scores):
     cost, key = instance(30, 5, seed=0).cost, jax.random.key(0)

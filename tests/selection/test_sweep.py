@@ -26,11 +26,11 @@ LABELS = {
     [*((method, {}) for method in sorted(METHODS)), ("greedy", LABELS)],
 )
 def test_every_selection_is_a_run_of_its_own(method, labels):
-    arguments = {"key": KEY, "method": method, "errors": CASE.errors, **labels}
-    found = sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, **arguments)
+    arguments = {"key": KEY, "method": method, **CASE.scores_for(method), **labels}
+    found = sweep(CASE.x, CASE.y, budgets=BUDGETS, lambdas=LAMBDAS, **arguments)
     assert set(found) == {(n, lambda_) for n in BUDGETS for lambda_ in LAMBDAS}
     for (budget, lambda_), selection in found.items():
-        alone = goracs(*CASE[:3], budget=budget, lambda_=lambda_, **arguments)
+        alone = goracs(CASE.x, CASE.y, budget=budget, lambda_=lambda_, **arguments)
         assert (selection.indices == alone.indices).all()
         assert selection[1:3] == alone[1:3]
         assert [s.objective for s in selection.trace] == [

@@ -52,6 +52,39 @@ def prediction_error(problem: Problem, budget: int, *, key: jax.Array) -> Select
     return _largest(problem, budget, problem.prediction_errors)
 
 
+def reward(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Choose the n rows with the largest rewards r_i; `key` is not used.
+
+    With the loss drop as reward this is the rule of target-aligned paths (arXiv
+    2605.09404), with the alignment that of one gradient step: example i lowers the loss
+    of the validation set by the learning rate times <g_i, mean of its gradients>, to
+    first order. Among equal rewards the lowest row wins.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, r = np.eye(3, dtype=np.float32), np.array([-1.0, -3.0, 2.0])
+    >>> problem = Problem(make_cost(x, x), rewards=r)
+    >>> reward(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [0, 2]
+    """
+    return _largest(problem, budget, problem.rewards)
+
+
+def doubly_greedy(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Choose the n rows that are nearest to any validation point; `key` is not used.
+
+    The rows with the least min_j D_ij, as "doubly greedy" in arXiv 2602.14696, which
+    ranks by the largest cosine: for rows of length 1 that is the same. Among equal
+    distances the lowest row wins.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0], [1.0]], np.float32)
+    >>> problem = Problem(make_cost(x, np.array([[0.0], [9.0]])))
+    >>> doubly_greedy(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [0, 2]
+    """
+    return _largest(problem, budget, -np.asarray(nearest_distances(problem.cost)))
+
+
 def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """Draw one row from each of n strata of distance to the validation set.
 
@@ -77,10 +110,11 @@ def stratified_random(problem: Problem, budget: int, *, key: jax.Array) -> Selec
 def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """Let validation points in turn take their nearest row that is not yet taken.
 
-    This is the round robin of RDS+ (Ivison et al., arXiv 2503.01807) by Euclidean
-    distance; `key` is not used. Each point sees a short list of rows. When one runs
-    out, a new pass over the rows that are left makes lists twice as long, but never
-    longer than a block of C in all.
+    This is the round robin of RDS+ (Ivison et al., arXiv 2503.01807); `key` is not
+    used. For rows of length 1 the nearest row has the largest cosine: of LESS's
+    gradients this is greedy round robin (arXiv 2602.14696). Each point sees a short
+    list of rows. When one runs out, a new pass over the rows that are left makes lists
+    twice as long, but never longer than a block of C in all.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [1.0], [5.0], [9.0]], np.float32)

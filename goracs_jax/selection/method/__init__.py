@@ -8,9 +8,14 @@ from goracs_jax.selection.method.builtin import Goracs as Goracs
 from goracs_jax.selection.method.builtin import Herding as Herding
 from goracs_jax.selection.method.builtin import Itra as Itra
 from goracs_jax.selection.method.builtin import KMeans as KMeans
+from goracs_jax.selection.method.peers import Gist as Gist
+from goracs_jax.selection.method.peers import Tsds as Tsds
+from goracs_jax.selection.method.peers import UnbalancedOT as UnbalancedOT
 from goracs_jax.selection.method.record import FunctionMethod as FunctionMethod
+from goracs_jax.selection.method.record import Home as Home
 from goracs_jax.selection.method.record import Method as Method
 from goracs_jax.selection.method.record import Need as Need
+from goracs_jax.selection.method.record import home_of as home_of
 from goracs_jax.selection.method.record import needs_of as needs_of
 from goracs_jax.selection.method.registry import METHODS as METHODS
 from goracs_jax.selection.method.registry import find_method as find_method

@@ -3,12 +3,15 @@
 A method imports its algorithm when it chooses, so that this module imports no JAX.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
 
-from goracs_jax.selection.method.record import FunctionMethod, Method, Need
+from goracs_jax.selection.method.peers import PEERS
+from goracs_jax.selection.method.record import (
+    FunctionMethod,
+    Method,
+    Need,
+    imported,
+)
 from goracs_jax.selection.method.settings import (
     GroupExchange,
     LowerBound,
@@ -38,6 +41,8 @@ class Goracs:
     )
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
     weighed: bool = field(default=True, init=False)
+    space: str = "text"
+    reward: str = "grad-norm"
 
     def choose(self, problem, budget, *, key):
         """Choose by the three stages (see `Method.choose`)."""
@@ -62,6 +67,8 @@ class Itra:
     about: str = "The paper's algorithm: greedy start, then single swaps."
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
     weighed: bool = field(default=True, init=False)
+    space: str = "text"
+    reward: str = "grad-norm"
 
     def choose(self, problem, budget, *, key):
         """Choose by single swaps (see `Method.choose`)."""
@@ -81,6 +88,8 @@ class KMeans:
     about: str = "The training rows nearest to the n centres of k-means."
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
     weighed: bool = field(default=False, init=False)
+    space: str = "text"
+    reward: str = "grad-norm"
 
     def choose(self, problem, budget, *, key):
         """Choose the rows nearest to the centres (see `Method.choose`)."""
@@ -100,26 +109,14 @@ class Herding:
     about: str = "Kernel herding towards the mean validation embedding."
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
     weighed: bool = field(default=False, init=False)
+    space: str = "text"
+    reward: str = "grad-norm"
 
     def choose(self, problem, budget, *, key):
         """Choose by kernel herding (see `Method.choose`)."""
         from goracs_jax.selection.baselines.scores import herding
 
         return herding(problem, budget, key=key, median_entries=self.median_entries)
-
-
-def imported(module: str, name: str) -> Callable[..., Any]:
-    """Return a function of a module of `selection`, which its first call imports.
-
-    >>> imported("baselines.random", "random").__name__
-    'choose'
-    """
-
-    def choose(*args: Any, **kwargs: Any) -> Any:
-        home = import_module(f"goracs_jax.selection.{module}")
-        return getattr(home, name)(*args, **kwargs)
-
-    return choose
 
 
 BUILT_IN: tuple[Method, ...] = (
@@ -166,4 +163,5 @@ BUILT_IN: tuple[Method, ...] = (
         about="The rows with the largest prediction errors (EL2N).",
         needs=("prediction_errors",),
     ),
+    *PEERS,
 )

@@ -2,14 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from importlib import import_module
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     import jax
 
     from goracs_jax.selection.problem import Problem, Selection
 
-Need = Literal["embeddings", "grad_norms", "prediction_errors"]
+Need = Literal["embeddings", "grad_norms", "prediction_errors", "rewards"]
 """What a choice can depend on; each is computed for all examples before the choice."""
 
 
@@ -69,6 +77,47 @@ class FunctionMethod:
     about: str
     needs: tuple[Need, ...] = ("embeddings",)
     weighed: bool = False
+    space: str = "text"
+    reward: str = "grad-norm"
+
+
+class Home(NamedTuple):
+    """Where a method chooses if nothing else is asked for.
+
+    Python's front doors take arrays, which are in a space already: there `space` says
+    what the method's authors gave it.
+    """
+
+    space: str  # the name of a space, such as gradient/none/cosine
+    reward: str  # the name of a reward, such as grad-norm
+
+
+def home_of(method: Method) -> Home:
+    """Read the home of a method: its attributes `space` and `reward`, if it has them.
+
+    They are no part of `Method`, so that a method of another package need not know of
+    them.
+
+    >>> from goracs_jax.selection.method import METHODS
+    >>> home_of(METHODS["less"]), home_of(METHODS["goracs"])
+    (Home(space='gradient/none/cosine', reward='grad-norm'), Home(space='text', ...
+    """
+    space = getattr(method, "space", "text")
+    return Home(space, getattr(method, "reward", "grad-norm"))
+
+
+def imported(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of a module of `selection`, which its first call imports.
+
+    >>> imported("baselines.random", "random").__name__
+    'choose'
+    """
+
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        home = import_module(f"goracs_jax.selection.{module}")
+        return getattr(home, name)(*args, **kwargs)
+
+    return choose
 
 
 def needs_of(method: Method, lambda_: float | None) -> tuple[Need, ...]:

@@ -3,17 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from instances import instance
+from instances import instance, ranked
 
 from goracs_jax.cost import centred_train, make_cost, with_tiling
 from goracs_jax.selection.baselines import coverage
 from goracs_jax.selection.method import METHODS, Herding, KMeans
 from goracs_jax.selection.problem import Problem
 
-BASELINES = (
-    *("error", "grad-norm", "herding", "k-center", "k-means", "nearest"),
-    "stratified",
-)
 KEY = jax.random.key(0)
 
 
@@ -100,16 +96,16 @@ def test_nearest_for_points_that_agree(budget, small_blocks):
     assert found.indices.tolist() == sorted(order[:budget])
 
 
-@pytest.mark.parametrize("method", ["grad-norm", "error"])
+@pytest.mark.parametrize("method", ["alignment", "error", "grad-norm", "loss-drop"])
 @pytest.mark.parametrize("lambda_", [0.0, 0.3])
 def test_the_largest_scores_win(method, lambda_):
     case = instance(40, 5, seed=8, lambda_=lambda_)
-    scores_of = {"grad-norm": case.g, "error": case.errors}[method]
+    scores = {"grad-norm": case.g, "error": case.errors}.get(method, case.rewards)
     found = METHODS[method].choose(case.problem, 6, key=KEY)
-    assert set(found.indices) == set(scores_of.argsort()[-6:])
+    assert set(found.indices) == set(scores.argsort()[-6:])
     tied = np.array([1.0, 2.0, 3.0, 2.0, 2.0])
     cost = make_cost(case.x[:5], case.y)
-    problem = Problem(cost, grad_norms=tied, prediction_errors=tied)
+    problem = ranked(cost, tied, tied, tied)
     assert METHODS[method].choose(problem, 3, key=KEY).indices.tolist() == [1, 2, 3]
 
 
@@ -143,7 +139,7 @@ def test_stratified_random_takes_one_row_a_stratum(budget):
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", [m for m in METHODS if not METHODS[m].weighed])
 def test_lambda_moves_no_row(method):
     light = instance(40, 7, seed=11).problem
     heavy = instance(40, 7, seed=11, lambda_=9.0).problem

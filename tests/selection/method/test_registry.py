@@ -18,6 +18,7 @@ from goracs_jax.selection.method import (
     Goracs,
     SimulatedAnnealing,
     find_method,
+    home_of,
     known_methods,
     needs_of,
     register,
@@ -115,6 +116,15 @@ def test_what_every_method_needs():
         "nearest": ("embeddings",),
         "grad-norm": ("grad_norms",),
         "error": ("prediction_errors",),
+        "less": ("embeddings",),
+        "rds": ("embeddings",),
+        "doubly-greedy": ("embeddings",),
+        "tsds": ("embeddings",),
+        "unbalanced-ot": ("embeddings",),
+        "tarot": ("embeddings",),
+        "gist": ("embeddings",),
+        "loss-drop": ("rewards",),
+        "alignment": ("rewards",),
     }
     for method in METHODS.values():
         assert needs_of(method, 0.0) == needs_of(method, None) == method.needs
@@ -151,6 +161,18 @@ def plug_in(tmp_path, monkeypatch):
     yield
     METHODS.pop("plugged", None)
     _plug_in.cache_clear()
+
+
+def test_homes():
+    class Plugged:
+        """A method of a package that knows of no homes."""
+
+        name, about, needs, weighed, choose = "x", "X.", (), False, first
+
+    assert home_of(Plugged()) == home_of(METHODS["goracs"]) == ("text", "grad-norm")
+    assert home_of(METHODS["tarot"]) == ("gradient/whiten/cosine", "grad-norm")
+    assert home_of(METHODS["loss-drop"]) == ("text", "loss-drop")
+    assert home_of(Goracs(space="gradient", reward="none")) == ("gradient", "none")
 
 
 def test_methods_of_other_packages_are_found(plug_in):
