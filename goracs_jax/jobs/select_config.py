@@ -7,7 +7,7 @@ from goracs_jax.choices import Scale
 from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.selected import GridPoint
-from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.method import Method, find_method, home_of
 from goracs_jax.selection.sweep import ordered
 from goracs_jax.settings import Select
 from goracs_jax.spaces import Reward, Space
@@ -39,13 +39,12 @@ class SelectConfig:
         """
         s, method = settings, find_method(settings.method)
         texts = s.train_embeddings is None
-        home = Space.named(getattr(method, "space", "text"))
+        home, usual = Space.named(home_of(method).space), home_of(method).reward
         space = Space(
             (s.space or home.sources) if texts else GIVEN,
             s.transform or home.transform,
             s.metric or home.metric,
         )
-        usual = getattr(method, "reward", "grad-norm")
         if usual == "grad-norm" and not (texts or s.grad_norms):
             usual = "none"
         reward = Reward(GIVEN) if s.rewards else Reward.named(s.reward or usual)
@@ -115,6 +114,11 @@ class SelectConfig:
         """
         for lambda_ in self.lambdas:
             check_lambda(lambda_)
+        if "rewards" in self.method.needs and self.reward.kind == "none":
+            raise InputError(
+                f"--method {self.method.name} ranks by rewards: give --rewards, or a "
+                "--reward other than none."
+            )
         if max(self.lambdas) > 0 and self.reward.kind == "none":
             raise InputError(
                 f"lambda {max(self.lambdas)} needs gradient norms or other rewards to "

@@ -206,3 +206,27 @@ def test_adapters_that_cannot_be(files, flags, message, capsys):
 def test_no_loss_drop_of_arrays(arrays, capsys):
     message = "--reward loss-drop is for texts: give --rewards"
     assert_refused(f"{ARRAYS} --reward loss-drop --lambda 1", BUDGET, capsys, message)
+
+
+def test_a_method_has_its_own_space_and_reward(projected, files):
+    """Of less, cosines of gradients; of alignment, gradients and their alignment."""
+    command = f"{TEXTS} --projection-dim 16"
+    assert run(f"{command} --method less") == 0
+    told = manifest()["config"]
+    assert [told[k] for k in ("space", "metric")] == ["gradient", "cosine"]
+    x, y = map(gx.unit_rows, projected)
+    # Validation rows in turn, each its most similar row that is free.
+    taken = []
+    for turn in range(BUDGET):
+        order = np.argsort(-(x @ y[turn % len(y)]))
+        taken.append(next(int(row) for row in order if row not in taken))
+    assert chosen() == sorted(taken)
+    assert run(f"{command} --method alignment") == 0
+    order = np.argsort(-gx.alignment(*projected))
+    assert chosen() == sorted(order[:BUDGET].tolist())
+
+
+def test_a_method_that_ranks_by_rewards_needs_some(arrays, capsys):
+    message = "--method alignment ranks by rewards: give --rewards"
+    command = f"{ARRAYS} --method alignment --reward none"
+    assert_refused(command, BUDGET, capsys, message)
