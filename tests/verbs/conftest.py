@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 import tiny
-from commands import M, N
+from commands import M, N, run
+from comparing import COMPARE, write_files
 
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.method import METHODS, FunctionMethod, register
@@ -19,6 +20,17 @@ def tiny_files(tmp_path_factory):
     tiny.write_llm(folder / "llm")
     tiny.write_pool(folder / "train.jsonl", N, seed=0)
     tiny.write_pool(folder / "valid.jsonl", M, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """A comparison that is done; nobody may write to its files."""
+    folder = tmp_path_factory.mktemp("compare")
+    write_files(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(COMPARE, None) == 0
     return folder
 
 

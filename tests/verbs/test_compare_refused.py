@@ -1,0 +1,53 @@
+"""`goracs compare` refuses what is wrong in one line, before any work."""
+
+import pytest
+from commands import assert_refused, edit
+from comparing import (
+    COMPARE,
+)
+
+
+@pytest.fixture(scope="module")
+def shared(compared):
+    return compared
+
+
+MISTAKES = {
+    "unknown method": (" --methods random,best", r"--methods must be among .*'best'"),
+    "all by label": (" --methods full:by-label", r"--methods must .*'full:by-label'"),
+    # Every title is a class of its own, and those of validation are few.
+    "classes": (" --methods itra:by-label --budgets 10", r"validation lacks classes"),
+    "budget": (" --budgets 4,99", r"budget must be in \[1, 10\], got 99"),
+    "no weight": (" --methods random", r"--lambdas are for goracs, greedy, itra"),
+    "lambda": (" --lambdas 0,-1", r"lambda must be in \[0, 1000\], got -1"),
+    "seeds": (" --seeds 0", r"--seeds must be at least 1, got 0"),
+    "too many seeds": (
+        f" --seed {2**32 - 1}",
+        r"--seeds must be at most 1 with --seed 4294967295, got 2",
+    ),
+    "alpha": (" --alpha nan", r"LoRA alpha must be finite, got nan"),
+    "full seeds": (" --full-seeds 3", r"--full-seeds must be in \[1, 2\]"),
+    "file": (" --out test.jsonl", r"--out test\.jsonl is a file: give a folder"),
+    "inside": (" --out llm/out", r"lies in the input llm"),
+    "epochs": (" --epochs 0", r"epochs must be at least 1, got 0"),
+    "beams": (" --beams 0", r"--beams must be at least 1, got 0"),
+    "targets": (" --targets c_attn", r"got c_attn"),
+    "no step": (" --epochs 1 --batch-size 64", r"nothing would train"),
+    "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
+    "no model": (" --model none", r"none does not exist"),
+    "none done": (" --seed 7 --finished", r"no finished trial .* leave --finished out"),
+    "task": (" --task ctr", r"test\.jsonl:1: .*Yes or No"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_before_any_work(files, capsys, monkeypatch, name):
+    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
+    monkeypatch.setattr("goracs_jax.comparison.shared.run", None)
+    flags, message = MISTAKES[name]
+    assert_refused(COMPARE + flags, None, capsys, message)
+
+
+def test_one_user_leaves_no_interval(files, capsys):
+    edit(files / "test.jsonl", lambda text: text.splitlines()[0] + "\n")
+    assert_refused(COMPARE, None, capsys, r"test\.jsonl has one user only")
