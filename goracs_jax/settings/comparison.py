@@ -1,0 +1,62 @@
+"""Settings of the verb that compares methods."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from goracs_jax.choices import Duplicates
+from goracs_jax.settings.common import Budgets, Settings
+from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.methods import list_compared, list_weighed
+from goracs_jax.settings.training import Judging, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Selections:
+    """What the selections of a comparison share."""
+
+    group: ClassVar[str] = "selection"
+
+    lambdas: Annotated[
+        tuple[float, ...] | None,
+        Flag(default="0.1", more=list_weighed, each=float, metavar="FLOAT"),
+    ] = None
+    """Weights of the gradient norms in the cost, with commas between them; of several,
+    the one with the least validation loss is reported."""
+    encoder: Path | None = None
+    """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder; without it the
+    LLM embeds."""
+    duplicates: Duplicates = "refuse"
+    """Refuse or keep training examples that repeat another's texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(_Selections, Training, Judging, Settings):
+    """Compare methods: which selection fine-tunes the best model, and at what cost.
+
+    A trial is one method, budget, lambda and seed: select, finetune, evaluate. Trials
+    are stored in --out/cells under the hash of all that they depend on: one that is
+    done is not done again, whatever else is compared later and wherever the folder is
+    copied. Embeddings and gradient norms are computed once.
+    """
+
+    group: ClassVar[str] = "trials"
+
+    methods: Annotated[
+        tuple[str, ...], Flag(more=list_compared, each=str, metavar="NAME")
+    ]
+    """Methods to compare, of those below, with commas between them."""
+    budgets: Budgets
+    """Numbers n of examples to choose, with commas between them."""
+    train: Path
+    """Training pool: Alpaca records, JSON or JSONL."""
+    out: Path
+    """Folder for table.md, table.csv, comparison.json, comparison.png and the
+    trials."""
+    seeds: int = 3
+    """Number of seeds, counted up from --seed; gradient norms are computed with the
+    first alone."""
+    full_seeds: int = 1
+    """Number of these seeds that full is trained with, since it costs most."""
+    finished: bool = False
+    """Make the table of the trials that are finished, without running the others."""
