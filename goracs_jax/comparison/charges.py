@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.drawn import Draw
 from goracs_jax.llm.flops import (
     Counts,
     Lengths,
@@ -25,6 +26,17 @@ class Sizes(NamedTuple):
     train: Counts
     valid: Counts
     embedded: Lengths  # tokens of both files, as the embedding model reads them
+
+    def of(self, draw: Draw) -> "Sizes":
+        """Return the sizes of what a seed draws."""
+        lengths = np.split(self.embedded, [len(self.train.tokens)])
+        both = zip((self.train, self.valid), lengths, draw.rows, strict=True)
+        some = [
+            (counts, lengths) if rows is None else (counts.take(rows), lengths[rows])
+            for counts, lengths, rows in both
+        ]
+        (train, x), (valid, y) = some
+        return Sizes(self.llm, self.encoder, train, valid, np.concatenate([x, y]))
 
 
 class Trained(NamedTuple):

@@ -1,7 +1,7 @@
 """The trials of a comparison, and what each of them needs."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from goracs_jax.selection.method import Method, find_method, needs_of
 
@@ -20,22 +20,51 @@ COSTS = {
 }
 
 
-def base_name(method: str) -> str:
-    """Return the name of the method that chooses, without its label-aware suffix.
+class Arm(NamedTuple):
+    """What is compared: a method, and the space and reward that it chooses by.
 
-    >>> base_name("random:by-label"), base_name("random")
-    ('random', 'random')
+    It is written METHOD[:by-label][@SPACE[@REWARD]]; what is left out is the method's
+    own.
+
+    >>> arm = Arm.parse("goracs:by-label@gradient/cosine@alignment")
+    >>> arm.method, arm.by_label, arm.space, arm.reward
+    ('goracs', True, 'gradient/cosine', 'alignment')
+    >>> str(arm), str(Arm("goracs", space="text")), str(Arm.parse("random"))
+    ('goracs:by-label@gradient/cosine@alignment', 'goracs@text', 'random')
     """
-    return method.removesuffix(BY_LABEL)
+
+    method: str
+    by_label: bool = False  # inside every class, with budgets by the classes' shares
+    space: str = ""
+    reward: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Arm":
+        """Read an arm as `--methods` and the records of trials have it."""
+        name, _, rest = text.partition("@")
+        space, _, reward = rest.partition("@")
+        method = name.removesuffix(BY_LABEL)
+        return cls(method, method != name, space, reward)
+
+    def __str__(self) -> str:
+        """Write what `parse` reads."""
+        name = self.method + BY_LABEL * self.by_label
+        return "@".join([name, self.space, self.reward]).rstrip("@")
+
+    @property
+    def record(self) -> Method:
+        """The record of the method."""
+        return find_method(self.method)
 
 
 class Trial(NamedTuple):
     """One fine-tuned model: how its examples are chosen, how many, and the seed."""
 
-    method: str
+    method: str  # an arm, or `full`
     lambda_: float | None  # of methods that have one
     budget: int
     seed: int
+    learning_rate: float | None = None  # where --tune-learning-rate decides it
 
     @property
     def selects(self) -> bool:
@@ -43,14 +72,9 @@ class Trial(NamedTuple):
         return self.method != FULL
 
     @property
-    def base_method(self) -> Method:
-        """The record of the method, label-aware or not."""
-        return find_method(base_name(self.method))
-
-    @property
-    def by_label(self) -> bool:
-        """Whether it runs inside every class, with budgets by the classes' shares."""
-        return self.method.endswith(BY_LABEL)
+    def arm(self) -> Arm:
+        """What chooses; not for `full`."""
+        return Arm.parse(self.method)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -61,13 +85,22 @@ class Trial(NamedTuple):
         """
         if not self.selects:
             return ()
-        needed = {COSTS[x] for x in needs_of(self.base_method, self.lambda_)}
+        needed = {COSTS[x] for x in needs_of(self.arm.record, self.lambda_)}
         return tuple(sorted(needed))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Method, lambda, budget and seed, by which identities and records name it."""
+        key = self._asdict()
+        del key["learning_rate"]
+        return key
 
     def __str__(self) -> str:
         """Return the trial as messages name it."""
         weight = "" if self.lambda_ is None else f"lambda {self.lambda_:g}, "
-        return f"{self.method}, {weight}budget {self.budget}, seed {self.seed}"
+        rate = self.learning_rate
+        tuned = "" if rate is None else f", learning rate {rate:g}"
+        return f"{self.method}, {weight}budget {self.budget}, seed {self.seed}{tuned}"
 
 
 def design(
@@ -82,7 +115,7 @@ def design(
     """List all trials: every method with the first seed, then with the next.
 
     Args:
-        methods: Names of methods, each alone or with BY_LABEL behind it, and `full`.
+        methods: Arms, as `Arm` reads them, and `full`.
         budgets: Values of n.
         lambdas: Weights of the gradient term, for the methods in which it weighs.
         seeds: Seeds of selection and training.
@@ -106,7 +139,7 @@ def design(
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weighed = find_method(base_name(method)).weighed
+                    weighed = Arm.parse(method).record.weighed
                     weights = sorted(lambdas) if weighed else [None]
                     trials += [Trial(method, w, budget, seed) for w in weights]
     return trials

@@ -1,17 +1,18 @@
 """What a comparison reads: its files and flags, checked before any work."""
 
-from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.comparison.charges import Sizes
-from goracs_jax.comparison.design import BY_LABEL, FULL, Trial, base_name, design
-from goracs_jax.cost import check_lambda
-from goracs_jax.errors import InputError
+from goracs_jax.comparison.design import FULL, Arm, Trial, design
+from goracs_jax.comparison.drawn import Draw, check_counts, draw, halves, judged_with
+from goracs_jax.comparison.flags import check_flags, training_of
+from goracs_jax.comparison.steps import check_tokens
+from goracs_jax.comparison.tuning import tuning_trials
 from goracs_jax.evaluate.metrics import Bootstrap
 from goracs_jax.files import hash_files
-from goracs_jax.jobs.classes import check_budgets, classes_of
+from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.score import embedded_texts
@@ -25,10 +26,8 @@ from goracs_jax.runs.opened import (
     read_pools,
     tokenize_pool,
 )
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import waiting
-from goracs_jax.selection.classes import Classes
-from goracs_jax.selection.method import known_methods
+from goracs_jax.selection.method import needs_of
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging, Machine
 
@@ -39,14 +38,31 @@ class CompareInputs(NamedTuple):
     """The files of a comparison, read and checked, and the trials that it asks for."""
 
     train: Pool
-    valid: Pool
-    test: Pool
-    bootstrap: Bootstrap  # its units are the users of the test examples
-    classes: Classes | None  # where a method is label-aware
+    valid: Pool  # or the half of it that is the target
+    test: Pool  # with the other half, where there is one and its records allow it
+    judged: int | None  # validation examples among them
+    bootstrap: Bootstrap  # its units are the users of what is judged
+    draws: dict[int, Draw]  # by seed
     hashes: dict[str, str | None]  # of all that is read, models too
     training: TrainConfig  # of the first seed
     judging: EvaluateConfig
     trials: list[Trial]
+    tuning: list[Trial]  # which decide the learning rates of the others
+
+    @property
+    def pools(self) -> list[Pool]:
+        """All that is trained on, validated or judged."""
+        return [
+            self.test,
+            *(p for d in self.draws.values() for p in (d.train, d.valid)),
+        ]
+
+    def hashes_of(self, trial: Trial) -> dict[str, str | None]:
+        """Return the hashes of what a trial reads, without that of the encoder."""
+        drawn = self.draws[trial.seed]
+        pools = {"train": drawn.train.sha256, "valid": drawn.valid.sha256}
+        rest = {name: sha for name, sha in self.hashes.items() if name != "encoder"}
+        return rest | pools
 
 
 def read_inputs(settings: Compare) -> CompareInputs:
@@ -55,21 +71,25 @@ def read_inputs(settings: Compare) -> CompareInputs:
     Raises:
         InputError: The first flag or file that is wrong.
     """
-    s = settings
-    _check_flags(s)
-    training = TrainConfig.of(s, s.seed)
+    s, kept = settings, settings.out / "shared"
+    check_flags(s)
+    training = training_of(s)
     judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
     train, valid, test = read_pools(s.train, s.valid, s.test, duplicates=s.duplicates)
-    n_train = len(train.examples)
+    judged = None
+    if s.split_valid:
+        valid, half = halves(valid, kept)
+        if both := judged_with(test, half, s.task, kept):
+            test, judged = both, len(half.examples)
+    counts = (s.draw_train, s.draw_valid)
+    check_counts(counts, (train, valid))
+    n_train = len(train.examples) if s.draw_train is None else s.draw_train
+    n_valid = len(valid.examples) if s.draw_valid is None else s.draw_valid
     check_budgets(s.budgets, n_train)
     for size in [*([n_train] if FULL in s.methods else []), *s.budgets]:
         training.check_size(size)
     if set(s.methods) != {FULL}:
-        check_memory(max(s.budgets), len(valid.examples))
-    classes = None
-    if any(method.endswith(BY_LABEL) for method in s.methods):
-        classes = classes_of(train, valid)
-        check_budgets(s.budgets, n_train, classes)
+        check_memory(max(s.budgets), n_valid)
     bootstrap = bootstrap_of(test, judging)
     trials = design(
         s.methods,
@@ -79,16 +99,44 @@ def read_inputs(settings: Compare) -> CompareInputs:
         full_seeds=s.full_seeds,
         n_train=n_train,
     )
-    hashes = _hashes(s, judging.items, (train, valid, test))
-    pools = (train, valid, test)
-    return CompareInputs(*pools, bootstrap, classes, hashes, training, judging, trials)
+    tuning = tuning_trials(s, trials)
+    seeds = dict.fromkeys(trial.seed for trial in (*tuning, *trials))
+    draws = {seed: draw(train, valid, counts, seed, kept) for seed in seeds}
+    if any(Arm.parse(method).by_label for method in s.methods):
+        for drawn in draws.values() if any(counts) else list(draws.values())[:1]:
+            check_budgets(s.budgets, n_train, drawn.classes)
+    hashes = _hashes(s, judging.items, test)
+    rest = (draws, hashes, training, judging, trials, tuning)
+    return CompareInputs(train, valid, test, judged, bootstrap, *rest)
+
+
+def adapter_seed(settings: Compare, trial: Trial) -> int | None:
+    """Return the seed of the fresh adapter whose gradient norms a trial reads.
+
+    None stands for one pass that serves all seeds: that of a given adapter, and that of
+    prediction errors, which a fresh adapter does not change.
+    """
+    own = "grad_norms" in needs_of(trial.arm.record, trial.lambda_)
+    return trial.seed if own and not settings.adapter else None
 
 
 def judged_settings(
-    settings: Compare, out: Path, adapter: Path | None = None, seed: int = 0
+    settings: Compare,
+    out: Path,
+    adapter: Path | None = None,
+    seed: int = 0,
+    test: Path | None = None,
 ) -> Evaluate:
-    """Make the flags that evaluate a trial's adapter, or the model as it is."""
-    return Evaluate(
+    """Make the flags that evaluate a trial's adapter, or the model as it is.
+
+    Args:
+        settings: The flags of the comparison.
+        out: The file of metrics.
+        adapter: The folder of the adapter.
+        seed: The seed of the trial.
+        test: The file of all that is judged, where it is not that of --test.
+    """
+    flags = Evaluate(
         **shared_settings(settings, Judging),
         **shared_settings(settings, Machine),
         task=settings.task,
@@ -97,6 +145,10 @@ def judged_settings(
         adapter=adapter,
         seed=seed,
     )
+    if not test or test == settings.test:
+        return flags
+    beside = settings.test.with_name("items.jsonl")
+    return replace(flags, test=test, items=settings.items or beside)
 
 
 def shared_settings(settings: Compare, kind: type) -> dict[str, Any]:
@@ -135,49 +187,21 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
         else:
             places = [place for pool in pools for place in pool.places]
             tokens, config = tokenize_pool(texts, places, llm), None
-        return Sizes(llm.decoder().config, config, train, valid, tokens.lengths)
+        sizes = Sizes(llm.decoder().config, config, train, valid, tokens.lengths)
+    if settings.tokens is not None:
+        loop = inputs.training.loop
+        for budget in dict.fromkeys(trial.budget for trial in inputs.trials):
+            steps = (loop.batch_size, loop.warmup_steps)
+            check_tokens(settings.tokens, train.tokens, budget, *steps)
+    return sizes
 
 
-def _check_flags(s: Compare) -> None:
-    """Refuse flags that are wrong whatever the files contain."""
-    known = known_methods()
-    for method in s.methods:
-        if base_name(method) not in known and method != FULL:
-            raise InputError(
-                f"--methods must be among {', '.join([*known, FULL])}, all but "
-                f"{FULL} with or without {BY_LABEL}, got {method!r}."
-            )
-    weighed = [name for name, method in known.items() if method.weighed]
-    if s.lambdas and not set(map(base_name, s.methods)) & set(weighed):
-        raise InputError(
-            f"--lambdas are for {', '.join(weighed)}, and none of them is in --methods:"
-            " leave them out."
-        )
-    for lambda_ in s.lambdas or ():
-        check_lambda(lambda_)
-    if s.seeds < 1:
-        raise InputError(f"--seeds must be at least 1, got {s.seeds}.")
-    if s.seeds > (most := 2**32 - s.seed):
-        raise InputError(
-            f"--seeds must be at most {most} with --seed {s.seed}, got {s.seeds}: "
-            f"seeds end at {2**32 - 1}."
-        )
-    if not 1 <= s.full_seeds <= s.seeds:
-        raise InputError(
-            f"--full-seeds must be in [1, {s.seeds}], the number of seeds, got "
-            f"{s.full_seeds}."
-        )
-    if s.out.exists() and not s.out.is_dir():
-        raise InputError(f"--out {s.out} is a file: give a folder.")
-    keep_apart(s.out, s.model, s.encoder, s.adapter)
-
-
-def _hashes(s: Compare, items: Path, pools: Sequence[Pool]) -> dict[str, str | None]:
-    names = ("train", "valid", "test")
+def _hashes(s: Compare, items: Path, test: Pool) -> dict[str, str | None]:
+    """Hash what all trials read; training and validation examples are their own."""
     ranked = s.task == "seqrec" and items.exists()
     models = {name: getattr(s, name) for name in ("model", "adapter", "encoder")}
     return {
-        **{name: pool.sha256 for name, pool in zip(names, pools, strict=True)},
+        "test": test.sha256,
         "items": hash_files(items) if ranked else None,
         **{name: path and hash_model(path) for name, path in models.items()},
     }

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from goracs_jax.comparison.cells import Finished, TrialFolder
 from goracs_jax.comparison.design import Trial
 from goracs_jax.comparison.entries import Units, entries_of, pairs_of
 from goracs_jax.comparison.picture import comparison_figure
+from goracs_jax.comparison.protocol import Protocol
 from goracs_jax.comparison.table import (
     as_csv,
     as_markdown,
@@ -15,7 +17,6 @@ from goracs_jax.comparison.table import (
     notes_of,
     rows_of,
 )
-from goracs_jax.comparison.trial import Finished, TrialFolder
 from goracs_jax.files import atomic, write_json
 from goracs_jax.llm.prompts import Task
 from goracs_jax.runs.say import say
@@ -26,6 +27,7 @@ def write(
     task: Task,
     finished: Sequence[tuple[TrialFolder, Finished]],
     missing: Sequence[Trial],
+    protocol: Protocol,
     units: Units,
     made: Mapping[str, Any],
 ) -> None:
@@ -36,6 +38,7 @@ def write(
         task: The task of the test examples.
         finished: The trials that are done, with what each left.
         missing: Trials that are not done.
+        protocol: What was drawn, cut, equal or tuned.
         units: The user of each test example.
         made: What made the table: settings, versions and machine.
     """
@@ -50,6 +53,7 @@ def write(
     rows = rows_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, finished[0][1].epoch_flops
     notes = notes_of(rows, pairs, users=users, epoch_flops=epoch_flops)
+    notes += protocol.notes
     if missing:
         names = "; ".join(map(str, missing))
         notes.append(f"Not all trials are done. Missing: {names}.")
@@ -72,6 +76,8 @@ def write(
         "notes": notes,
         "cells": trials,
     }
+    if protocol.tuned:
+        comparison["tuning"] = [tuned.record() for tuned in protocol.tuned]
     write_json(out / "comparison.json", comparison)
     say(table.rstrip())
     say(f"{out}: table.md, table.csv, comparison.json, comparison.png")

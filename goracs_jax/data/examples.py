@@ -1,7 +1,7 @@
 """Read and write Alpaca records (JSON or JSONL), with their places for messages."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,11 +112,16 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     >>> path.read_text(encoding="utf-8")
     '{"instruction": "héé", "output": "o", "id": 7}\n'
     """
+    with atomic(path) as file:
+        file.writelines(json_lines(records))
+
+
+def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
+    """Yield the line of each record, as `write_jsonl` writes it."""
     # One encoder for all records: json.dumps would make a new one for each.
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    with atomic(path) as file:
-        for record in records:
-            file.write((encode(record) + "\n").encode())
+    for record in records:
+        yield (encode(record) + "\n").encode()
 
 
 def _read_text(path: Path) -> str:

@@ -199,16 +199,20 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return [example.record for example in read_records(path)]
 
 
+def users_of(pool: Pool) -> list[str]:
+    """Name the user of each example; where not all records do, the example's number."""
+    users = [example.record.get("user") for example in pool.examples]
+    known = all(user is not None for user in users)
+    return list(map(str, users if known else range(len(users))))
+
+
 def bootstrap_of(pool: Pool, config: EvaluateConfig) -> Bootstrap:
-    """Find what intervals resample: users if all records name theirs, else examples.
+    """Find what intervals resample: the users of the examples.
 
     Raises:
         InputError: There are fewer than two.
     """
-    users = [example.record.get("user") for example in pool.examples]
-    known = all(user is not None for user in users)
-    names = map(str, users if known else range(len(users)))
-    _, units = np.unique(list(names), return_inverse=True)
+    _, units = np.unique(users_of(pool), return_inverse=True)
     if units.max() < 1:
         raise InputError(
             f"{pool.path} has one user only, too few for an interval: give examples of "

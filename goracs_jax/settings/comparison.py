@@ -31,13 +31,42 @@ class _Selections:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(_Selections, Training, Judging, Settings):
+class _Protocol:
+    """What the seeds of a comparison draw, and what is equal or tuned in it."""
+
+    group: ClassVar[str] = "protocol"
+
+    draw_train: int | None = None
+    """Number of examples of --train that each seed draws as its pool; without it all
+    are the pool of every seed."""
+    draw_valid: int | None = None
+    """Number of validation examples that each seed draws, with --split-valid from the
+    half that is the target; without it all are taken."""
+    split_valid: bool = False
+    """Cut validation in two by users: one half is the target and decides all that
+    validation decides, the other is judged together with --test."""
+    tune_learning_rate: Annotated[
+        tuple[float, ...] | None, Flag(each=float, metavar="FLOAT")
+    ] = None
+    """Learning rates, with commas between them: for each budget all methods are trained
+    at the one with which random has the least mean validation loss; full is tuned for
+    itself."""
+    tuning_seeds: int = 2
+    """Number of seeds of --tune-learning-rate, counted down from --seed, so that they
+    are not those of the trials."""
+    tokens: int | None = None
+    """Number of tokens, without padding, that each model is trained on to within a
+    batch, in place of --steps or --epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(_Selections, _Protocol, Training, Judging, Settings):
     """Compare methods: which selection fine-tunes the best model, and at what cost.
 
     A trial is one method, budget, lambda and seed: select, finetune, evaluate. Trials
     are stored in --out/cells under the hash of all that they depend on: one that is
     done is not done again, whatever else is compared later and wherever the folder is
-    copied. Embeddings and gradient norms are computed once.
+    copied. Embeddings are computed once, gradient norms for each fresh adapter.
     """
 
     group: ClassVar[str] = "trials"
@@ -54,8 +83,8 @@ class Compare(_Selections, Training, Judging, Settings):
     """Folder for table.md, table.csv, comparison.json, comparison.png and the
     trials."""
     seeds: int = 3
-    """Number of seeds, counted up from --seed; gradient norms are computed with the
-    first alone."""
+    """Number of seeds, counted up from --seed: of the search, of training and, without
+    --adapter, of the fresh adapter that gradient norms are taken with."""
     full_seeds: int = 1
     """Number of these seeds that full is trained with, since it costs most."""
     finished: bool = False

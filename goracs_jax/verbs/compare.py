@@ -1,9 +1,11 @@
 """`goracs compare`: methods, budgets, lambdas and seeds, in a table and a picture."""
 
 from goracs_jax.comparison import shared, trial
-from goracs_jax.comparison.design import Trial
-from goracs_jax.comparison.inputs import measure, read_inputs
-from goracs_jax.comparison.trial import TrialFolder, folder_of
+from goracs_jax.comparison.cells import folder_of
+from goracs_jax.comparison.drawn import write_pools
+from goracs_jax.comparison.inputs import CompareInputs, measure, read_inputs
+from goracs_jax.comparison.progress import Progress, unfinished
+from goracs_jax.comparison.protocol import Protocol
 from goracs_jax.comparison.written import write
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
@@ -17,53 +19,72 @@ def compare(settings: Compare) -> None:
     """Run `goracs compare`."""
     out, kept = settings.out, settings.out / "shared"
     inputs = read_inputs(settings)
-    places = {each: folder_of(settings, inputs, each) for each in inputs.trials}
-    finished = {each: place.finished() for each, place in places.items()}
-    todo = [each for each, done in finished.items() if not done]
-    missing = todo if settings.finished else []
+    now = Progress.of(settings, inputs)
     if settings.finished:
-        _say_finished(settings, len(places), len(todo))
-        todo = []
-    needed = shared.scorings(settings, inputs, todo)
+        _say_finished(settings, now)
+    todo = [] if settings.finished else now.todo
     if settings.dry_run:
-        shared.say_plan(needed, kept)
-        _say_plan([places[each] for each in places if each not in missing], todo)
+        shared.say_plan(shared.scorings(settings, inputs, todo), kept)
+        _say_plan(settings, inputs, now)
         return
     rows = len(inputs.train.examples) + len(inputs.valid.examples)
     prepare_folder(out, bytes_to_store(rows))
     with locked(out / "cells"):
         if todo:
-            sizes = measure(settings, inputs)
-            (out / "comparison.json").unlink(missing_ok=True)
-            arrays = shared.compute(needed, kept)
-            for each in todo:
-                number = inputs.trials.index(each) + 1
-                say(f"trial {number} of {len(places)}: {each}")
-                finished[each] = trial.run(
-                    settings, inputs, places[each], arrays, sizes
-                )
-        table = [(places[each], done) for each, done in finished.items() if done]
-        units = inputs.bootstrap.units
-        write(out, settings.task, table, missing, units, made_by(settings))
+            now = _run(settings, inputs, now)
+        table = [(folder_of(settings, inputs, t), d) for t, d in now.found.items() if d]
+        missing = [*unfinished(now.found), *now.untuned]
+        protocol = Protocol.of(settings, inputs, now.tuned)
+        units, made = inputs.bootstrap.units, made_by(settings)
+        write(out, settings.task, table, missing, protocol, units, made)
 
 
-def _say_finished(settings: Compare, total: int, unfinished: int) -> None:
+def _run(settings: Compare, inputs: CompareInputs, now: Progress) -> Progress:
+    """Run the trials that are not done: first those that tune, then all others."""
+    out, kept = settings.out, settings.out / "shared"
+    sizes = measure(settings, inputs)
+    (out / "comparison.json").unlink(missing_ok=True)
+    write_pools(inputs.pools, kept)
+    needed = shared.scorings(settings, inputs, now.todo)
+    arrays = shared.compute(needed, kept)
+    total = len(inputs.tuning) + len(inputs.trials)
+    for phase in ("tuning", "found"):
+        trials = list(getattr(now, phase))
+        before = 0 if phase == "tuning" else len(inputs.tuning)
+        for each in unfinished(getattr(now, phase)):
+            say(f"trial {before + trials.index(each) + 1} of {total}: {each}")
+            place = folder_of(settings, inputs, each)
+            trial.run(settings, inputs, place, arrays, sizes)
+        now = Progress.of(settings, inputs)
+    return now
+
+
+def _say_finished(settings: Compare, now: Progress) -> None:
     """Say how many trials the table will have.
 
     Raises:
         InputError: None is finished.
     """
-    if total == unfinished:
+    done = len(now.found) - len(unfinished(now.found))
+    if not done:
         raise InputError(
             f"{settings.out} has no finished trial of this comparison: leave "
             "--finished out to start it."
         )
-    say(f"{total - unfinished} of {total} trials are done")
+    say(f"{done} of {len(now.found) + len(now.untuned)} trials are done")
 
 
-def _say_plan(places: list[TrialFolder], todo: list[Trial]) -> None:
-    for place in places:
-        started = "started" if place.folder.exists() else "to do"
-        state = started if place.trial in todo else "done"
-        say(f"{place.trial}: {state}, {place.folder}")
-    say(f"{len(places)} trials: {len(places) - len(todo)} done, {len(todo)} to do")
+def _say_plan(settings: Compare, inputs: CompareInputs, now: Progress) -> None:
+    """Say which trials are done; with --finished, only of those that are."""
+    listed = now.tuning | now.found
+    for each, done in listed.items():
+        if done or not settings.finished:
+            folder = folder_of(settings, inputs, each).folder
+            started = "started" if folder.exists() else "to do"
+            say(f"{each}: {'done' if done else started}, {folder}")
+    if settings.finished:
+        return
+    for each in now.untuned:
+        say(f"{each}: to do, once its learning rate is tuned")
+    total, todo = len(listed) + len(now.untuned), len(now.todo)
+    say(f"{total} trials: {total - todo} done, {todo} to do")

@@ -77,14 +77,26 @@ def test_costs_are_those_of_the_parts(shared):
     training = [rows[n]["flops"]["training"] for n in ("full", "random")]
     assert 10 / 4 > training[0] / training[1] > 1
     assert rows["full"]["flops_of_full"] == 1
-    record = json.loads((shared / "out" / "shared" / "norms.npy.json").read_text())
+    passes = [shared / "out" / "shared" / f"norms-{seed}.npy.json" for seed in (0, 1)]
+    took = [json.loads(path.read_text())["seconds"] for path in passes]
     seconds = rows["goracs, lambda by validation"]["seconds"]
-    assert seconds["gradients"] == pytest.approx(record["seconds"])
+    assert seconds["gradients"] == pytest.approx(np.mean(took))
     for cell in comparison(shared)["cells"]:
         manifest = shared / "out" / cell["folder"] / "adapter" / "manifest.json"
         trained = json.loads(manifest.read_text())
         both = trained["train_seconds"] + trained["valid_seconds"]
         assert cell["seconds"]["training"] == both
+
+
+def test_each_seed_has_the_norms_of_its_own_adapter(shared):
+    one, two = (np.load(shared / "out" / "shared" / f"norms-{s}.npy") for s in (0, 1))
+    assert not np.allclose(one, two, rtol=1e-3)
+    for folder in folders(shared, "goracs"):
+        cell = json.loads((folder / "cell.json").read_text())["cell"]
+        with np.load(folder / "selection" / "scores.npz") as file:
+            norms = file["grad_norm"] if cell["lambda_"] else None
+        if norms is not None:
+            np.testing.assert_array_equal(norms, (one, two)[cell["seed"]])
 
 
 def test_the_files_of_the_contract(shared):

@@ -36,6 +36,17 @@ MISTAKES = {
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
     "none done": (" --seed 7 --finished", r"no finished trial .* leave --finished out"),
+    "a space": (" --methods goracs@gradient", r"--methods must .*'goracs@gradient'"),
+    "draw too many": (" --draw-train 11", r"--draw-train must be in \[1, 10\]"),
+    "draw none": (" --draw-valid 0", r"--draw-valid must be in \[1, 4\]"),
+    "draw of a half": (
+        " --split-valid --draw-valid 3",
+        r"--draw-valid must be in \[1, 2\], the number of examples to draw from",
+    ),
+    "budget of a draw": (" --draw-train 3", r"budget must be in \[1, 3\], got 4"),
+    "two rates": (" --tune-learning-rate 1e-3,1e-2", r"not both"),
+    "tuning seeds": (" --tuning-seeds 0", r"--tuning-seeds must be at least 1, got 0"),
+    "tokens and epochs": (" --tokens 500", r"--tokens takes the place of"),
     "task": (" --task ctr", r"test\.jsonl:1: .*Yes or No"),
 }
 
@@ -46,6 +57,39 @@ def test_mistakes_are_one_line_before_any_work(files, capsys, monkeypatch, name)
     monkeypatch.setattr("goracs_jax.comparison.shared.run", None)
     flags, message = MISTAKES[name]
     assert_refused(COMPARE + flags, None, capsys, message)
+
+
+PLAIN = COMPARE.replace("--learning-rate 0.03", "").replace("--epochs 2", "")
+RATES = {
+    "one": ("1e-3", r"chooses among several rates"),
+    "zero": ("1e-3,0", r"--tune-learning-rate must be positive, got 0\.0"),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_rates_that_cannot_be_tuned(files, capsys, name):
+    rates, message = RATES[name]
+    assert_refused(f"{PLAIN} --tune-learning-rate {rates}", None, capsys, message)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (0, r"--tokens must be at least 1, got 0"),
+        # 34 tokens an example, 4 examples a step: one step, and that is the warm-up.
+        (140, r"--tokens 140 can be as few as 1 steps with 10 examples, and --warmup"),
+    ],
+)
+def test_tokens_that_train_nothing(files, capsys, monkeypatch, tokens, message):
+    monkeypatch.setattr("goracs_jax.comparison.trial.run", None)
+    monkeypatch.setattr("goracs_jax.comparison.shared.run", None)
+    assert_refused(f"{PLAIN} --tokens {tokens}", None, capsys, message)
+
+
+def test_one_user_of_validation_cannot_be_cut(files, capsys):
+    edit(files / "valid.jsonl", lambda text: text.splitlines()[0] + "\n")
+    message = r"valid\.jsonl has one user only, which cannot be cut in two"
+    assert_refused(COMPARE + " --split-valid", None, capsys, message)
 
 
 def test_one_user_leaves_no_interval(files, capsys):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 from commands import edit, run, slow_steps
 from comparing import (
     CELLS,
@@ -20,12 +21,14 @@ from comparing import (
     results,
 )
 
+from goracs_jax.comparison.cells import folder_of
 from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.drawn import Draw
+from goracs_jax.comparison.flags import training_of
 from goracs_jax.comparison.inputs import CompareInputs
-from goracs_jax.comparison.trial import folder_of
 from goracs_jax.jobs import evaluate
 from goracs_jax.jobs.evaluate import EvaluateConfig
-from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.runs.opened import Pool
 from goracs_jax.settings import Compare, Evaluate
 
 
@@ -53,7 +56,8 @@ def test_a_copy_elsewhere_is_done_and_more_seeds_add_cells(files, monkeypatch, c
     assert run(more.replace("--budgets 4", "--budgets 4,6"), None) == 0
     printed = capsys.readouterr().out
     assert f"{CELLS + 3 + 9} trials: {CELLS} done, {3 + 9} to do" in printed
-    assert "norms.npy, " in printed
+    assert "norms-1.npy, elsewhere/out/shared/errors-1.npy already done" in printed
+    assert "to do, into elsewhere/out/shared/norms-2.npy, " in printed
     assert "random, budget 4, seed 0: done, elsewhere/out/cells/" in printed
     assert "random, budget 6, seed 0: to do" in printed
 
@@ -64,20 +68,30 @@ def test_another_input_is_another_cell(files, capsys):
     assert f"{CELLS} to do" in capsys.readouterr().out
 
 
-def place_of(method, encoder="mpnet", **settings):
-    """The folder of a trial, among files that are not there."""
+def place_of(method, encoder="mpnet", *, given=None, **more):
+    """The folder of a trial, among files that are not there.
+
+    `given` is the --learning-rate; what else is no field of the trial is a flag.
+    """
+    of_trial = {name: more.pop(name) for name in Trial._fields if name in more}
     s = Compare(
-        methods=(), budgets=(4,), model=Path("llm"), out=Path("out"), **settings,
+        methods=(), budgets=(4,), model=Path("llm"), out=Path("out"),
+        learning_rate=given, **more,
         **{name: Path(name) for name in ("train", "valid", "test")},
     )  # fmt: skip
-    training = TrainConfig.of(s, 0)
     judged = Evaluate(task=s.task, model=s.model, out=Path("m.json"), test=s.test)
-    judging = EvaluateConfig.of(judged)
-    rest = {"hashes": {"encoder": encoder}, "training": training, "judging": judging}
+    trial = Trial(**{"lambda_": None, "budget": 4, "seed": 0} | of_trial, method=method)
+    pools = (Pool([], name, Path(name)) for name in ("train", "valid"))
+    rest = {
+        "hashes": {"test": "test", "encoder": encoder},
+        "draws": {trial.seed: Draw(*pools, None, None)},
+        "training": training_of(s),
+        "judging": EvaluateConfig.of(judged),
+    }
     inputs = CompareInputs(
         **dict.fromkeys(CompareInputs._fields) | rest  # pyright: ignore
     )
-    return lambda **more: folder_of(s, inputs, Trial(method, None, 4, 0), **more)
+    return lambda **revision: folder_of(s, inputs, trial, **revision)
 
 
 def test_an_encoder_names_all_trials_that_choose():
@@ -85,6 +99,49 @@ def test_an_encoder_names_all_trials_that_choose():
     for method in ("random", "error", "goracs:by-label", "full"):
         one, two = (place_of(method, e)().folder for e in ("mpnet", "bert"))
         assert (one == two) == (method == "full")
+
+
+def test_what_nothing_new_is_asked_of_keeps_its_name(tmp_path):
+    """What a trial of the first seed depends on is what it was in version 0.6.0."""
+    found = place_of("goracs", lambda_=0.1, steps=30)().inputs
+    assert found["gradients_seed"] == 0
+    assert found.keys() == {
+        *("revision", "method", "lambda_", "budget", "seed", "train", "valid", "test"),
+        *("encoder", "dtype", "labels", "training", "lora", "task", "rank_by", "beams"),
+        *("max_new_tokens", "gradients_seed"),
+    }
+    assert found["training"].keys() == {
+        *("learning_rate", "epochs", "steps", "keep", "batch_size", "warmup_steps"),
+        *("patience", "valid_every", "weight_decay", "max_grad_norm"),
+    }
+    # Another seed is another fresh adapter, where norms are read and none is given.
+    gradients_seed = lambda method, weight, **settings: place_of(
+        method, lambda_=weight, seed=3, steps=30, **settings
+    )().inputs.get("gradients_seed")
+    assert gradients_seed("goracs", 0.1) == 3
+    assert gradients_seed("goracs", 0.0) is None
+    assert gradients_seed("error", None) == 0
+    adapter = tiny.write_adapter(tmp_path / "peft")
+    assert gradients_seed("goracs", 0.1, adapter=adapter) == 0
+
+
+def test_a_tuned_rate_is_the_rate_that_is_given():
+    tuned = place_of("random", learning_rate=1e-3)()
+    assert tuned.folder == place_of("random", given=1e-3)().folder
+    assert tuned.folder != place_of("random", given=2e-3)().folder
+
+
+def test_trials_of_equal_tokens_are_named_by_them():
+    """The steps that follow from them, and the count that checks need, are not."""
+    one, two, other = (
+        place_of("random", tokens=n, warmup_steps=w)().inputs
+        for n, w in ((500, 2), (500, 9), (501, 2))
+    )
+    assert one["training"]["tokens"] == 500
+    assert one["training"] == two["training"] | {"warmup_steps": 2}
+    assert one["training"] | {"tokens": 501} == other["training"]
+    assert one["training"]["steps"] is None
+    assert "tokens" not in place_of("random", steps=30)().inputs["training"]
 
 
 def test_a_raised_revision_is_another_trial():

@@ -1,0 +1,91 @@
+"""The flags of a comparison, checked before any file is read."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from goracs_jax.comparison.design import BY_LABEL, FULL, Arm
+from goracs_jax.cost import check_lambda
+from goracs_jax.errors import InputError
+from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.runs.outputs import keep_apart
+from goracs_jax.selection.method import known_methods
+from goracs_jax.settings import Compare
+
+
+def check_flags(s: Compare) -> None:
+    """Refuse flags that are wrong whatever the files contain.
+
+    Raises:
+        InputError: The first of them.
+    """
+    known = known_methods()
+    for method in s.methods:
+        arm = Arm.parse(method)
+        if method != FULL and (arm.method not in known or arm.space or arm.reward):
+            raise InputError(
+                f"--methods must be among {', '.join([*known, FULL])}, all but "
+                f"{FULL} with or without {BY_LABEL}, got {method!r}."
+            )
+    weighed = [name for name, method in known.items() if method.weighed]
+    if s.lambdas and not {Arm.parse(method).method for method in s.methods} & {
+        *weighed
+    }:
+        raise InputError(
+            f"--lambdas are for {', '.join(weighed)}, and none of them is in --methods:"
+            " leave them out."
+        )
+    _check_tuning(s)
+    for lambda_ in s.lambdas or ():
+        check_lambda(lambda_)
+    if s.seeds < 1:
+        raise InputError(f"--seeds must be at least 1, got {s.seeds}.")
+    if s.seeds > (most := 2**32 - s.seed):
+        raise InputError(
+            f"--seeds must be at most {most} with --seed {s.seed}, got {s.seeds}: "
+            f"seeds end at {2**32 - 1}."
+        )
+    if not 1 <= s.full_seeds <= s.seeds:
+        raise InputError(
+            f"--full-seeds must be in [1, {s.seeds}], the number of seeds, got "
+            f"{s.full_seeds}."
+        )
+    if s.out.exists() and not s.out.is_dir():
+        raise InputError(f"--out {s.out} is a file: give a folder.")
+    keep_apart(s.out, s.model, s.encoder, s.adapter)
+
+
+def _check_tuning(s: Compare) -> None:
+    if s.tuning_seeds < 1:
+        raise InputError(f"--tuning-seeds must be at least 1, got {s.tuning_seeds}.")
+    if s.tune_learning_rate is None:
+        return
+    if s.learning_rate is not None:
+        raise InputError("give --learning-rate or --tune-learning-rate, not both.")
+    if len(s.tune_learning_rate) < 2:
+        raise InputError(
+            "--tune-learning-rate chooses among several rates: give more, or "
+            "--learning-rate."
+        )
+    for rate in s.tune_learning_rate:
+        if not 0 < rate < np.inf:
+            raise InputError(f"--tune-learning-rate must be positive, got {rate}.")
+    if s.seeds + s.tuning_seeds > 2**32:
+        raise InputError("--seeds and --tuning-seeds are more than there are seeds.")
+
+
+def training_of(s: Compare) -> TrainConfig:
+    """Configure training; with --tokens, steps are known once rows are chosen.
+
+    Raises:
+        InputError: A flag is wrong.
+    """
+    if s.tokens is None:
+        return TrainConfig.of(s, s.seed)
+    if s.tokens < 1:
+        raise InputError(f"--tokens must be at least 1, got {s.tokens}.")
+    if s.steps is not None or s.epochs is not None:
+        raise InputError(
+            "--tokens takes the place of --steps and --epochs: give one of them."
+        )
+    return TrainConfig.of(replace(s, steps=s.warmup_steps + 1), s.seed)
