@@ -23,7 +23,8 @@ from goracs_jax.runs.opened import Pool
 from goracs_jax.selection.classes import Classes
 from goracs_jax.training.order import Order
 
-Rows = Int[np.ndarray, " drawn"]
+TrainRows = Int[np.ndarray, " train"]
+ValidRows = Int[np.ndarray, " valid"]
 
 
 class Draw(NamedTuple):
@@ -31,11 +32,11 @@ class Draw(NamedTuple):
 
     train: Pool
     valid: Pool
-    train_rows: Rows | None  # of the whole pool; None if nothing is drawn from it
-    valid_rows: Rows | None
+    train_rows: TrainRows | None  # of the whole pool; None if nothing is drawn
+    valid_rows: ValidRows | None
 
     @property
-    def rows(self) -> tuple[Rows | None, Rows | None]:
+    def rows(self) -> tuple[TrainRows | None, ValidRows | None]:
         """The rows of both sets."""
         return self.train_rows, self.valid_rows
 
@@ -82,8 +83,7 @@ def draw(
     ):
         rows = None
         if count is not None:
-            lines = json_lines(example.record for example in pool.examples)
-            rows = Order.of_contents(lines, seed).epoch(0)[:count]
+            rows = _by_content(pool, seed)[:count]
             pool = pool_of([pool.examples[row] for row in rows], folder, name)
         drawn.append(pool)
         taken.append(rows)
@@ -113,8 +113,8 @@ def halves(valid: Pool, folder: Path) -> tuple[Pool, Pool]:
     order = Order.of_contents((name.encode() for name in names), 0).epoch(0)
     target = {names[i] for i in order[: -(-len(names) // 2)]}
     sides = ([], [])
-    for example, user in zip(valid.examples, users, strict=True):
-        sides[user not in target].append(example)
+    for row in _by_content(valid, 0):
+        sides[users[row] not in target].append(valid.examples[row])
     one, two = (pool_of(side, folder, "valid") for side in sides)
     return one, two
 
@@ -138,6 +138,12 @@ def judged_with(test: Pool, half: Pool, task: Task, folder: Path) -> Pool | None
     if not all(needed <= example.record.keys() for example in half.examples):
         return None
     return pool_of([*test.examples, *half.examples], folder, "test")
+
+
+def _by_content(pool: Pool, seed: int) -> TrainRows:
+    """Order the rows of a pool at random, by what is in them and a seed."""
+    lines = json_lines(example.record for example in pool.examples)
+    return Order.of_contents(lines, seed).epoch(0)
 
 
 def pool_of(examples: Sequence[Example], folder: Path, name: str) -> Pool:

@@ -113,11 +113,14 @@ def read_inputs(settings: Compare) -> CompareInputs:
 def adapter_seed(settings: Compare, trial: Trial) -> int | None:
     """Return the seed of the fresh adapter whose gradient norms a trial reads.
 
-    None stands for one pass that serves all seeds: that of a given adapter, and that of
-    prediction errors, which a fresh adapter does not change.
+    None stands for the pass over all of --train with --seed: it serves all seeds where
+    the adapter is given, or prediction errors are read, which a fresh adapter does not
+    change; and it serves the first seed, unless that draws a pool of its own.
     """
-    own = "grad_norms" in needs_of(trial.arm.record, trial.lambda_)
-    return trial.seed if own and not settings.adapter else None
+    s = settings
+    norms = "grad_norms" in needs_of(trial.arm.record, trial.lambda_)
+    first = trial.seed == s.seed and s.draw_train is None
+    return trial.seed if norms and not s.adapter and not first else None
 
 
 def judged_settings(
