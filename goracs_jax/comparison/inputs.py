@@ -103,7 +103,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     seeds = dict.fromkeys(trial.seed for trial in (*tuning, *trials))
     draws = {seed: draw(train, valid, counts, seed, kept) for seed in seeds}
     if any(Arm.parse(method).by_label for method in s.methods):
-        for drawn in draws.values() if any(counts) else list(draws.values())[:1]:
+        for drawn in draws.values():
             check_budgets(s.budgets, n_train, drawn.classes)
     hashes = _hashes(s, judging.items, test)
     rest = (draws, hashes, training, judging, trials, tuning)
@@ -193,9 +193,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
         sizes = Sizes(llm.decoder().config, config, train, valid, tokens.lengths)
     if settings.tokens is not None:
         loop = inputs.training.loop
-        for budget in dict.fromkeys(trial.budget for trial in inputs.trials):
-            steps = (loop.batch_size, loop.warmup_steps)
-            check_tokens(settings.tokens, train.tokens, budget, *steps)
+        check_tokens(settings.tokens, train.tokens, loop.batch_size, loop.warmup_steps)
     return sizes
 
 

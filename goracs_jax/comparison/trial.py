@@ -23,13 +23,13 @@ from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
 from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.selected import Selected
-from goracs_jax.llm.flops import Lengths
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import device, made_by
-from goracs_jax.runs.opened import Pool, open_llm, read_pool
+from goracs_jax.runs.opened import Pool, open_llm, read_pool, tokenize_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Compare, Finetune, Select, Training
+from goracs_jax.training.order import Order
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
         data = read_pool(folder / "selection/coreset.jsonl")
         rows = selected.selection.indices
     lengths = sizes.train.tokens[rows]
-    tuned = _finetune(settings, inputs, trial, data, lengths, folder / "adapter")
+    tuned = _finetune(settings, inputs, trial, data, folder / "adapter")
     _evaluate(settings, inputs, trial, folder)
     epochs, validations = tuned.valid_epochs[-1], len(tuned.valid_epochs)
     seconds = shared.seconds_of(settings, trial, whole, sizes)
@@ -121,7 +121,6 @@ def _finetune(
     inputs: CompareInputs,
     trial: Trial,
     data: Pool,
-    lengths: Lengths,
     out: Path,
 ) -> Finetuned:
     valid = inputs.draws[trial.seed].valid
@@ -130,11 +129,14 @@ def _finetune(
     flags = replace(flags, valid=valid.path)
     if trial.learning_rate is not None:
         flags = replace(flags, learning_rate=trial.learning_rate)
-    if settings.tokens is not None:
-        steps = steps_for(settings.tokens, lengths, settings.batch_size)
-        flags = replace(flags, steps=steps)
     config = TrainConfig.of(flags, trial.seed)
     given = finetune.open_inputs(flags, data, valid, config)
+    if settings.tokens is not None:
+        tokens = tokenize_pool(data.prompts, data.places, given.llm, config.scored)
+        order, size = Order.of(tokens, trial.seed), config.loop.batch_size
+        steps = steps_for(settings.tokens, tokens.lengths, order, size)
+        flags = replace(flags, steps=steps)
+        config = TrainConfig.of(flags, trial.seed)
     prepare_folder(out, finetune.BYTES)
     tuned = finetune.run(given, config, out)
     tuned.save(out, made_by(flags))

@@ -7,6 +7,7 @@ from goracs_jax.comparison.design import Arm, Trial, design
 from goracs_jax.comparison.steps import steps_for
 from goracs_jax.comparison.tuning import tuned_rates, tuning_trials, with_rate
 from goracs_jax.settings import Compare
+from goracs_jax.training.order import Order
 
 RATES = (1e-3, 1e-2)
 
@@ -64,21 +65,23 @@ def test_the_least_mean_loss_decides_for_all_methods_of_a_budget():
     assert rate("random", None, 50) is None
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 7])
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 40])
 @pytest.mark.parametrize("tokens", [90, 333, 2000])
-def test_steps_end_within_a_batch_of_the_tokens(batch_size, tokens):
-    """Against a loop over steps, on examples of one length and of several."""
+def test_no_other_steps_are_closer_to_the_tokens(batch_size, tokens):
+    """Against a loop over all steps, on examples of one length and of several."""
     rng = np.random.default_rng(tokens)
-    for lengths in (np.full(11, 9), rng.integers(5, 14, size=17)):
-        steps = steps_for(tokens, lengths, batch_size)
-        seen = 0
-        for step in range(steps):
-            start = batch_size * (step % -(-len(lengths) // batch_size))
-            seen += int(lengths[start : start + batch_size].sum())
-        # Half a batch by rounding; of unequal lengths, the rows of a part of an epoch
-        # differ from their mean by no more than half of all rows times the range.
-        spread = np.ptp(lengths) * len(lengths) / 2
-        assert abs(seen - tokens) <= lengths.mean() * batch_size / 2 + spread
+    for lengths in (np.full(11, 9), rng.integers(1, 14, size=17)):
+        order = Order.of_contents((bytes([i]) for i in range(len(lengths))), tokens)
+        seen, away = 0, [tokens]  # of no step
+        for epoch in range(60):
+            rows = order.epoch(epoch)
+            for start in range(0, len(rows), batch_size):
+                seen += int(lengths[rows[start : start + batch_size]].sum())
+                away.append(abs(seen - tokens))
+        assert seen > tokens
+        steps = steps_for(tokens, lengths, order, batch_size)
+        assert away[steps] == min(away)
+        assert away[steps] <= np.sort(lengths)[-batch_size:].sum() / 2
 
 
 def test_arms_are_read_and_written():

@@ -76,8 +76,8 @@ def test_rates_that_cannot_be_tuned(files, capsys, name):
     ("tokens", "message"),
     [
         (0, r"--tokens must be at least 1, got 0"),
-        # 34 tokens an example, 4 examples a step: one step, and that is the warm-up.
-        (140, r"--tokens 140 can be as few as 1 steps with 10 examples, and --warmup"),
+        # 34 tokens an example, 4 examples a step, and one step of the warm-up.
+        (272, r"--tokens must be more than 272, got 272: the longest .* 136 tokens"),
     ],
 )
 def test_tokens_that_train_nothing(files, capsys, monkeypatch, tokens, message):
