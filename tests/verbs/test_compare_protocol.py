@@ -83,17 +83,16 @@ def test_each_seed_draws_a_pool_and_a_target(shared):
 def test_a_choice_sees_what_its_seed_has_drawn(shared):
     """POO anew: rows of the embeddings of whole files, norms of the pool's own pass."""
     kept = shared / "out" / "shared"
-    x = np.load(kept / "train.npy")
-    half = {name: lines(shared / f"{name}.jsonl") for name in ("train", "valid")}
-    _, judged = both_halves(shared)
-    half["valid"] = [line for line in half["valid"] if line not in judged]
-    y = np.load(kept / "valid.npy")
+    x, y = (np.load(kept / f"{name}.npy") for name in ("train", "valid"))
     assert (len(x), len(y)) == (N, M // 2)
+    targets = [lines(path) for path in kept.glob("valid-*.jsonl")]
+    (target_half,) = [each for each in targets if len(each) == M // 2]
+    whole = {"train": lines(shared / "train.jsonl"), "valid": target_half}
     for cell in chosen_cells(shared):
         key, files = cell_of(cell), drawn_by(shared, cell)
         pool, target = (
-            [half[name].index(line) for line in lines(path)]
-            for name, path in zip(half, files, strict=True)
+            [whole[name].index(line) for line in lines(path)]
+            for name, path in zip(whole, files, strict=True)
         )
         weighs = key["method"] == "goracs"
         norms = np.load(kept / f"norms-{key['seed']}.npy") if weighs else None
