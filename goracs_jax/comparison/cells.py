@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.design import COSTS, Trial
 from goracs_jax.comparison.entries import Outcome
-from goracs_jax.comparison.inputs import CompareInputs, adapter_seed
+from goracs_jax.comparison.inputs import CompareInputs
+from goracs_jax.comparison.shared import seed_of
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.files import digest, hash_files
 from goracs_jax.jobs import select
@@ -22,6 +23,8 @@ from goracs_jax.runs.revisions import revision_of
 from goracs_jax.settings import Compare
 
 METRICS = "metrics.json"
+#: Passes of the language model with gradients.
+OF_GRADIENTS = [name for name, cost in COSTS.items() if cost == "gradients"]
 
 
 class Finished(NamedTuple):
@@ -117,12 +120,31 @@ def folder_of(
         depends_on["encoder"] = inputs.hashes["encoder"]
         depends_on |= select.settings_of(trial.arm.record)
     if "gradients" in trial.needs:
-        own = adapter_seed(settings, trial)
-        depends_on["gradients_seed"] = settings.seed if own is None else own
+        depends_on |= _of_gradients(settings, trial)
+    if trial.selects and settings.scale != "max":
+        depends_on["scale"] = settings.scale
     if revision is None:
         revision = revision_of(*_stages(trial, inputs.judging))
     identity = identity_of(depends_on, revision)
     return TrialFolder(trial, identity, settings.out / "cells" / digest(identity)[:16])
+
+
+def _of_gradients(s: Compare, trial: Trial) -> dict[str, Any]:
+    """Return what gradients depend on beside the files, for the trials that pay some.
+
+    Names are those of cells that exist; what is new is named where it is asked for.
+    """
+    seeds = [seed_of(s, trial, name) for name in trial.paid if name in OF_GRADIENTS]
+    own = next((seed for seed in seeds if seed is not None), s.seed)
+    found: dict[str, Any] = {"gradients_seed": own}
+    if {"gradient", "subspace"} & {*trial.paid}:
+        found["projection_dim"] = s.projection_dim
+    if s.adapter_from_pool is not None:
+        found |= {
+            "adapter_from_pool": s.adapter_from_pool,
+            "preconditioner": s.preconditioner,
+        }
+    return found
 
 
 def _stages(trial: Trial, judging: EvaluateConfig) -> list[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.design import COSTS, Trial
 from goracs_jax.comparison.drawn import Draw
 from goracs_jax.llm.flops import (
     Counts,
@@ -62,31 +62,49 @@ def training_flops(sizes: Sizes, trained: Trained) -> float:
     return trained.epochs * step + trained.validations * validation
 
 
+class Search(NamedTuple):
+    """Passes over C, with 2 N M dim FLOPs each, and the width of the rows."""
+
+    passes: int
+    dim: int
+
+
 def charged(
-    trial: Trial, sizes: Sizes, trained: Trained, passes: int
+    trial: Trial, sizes: Sizes, trained: Trained, search: Search
 ) -> dict[str, float]:
-    """Count the FLOPs of each stage that the trial needs.
+    """Count the FLOPs of each stage that the trial pays.
 
     Args:
         trial: The trial to charge.
         sizes: Sizes of models and examples.
         trained: How long it trained.
-        passes: Passes of the search over C, with 2 N M dim FLOPs each.
+        search: What its search reads.
 
     Returns:
-        FLOPs by stage. Embeddings and gradients of all examples are charged in full.
+        FLOPs by stage. What is computed of all examples is charged in full. Of an
+        adapter from the pool, or a path to the target, the training is left out: a few
+        per cent of the pass that follows.
     """
-    stages: dict[str, Callable[[], float]] = {
-        "embeddings": lambda: (
+    texts, llm = Counts(sizes.embedded, 0 * sizes.embedded), sizes.llm
+    both = lambda of: of(sizes.train) + of(sizes.valid)
+    full = lambda counts: gradient_flops(llm, counts, "all_lora")
+    passes: dict[str, Callable[[], float]] = {
+        "text": lambda: (
             encoder_flops(sizes.encoder, sizes.embedded)
             if sizes.encoder
-            else forward_flops(sizes.llm, Counts(sizes.embedded, 0 * sizes.embedded))
+            else forward_flops(llm, texts)
         ),
-        "gradients": lambda: gradient_flops(sizes.llm, sizes.train, "last_v_lora_b"),
+        "states": lambda: both(lambda counts: forward_flops(llm, counts)),
+        "gradient": lambda: both(full),
+        "subspace": lambda: both(full),
+        "norms": lambda: gradient_flops(llm, sizes.train, "last_v_lora_b"),
+        "loss-drop": lambda: 2 * forward_flops(llm, sizes.train),
     }
-    found = {name: stages[name]() for name in trial.needs}
-    if "embeddings" in trial.needs:
-        dim = (sizes.encoder or sizes.llm).hidden_size
+    found: dict[str, float] = {}
+    for name in trial.paid:
+        cost = COSTS[name]
+        found[cost] = found.get(cost, 0.0) + passes[name]()
+    if trial.selects and "embeddings" in trial.arm.record.needs:
         pairs = len(sizes.train.tokens) * len(sizes.valid.tokens)
-        found["selection"] = 2.0 * passes * pairs * dim
+        found["selection"] = 2.0 * search.passes * pairs * search.dim
     return found | {"training": training_flops(sizes, trained)}

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from goracs_jax.selection.method import Method, find_method, needs_of
+from goracs_jax.jobs.select_config import SelectConfig
+from goracs_jax.selection.method import Method, find_method, home_of
+from goracs_jax.spaces import Reward, Space
 
 #: The method that selects nothing: it trains on all training examples.
 FULL = "full"
@@ -11,12 +13,15 @@ FULL = "full"
 BY_LABEL = ":by-label"
 
 
-#: The part of a trial's cost (seconds, FLOPs) that each need of a method belongs to.
+#: What is computed of all examples before a choice, by the part of a trial's cost
+#: (seconds, FLOPs) that it belongs to.
 COSTS = {
-    "embeddings": "embeddings",
-    "grad_norms": "gradients",
-    "prediction_errors": "gradients",
-    "rewards": "gradients",
+    "text": "embeddings",
+    "states": "embeddings",
+    "gradient": "gradients",
+    "subspace": "gradients",
+    "norms": "gradients",
+    "loss-drop": "gradients",
 }
 
 
@@ -77,16 +82,61 @@ class Trial(NamedTuple):
         return Arm.parse(self.method)
 
     @property
+    def weighs(self) -> bool:
+        """Whether lambda matters: the method has one, and there is a reward."""
+        return self.arm.record.weighed and self.config.reward.kind != "none"
+
+    @property
+    def config(self) -> SelectConfig:
+        """What the choice depends on, with the method's own space and reward."""
+        arm, home = self.arm, home_of(self.arm.record)
+        return SelectConfig(
+            method=arm.record,
+            budgets=(self.budget,),
+            lambdas=(self.lambda_ or 0.0,),
+            seed=self.seed,
+            space=Space.named(arm.space or home.space),
+            reward=Reward.named(arm.reward or home.reward),
+        )
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What is computed of all examples, keys of COSTS; nothing for `full`.
+
+        >>> Trial("goracs", 0.1, 8, 0).passes, Trial("random", None, 8, 0).passes
+        (('text', 'norms'), ('text',))
+        >>> Trial("goracs@states@alignment", 0.1, 8, 0).passes
+        ('states', 'gradient')
+        """
+        if not self.selects:
+            return ()
+        config = self.config
+        scores = {"norms": config.by_scores, "loss-drop": config.by_loss_drop}
+        return (*config.symbols, *(name for name, read in scores.items() if read))
+
+    @property
+    def paid(self) -> tuple[str, ...]:
+        """Those of `passes` that the choice reads; the others are for the report.
+
+        >>> Trial("goracs", 0.0, 8, 0).paid, Trial("random", None, 8, 0).paid
+        (('text',), ())
+        """
+        if not self.selects:
+            return ()
+        reads = "embeddings" in self.arm.record.needs
+        read = dict.fromkeys(self.config.symbols, reads)
+        if self.config.aligned:
+            read["gradient"] = True
+        return tuple(name for name in self.passes if read.get(name, True))
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        """The parts of the cost: what is computed of all examples before the choice.
+        """The parts of the cost that the trial pays.
 
         >>> Trial("goracs", 0.0, 8, 0).needs, Trial("random", None, 8, 0).needs
         (('embeddings',), ())
         """
-        if not self.selects:
-            return ()
-        needed = {COSTS[x] for x in needs_of(self.arm.record, self.lambda_)}
-        return tuple(sorted(needed))
+        return tuple(sorted({COSTS[name] for name in self.paid}))
 
     @property
     def key(self) -> dict[str, Any]:
@@ -139,7 +189,7 @@ def design(
         for budget in sorted(budgets):
             for method in methods:
                 if method != FULL:
-                    weighed = Arm.parse(method).record.weighed
-                    weights = sorted(lambdas) if weighed else [None]
+                    weighs = Trial(method, None, budget, seed).weighs
+                    weights = sorted(lambdas) if weighs else [None]
                     trials += [Trial(method, w, budget, seed) for w in weights]
     return trials

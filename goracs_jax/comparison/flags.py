@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from goracs_jax.comparison.design import BY_LABEL, FULL, Arm
+from goracs_jax.comparison.design import BY_LABEL, COSTS, FULL, Arm, Trial
 from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.jobs.rows import check_rows
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.method import known_methods
 from goracs_jax.settings import Compare
@@ -21,12 +22,15 @@ def check_flags(s: Compare) -> None:
     """
     known = known_methods()
     for method in s.methods:
-        arm = Arm.parse(method)
-        if method != FULL and (arm.method not in known or arm.space or arm.reward):
+        if method != FULL and Arm.parse(method).method not in known:
             raise InputError(
                 f"--methods must be among {', '.join([*known, FULL])}, all but "
-                f"{FULL} with or without {BY_LABEL}, got {method!r}."
+                f"{FULL} with or without {BY_LABEL} and @SPACE or @SPACE@REWARD, got "
+                f"{method!r}."
             )
+        if method != FULL:
+            _check_arm(method)
+    check_rows(s)
     weighed = [name for name, method in known.items() if method.weighed]
     if s.lambdas and not {Arm.parse(method).method for method in s.methods} & {
         *weighed
@@ -53,6 +57,22 @@ def check_flags(s: Compare) -> None:
     if s.out.exists() and not s.out.is_dir():
         raise InputError(f"--out {s.out} is a file: give a folder.")
     keep_apart(s.out, s.model, s.encoder, s.adapter)
+
+
+def _check_arm(name: str) -> None:
+    """Refuse a space or a reward that there is not.
+
+    Raises:
+        InputError: As `SelectConfig.check`; or the rows are those of a file.
+    """
+    config = Trial(name, None, 1, 0).config
+    config.check(n_valid=2**62)
+    for source in config.symbols:
+        if source not in COSTS:
+            raise InputError(
+                f"--methods {name}: a space is text, gradient, subspace or states, got "
+                f"{source!r}."
+            )
 
 
 def _check_tuning(s: Compare) -> None:

@@ -27,7 +27,6 @@ from goracs_jax.runs.opened import (
     tokenize_pool,
 )
 from goracs_jax.runs.say import waiting
-from goracs_jax.selection.method import needs_of
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging, Machine
 
@@ -108,19 +107,6 @@ def read_inputs(settings: Compare) -> CompareInputs:
     hashes = _hashes(s, judging.items, test)
     rest = (draws, hashes, training, judging, trials, tuning)
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
-
-
-def adapter_seed(settings: Compare, trial: Trial) -> int | None:
-    """Return the seed of the fresh adapter whose gradient norms a trial reads.
-
-    None stands for the pass over all of --train with --seed: it serves all seeds where
-    the adapter is given, or prediction errors are read, which a fresh adapter does not
-    change; and it serves the first seed, unless that draws a pool of its own.
-    """
-    s = settings
-    norms = "grad_norms" in needs_of(trial.arm.record, trial.lambda_)
-    first = trial.seed == s.seed and s.draw_train is None
-    return trial.seed if norms and not s.adapter and not first else None
 
 
 def judged_settings(

@@ -1,26 +1,32 @@
 """The arrays that the trials of a comparison select from, made once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from goracs_jax.comparison.charges import Sizes
-from goracs_jax.comparison.design import Trial
-from goracs_jax.comparison.inputs import CompareInputs, adapter_seed
+from goracs_jax.comparison.design import COSTS, Trial
+from goracs_jax.comparison.inputs import CompareInputs
 from goracs_jax.files import digest, hash_files
-from goracs_jax.jobs.score import Scores, embed_stage, listed, norms_stage, run
+from goracs_jax.jobs.rows import Sources
+from goracs_jax.jobs.score import Projection, Scores, listed, norms_stage, run
+from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.jobs.select_inputs import SelectInputs
+from goracs_jax.jobs.sources import loss_drop_stage
+from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import open_encoder, open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Compare
 
+#: Passes that give rows of both sets.
+SOURCES = ("text", *LLM_SOURCES)
+
 
 class Scoring(NamedTuple):
     """A stage that trials share, and where its arrays go."""
 
-    cost: str  # the part of a trial's cost that it belongs to
     stage: Stage
     files: dict[str, str]  # the name of each array of the stage that is kept: its file
     n_rows: int
@@ -46,14 +52,13 @@ class Shared(NamedTuple):
         self, settings: Compare, trial: Trial, inputs: CompareInputs
     ) -> SelectInputs:
         """Make the inputs of a trial's selection: what its seed draws, as it needs."""
-        drawn, own = inputs.draws[trial.seed], adapter_seed(settings, trial)
-        rows_of = {"x": drawn.train_rows, "y": drawn.valid_rows}
-        if own is None:  # the pass over the whole pool
-            rows_of |= {"g": drawn.train_rows, "e": drawn.train_rows}
+        drawn = inputs.draws[trial.seed]
         arrays, sha256 = {}, {}
-        for symbol, file in files_of(settings, trial).items():
+        for symbol, (file, seed) in files_of(settings, trial).items():
             array, sha = self.arrays[file], self.sha256[file]
-            rows = rows_of.get(symbol)
+            # A pass of the seed's own went over what it draws.
+            whole = drawn.valid_rows if symbol[0] == "y" else drawn.train_rows
+            rows = whole if seed is None else None
             arrays[symbol] = array if rows is None else array[rows]
             sha256[symbol] = sha if rows is None else digest([sha, rows.tolist()])
         classes = drawn.classes if trial.arm.by_label else None
@@ -70,81 +75,149 @@ class Shared(NamedTuple):
             whole: The sizes of all examples.
             drawn: The sizes of those that the seed draws.
         """
+        shares = {
+            "embeddings": drawn.embedded.sum() / whole.embedded.sum(),
+            "gradients": drawn.train.tokens.sum() / whole.train.tokens.sum(),
+        }
         found: dict[str, float] = {}
-        if not trial.needs:
-            return found
-        files = files_of(settings, trial)
-        if "embeddings" in trial.needs:
-            share = drawn.embedded.sum() / whole.embedded.sum()
-            both = self.seconds[files["x"]] + self.seconds[files["y"]]
-            found["embeddings"] = float(both * share)
-        if "gradients" in trial.needs:
-            share = drawn.train.tokens.sum() / whole.train.tokens.sum()
-            seconds = self.seconds[files["g"]]
-            own = adapter_seed(settings, trial) is not None
-            found["gradients"] = seconds if own else float(seconds * share)
+        for name in trial.paid:
+            seed = seed_of(settings, trial, name)
+            share = float(shares[COSTS[name]]) if seed is None else 1.0
+            # Norms and errors are two files of one pass.
+            files = list(pass_files(name, seed).values())[: 2 if name in SOURCES else 1]
+            seconds = share * sum(self.seconds[file] for file in files)
+            found[COSTS[name]] = found.get(COSTS[name], 0.0) + seconds
         return found
 
 
-def files_of(settings: Compare, trial: Trial) -> dict[str, str]:
-    """Name the file of each array that a trial selects from, by its symbol."""
-    found = {"x": "train.npy", "y": "valid.npy"}
-    names = norms_files(adapter_seed(settings, trial))
-    if "gradients" in trial.needs:
-        found["g"] = names["norms"]
-    if "prediction_errors" in trial.arm.record.needs:
-        found["e"] = names["errors"]
+class Kept(NamedTuple):
+    """The file of an array, and the seed whose own pass made it, if one did."""
+
+    file: str
+    seed: int | None
+
+
+def seed_of(settings: Compare, trial: Trial, name: str) -> int | None:
+    """Return the seed that a pass belongs to; None if it goes over all examples.
+
+    Embeddings are the same for all seeds. A fresh adapter is drawn by the seed, which
+    changes gradients and their norms, but no prediction error. The pass of the first
+    seed goes over all examples, unless the seed draws a pool of its own. Subspace and
+    loss drop depend on the validation examples that the seed draws.
+
+    Args:
+        settings: The flags of the comparison.
+        trial: The trial.
+        name: One of its `passes`.
+    """
+    s = settings
+    if name in ("subspace", "loss-drop"):
+        return trial.seed
+    trained = s.adapter is not None or s.adapter_from_pool is not None
+    by_adapter = name == "gradient" or (name == "norms" and trial.config.by_norms)
+    first = trial.seed == s.seed and s.draw_train is None
+    return trial.seed if by_adapter and not trained and not first else None
+
+
+def pass_files(name: str, seed: int | None) -> dict[str, str]:
+    """Name the file of each side, or array, of a pass, with the seed it belongs to.
+
+    >>> pass_files("text", None), pass_files("gradient", 3)["train"]
+    ({'train': 'train.npy', 'valid': 'valid.npy'}, 'gradient-train-3.npy')
+    >>> pass_files("norms", None)
+    {'norms': 'norms.npy', 'errors': 'errors.npy'}
+    """
+    end = ".npy" if seed is None else f"-{seed}.npy"
+    if name == "norms":
+        return {array: array + end for array in ("norms", "errors")}
+    if name == "loss-drop":
+        return {"rewards": name + end}
+    start = "" if name == "text" else f"{name}-"
+    return {side: start + side + end for side in ("train", "valid")}
+
+
+def files_of(settings: Compare, trial: Trial) -> dict[str, Kept]:
+    """Find the file of each array that a trial selects from, by its symbol."""
+    found, config = {}, trial.config
+    for name in trial.passes:
+        seed = seed_of(settings, trial, name)
+        files = pass_files(name, seed).values()
+        if name == "norms":
+            needs = config.method.needs
+            read = (config.by_norms, "prediction_errors" in needs)
+            symbols = [s for s, is_read in zip("ge", read, strict=True) if is_read]
+            files = [f for f, is_read in zip(files, read, strict=True) if is_read]
+        else:
+            symbols = ["r"] if name == "loss-drop" else config.symbols[name]
+        for symbol, file in zip(symbols, files, strict=True):
+            found[symbol] = Kept(file, seed)
     return found
 
 
-def norms_files(seed: int | None) -> dict[str, str]:
-    """Name the files of a gradient pass, with the seed of an adapter of its own.
-
-    >>> norms_files(None)["norms"], norms_files(3)["norms"]
-    ('norms.npy', 'norms-3.npy')
-    """
-    ending = ".npy" if seed is None else f"-{seed}.npy"
-    return {name: name + ending for name in ("norms", "errors")}
-
-
 def scorings(
-    settings: Compare, inputs: CompareInputs, trials: Sequence[Trial]
+    settings: Compare, inputs: CompareInputs, trials: Iterable[Trial]
 ) -> Iterator[Scoring]:
     """Yield the stages that some trials need; none is run.
 
-    Each opens its model anew, so that one model at a time is in memory.
+    Each pass opens its model anew, so that one model at a time is in memory.
 
     Args:
         settings: The flags of the comparison.
         inputs: Its files.
         trials: The trials that are to be done.
     """
-    # POO is reported for every choice, so embeddings are needed in any case.
-    if any(trial.selects for trial in trials):
-        yield from _embeddings(settings, inputs)
-    ranked = [trial for trial in trials if "gradients" in trial.needs]
-    for seed in dict.fromkeys(adapter_seed(settings, trial) for trial in ranked):
-        yield _gradients(settings, inputs, seed)
-
-
-def _embeddings(s: Compare, inputs: CompareInputs) -> Iterator[Scoring]:
-    embedder = (
-        open_encoder(s.encoder)
-        if s.encoder
-        else open_llm(s.model, s.adapter, s.seed, s)
+    passes = dict.fromkeys(
+        (name, seed_of(settings, trial, name))
+        for trial in trials
+        for name in trial.passes
     )
-    for file, pool in (("train.npy", inputs.train), ("valid.npy", inputs.valid)):
-        stage = embed_stage("embeddings", pool, embedder, inputs.training.scored)
-        rows = len(pool.examples)
-        yield Scoring("embeddings", stage, {"embeddings": file}, rows)
+    for name, seed in passes:
+        yield from _scorings(settings, inputs, name, seed)
 
 
-def _gradients(s: Compare, inputs: CompareInputs, seed: int | None) -> Scoring:
-    """Make the pass with a given adapter, or over what a seed draws with its own."""
-    pool = inputs.train if seed is None else inputs.draws[seed].train
-    llm = open_llm(s.model, s.adapter, s.seed if seed is None else seed, s)
-    stage = norms_stage(pool, llm, "last_v_lora_b", inputs.training.scored)
-    return Scoring("gradients", stage, norms_files(seed), len(pool.examples))
+def _scorings(
+    s: Compare, inputs: CompareInputs, name: str, seed: int | None
+) -> Iterator[Scoring]:
+    """Make the stages of a pass: over all examples, or over what a seed draws."""
+    drawn = inputs if seed is None else inputs.draws[seed]
+    train, valid, scored = drawn.train, drawn.valid, inputs.training.scored
+    sizes = {"train": len(train.examples), "valid": len(valid.examples)}
+    files, own = pass_files(name, seed), s.seed if seed is None else seed
+    folder = s.out / "shared"
+    if name == "text" and s.encoder:
+        llm, moments, embedder = None, None, open_encoder(s.encoder)
+    else:
+        embedder = llm = open_llm(s.model, s.adapter, own, s)
+        moments = None
+        if s.adapter_from_pool is not None and COSTS[name] == "gradients":
+            given = (inputs.train, llm, scored, s.adapter_from_pool)
+            where = {"seed": s.seed, "base": str(s.model), "folder": folder}
+            _, llm, moments = adapter_from_pool(*given, **where)
+    if name in SOURCES:
+        sides = Sources(
+            train=train,
+            valid=valid,
+            embedder=embedder,
+            llm=llm,
+            moments=moments if s.preconditioner == "adam" else None,
+            scored=scored,
+            projection=Projection(s.projection_dim, "float32", own),
+            folder=folder,
+        ).sides(name)
+        array = "embeddings" if COSTS[name] == "embeddings" else "projections"
+        for side, stage in zip(("train", "valid"), sides[:2], strict=True):
+            assert isinstance(stage, Stage)
+            yield Scoring(stage, {array: files[side]}, sizes[side])
+    elif name == "norms":
+        assert llm is not None
+        stage = norms_stage(train, llm, "last_v_lora_b", scored)
+        yield Scoring(stage, files, sizes["train"])
+    else:
+        assert llm is not None
+        where = {"seed": own, "base": str(s.model), "folder": folder}
+        path = target_path(valid, llm, scored, **where)
+        stage = loss_drop_stage(train, llm, path, scored)
+        yield Scoring(stage, files, sizes["train"])
 
 
 def compute(found: Iterable[Scoring], folder: Path) -> Shared:

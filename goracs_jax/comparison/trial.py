@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from goracs_jax.comparison.cells import METRICS, Finished, TrialFolder
-from goracs_jax.comparison.charges import Sizes, Trained, charged, training_flops
+from goracs_jax.comparison.charges import (
+    Search,
+    Sizes,
+    Trained,
+    charged,
+    training_flops,
+)
 from goracs_jax.comparison.design import Trial
 from goracs_jax.comparison.inputs import (
     CompareInputs,
@@ -21,7 +27,6 @@ from goracs_jax.jobs import evaluate, finetune, select
 from goracs_jax.jobs.classes import say_classes
 from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
-from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.selected import Selected
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import device, made_by
@@ -63,10 +68,12 @@ def run(
     _evaluate(settings, inputs, trial, folder)
     epochs, validations = tuned.valid_epochs[-1], len(tuned.valid_epochs)
     seconds = shared.seconds_of(settings, trial, whole, sizes)
-    passes = 0
+    passes = dim = 0
     if selected:
         seconds["selection"] = _search_seconds(selected, trial)
         passes = 1 + len(selected.selection.trace)  # the first finds max(D)
+        assert selected.drawn, "not loaded"
+        dim = selected.drawn.train.shape[1]
     seconds["training"] = tuned.train_seconds + tuned.valid_seconds
     trained = Trained(rows, tuned.tokens / int(lengths.sum()), validations)
     everything = np.arange(len(sizes.train.tokens))
@@ -79,7 +86,7 @@ def run(
         valid_loss=tuned.valid_loss,
         epochs=epochs,
         seconds=seconds,
-        flops=charged(trial, sizes, trained, passes),
+        flops=charged(trial, sizes, trained, Search(passes, dim)),
         epoch_flops=training_flops(sizes, Trained(everything, 1, 1)),
         predictions=hash_files(place.predictions),
     )
@@ -92,22 +99,25 @@ def _select(
 ) -> Selected:
     given, drawn = shared.inputs_for(settings, trial, inputs), inputs.draws[trial.seed]
     files = files_of(settings, trial)
-    arrays = {symbol: settings.out / "shared" / name for symbol, name in files.items()}
+    paths = {k: settings.out / "shared" / kept.file for k, kept in files.items()}
+    config = replace(trial.config, scale=settings.scale)
     flags = Select(
         train=drawn.train.path,
         valid=drawn.valid.path if trial.arm.by_label else None,
         by_label=trial.arm.by_label,
-        train_embeddings=arrays["x"],
-        valid_embeddings=arrays["y"],
-        grad_norms=arrays.get("g"),
-        errors=arrays.get("e"),
+        train_embeddings=paths["x"],
+        valid_embeddings=paths["y"],
+        grad_norms=paths.get("g"),
+        rewards=paths.get("r"),
+        errors=paths.get("e"),
         method=trial.arm.method,
-        budget=(trial.budget,),
-        lambda_=(trial.lambda_ or 0.0,),
+        budget=config.budgets,
+        lambda_=config.lambdas,
         seed=trial.seed,
         out=out,
+        scale=config.scale,
     )
-    config = SelectConfig.of(flags)
+    flags = replace(flags, **config.told)
     say_classes(given.classes, config.budgets)
     prepare_folder(out, bytes_to_store(0))
     (selected,) = select.run(given, config, out)

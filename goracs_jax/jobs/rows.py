@@ -10,18 +10,17 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
 from goracs_jax.gradients.adam import Moments
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
+from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import states_stage, subspace_stages
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.records import UNREADABLE
 from goracs_jax.runs.stages import Arrays, Stage
+from goracs_jax.settings import Compare, Select
 
-#: Sources that take a pass of the language model with gradients over both sets.
-GRADIENT, SUBSPACE = "gradient", "subspace"
 #: Numbers of a projected gradient among which the subspace of the validation gradients
 #: is found; the training gradients are never stored in this width.
 SUBSPACE_DIM = 8192
-LLM_SOURCES = (GRADIENT, SUBSPACE, "states")
 #: The array of a stage that is selected by; of several, the first.
 KEPT = ("embeddings", "projections", "rewards", "norms")
 #: Stages that train an adapter, by symbol.
@@ -120,3 +119,27 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
                 f"example, got {rows.dtype} {list(rows.shape)}."
             )
     return Sides(*found, sha256=hash_files(path))
+
+
+def check_rows(s: Select | Compare) -> None:
+    """Refuse flags of gradients as rows that do not fit together.
+
+    Raises:
+        InputError: The first of them.
+    """
+    share = s.adapter_from_pool
+    if share is not None and not 0 < share <= 1:
+        raise InputError(
+            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
+        )
+    if share is not None and s.adapter:
+        raise InputError("give --adapter or --adapter-from-pool, not both.")
+    if s.preconditioner != "none" and share is None:
+        raise InputError(
+            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
+            "training: give --adapter-from-pool."
+        )
+    if s.projection_dim < 1:
+        raise InputError(
+            f"--projection-dim must be at least 1, got {s.projection_dim}."
+        )

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
-from goracs_jax.jobs.rows import GRADIENT, TRAINED, rows_of
-from goracs_jax.jobs.select_config import GIVEN, SelectConfig
+from goracs_jax.jobs.rows import TRAINED, rows_of
+from goracs_jax.jobs.select_config import GIVEN, GRADIENT, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
@@ -151,7 +151,7 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     if "g" in done:
         arrays.setdefault("e", done["g"].arrays["errors"])  # from the same pass
     pairs = {
-        source: (arrays[x], arrays[y]) for source, (x, y) in inputs.symbols.items()
+        source: (arrays[x], arrays[y]) for source, (x, y) in config.symbols.items()
     }
     if config.aligned:
         arrays["r"] = _alignment(pairs, inputs, config)

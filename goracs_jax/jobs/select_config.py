@@ -15,6 +15,10 @@ from goracs_jax.spaces import Reward, Space
 DEFAULT_LAMBDA = 0.1
 #: The source of rows, and the reward, that are given as arrays.
 GIVEN = "given"
+#: Sources that take a pass of the language model with gradients over both sets.
+GRADIENT, SUBSPACE = "gradient", "subspace"
+#: All that take a pass of the language model, whatever embeds texts.
+LLM_SOURCES = (GRADIENT, SUBSPACE, "states")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +71,34 @@ class SelectConfig:
         return [GridPoint(*point) for point in ordered(self.budgets, self.lambdas)]
 
     @property
+    def symbols(self) -> dict[str, tuple[str, str]]:
+        """The symbols of the rows of both sets, by source; the first are x and y.
+
+        >>> space = Space("text+states")
+        >>> method = find_method("goracs")
+        >>> given = {"method": method, "budgets": (1,), "lambdas": (0.0,)}
+        >>> SelectConfig(**given, space=space).symbols
+        {'text': ('x', 'y'), 'states': ('x2', 'y2')}
+        """
+        sources = [source.name for source in self.space.parts]
+        if self.aligned and not {GIVEN, GRADIENT} & {*sources}:
+            sources.append(GRADIENT)
+        ends = ["", *map(str, range(2, len(sources) + 1))]
+        return {
+            name: (f"x{end}", f"y{end}")
+            for name, end in zip(sources, ends, strict=True)
+        }
+
+    @property
     def by_norms(self) -> bool:
         """Whether gradient norms are needed: to weigh, or because the method ranks."""
         weighed = self.reward.kind == "grad-norm" and self.rewarded
         return weighed or "grad_norms" in self.method.needs
+
+    @property
+    def by_scores(self) -> bool:
+        """Whether the norms or the prediction errors of the gradient pass are read."""
+        return self.by_norms or "prediction_errors" in self.method.needs
 
     @property
     def aligned(self) -> bool:

@@ -11,7 +11,8 @@ from goracs_jax.cost import check_inputs, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, read_classes
-from goracs_jax.jobs.select_config import GIVEN, SelectConfig
+from goracs_jax.jobs.rows import check_rows
+from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, read_pools
@@ -26,10 +27,10 @@ from goracs_jax.settings import Select
 class SelectInputs(NamedTuple):
     """What is selected from: x, y and, where needed, norms g, rewards r, errors e.
 
-    A second source of rows has the symbols x2 and y2, and so on.
+    A second source of rows has the symbols x2 and y2, and so on: see
+    `SelectConfig.symbols`.
     """
 
-    symbols: dict[str, tuple[str, str]]  # of the rows of both sets, by source
     stages: dict[str, Stage]  # of those arrays that are to be computed, by symbol
     arrays: Arrays  # those that were given, by symbol
     identity: dict[str, Any]  # hashes of all that the arrays and the classes depend on
@@ -56,8 +57,7 @@ class SelectInputs(NamedTuple):
         """
         identity = {**sha256, **_identity_of(classes)}
         shape = len(arrays["x"]), len(arrays["y"])
-        symbols = {GIVEN: ("x", "y")}
-        return cls(symbols, {}, arrays, identity, *shape, pool, classes)
+        return cls({}, arrays, identity, *shape, pool, classes)
 
 
 def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
@@ -142,8 +142,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     identity = {symbol: stage.basis for symbol, stage in made.stages.items()}
     identity |= hashes | made.sha256 | _identity_of(classes)
     arrays |= made.arrays
-    rows = (made.symbols, made.stages, arrays, identity, *shape)
-    return SelectInputs(*rows, train, classes)
+    return SelectInputs(made.stages, arrays, identity, *shape, train, classes)
 
 
 def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
@@ -185,22 +184,7 @@ def _check_flags(s: Select, config: SelectConfig) -> None:
         )
     if s.rewards and s.reward:
         raise InputError("give --rewards or --reward, not both.")
-    share = s.adapter_from_pool
-    if share is not None and not 0 < share <= 1:
-        raise InputError(
-            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
-        )
-    if share is not None and s.adapter:
-        raise InputError("give --adapter or --adapter-from-pool, not both.")
-    if s.preconditioner != "none" and share is None:
-        raise InputError(
-            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
-            "training: give --adapter-from-pool."
-        )
-    if s.projection_dim < 1:
-        raise InputError(
-            f"--projection-dim must be at least 1, got {s.projection_dim}."
-        )
+    check_rows(s)
 
 
 def _check_errors(s: Select, arrays: Arrays, n_train: int) -> None:

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from goracs_jax.errors import InputError
-from goracs_jax.jobs.rows import GRADIENT, LLM_SOURCES, Sources
+from goracs_jax.jobs.rows import Sources
 from goracs_jax.jobs.score import Projection, norms_stage
-from goracs_jax.jobs.select_config import SelectConfig
+from goracs_jax.jobs.select_config import GRADIENT, LLM_SOURCES, SelectConfig
 from goracs_jax.jobs.sources import loss_drop_stage
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, open_encoder, open_llm
@@ -18,7 +18,6 @@ from goracs_jax.settings import Select
 class TextStages(NamedTuple):
     """What is selected from, by symbol: see `goracs_jax.jobs.select_inputs`."""
 
-    symbols: dict[str, tuple[str, str]]  # of the rows of both sets, by source
     stages: dict[str, Stage]  # in the order to run them
     arrays: Arrays  # rows of files
     sha256: dict[str, str]  # of the files
@@ -39,9 +38,7 @@ def stages_of(
     Raises:
         InputError: A model is missing, or a file of rows does not fit the examples.
     """
-    sources = [source.name for source in config.space.parts]
-    if config.aligned and GRADIENT not in sources:
-        sources.append(GRADIENT)
+    sources = config.symbols
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
     stages, moments = {}, None
@@ -70,11 +67,10 @@ def stages_of(
         projection=Projection(s.projection_dim, "float32", s.seed),
         folder=s.out,
     )
-    found = TextStages({}, stages, {}, {})
-    for k, name in enumerate(sources, start=1):
-        found.symbols[name] = ("x", "y") if k == 1 else (f"x{k}", f"y{k}")
+    found = TextStages(stages, {}, {})
+    for name, symbols in sources.items():
         sides = made.sides(name)
-        for symbol, rows in zip(found.symbols[name], sides[:2], strict=True):
+        for symbol, rows in zip(symbols, sides[:2], strict=True):
             if isinstance(rows, Stage):
                 stages[symbol] = rows
             else:

@@ -8,6 +8,7 @@ from goracs_jax.choices import Duplicates
 from goracs_jax.settings.common import Budgets, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
+from goracs_jax.settings.selection import Rows
 from goracs_jax.settings.training import Judging, Training
 
 
@@ -60,7 +61,7 @@ class _Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(_Selections, _Protocol, Training, Judging, Settings):
+class Compare(_Selections, Rows, _Protocol, Training, Judging, Settings):
     """Compare methods: which selection fine-tunes the best model, and at what cost.
 
     A trial is one method, budget, lambda and seed: select, finetune, evaluate. Trials
@@ -74,7 +75,9 @@ class Compare(_Selections, _Protocol, Training, Judging, Settings):
     methods: Annotated[
         tuple[str, ...], Flag(more=list_compared, each=str, metavar="NAME")
     ]
-    """Methods to compare, of those below, with commas between them."""
+    """Methods to compare, of those below, with commas between them; each with :by-label
+    behind it, @SPACE, or @SPACE@REWARD, as goracs@gradient/whiten/cosine@alignment:
+    see --space, --transform, --metric and --reward in goracs select --help."""
     budgets: Budgets
     """Numbers n of examples to choose, with commas between them."""
     train: Path

@@ -155,7 +155,26 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spaces:
+class Rows:
+    """How gradients become rows, and how distances are scaled."""
+
+    group: ClassVar[str] = "rows and distances"
+
+    scale: Scale = "max"
+    """Divide distances by the largest of all, or by their median, so that one distant
+    row does not shrink the others."""
+    adapter_from_pool: Annotated[float | None, Flag(metavar="SHARE")] = None
+    """Train the adapter whose gradients are taken on this share of --train first, such
+    as 0.05, in place of --adapter; it is kept in --out."""
+    preconditioner: Literal["adam", "none"] = "none"
+    """Project the gradients of the training examples, or the direction of the step that
+    Adam would take for each after --adapter-from-pool (adam)."""
+    projection_dim: int = 1024
+    """Number of dimensions of a projected gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Space:
     """The space in which distances are taken, and the reward beside them."""
 
     group: ClassVar[str] = "space and reward"
@@ -180,9 +199,6 @@ class Spaces:
     )
     """Distance of two rows: that of the rows as they are, or of rows scaled to length
     1, sqrt(2 - 2 cos)."""
-    scale: Scale = "max"
-    """Divide distances by the largest of all, or by their median, so that one distant
-    row does not shrink the others."""
     reward: Annotated[
         str | None,
         Flag(
@@ -195,18 +211,10 @@ class Spaces:
     (alignment, or alignment/drop:K without their K leading directions), the share of
     its loss that a short training on the validation examples takes off (loss-drop), or
     nothing (none)."""
-    adapter_from_pool: Annotated[float | None, Flag(metavar="SHARE")] = None
-    """Train the adapter whose gradients are taken on this share of --train first, such
-    as 0.05, in place of --adapter; it is kept in --out."""
-    preconditioner: Literal["adam", "none"] = "none"
-    """Project the gradients of the training examples, or the direction of the step that
-    Adam would take for each after --adapter-from-pool (adam)."""
-    projection_dim: int = 1024
-    """Number of dimensions of a projected gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, Spaces, _Classes, Machine, Settings):
+class Select(_Texts, _Arrays, _Space, Rows, _Classes, Machine, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from goracs_jax.comparison.charges import Sizes, Trained, charged
+from goracs_jax.comparison.charges import Search, Sizes, Trained, charged
 from goracs_jax.comparison.design import Trial, design
 from goracs_jax.comparison.entries import (
     Outcome,
@@ -186,7 +186,9 @@ def test_a_cell_is_charged_for_what_it_needs():
     gradients = gradient_flops(config, train, "last_v_lora_b")
     embeddings = forward_flops(config, Counts(embedded, np.zeros(5, int)))
     search = 7 * 2 * 3 * 2 * config.hidden_size
-    needed = lambda *cell: charged(Trial(*cell, 2, 0), sizes, trained, 7)
+    needed = lambda *cell: charged(
+        Trial(*cell, 2, 0), sizes, trained, Search(7, config.hidden_size)
+    )
     assert needed("random", None) == {"training": training}
     assert needed("error", None) == {"gradients": gradients, "training": training}
     assert needed("goracs", 0.0) == {

@@ -82,7 +82,7 @@ def test_settings_of_a_method_name_its_selections():
     quick, slow = (
         Goracs(name="mine", annealing=SimulatedAnnealing(epochs=n)) for n in (5, 6)
     )
-    inputs = SelectInputs({}, {}, {}, {"x": "-", "y": "-"}, 9, 9, None, None)
+    inputs = SelectInputs({}, {}, {"x": "-", "y": "-"}, 9, 9, None, None)
     identities = []
     for method in (quick, slow, METHODS["goracs"]):
         config = SelectConfig(method=method, budgets=(4,), lambdas=(0.1,))
