@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from commands import ARRAYS, TEXTS, run
 
+from goracs_jax import goracs, unit_rows
 from goracs_jax.comparison.design import design
 from goracs_jax.jobs.select import searches
 from goracs_jax.jobs.select_config import SelectConfig
@@ -35,6 +37,23 @@ def test_from_texts_it_takes_gradients_unless_lambda_is_0(rewarded, files):
     assert gradients(files) == []
     assert run(f"{TEXTS} --method rewarded") == 0
     assert len(gradients(files)) == 1
+
+
+def test_published_methods_choose_in_their_own_space(arrays):
+    """Unless another is asked for: less has cosines, nearest Euclidean distances."""
+    chosen = {}
+    for flags in ("less", "less --metric euclidean", "nearest", "alignment"):
+        assert run(f"{ARRAYS} --method {flags}") == 0
+        chosen[flags] = np.load("out/indices.npy").tolist()
+    x, y = np.load("x.npy"), np.load("y.npy")
+    key = jax.random.key(0)
+    less = goracs(
+        unit_rows(x), unit_rows(y), budget=5, lambda_=0.0, key=key, method="less"
+    )
+    assert chosen["less"] == less.indices.tolist() != chosen["nearest"]
+    assert chosen["less --metric euclidean"] == chosen["nearest"]
+    best = np.argsort(-(x @ y.mean(axis=0, dtype=np.float64)))[:5]
+    assert chosen["alignment"] == sorted(best)
 
 
 def gradients(files):
