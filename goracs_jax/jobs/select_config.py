@@ -142,10 +142,10 @@ class SelectConfig:
         """
         for lambda_ in self.lambdas:
             check_lambda(lambda_)
-        if "rewards" in self.method.needs and self.reward.kind == "none":
+        if "rewards" in self.method.needs and self.reward.kind in ("none", "grad-norm"):
             raise InputError(
-                f"--method {self.method.name} ranks by rewards: give --rewards, or a "
-                "--reward other than none."
+                f"--method {self.method.name} ranks by rewards: give --rewards, or "
+                "--reward alignment or loss-drop."
             )
         if max(self.lambdas) > 0 and self.reward.kind == "none":
             raise InputError(

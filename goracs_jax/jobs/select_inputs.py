@@ -97,8 +97,6 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
         raise InputError(f"--method {s.method} ranks by norms: give --grad-norms.")
     if "prediction_errors" in config.method.needs and not s.errors:
         raise InputError(f"--method {s.method} ranks by errors: give --errors.")
-    if "rewards" in config.method.needs and not (s.rewards or config.aligned):
-        raise InputError(f"--method {s.method} ranks by rewards: give --rewards.")
     arrays, hashes = read_floats(
         {
             "x": (s.train_embeddings, "training embeddings"),

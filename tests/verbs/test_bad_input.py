@@ -151,7 +151,11 @@ def test_bad_arrays(arrays, capsys, name):
             r"ranks by norms: give --grad-norms",
         ),
         (ARRAYS + " --method error", r"--method error ranks by errors: give --errors"),
-        (ARRAYS + " --method loss-drop", r"loss-drop ranks by rewards: give --rew"),
+        (ARRAYS + " --method loss-drop", r"loss-drop is for texts: give --rewards"),
+        (
+            ARRAYS + " --method alignment --reward grad-norm",
+            r"alignment ranks by rewards: give --rewards, or --reward alignment or",
+        ),
         (ARRAYS + " --errors e.npy", r"--errors are read by --method error and no"),
         (ARRAYS + " --method error --errors e.npy", r"e\.npy does not exist"),
         (
