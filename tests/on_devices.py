@@ -28,8 +28,19 @@ CASE = instance(N_TRAIN, N_VALID, seed=3, dim=DIM)
 ROWS = np.array([402, 0, 200])
 
 
-def cost_on(devices):
-    return make_cost(CASE.x, CASE.y, CASE.g, 0.3, mesh=row_mesh(devices))
+#: Methods with passes of their own.
+OTHERS = ("tsds", "unbalanced-ot", "gist")
+
+
+def cost_on(devices, x=CASE.x):
+    return make_cost(x, CASE.y, CASE.g, 0.3, mesh=row_mesh(devices))
+
+
+def by_others(devices):
+    """From rows in float64, whose mean is kept apart."""
+    cost, key = cost_on(devices, CASE.x.astype(np.float64)), jax.random.key(0)
+    found = [select_from_cost(cost, BUDGET, key=key, method=name) for name in OTHERS]
+    return np.stack([selection.indices for selection in found])
 
 
 def some_plan():
@@ -46,6 +57,7 @@ def arrays(devices):
     assert cost.train.sharding.device_set == set(devices)
     return {
         "indices": chosen.indices,
+        "others": by_others(devices),
         "rows": rows,
         "bound": chosen.lower_bound,
         "value": value,

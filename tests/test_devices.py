@@ -51,6 +51,7 @@ def one():
 def test_many_devices_choose_like_one(found, one, devices):
     many = {name: found[f"{devices} {name}"] for name in one}
     np.testing.assert_array_equal(many["indices"], one["indices"])
+    np.testing.assert_array_equal(many["others"], one["others"])
     np.testing.assert_array_equal(many["rows"], one["rows"])
     for name in ("bound", "value", "largest", "nearest", "slack"):
         # The same float32 operations, in matrix products of other shapes.
