@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from goracs_jax.errors import NumericalError as NumericalError
     from goracs_jax.gradients.adam import Moments as Moments
     from goracs_jax.gradients.adam import moments_of as moments_of
-    from goracs_jax.gradients.subspace import leading_directions as leading_directions
     from goracs_jax.llm.embeddings import embed_with_decoder as embed_with_decoder
     from goracs_jax.llm.embeddings import embed_with_encoder as embed_with_encoder
     from goracs_jax.llm.gradients import gradient_norms as gradient_norms
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from goracs_jax.spaces import Subspace as Subspace
     from goracs_jax.spaces import Whiten as Whiten
     from goracs_jax.spaces import alignment as alignment
+    from goracs_jax.spaces import leading_directions as leading_directions
     from goracs_jax.spaces import unit_rows as unit_rows
     from goracs_jax.trainers.embeddings import example_embeddings as example_embeddings
     from goracs_jax.trainers.gradients import ExampleGradients as ExampleGradients
@@ -62,7 +62,6 @@ _HOMES = {
     "NumericalError": "errors",
     "Moments": "gradients.adam",
     "moments_of": "gradients.adam",
-    "leading_directions": "gradients.subspace",
     "embed_with_decoder": "llm.embeddings",
     "embed_with_encoder": "llm.embeddings",
     "gradient_norms": "llm.gradients",
@@ -96,6 +95,7 @@ _HOMES = {
     "Subspace": "spaces",
     "Whiten": "spaces",
     "alignment": "spaces",
+    "leading_directions": "spaces",
     "unit_rows": "spaces",
     "example_embeddings": "trainers.embeddings",
     "ExampleGradients": "trainers.gradients",

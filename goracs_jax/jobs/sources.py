@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from goracs_jax.gradients.subspace import coordinates, leading_directions
 from goracs_jax.jobs.score import Projection, norms_inputs
 from goracs_jax.jobs.warm_up import Warmed
 from goracs_jax.llm.batches import Mapper
@@ -15,6 +14,7 @@ from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool, tokens_of
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
+from goracs_jax.spaces import coordinates, leading_directions
 
 
 def states_stage(name: str, pool: Pool, llm: Llm) -> Stage:
@@ -60,7 +60,7 @@ def subspace_stages(
         projection: How gradients are projected at first; GIST's subspace is found among
             many numbers, such as 8,192.
         k: Directions of the subspace; None takes them from the spectrum, see
-            `goracs_jax.gradients.subspace.leading_directions`.
+            `goracs_jax.spaces.leading_directions`.
         folder: The folder of the run, in which both stages are kept.
 
     Returns:

@@ -74,7 +74,7 @@ def projected_gradients(
             `goracs_jax.gradients.adam.adam_directions`. Norms remain those of the
             gradients.
         directions: An orthonormal basis of a subspace of the projections, as
-            `goracs_jax.gradients.subspace.leading_directions` finds it. With it the k
+            `goracs_jax.spaces.leading_directions` finds it. With it the k
             coordinates in this basis are kept in place of `dim` numbers.
         tokens_per_batch: As for `gradient_norms`.
         mapper: As for `gradient_norms`; the mapper of a stage keeps rows on disk.

@@ -1,5 +1,7 @@
 """Spaces in which distances are taken, and the rewards beside them."""
 
+from goracs_jax.spaces.directions import coordinates as coordinates
+from goracs_jax.spaces.directions import leading_directions as leading_directions
 from goracs_jax.spaces.rewards import Reward as Reward
 from goracs_jax.spaces.rewards import alignment as alignment
 from goracs_jax.spaces.space import Source as Source

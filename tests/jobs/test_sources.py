@@ -10,7 +10,6 @@ from flax import nnx
 from lora_examples import example_loss, rows
 
 from goracs_jax.errors import InputError
-from goracs_jax.gradients.subspace import leading_directions
 from goracs_jax.jobs import warm_up
 from goracs_jax.jobs.score import Projection, norms_stage
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
@@ -20,7 +19,7 @@ from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.models import LoraConfig
 from goracs_jax.runs.opened import open_llm, read_pool, tokens_of
 from goracs_jax.runs.stages import run_stage
-from goracs_jax.spaces import unit_rows
+from goracs_jax.spaces import leading_directions, unit_rows
 
 PROJECTION = Projection(29, "float32", 0)
 # Sums of some hundred float32 products in another order.

@@ -7,10 +7,10 @@ from lora_examples import F32, TINY, loop_gradients, some_tokens, trained
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.gradients.adam import Moments
 from goracs_jax.gradients.projection import CHUNK, signs
-from goracs_jax.gradients.subspace import leading_directions
 from goracs_jax.llm.gradients import example_scores
 from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.models import Decoder
+from goracs_jax.spaces import leading_directions
 
 DIM, KEY = 37, jax.random.key(3)
 

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from goracs_jax.cost import Block, Cost, map_rows
-from goracs_jax.errors import InputError
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.method import Gist
 from goracs_jax.selection.problem import Problem, Selection, check_budget
+from goracs_jax.spaces import leading_directions
 
 
 def gist(problem: Problem, budget: int, *, key: jax.Array, settings: Gist) -> Selection:
@@ -36,7 +36,7 @@ def gist(problem: Problem, budget: int, *, key: jax.Array, settings: Gist) -> Se
         The n rows with the largest scores; among equal ones the lowest row wins.
 
     Raises:
-        InputError: The share is not in (0, 1].
+        InputError: As `goracs_jax.spaces.leading_directions`.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[1.0, 0.0], [1.0, 1.0], [-1.0, 1.0]], np.float32)
@@ -45,31 +45,14 @@ def gist(problem: Problem, budget: int, *, key: jax.Array, settings: Gist) -> Se
     [1]
     """
     check_budget(problem.cost.shape[0], budget)
-    if not 0 < settings.energy <= 1:
-        raise InputError(f"energy must be in (0, 1], got {settings.energy}.")
     started = time.perf_counter()
     cost = problem.cost
     valid = np.asarray(cost.valid, np.float64) + np.asarray(cost.mean, np.float64)
-    directions = leading_directions(valid, settings.energy)
+    directions = leading_directions(valid, energy=settings.energy)
     target = directions.T @ valid.mean(axis=0)
     scores = np.asarray(_alignments(cost, jnp.float32(directions), jnp.float32(target)))
     rows = np.argsort(-scores, kind="stable")[:budget]
     return selection_of(problem, rows, started)
-
-
-def leading_directions(
-    valid: Float[np.ndarray, "valid dim"], energy: float
-) -> Float[np.ndarray, "dim k"]:
-    """Return the leading right singular vectors that hold a share of all squares.
-
-    >>> valid = np.diag([3.0, 1.0, 1.0])
-    >>> [leading_directions(valid, share).shape[1] for share in (0.5, 0.95)]
-    [2, 3]
-    """
-    _, s, directions = np.linalg.svd(valid, full_matrices=False)
-    held = np.cumsum(s**2)
-    k = max(2, 1 + int(np.searchsorted(held, energy * held[-1])))
-    return directions[:k].T
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""The few directions in which the gradients of the validation examples lie."""
+"""The few directions in which the validation rows lie, such as their gradients."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,7 +24,8 @@ def leading_directions(
     Args:
         gradients: One gradient, or its projection, per row: G, shape [M, dim].
         k: Number of directions; by default the fewest that hold the share `energy` of
-            all squared lengths, sum_{l <= k} s_l^2 / sum_l s_l^2, but at most M - 1.
+            all squared lengths, sum_{l <= k} s_l^2 / sum_l s_l^2, and at least two,
+            since in one direction all cosines are 1 or -1.
         energy: This share, above 0 and at most 1.
 
     Raises:
@@ -53,14 +54,14 @@ def leading_directions(
     count = int(np.sum(s > noise))
     if count < (k or 1):
         raise InputError(
-            f"the {len(rows)} validation gradients lie in {count} directions, and "
-            f"{k or 1} are asked for: give a smaller number, or more rows."
+            f"the {len(rows)} validation gradients lie in {count} directions, fewer "
+            f"than {k or 1}: give a smaller number, or more rows that differ."
         )
     if k is None:
         held = np.cumsum(s**2) / np.sum(s**2)
         # Rounding may leave the last share below 1.
         enough = int(np.sum(held < min(energy, held[-1]))) + 1
-        k = max(1, min(enough, count, len(rows) - 1))
+        k = min(max(enough, 2), count)
     return directions[:k].T.astype(np.float32)
 
 
