@@ -169,8 +169,7 @@ def yes_probabilities(
     run = yes_pass(model, yes, no)
     size = tokens_per_batch or batch_tokens(model, "answers", tokens)
     batches = run.batches(tokens, size)
-    known = lower is not None and lower.has(tokens)
-    scores = mapper(reading(run, lower) if known else run, batches)
+    scores = mapper(reading(run, lower, tokens), batches)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise NumericalError(

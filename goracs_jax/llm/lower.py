@@ -108,8 +108,16 @@ def put(
             table[start:end] = states[: end - start]
 
 
-def reading(run: Pass, lower: LowerTable) -> BatchFn:
-    """Give a pass the lower states of each batch, as one more argument."""
+def reading(run: Pass, lower: LowerTable | None, tokens: Tokens) -> BatchFn:
+    """Give a pass the states of each batch as one more argument, if they were kept.
+
+    Args:
+        run: The pass over ids, labels and, if there are any, lower states.
+        lower: What was kept.
+        tokens: The texts of all batches.
+    """
+    if lower is None or not lower.has(tokens):
+        return run
     return lambda ids, labels: run(ids, labels, lower.states(ids))
 
 

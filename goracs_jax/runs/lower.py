@@ -60,20 +60,22 @@ def keep_states(
     shape = (len(texts.ids), model.config.hidden_size)
     dtype = model.embed.dtype
     size = math.prod(shape) * dtype.itemsize
-    about = f"{texts.num_examples} texts, {size / 2**30:.2f} GiB"
+    about = f"{size / 2**20:,.0f} MiB for {texts.num_examples} texts"
     folder.mkdir(parents=True, exist_ok=True)
     fits = home.exists() or shutil.disk_usage(folder).free >= size + SPARE
     if not agree(int(fits)):
-        say(f"no room on the disk to keep what the lower layers make of {about}")
+        say(
+            f"{folder}: no room for the states below layer {layers} ({about}), so "
+            "these layers run in every step"
+        )
         return None
-    say(f"layers 0 to {layers - 1} run once over {about} in {home}")
-    seconds = _complete(home, model, texts, shape)
+    seconds = _complete(home, model, texts, shape, about)
     table = np.memmap(home / STATES, dtype, "r", shape=shape)
     return LowerTable(table, starts_of(texts), seconds)
 
 
 def _complete(
-    home: Path, model: Decoder, texts: Tokens, shape: tuple[int, int]
+    home: Path, model: Decoder, texts: Tokens, shape: tuple[int, int], about: str
 ) -> float:
     """Write what is missing of the states; return the seconds of all runs together."""
     run = lower_pass(model)
@@ -85,6 +87,7 @@ def _complete(
     done, seconds = agree(found["batches"]), found["seconds"]
     if done == len(batches):
         return seconds
+    say(f"layers 0 to {model.frozen_layers - 1} run once: {about} in {home}")
     table = _open(home, model, shape, new=not done) if leads() else None
     work = np.cumsum([0, *(batch.work for batch in batches)]).tolist()
     started = marked = time.perf_counter()
