@@ -1,14 +1,15 @@
 """What adapters in the top layers alone save, and whether they rank subsets alike.
 
-    python benchmarks/layers.py                 seconds of a step, ten minutes
+    python benchmarks/layers.py                 seconds of a step, three minutes
     python benchmarks/layers.py --agreement     rank agreement, hours; can be stopped
 
 SmolLM2-135M learns to answer whether a user likes a movie (MovieLens-100K, five titles
 in a history), with LoRA of rank 8 on q_proj and v_proj, in float32. There are three
 kinds of steps: with adapters in all 30 layers; with adapters in the last 6, where the
 layers below run forward; and the same from states that were kept. Rounds of the three
-alternate. Processor seconds are those of all threads, so that other work on the machine
-matters little. The first part writes results/layers.json.
+alternate; all texts have one padded length. Processor seconds are those of all threads,
+so that other work on the machine matters little. The first part writes
+results/layers.json.
 
 The second part draws subsets at random and trains on each of them in both ways, with
 adapters in all layers and in the last 6, each with two seeds. Its outcome is the mean
@@ -29,13 +30,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import RESULTS, write
 from lora_steps import Ours
-from scipy.stats import spearmanr
+from scipy.stats import mode, spearmanr
 
 from goracs_jax.data.demo import fetch, movielens
 from goracs_jax.data.examples import Example
 from goracs_jax.data.records import Wording, records
 from goracs_jax.evaluate.ctr import ask, read_answers, yes_probabilities
 from goracs_jax.evaluate.metrics import log_likelihoods
+from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import Tokens, take, tokenize
@@ -45,7 +47,7 @@ from goracs_jax.runs.lower import keep_states
 from goracs_jax.runs.opened import Llm, open_llm
 from goracs_jax.training import FinetuneConfig, finetune
 
-LAST, BATCH, EXAMPLES, ROUNDS = "last:6", 16, 64, 8
+LAST, BATCH, EXAMPLES, ROUNDS = "last:6", 16, 32, 6
 POOL, JUDGED, BUDGET, SUBSETS, SEEDS = 1000, 400, 64, 24, (0, 1)
 CONFIG = FinetuneConfig(
     steps=100, learning_rate=1e-3, batch_size=BATCH, warmup_steps=10
@@ -85,10 +87,16 @@ def tokens_of(examples: list[Example], llm: Llm) -> Tokens:
     return tokenize(texts, tokenizer, labels="answer", context=context)
 
 
+def alike(tokens: Tokens) -> Tokens:
+    """Take texts of the commonest padded length, for which one program is compiled."""
+    padded = np.array([bucket_length(int(length)) for length in tokens.lengths])
+    return take(tokens, np.flatnonzero(padded == mode(padded).mode)[:EXAMPLES])
+
+
 def steps(folder: Path) -> Mapping[str, Any]:
     """Measure the three kinds of steps in turn."""
     plain, top = opened(None), opened(LAST)
-    tokens = tokens_of(clicks(EXAMPLES), plain)
+    tokens = alike(tokens_of(clicks(8 * EXAMPLES), plain))
     started = time.process_time()
     lower = keep_states(folder, top, [tokens], reads=2 * EXAMPLES)
     assert lower is not None
@@ -99,6 +107,7 @@ def steps(folder: Path) -> Mapping[str, Any]:
         f"{LAST}, kept states": Way(top.decoder(), lower),
     }
     sides = {n: Ours(w.model, tokens, CONFIG, w.lower) for n, w in ways.items()}
+    compiling = {name: side.compile_seconds for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     losses: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(1 + ROUNDS):
@@ -107,6 +116,7 @@ def steps(folder: Path) -> Mapping[str, Any]:
             side.step(number)
             seconds[name].append(time.process_time() - started)
             losses[name].append(side.loss)
+            print(name, number, seconds[name][-1], side.loss, flush=True)
     measured = {name: found[1:] for name, found in seconds.items()}
     median = {name: float(np.median(found)) for name, found in measured.items()}
     first, second, third = sides
@@ -115,6 +125,7 @@ def steps(folder: Path) -> Mapping[str, Any]:
         "processor_seconds": measured,
         "median": median,
         "times_faster": {name: median[first] / median[name] for name in sides},
+        "compile_seconds": compiling,
         "once_processor_seconds_per_text": once / EXAMPLES,
         "bytes_per_text": lower.table.nbytes / EXAMPLES,
         "losses": losses,
