@@ -15,8 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int32
 
+from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import Batch, BatchFn
-from goracs_jax.llm.passes import Pass
+from goracs_jax.llm.passes import Pass, results
+from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.lower import LowerStates
@@ -50,6 +52,40 @@ class LowerTable(NamedTuple):
                 start = self.starts[_digest(text)]
                 states[: len(text)] = self.table[start : start + len(text)]
         return LowerStates(found)
+
+
+def lower_states(model: Decoder, *pools: Tokens) -> LowerTable:
+    """Run the layers below all adapters over texts, and keep their states in memory.
+
+    Args:
+        model: A decoder whose adapters lie in its last layers alone.
+        pools: The texts; one that is there twice is run once.
+
+    Returns:
+        The states, for `goracs_jax.finetune` on any of these texts.
+
+    Raises:
+        InputError: The adapter trains the first layer or the embedding.
+
+    >>> from goracs_jax.llm.tokens import ragged
+    >>> from goracs_jax.models import DecoderConfig, LoraConfig
+    >>> from goracs_jax.models.targets import Rules
+    >>> lora = LoraConfig(rules=Rules(targets=("q_proj", "v_proj"), layers=(1,)))
+    >>> model = Decoder(DecoderConfig.tiny(), lora, key=jax.random.key(0))
+    >>> lower_states(model, ragged([[1, 2, 3], [4, 5]])).table.shape
+    (5, 32)
+    """
+    if not model.frozen_layers:
+        raise InputError(
+            "the adapter trains the first layer or the embedding, so no layer is below "
+            "it: give LoraConfig rules with the last layers alone."
+        )
+    texts, run = distinct(*pools), lower_pass(model)
+    table = np.empty((len(texts.ids), model.config.hidden_size), model.embed.dtype)
+    batches = run.batches(texts, batch_tokens(model, "embedding", texts))
+    for batch, states in zip(batches, results(run, batches), strict=True):
+        put(table, texts, batch, states)
+    return LowerTable(table, starts_of(texts))
 
 
 def starts_of(texts: Tokens) -> dict[bytes, int]:

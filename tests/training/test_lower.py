@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from goracs_jax.ahead.traced import count_flops
+from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import Batch
-from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
-from goracs_jax.llm.passes import results
+from goracs_jax.llm.lower import (
+    LowerTable,
+    distinct,
+    lower_pass,
+    lower_states,
+    starts_of,
+)
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.targets import Rules, last_layers
@@ -28,16 +34,6 @@ def decoder(rules=LAST, num_layers=5, **changes):
     return Decoder(sizes, lora, key=jax.random.key(0))
 
 
-def table_of(model, *pools):
-    texts = distinct(*pools)
-    table = np.full((len(texts.ids), SIZES.hidden_size), np.nan, np.float32)
-    run = lower_pass(model)
-    batches = run.batches(texts, 64)
-    for batch, found in zip(batches, results(run, batches), strict=True):
-        put(table, texts, batch, found)
-    return LowerTable(table, starts_of(texts))
-
-
 def curve(done):
     names = ("loss", "grad_norm", "valid_loss")
     return [entry[name] for entry in done.log for name in names if name in entry]
@@ -51,7 +47,7 @@ def test_training_is_that_of_all_layers(train, valid, monkeypatch, kind):
     given = {"seed": 5}
     inside = finetune(model, train, valid, CONFIG, **given)
     # The table has more texts than are read, as one that several trainings share.
-    table = table_of(model, valid, ragged([[1, 2, 3]]), train)
+    table = lower_states(model, valid, ragged([[1, 2, 3]]), train)
     kept = finetune(model, train, valid, CONFIG, lower=table, **given)
     with monkeypatch.context() as patch:
         patch.setattr(LoraConfig, "frozen_layers", lambda self: 0)
@@ -73,7 +69,7 @@ def test_training_is_that_of_all_layers(train, valid, monkeypatch, kind):
 def test_states_are_read_and_not_computed(train, valid):
     """States of other texts give another loss."""
     model = decoder()
-    table = table_of(model, train, valid)
+    table = lower_states(model, train, valid)
     turned = table._replace(table=table.table[::-1])
     one, other = (
         finetune(model, train, valid, CONFIG, lower=lower, seed=5)
@@ -107,6 +103,11 @@ def test_layers_below_all_that_is_trained(lora, layers):
     at = jnp.array([[1, 5], [2, 3]])
     expected = model.hidden_at(ids, at)
     np.testing.assert_allclose(model.hidden_at(lower, at), expected, atol=1e-5)
+
+
+def test_no_layer_is_below(train):
+    with pytest.raises(InputError, match="no layer is below"):
+        lower_states(decoder(None), train)
 
 
 def test_a_step_has_the_work_of_the_layers_that_are_trained(train):
