@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models import Decoder
 from goracs_jax.training import FinetuneConfig
@@ -14,16 +15,23 @@ from goracs_jax.training.run import Run
 class Ours:
     """The steps of a training run, which is compiled when it is made."""
 
-    def __init__(self, model: Decoder, tokens: Tokens, config: FinetuneConfig):
-        started = time.perf_counter()
-        self.run = Run.prepare(model, tokens, take(tokens, [0]), config, seed=0)
+    def __init__(
+        self,
+        model: Decoder,
+        tokens: Tokens,
+        config: FinetuneConfig,
+        lower: LowerTable | None = None,
+    ):
+        started, valid = time.perf_counter(), take(tokens, [0])
+        self.run = Run.prepare(model, tokens, valid, config, seed=0, lower=lower)
         self.compile_seconds = time.perf_counter() - started
-        self.state = self.run.fresh
+        self.state, self.loss = self.run.fresh, float("nan")
 
     def step(self, number: int) -> int:
         """Take one step and return its tokens, without padding."""
         assert number == self.state.step
         self.state, record = self.run.step(self.state)
+        self.loss = record["loss"]
         return record["tokens"]
 
 

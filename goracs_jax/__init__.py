@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from goracs_jax.llm.gradients import gradient_norms as gradient_norms
     from goracs_jax.llm.losses import example_losses as example_losses
     from goracs_jax.llm.losses import loss_drop as loss_drop
+    from goracs_jax.llm.lower import lower_states as lower_states
     from goracs_jax.llm.projections import projected_gradients as projected_gradients
     from goracs_jax.llm.tokens import Tokens as Tokens
     from goracs_jax.llm.tokens import load_tokenizer as load_tokenizer
@@ -67,6 +68,7 @@ _HOMES = {
     "gradient_norms": "llm.gradients",
     "example_losses": "llm.losses",
     "loss_drop": "llm.losses",
+    "lower_states": "llm.lower",
     "projected_gradients": "llm.projections",
     "Tokens": "llm.tokens",
     "load_tokenizer": "llm.tokens",

@@ -37,6 +37,8 @@ The search:
 Language models:
     labels          targets per token, -100 where a token is not scored
     scored          which tokens count for the loss: all, or those of the answer
+    lower states    hidden states before the first layer that has an adapter; the layers
+                    below all adapters are the lower layers
     prediction error  EL2N score of an example (an `Error` is an exception)
     record          an example as a dict: instruction, input, output
 

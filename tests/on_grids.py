@@ -11,6 +11,7 @@ import numpy as np
 import tiny
 from flax import nnx
 from jax.experimental.pallas.ops.tpu import splash_attention
+from jax.sharding import Mesh
 
 from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.evaluate.ctr import yes_pass
@@ -20,6 +21,7 @@ from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.gradients import score_pass
 from goracs_jax.llm.losses import loss_pass
+from goracs_jax.llm.lower import lower_states
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.projections import projection_pass
 from goracs_jax.llm.tokens import ragged
@@ -33,6 +35,7 @@ from goracs_jax.models.sharding import (
     spread_decoder,
 )
 from goracs_jax.models.splash import splash
+from goracs_jax.models.targets import Rules
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.settings import Machine
 from goracs_jax.training import FinetuneConfig, finetune
@@ -110,15 +113,28 @@ def arrays(model: Decoder) -> dict[str, np.ndarray]:
         leaves = jax.tree.leaves(map_batches(run, batches))
         found |= {f"{name} {i}": leaf for i, leaf in enumerate(leaves)}
     done = finetune(model, TOKENS, TOKENS, TRAINING, seed=0)
-    found["losses"] = np.array(
-        [e.get("loss", e.get("valid_loss")) for e in done.log], np.float64
-    )
+    found["losses"] = losses(done.log)
+    found["losses of the last layer"] = last_layer(model.execution.grid)
     for i, leaf in enumerate(
         jax.tree.leaves(accumulate(*micro_batch(model), most=TIME))
     ):
         found[f"sums {i}"] = np.asarray(leaf)
     found["attention"] = attention(model.execution)
     return found
+
+
+def losses(log: list) -> np.ndarray:
+    """The losses of steps and validations."""
+    return np.array([e.get("loss", e.get("valid_loss")) for e in log], np.float64)
+
+
+def last_layer(grid: Mesh | None) -> np.ndarray:
+    """The losses of the last layer's training, from states that were kept."""
+    rules = Rules(targets=LORA.targets, layers=(2,))
+    model = Decoder(CONFIG, LoraConfig(dropout=0.1, rules=rules), key=jax.random.key(0))
+    model = model if grid is None else spread_decoder(model, grid)
+    lower = lower_states(model, TOKENS)
+    return losses(finetune(model, TOKENS, TOKENS, TRAINING, seed=0, lower=lower).log)
 
 
 def attention(execution: Execution) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The floating-point operations (FLOPs) that a trial is charged, stage by stage."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,13 @@ class Sizes(NamedTuple):
     train: Counts
     valid: Counts
     embedded: Lengths  # tokens of both files, as the embedding model reads them
+    frozen_layers: int = 0  # below all adapters
+
+    @property
+    def upper(self) -> DecoderConfig:
+        """The LLM without the layers below all adapters."""
+        layers = self.llm.num_layers - self.frozen_layers
+        return replace(self.llm, num_layers=layers, sliding=())
 
     def of(self, draw: Draw) -> "Sizes":
         """Return the sizes of what a seed draws."""
@@ -36,15 +44,20 @@ class Sizes(NamedTuple):
             for counts, lengths, rows in both
         ]
         (train, x), (valid, y) = some
-        return Sizes(self.llm, self.encoder, train, valid, np.concatenate([x, y]))
+        embedded = np.concatenate([x, y])
+        return self._replace(train=train, valid=valid, embedded=embedded)
 
 
 class Trained(NamedTuple):
-    """The rows of a training, how often they were gone through, its validations."""
+    """The rows of a training, how often they were gone through, its validations.
+
+    `once` is whether the layers below all adapters ran once, and not each time.
+    """
 
     rows: Int[np.ndarray, " budget"]
     epochs: float
     validations: int
+    once: bool = False
 
 
 def training_flops(sizes: Sizes, trained: Trained) -> float:
@@ -57,9 +70,16 @@ def training_flops(sizes: Sizes, trained: Trained) -> float:
     >>> training_flops(sizes, Trained(np.array([1]), 4, 4)) == 4 * once
     True
     """
-    step = gradient_flops(sizes.llm, sizes.train.take(trained.rows), "all_lora")
-    validation = forward_flops(sizes.llm, sizes.valid)
-    return trained.epochs * step + trained.validations * validation
+    rows, valid = sizes.train.take(trained.rows), sizes.valid
+    step = gradient_flops(sizes.upper, rows, "all_lora")
+    validation = forward_flops(sizes.upper, valid)
+    lower = lambda counts: (
+        forward_flops(sizes.llm, counts) - forward_flops(sizes.upper, counts)
+    )
+    epochs, validations = trained.epochs, trained.validations
+    reads = (1, 1) if trained.once else (epochs, validations)
+    below = reads[0] * lower(rows) + reads[1] * lower(valid)
+    return epochs * step + validations * validation + below
 
 
 class Search(NamedTuple):

@@ -176,7 +176,9 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
         else:
             places = [place for pool in pools for place in pool.places]
             tokens, config = tokenize_pool(texts, places, llm), None
-        sizes = Sizes(llm.decoder().config, config, train, valid, tokens.lengths)
+        decoder = llm.decoder().config
+        frozen = inputs.training.lora.resolved(decoder).frozen_layers()
+        sizes = Sizes(decoder, config, train, valid, tokens.lengths, frozen)
     if settings.tokens is not None:
         loop = inputs.training.loop
         check_tokens(settings.tokens, train.tokens, loop.batch_size, loop.warmup_steps)

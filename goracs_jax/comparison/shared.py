@@ -14,6 +14,7 @@ from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.jobs.sources import loss_drop_stage
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.runs.opened import open_encoder, open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
@@ -42,11 +43,21 @@ class Scoring(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """Arrays by file, the SHA-256 of each, and the seconds that each pass took."""
+    """Arrays by file, the SHA-256 of each, and the seconds that each pass took.
+
+    `lower` is what the layers below all adapters make of the texts.
+    """
 
     arrays: Arrays
     sha256: dict[str, str]
     seconds: dict[str, float]  # by a file of the pass
+    lower: LowerTable | None = None
+
+    def lower_seconds(self, tokens: int) -> float:
+        """Return what these layers took for so many tokens, where they ran once."""
+        if self.lower is None:
+            return 0.0
+        return self.lower.seconds * tokens / len(self.lower.table)
 
     def inputs_for(
         self, settings: Compare, trial: Trial, inputs: CompareInputs

@@ -28,6 +28,7 @@ from goracs_jax.jobs.classes import say_classes
 from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
 from goracs_jax.jobs.finetune import Finetuned, TrainConfig
 from goracs_jax.jobs.selected import Selected
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import device, made_by
 from goracs_jax.runs.opened import Pool, open_llm, read_pool, tokenize_pool
@@ -63,9 +64,9 @@ def run(
         selected = _select(settings, inputs, trial, shared, folder / "selection")
         data = read_pool(folder / "selection/coreset.jsonl")
         rows = selected.selection.indices
-    lengths = sizes.train.tokens[rows]
-    tuned = _finetune(settings, inputs, trial, data, folder / "adapter")
-    _evaluate(settings, inputs, trial, folder)
+    lower, tokens = shared.lower, int(sizes.train.tokens[rows].sum())
+    tuned = _finetune(settings, inputs, trial, data, folder / "adapter", lower)
+    _evaluate(settings, inputs, trial, folder, lower)
     epochs, validations = tuned.valid_epochs[-1], len(tuned.valid_epochs)
     seconds = shared.seconds_of(settings, trial, whole, sizes)
     passes = dim = 0
@@ -74,8 +75,10 @@ def run(
         passes = 1 + len(selected.selection.trace)  # the first finds max(D)
         assert selected.drawn, "not loaded"
         dim = selected.drawn.train.shape[1]
-    seconds["training"] = tuned.train_seconds + tuned.valid_seconds
-    trained = Trained(rows, tuned.tokens / int(lengths.sum()), validations)
+    below = shared.lower_seconds(tokens + int(sizes.valid.tokens.sum()))
+    seconds["training"] = below + tuned.train_seconds + tuned.valid_seconds
+    once = lower is not None
+    trained = Trained(rows, tuned.tokens / tokens, validations, once)
     everything = np.arange(len(sizes.train.tokens))
     finished = Finished(
         trial=trial,
@@ -132,6 +135,7 @@ def _finetune(
     trial: Trial,
     data: Pool,
     out: Path,
+    lower: LowerTable | None,
 ) -> Finetuned:
     valid = inputs.draws[trial.seed].valid
     shared = shared_settings(settings, Training)
@@ -148,13 +152,17 @@ def _finetune(
         flags = replace(flags, steps=steps)
         config = TrainConfig.of(flags, trial.seed)
     prepare_folder(out, finetune.BYTES)
-    tuned = finetune.run(given, config, out)
+    tuned = finetune.run(given._replace(lower=lower), config, out)
     tuned.save(out, made_by(flags))
     return tuned
 
 
 def _evaluate(
-    settings: Compare, inputs: CompareInputs, trial: Trial, folder: Path
+    settings: Compare,
+    inputs: CompareInputs,
+    trial: Trial,
+    folder: Path,
+    lower: LowerTable | None,
 ) -> Evaluated:
     adapter, out = folder / "adapter", folder / METRICS
     judged = inputs.test.path
@@ -162,7 +170,7 @@ def _evaluate(
     config, work = EvaluateConfig.of(flags), work_folder(out)
     llm = open_llm(flags.model, adapter, flags.seed, flags)
     bootstrap = inputs.bootstrap._replace(seed=flags.seed)
-    given = evaluate.prepare(inputs.test, bootstrap, llm, config, work)
+    given = evaluate.prepare(inputs.test, bootstrap, llm, config, work, lower)
     if (found := Evaluated.load(out)) and found.is_of(given.identity):
         return found
     prepare_folder(work, bytes_to_store(given.plan.rows))

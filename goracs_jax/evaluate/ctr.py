@@ -12,6 +12,7 @@ from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import last_places
+from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.prompts import format_prompt
@@ -133,6 +134,7 @@ def yes_probabilities(
     *,
     tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
+    lower: LowerTable | None = None,
 ) -> Float32[np.ndarray, " examples"]:
     """Return the probability of Yes for each prompt, against No.
 
@@ -146,6 +148,7 @@ def yes_probabilities(
         tokens_per_batch: Padded tokens of a batch on each device; by default those of
             `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
+        lower: What the layers below all adapters make of the prompts, if it was kept.
 
     Returns:
         One probability per example, in input order.
@@ -165,7 +168,8 @@ def yes_probabilities(
         check_ids(ids, model.config.vocab_size)
     run = yes_pass(model, yes, no)
     size = tokens_per_batch or batch_tokens(model, "answers", tokens)
-    scores = mapper(run, run.batches(tokens, size))
+    batches = run.batches(tokens, size)
+    scores = mapper(reading(run, lower, tokens), batches)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise NumericalError(
@@ -185,16 +189,17 @@ def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
         no: The token id of No.
 
     Returns:
-        From a batch of prompts to an array [batch].
+        From a batch of prompts, and their lower states where these were kept, to an
+        array [batch].
     """
     pair = np.array([yes, no], np.int32)
     return Pass(_yes_of_batch, (*nnx.split(model), pair), model.execution)
 
 
 @jax.jit
-def _yes_of_batch(graph, state, pair, ids, labels):
+def _yes_of_batch(graph, state, pair, ids, labels, lower=None):
     del labels
-    model = nnx.merge(graph, state)
-    last = model.hidden_at(ids, last_places(ids)[:, None])[:, 0]
+    model, text = nnx.merge(graph, state), ids if lower is None else lower
+    last = model.hidden_at(text, last_places(ids)[:, None])[:, 0]
     logits = model.logits(last, pair)
     return jax.nn.softmax(logits)[:, 0]

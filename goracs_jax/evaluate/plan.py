@@ -15,6 +15,7 @@ from goracs_jax.evaluate.metrics import (
 )
 from goracs_jax.evaluate.outcomes import LIKELY
 from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 from goracs_jax.runs.revisions import revision_of
@@ -33,8 +34,13 @@ class Plan(NamedTuple):
     rows: int  # texts for which arrays are stored
 
 
-def plan_ctr(pool: Pool, llm: Llm) -> Plan:
+def plan_ctr(pool: Pool, llm: Llm, lower: LowerTable | None = None) -> Plan:
     """Plan click prediction: one forward pass per prompt; AUC and log likelihood.
+
+    Args:
+        pool: The test examples.
+        llm: The model.
+        lower: What the layers below all adapters make of the prompts, if it was kept.
 
     Raises:
         InputError: An output is neither Yes nor No, or all are the same.
@@ -49,7 +55,7 @@ def plan_ctr(pool: Pool, llm: Llm) -> Plan:
         return decoder, ask(pool.examples, tokenizer, context=context)
 
     def compute(mapper: Mapper) -> Arrays:
-        return {"scores": yes_probabilities(*prepare(), mapper=mapper)}
+        return {"scores": yes_probabilities(*prepare(), mapper=mapper, lower=lower)}
 
     def judge(arrays: Mapping[str, Arrays], bootstrap: Bootstrap) -> Judgement:
         scores = arrays["answers"]["scores"]

@@ -16,6 +16,7 @@ from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.evaluate.plan import Plan, plan_ctr
 from goracs_jax.evaluate.seqrec import RankingConfig, plan_seqrec
 from goracs_jax.files import hash_files, write_json
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import Task
 from goracs_jax.runs.identity import Identity, is_same
 from goracs_jax.runs.opened import Llm, Pool
@@ -133,7 +134,12 @@ class Evaluated(NamedTuple):
 
 
 def prepare(
-    pool: Pool, bootstrap: Bootstrap, llm: Llm, config: EvaluateConfig, work: Path
+    pool: Pool,
+    bootstrap: Bootstrap,
+    llm: Llm,
+    config: EvaluateConfig,
+    work: Path,
+    lower: LowerTable | None = None,
 ) -> EvaluateInputs:
     """Plan an evaluation and check the test examples; nothing is computed.
 
@@ -143,12 +149,14 @@ def prepare(
         llm: The model, with its adapter.
         config: The task and its numbers.
         work: Where stages are kept.
+        lower: What the layers below all adapters make of the prompts of ctr, if it was
+            kept.
 
     Raises:
         InputError: The first test example that does not fit the task.
     """
     if config.task == "ctr":
-        plan = plan_ctr(pool, llm)
+        plan = plan_ctr(pool, llm, lower)
     else:
         plan = plan_seqrec(pool, llm, config.items, config.ranking, work)
     identity = {

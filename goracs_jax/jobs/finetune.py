@@ -16,11 +16,20 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import write_json
 from goracs_jax.jobs.watch import say_size, watched
 from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.profile import CPU_TOKENS
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
-from goracs_jax.models import Decoder, LoraConfig, read_lora_config, save_adapter
+from goracs_jax.models import (
+    Decoder,
+    LoraConfig,
+    decoder_config,
+    read_lora_config,
+    save_adapter,
+)
 from goracs_jax.models.lora_config import PLAIN
+from goracs_jax.models.targets import Rules, last_layers
+from goracs_jax.runs.lower import keep_states
 from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
@@ -32,6 +41,8 @@ from goracs_jax.training.checkpoint import LogEntry
 
 #: The files of the adapter that a run leaves in its stage, and `save` copies.
 FILES = ("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl")
+#: The folder, inside that of the stage, of what the layers below all adapters make.
+LOWER = "lower"
 #: An upper estimate of adapters, their two moments and copies on disk, in bytes.
 BYTES = 256 << 20
 
@@ -93,12 +104,17 @@ class TrainConfig:
 
 
 class TrainInputs(NamedTuple):
-    """The examples of a training, and the model with the adapter to start from."""
+    """The examples of a training, and the model with the adapter to start from.
+
+    `lower` is what the layers below all adapters make of the texts, if other runs share
+    it.
+    """
 
     train: Pool
     valid: Pool
     llm: Llm
     base: str  # the model's name in adapter_config.json
+    lower: LowerTable | None = None
 
 
 class Finetuned(NamedTuple):
@@ -223,7 +239,10 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
     def compute(_: Mapper) -> Arrays:
         decoder, train, valid = prepare()
         say_size(decoder)
-        home = stage.home(folder)
+        home, lower = stage.home(folder), inputs.lower
+        if lower is None or not lower.has(train, valid):
+            reads = config.loop.reads(train.num_examples, valid.num_examples)
+            lower = keep_states(home / LOWER, inputs.llm, (train, valid), reads)
         with watched(config.loop, train) as watch:
             done = train_adapter(
                 decoder,
@@ -232,6 +251,7 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
                 config.loop,
                 seed=config.seed,
                 folder=home,
+                lower=lower,
                 watch=watch,
             )
         if leads():
@@ -265,7 +285,8 @@ def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
         stage.prepare()
     outcome = run_stage(folder, stage).arrays
     if leads():
-        shutil.rmtree(stage.home(folder) / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", LOWER):
+            shutil.rmtree(stage.home(folder) / name, ignore_errors=True)
     plain = {name: array.tolist() for name, array in outcome.items()}
     sizes = {name: len(getattr(inputs, name).examples) for name in ("train", "valid")}
     home = stage.home(folder)
@@ -282,8 +303,17 @@ def run(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Finetuned:
 def _lora(settings: Training) -> LoraConfig:
     """Configure the adapter that training starts with: of a folder, or a fresh one."""
     if settings.adapter:
+        if settings.layers:
+            raise InputError(
+                "--layers says which layers get a fresh adapter, and --adapter has its "
+                "own: leave one of them out."
+            )
         return replace(read_lora_config(settings.adapter), dropout=settings.dropout)
-    return LoraConfig(**{name: getattr(settings, name) for name in PLAIN})
+    fresh = LoraConfig(**{name: getattr(settings, name) for name in PLAIN})
+    if settings.layers is None:
+        return fresh
+    layers = last_layers(settings.layers, decoder_config(settings.model).num_layers)
+    return replace(fresh, rules=Rules(targets=fresh.targets, layers=layers))
 
 
 def _outcome(log: list[LogEntry]) -> Arrays:

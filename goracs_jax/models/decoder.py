@@ -19,55 +19,20 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
 from goracs_jax.models.attention import (
     Asking,
-    Attention,
     KeysValues,
     Look,
     rows_at,
     visible_pairs,
 )
 from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.decoder_layer import DecoderLayer
 from goracs_jax.models.execution import Execution
-from goracs_jax.models.layers import MLP, RMSNorm, softcap
+from goracs_jax.models.layers import RMSNorm, softcap
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
+from goracs_jax.models.lower import LowerStates, Text
 from goracs_jax.models.rope import RopeConfig, rope_table
 from goracs_jax.models.splash import splash_for
 from goracs_jax.models.variants import Table, placed, start, table_of
-
-
-class DecoderLayer(nnx.Module):
-    """A decoder layer: x + attention(norm(x)), then x + mlp(norm(x)).
-
-    With post norms, the outputs of attention and MLP are normalised before they are
-    added.
-    """
-
-    def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
-        norm = lambda: RMSNorm(
-            c.hidden_size, c.norm_eps, offset=c.norm_offset, dtype=dtype
-        )
-        self.attention_norm, self.mlp_norm = norm(), norm()
-        self.attention = Attention(c, lora, rngs=rngs, dtype=dtype)
-        self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
-        self.post_norms = c.post_norms
-        if c.post_norms:
-            self.attention_post_norm, self.mlp_post_norm = norm(), norm()
-
-    def __call__(
-        self,
-        x: Float[Array, "*batch time dim"],
-        look: Look,
-        past: KeysValues | None = None,
-    ) -> tuple[Float[Array, "*batch queries dim"], KeysValues]:
-        """Run the layer; return its output and the tokens' keys and values.
-
-        See `Attention` for the arguments, and for the tokens that have an output.
-        """
-        mixed, new = self.attention(self.attention_norm(x), look, past)
-        x = look.queries(x)
-        x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
-        changed = self.mlp(self.mlp_norm(x))
-        x = x + (self.mlp_post_norm(changed) if self.post_norms else changed)
-        return x, new
 
 
 class Layout(NamedTuple):
@@ -138,6 +103,11 @@ class Decoder(nnx.Module):
         """Whether the output head, or a part of it, belongs to the adapter."""
         return self.lora.trains_head(tied=self.config.tie_embeddings)
 
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers lie below all that the adapter trains; see `lower`."""
+        return self.lora.frozen_layers()
+
     def stored_table(self, name: str) -> Float[Array, "vocab dim"]:
         """Return the embedding or the output head of the base, without the adapter."""
         tied = self.config.tie_embeddings
@@ -180,18 +150,24 @@ class Decoder(nnx.Module):
 
     def _run(
         self,
-        ids: Int[Array, "*batch time"],
+        text: Text,
         num_layers: int,
         layout: Layout | None = None,
         past: KeysValues | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], KeysValues | None]:
         """Embed the tokens (negative ids are padding) and run the first layers.
 
+        Of a text whose lower states are given, only the layers above them are run.
+
         Returns:
             The hidden states and, if a past is given, the tokens' keys and values, with
             a leading layer axis.
         """
-        look, execution = self._looks(ids.shape[-1], layout), self.execution
+        if isinstance(text, LowerStates):
+            start, time = self.frozen_layers, text.states.shape[-2]
+        else:
+            start, time = 0, text.shape[-1]
+        look, execution = self._looks(time, layout), self.execution
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
         # With "products" the backward pass keeps the outputs of linear layers. It
@@ -210,16 +186,48 @@ class Decoder(nnx.Module):
         # The frozen weights are indexed inside the loop, because slicing off the layers
         # that are not run would copy the model. The adapters are small: they are inputs
         # of the scan, which stacks their gradients.
-        first = jax.tree.map(lambda w: w[:num_layers], lora)
-        x = table_of(self, "embed").embedded(jnp.maximum(ids, 0))
-        x = execution.by_example(x)
-        x = x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
-        return jax.lax.scan(step, x, (jnp.arange(num_layers), first, past))
+        adapters = jax.tree.map(lambda w: w[start:num_layers], lora)
+        given = isinstance(text, LowerStates)
+        x = jnp.asarray(text.states) if given else self._embedded(text)
+        return jax.lax.scan(step, x, (jnp.arange(start, num_layers), adapters, past))
 
-    def prefix(self, ids: Int[Array, "*batch time"]) -> Float[Array, "*batch time dim"]:
+    def _embedded(
+        self, ids: Int[Array, "*batch time"]
+    ) -> Float[Array, "*batch time dim"]:
+        x = table_of(self, "embed").embedded(jnp.maximum(ids, 0))
+        x = self.execution.by_example(x)
+        return x * self.config.embed_scale if self.config.embed_scale != 1.0 else x
+
+    def lower(self, text: Text) -> Text:
+        """Run the layers below all that the adapter trains.
+
+        Their states are the same whatever the adapter is trained to, and dropout acts
+        on adapters alone. They can therefore be computed once and kept.
+
+        Args:
+            text: Token ids, padded on the right with negative ids. Lower states are
+                returned as they are, and so are ids where no layer is frozen.
+
+        Returns:
+            What `prefix`, `hidden` and `hidden_at` take in place of the ids.
+
+        >>> from goracs_jax.models.targets import Rules
+        >>> lora = LoraConfig(rules=Rules(targets=("q_proj",), layers=(1,)))
+        >>> model = Decoder(DecoderConfig.tiny(), lora, key=jax.random.key(0))
+        >>> ids = jnp.arange(6)
+        >>> lower = model.lower(ids)
+        >>> bool(jnp.allclose(model.hidden(lower), model.hidden(ids), atol=1e-5))
+        True
+        """
+        if not self.frozen_layers or isinstance(text, LowerStates):
+            return text
+        with jax.default_matmul_precision("float32"):
+            return LowerStates(self._run(text, self.frozen_layers)[0])
+
+    def prefix(self, text: Text) -> Float[Array, "*batch time dim"]:
         """Return the hidden states before the last layer; see `tail`."""
         with jax.default_matmul_precision("float32"):
-            return self._run(ids, self.config.num_layers - 1)[0]
+            return self._run(text, self.config.num_layers - 1)[0]
 
     def last_layer(self) -> DecoderLayer:
         """Return the last layer as a module of its own, without the layer axis."""
@@ -247,23 +255,24 @@ class Decoder(nnx.Module):
             return self.norm(self.execution.by_example(layer(x, look)[0]))
 
     def hidden(
-        self, ids: Int[Array, "*batch time"], layout: Layout | None = None
+        self, text: Text, layout: Layout | None = None
     ) -> Float[Array, "*batch time dim"]:
         """Return the hidden states after the final norm.
 
         Args:
-            ids: Token ids, padded on the right with negative ids.
+            text: Token ids, padded on the right with negative ids, or what `lower`
+                returned for them.
             layout: Positions and mask; the default is one text from left to right.
 
         Returns:
             One hidden state per token; those of padding are meaningless.
         """
         with jax.default_matmul_precision("float32"):
-            return self.norm(self._run(ids, self.config.num_layers, layout)[0])
+            return self.norm(self._run(text, self.config.num_layers, layout)[0])
 
     def hidden_at(
         self,
-        ids: Int[Array, "*batch time"],
+        text: Text,
         at: Int[Array, "*batch places"] | None,
     ) -> Float[Array, "*batch places dim"]:
         """Return what `hidden` returns at some places of texts from left to right.
@@ -272,7 +281,7 @@ class Decoder(nnx.Module):
         places alone, unless `Execution.runs_whole`.
 
         Args:
-            ids: As for `hidden`.
+            text: As for `hidden`.
             at: The places; None means all.
 
         >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
@@ -282,10 +291,10 @@ class Decoder(nnx.Module):
         True
         """
         if at is None:
-            return self.hidden(ids)
+            return self.hidden(text)
         if self.execution.runs_whole:
-            return rows_at(self.hidden(ids), at)
-        return self.tail(self.last_layer(), self.prefix(ids), at)
+            return rows_at(self.hidden(text), at)
+        return self.tail(self.last_layer(), self.prefix(text), at)
 
     def empty_cache(self, batch: int, slots: int) -> KeysValues:
         """Return an empty cache of shape [layers, batch, slots, heads, head_dim].

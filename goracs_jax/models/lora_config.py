@@ -117,6 +117,20 @@ class LoraConfig:
         tokens = dict(self.tokens)
         return "head" in (*self.tables, *tokens) or (tied and "embed" in tokens)
 
+    def frozen_layers(self) -> int:
+        """Return how many layers lie below all that is trained.
+
+        What they compute does not depend on the adapter. There are none where the
+        embedding is trained, as a whole or in some rows.
+
+        >>> rules = Rules(targets=("q_proj",), layers=(1,))
+        >>> LoraConfig(rules=rules).resolved(DecoderConfig.tiny()).frozen_layers()
+        1
+        """
+        if "embed" in (*self.tables, *dict(self.tokens)):
+            return 0
+        return min((site.layer for site in self.sites), default=0)
+
     def resolved(self, config: DecoderConfig) -> "LoraConfig":
         """Apply the rules to a model of a number of layers.
 

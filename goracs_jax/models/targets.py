@@ -52,6 +52,29 @@ def full_name(name: str, layer: int | str) -> str:
     return f"model.layers.{layer}.{BLOCKS[name]}.{name}"
 
 
+def last_layers(name: str, num_layers: int) -> tuple[int, ...]:
+    """Read the name of the last layers, last:K, as their numbers from 0.
+
+    Args:
+        name: "last:" and how many.
+        num_layers: The number of layers of the model.
+
+    Raises:
+        InputError: It is another name, or the model has fewer layers.
+
+    >>> last_layers("last:2", 30)
+    (28, 29)
+    """
+    start, _, count = name.partition(":")
+    k = int(count) if count.isdecimal() else 0
+    if start != "last" or not 1 <= k <= num_layers:
+        raise InputError(
+            f"--layers must be last:K with K from 1 to {num_layers}, the number of "
+            f"layers of the model, got {name!r}."
+        )
+    return tuple(range(num_layers - k, num_layers))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     r"""PEFT's rules for the adapters of a model, which its number of layers resolves.

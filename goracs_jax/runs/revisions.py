@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 #: Revisions by stage: embeddings, gradient-norms, "selection METHOD", finetune,
-#: answers, generation, grounding, likelihood. What is not listed has revision 1.
+#: lower-states, answers, generation, grounding, likelihood. What is not listed has
+#: revision 1.
 REVISIONS: Mapping[str, int] = {
     "finetune": 2,  # order and dropout by content, not by position
 }

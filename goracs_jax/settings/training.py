@@ -33,6 +33,12 @@ class _Adapter:
     targets: Names = ("q_proj", "v_proj")
     """Linear layers that get a fresh adapter, with commas between them, from q_proj,
     k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."""
+    layers: Annotated[
+        str | None, Flag(default="all of the model", metavar="last:K")
+    ] = None
+    """Layers that get a fresh adapter: the last K. What the layers below them make of
+    the texts is then computed once and kept on the disk, which makes training
+    faster."""
     dropout: float = 0.05
     """Probability that training sets an input of the adapter to zero."""
 

@@ -133,6 +133,22 @@ class FinetuneConfig:
         assert self.epochs is not None, "checked above"
         return self.epochs * self.steps_per_epoch(n_train)
 
+    def reads(self, n_train: int, n_valid: int) -> int:
+        """Return how often texts are read, unless training stops early.
+
+        Args:
+            n_train: Number of training examples.
+            n_valid: Number of validation examples.
+
+        >>> FinetuneConfig(epochs=3, learning_rate=1.0).reads(n_train=10, n_valid=4)
+        42
+        """
+        config, steps = self.resolved(), self.total_steps(n_train)
+        per_epoch = self.steps_per_epoch(n_train)
+        every = config.valid_every
+        validations = 1 if every is None else -(-steps // (every * per_epoch))
+        return -(-steps * n_train // per_epoch) + validations * n_valid
+
     def averaged(self, total_steps: int) -> int:
         """Return after how many of the last steps the adapters are averaged.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flax import nnx
 from jaxtyping import PyTree
 
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import agree
 from goracs_jax.models import Decoder
@@ -43,6 +44,7 @@ def finetune(
     *,
     seed: int,
     folder: Path | None = None,
+    lower: LowerTable | None = None,
     watch: Callable[[LogEntry], None] = lambda entry: None,
     checkpoint_seconds: float = 30.0,
 ) -> Finetuned:
@@ -65,6 +67,8 @@ def finetune(
         seed: Seed of the data order and of dropout.
         folder: Folder for checkpoints and metrics.jsonl. A run with the same arguments
             continues a killed one from there and ends with the same bytes.
+        lower: What the layers below all adapters make of the examples, if it was kept.
+            It changes speed, and the result by rounding alone.
         watch: Called with every new entry of the log.
         checkpoint_seconds: Least time between two checkpoints, in seconds; it bounds
             the work that a killed run loses.
@@ -90,7 +94,7 @@ def finetune(
     """
     for tokens in (train, valid):
         check_ids(tokens, model.config.vocab_size)
-    run = Run.prepare(model, train, valid, config, seed)
+    run = Run.prepare(model, train, valid, config, seed, lower=lower)
     alone = nullcontext(Store(run.fresh, lambda state: None))
     keep = checkpoints(folder / "checkpoints", run.fresh) if folder else alone
     with keep as (state, save):

@@ -15,11 +15,13 @@ from jaxtyping import Float32, PyTree
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.halves import memory_ran_out, too_large, warn
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.passes import together
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import replicate, replicate_key, spread_batch
 from goracs_jax.models import Decoder
+from goracs_jax.models.lower import LowerStates
 from goracs_jax.training.batches import Shapes, step_batches
 from goracs_jax.training.checkpoint import LogEntry, State
 from goracs_jax.training.config import FinetuneConfig
@@ -53,6 +55,7 @@ class Run(NamedTuple):
     rates: Float32[np.ndarray, " steps"]  # the learning rate of each step
     mesh: Mesh | None
     halved: bool  # whether micro-batches were, for lack of memory
+    lower: LowerTable | None  # what the layers below all adapters make of the examples
 
     @classmethod
     def prepare(
@@ -63,6 +66,7 @@ class Run(NamedTuple):
         config: FinetuneConfig,
         seed: int,
         *,
+        lower: LowerTable | None = None,
         halved: bool = False,
     ) -> "Run":
         """Split the model and compile a program for every shape that can occur.
@@ -77,6 +81,7 @@ class Run(NamedTuple):
             valid: Validation examples.
             config: The settings of the run.
             seed: Seed of the data order and of dropout.
+            lower: What the layers below all adapters make of the examples.
             halved: Whether micro-batches were halved before, which is said once.
 
         Returns:
@@ -98,7 +103,7 @@ class Run(NamedTuple):
             of = partial(Shapes.of, config=config, devices=execution.data_devices)
             shapes, checked = map(of, (train, valid))
             checks = (checked.split(valid), checked.most)
-            same = (config, order, shapes, *rest, halved)
+            same = (config, order, shapes, *rest, halved, lower)
             run = cls(parts, train, valid, *checks, *same)
             try:
                 run._compile()
@@ -134,7 +139,8 @@ class Run(NamedTuple):
         config = replace(self.config, tokens_per_batch=self._half())
         model = nnx.merge(*self.parts)
         pools = (self.train, self.valid)
-        smaller = Run.prepare(model, *pools, config, self.order.seed, halved=True)
+        seed, lower = self.order.seed, self.lower
+        smaller = Run.prepare(model, *pools, config, seed, lower=lower, halved=True)
         return smaller.fitting(work, state)
 
     def _half(self) -> int:
@@ -156,19 +162,13 @@ class Run(NamedTuple):
         by_shape = {batch.ids.shape: batch for batch in self.valid_batches}
         adding = [
             accumulate.lower(
-                self.parts,
-                sums,
-                spread_batch(batch, self.mesh),
-                self._key(0),
-                most=self.shapes.most,
+                self.parts, sums, batch, self._key(0), lower, most=self.shapes.most
             )
-            for batch in blanks
+            for batch, lower in map(self._read, blanks)
         ]
         losses = [
-            loss_sum.lower(
-                self.parts, spread_batch(batch, self.mesh), most=self.valid_most
-            )
-            for batch in by_shape.values()
+            loss_sum.lower(self.parts, batch, lower, most=self.valid_most)
+            for batch, lower in map(self._read, by_shape.values())
         ]
         changing = update.lower(
             self.optimizer, state.lora, state.opt_state, sums, np.float32(1)
@@ -213,9 +213,8 @@ class Run(NamedTuple):
         given = (self.train, self.order, self.shapes, self.config.batch_size)
         batches, key = step_batches(*given, state.step), self._key(epoch - 1)
         parts, sums = self.parts._replace(lora=state.lora), zero_sums(self.parts)
-        for batch in batches:
-            batch = spread_batch(batch, self.mesh)
-            sums = accumulate(parts, sums, batch, key, most=self.shapes.most)
+        for batch, lower in map(self._read, batches):
+            sums = accumulate(parts, sums, batch, key, lower, most=self.shapes.most)
         count = np.float32(num_scored(batches))
         done = update(self.optimizer, state.lora, state.opt_state, sums, count)
         loss, grad_norm = done.loss.item(), done.grad_norm.item()
@@ -256,8 +255,8 @@ class Run(NamedTuple):
         lowest, epoch = self.config.keep == "best", self._epoch(state.step)
         judged = state.lora if lowest else state.kept
         parts = self.parts._replace(lora=judged)
-        batches = (spread_batch(batch, self.mesh) for batch in self.valid_batches)
-        sums = [loss_sum(parts, batch, most=self.valid_most) for batch in batches]
+        batches = map(self._read, self.valid_batches)
+        sums = [loss_sum(parts, *batch, most=self.valid_most) for batch in batches]
         loss = float(np.sum(jax.device_get(sums), dtype=np.float64))
         loss /= num_scored(self.valid_batches)
         _check_finite(f"validation after epoch {epoch}", loss)
@@ -274,6 +273,11 @@ class Run(NamedTuple):
             return last
         per_epoch = self.config.steps_per_epoch(self.train.num_examples)
         return last or step % (epochs * per_epoch) == 0
+
+    def _read(self, batch: Batch) -> tuple[Batch, LowerStates | None]:
+        """Put a batch on the devices, with its lower states if they were kept."""
+        lower = None if self.lower is None else self.lower.states(batch.ids)
+        return spread_batch((batch, lower), self.mesh)
 
     def _kept(self, kept: PyTree, lora: PyTree, step: int) -> PyTree:
         """Return the adapters to keep after a step with this number, from 1."""

@@ -22,6 +22,7 @@ from goracs_jax.llm.loss import example_loss, predicting
 from goracs_jax.mesh import DATA
 from goracs_jax.models import Decoder, with_dropout
 from goracs_jax.models.attention import rows_at
+from goracs_jax.models.lower import LowerStates
 
 #: Places of scored tokens; None means all.
 Places: TypeAlias = Int[Array, "batch places"] | None
@@ -78,7 +79,13 @@ def zero_sums(parts: ModelParts) -> Sums:
 
 @partial(jax.jit, donate_argnames="sums", static_argnames="most")
 def accumulate(
-    parts: ModelParts, sums: Sums, batch: Batch, key: jax.Array, *, most: int
+    parts: ModelParts,
+    sums: Sums,
+    batch: Batch,
+    key: jax.Array,
+    lower: LowerStates | None = None,
+    *,
+    most: int,
 ) -> Sums:
     """Add the loss and the gradient of a micro-batch to the sums of its step.
 
@@ -87,19 +94,22 @@ def accumulate(
         sums: The sums so far, which are overwritten.
         batch: The micro-batch; its `rows` tell apart the dropout of examples.
         key: Random key of the epoch's dropout.
+        lower: What `Decoder.lower` returns for the batch, if it was kept.
         most: Largest number of scored tokens in an example.
 
     Returns:
         The new sums.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(batch.rows)
+    # Outside of what is differentiated: no gradient goes through these layers.
+    text = nnx.merge(*parts).lower(batch.ids if lower is None else lower)
 
     def total(lora: PyTree) -> Float32[Array, ""]:
         model = nnx.merge(parts.graph, lora, parts.frozen)
         # The last layer runs at all tokens, so that the masks of dropout do not depend
         # on which tokens are scored.
-        one = lambda ids, key: with_dropout(model, key).hidden(ids)
-        hidden = jax.vmap(one, spmd_axis_name=DATA)(batch.ids, keys)
+        one = lambda text, key: with_dropout(model, key).hidden(text)
+        hidden = jax.vmap(one, spmd_axis_name=DATA)(text, keys)
         at = _places(batch.labels, most)
         if at is not None:
             hidden = rows_at(hidden, at)
@@ -111,17 +121,20 @@ def accumulate(
 
 
 @partial(jax.jit, static_argnames="most")
-def loss_sum(parts: ModelParts, batch: Batch, *, most: int) -> Float32[Array, ""]:
+def loss_sum(
+    parts: ModelParts, batch: Batch, lower: LowerStates | None = None, *, most: int
+) -> Float32[Array, ""]:
     """Return the loss of a batch, summed over its scored tokens, without dropout.
 
     Args:
         parts: The model.
         batch: The batch.
+        lower: As for `accumulate`.
         most: Largest number of scored tokens in an example.
     """
-    model = nnx.merge(*parts)
+    model, text = nnx.merge(*parts), batch.ids if lower is None else lower
     at = _places(batch.labels, most)
-    return _loss_sum(model, model.hidden_at(batch.ids, at), batch.labels, at)
+    return _loss_sum(model, model.hidden_at(text, at), batch.labels, at)
 
 
 @partial(jax.jit, static_argnums=0)

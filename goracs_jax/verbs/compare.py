@@ -4,6 +4,7 @@ from goracs_jax.comparison import shared, trial
 from goracs_jax.comparison.cells import folder_of
 from goracs_jax.comparison.drawn import write_pools
 from goracs_jax.comparison.inputs import CompareInputs, measure, read_inputs
+from goracs_jax.comparison.lower import lower_states
 from goracs_jax.comparison.progress import Progress, unfinished
 from goracs_jax.comparison.protocol import Protocol
 from goracs_jax.comparison.written import write
@@ -47,6 +48,8 @@ def _run(settings: Compare, inputs: CompareInputs, now: Progress) -> Progress:
     write_pools(inputs.pools, kept)
     needed = shared.scorings(settings, inputs, now.todo)
     arrays = shared.compute(needed, kept)
+    lower = lower_states(settings, inputs, now.todo, kept)
+    arrays = arrays._replace(lower=lower)
     total = len(inputs.tuning) + len(inputs.trials)
     for phase in ("tuning", "found"):
         trials = list(getattr(now, phase))

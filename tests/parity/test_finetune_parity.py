@@ -16,6 +16,7 @@ from goracs_jax.models import (
     save_adapter,
     save_merged,
 )
+from goracs_jax.models.targets import Rules, last_layers
 from goracs_jax.training import FinetuneConfig, finetune
 from goracs_jax.training.order import Order
 
@@ -76,13 +77,20 @@ def torch_training(model, tokens):
 
 
 @pytest.mark.parametrize(
-    ("family", "targets"),
-    [("llama", ("q_proj", "v_proj")), ("gemma2", ("o_proj", "down_proj"))],
+    ("family", "targets", "last"),
+    [
+        ("llama", ("q_proj", "v_proj"), 3),
+        ("gemma2", ("o_proj", "down_proj"), 3),
+        ("llama", ("q_proj", "v_proj"), 2),
+    ],
 )
-def test_twenty_steps(save_decoder, tmp_path, family, targets):
+def test_twenty_steps(save_decoder, tmp_path, family, targets, last):
+    """With adapters in the last two of three layers, the first is no part of them."""
     _, folder = save_decoder(family)
-    lora = LoraConfig(r=4, alpha=8.0, targets=targets, dropout=0.0)
+    rules = Rules(targets=targets, layers=last_layers(f"last:{last}", 3))
+    lora = LoraConfig(r=4, alpha=8.0, rules=rules, dropout=0.0)
     model = load_decoder(folder, lora=lora, key=jax.random.key(0))
+    assert model.frozen_layers == 3 - last
     save_adapter(model, tmp_path / "start")
     theirs = peft.PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(folder),

@@ -132,6 +132,46 @@ def test_steps_and_what_is_kept(files, capsys):
     assert "finetune: done" in capsys.readouterr().out
 
 
+def test_adapters_in_the_last_layers(files, capsys, monkeypatch):
+    assert run(FINETUNE + " --layers last:1", None) == 0
+    printed = capsys.readouterr().out
+    assert "896 of " in printed, "half of what two layers have"
+    lines = [(files / f"{name}.jsonl").read_text() for name in ("train", "valid")]
+    texts = {json.loads(line)["output"] for line in "".join(lines).splitlines()}
+    size = f"0 MiB for {len(texts)} texts"
+    assert f"layers 0 to 0 run once: {size} in " in printed
+    assert not list((files / "tuned").rglob("lower*")), (
+        "what is read by nobody any more"
+    )
+    config = json.loads((files / "tuned" / "adapter_config.json").read_text())
+    assert config["layers_to_transform"] == [1]
+    assert config["target_modules"] == ["q_proj", "v_proj"]
+    stored = load_file(files / "tuned" / "adapter_model.safetensors")
+    assert all(".layers.1." in name for name in stored)
+    assert len(stored) == 4
+    ids = jnp.arange(20)
+    model = load(files / "tuned")
+    assert model.frozen_layers == 1
+    base = load_decoder("llm", key=jax.random.key(0))
+    assert float(jnp.max(jnp.abs(model(ids) - base(ids)))) > 1e-3
+
+    # Without room on the disk the layers below run in every step.
+    monkeypatch.setattr("goracs_jax.runs.lower.SPARE", 1 << 60)
+    again = FINETUNE.replace("tuned", "again")
+    assert run(again + " --layers last:1", None) == 0
+    assert "these layers run in every step" in capsys.readouterr().out
+    one, two = (records(files / d / "metrics.jsonl") for d in ("tuned", "again"))
+    loss = lambda log: [r.get("loss", r.get("valid_loss")) for r in log]
+    # float32, nine steps; XLA may fuse other operations.
+    np.testing.assert_allclose(loss(one), loss(two), rtol=2e-5)
+
+    # Training goes on from such an adapter where it left off, in its own layers.
+    assert run(FINETUNE.replace("--out tuned", "--out more --adapter tuned"), None) == 0
+    assert read_lora_config(files / "more") == read_lora_config(files / "tuned")
+    more = records(files / "more" / "metrics.jsonl")
+    assert loss(more)[-1] < loss(one)[-1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -142,6 +182,12 @@ def test_steps_and_what_is_kept(files, capsys):
         (" --epochs 1 --batch-size 64", "nothing would train"),
         (" --patience 0", "patience must be at least 1, got 0"),
         (" --targets q_proj,c_attn", "got c_attn"),
+        (" --layers last:3", "--layers must be last:K with K from 1 to 2"),
+        (" --layers last:0", "--layers must be last:K"),
+        (" --layers last", "--layers must be last:K .*, got 'last'"),
+        (" --layers 0,1", "--layers must be last:K"),
+        (" --layers last:1 --model none", "none: no such file or folder"),
+        (" --layers last:1 --adapter none", "leave one of them out"),
         (" --dropout 1", "dropout must be in"),
         (" --valid none.jsonl", "none.jsonl does not exist"),
         (" --model none", "none does not exist"),

@@ -65,7 +65,11 @@ def peft_config(lora: LoraConfig) -> dict[str, Any]:
         other = lambda of, usual: {
             site.full_name: of(site) for site in lora.sites if of(site) != usual
         }
-        config["target_modules"] = [site.full_name for site in lora.sites]
+        layers = sorted({site.layer for site in lora.sites})
+        if len(lora.sites) == len(lora.targets) * len(layers):  # all in some layers
+            config["layers_to_transform"] = layers
+        else:
+            config["target_modules"] = [site.full_name for site in lora.sites]
         config["rank_pattern"] = other(lambda site: site.r, lora.r)
         alphas = other(lambda site: number(site.alpha), number(lora.alpha))
         config["alpha_pattern"] = alphas

@@ -1,0 +1,45 @@
+"""A layer of a decoder: attention, then the MLP, each added to what it reads."""
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from goracs_jax.models.attention import Attention, KeysValues, Look
+from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.layers import MLP, RMSNorm
+from goracs_jax.models.lora import LoraConfig
+
+
+class DecoderLayer(nnx.Module):
+    """A decoder layer: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With post norms, the outputs of attention and MLP are normalised before they are
+    added.
+    """
+
+    def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
+        norm = lambda: RMSNorm(
+            c.hidden_size, c.norm_eps, offset=c.norm_offset, dtype=dtype
+        )
+        self.attention_norm, self.mlp_norm = norm(), norm()
+        self.attention = Attention(c, lora, rngs=rngs, dtype=dtype)
+        self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
+        self.post_norms = c.post_norms
+        if c.post_norms:
+            self.attention_post_norm, self.mlp_post_norm = norm(), norm()
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch time dim"],
+        look: Look,
+        past: KeysValues | None = None,
+    ) -> tuple[Float[Array, "*batch queries dim"], KeysValues]:
+        """Run the layer; return its output and the tokens' keys and values.
+
+        See `Attention` for the arguments, and for the tokens that have an output.
+        """
+        mixed, new = self.attention(self.attention_norm(x), look, past)
+        x = look.queries(x)
+        x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
+        changed = self.mlp(self.mlp_norm(x))
+        x = x + (self.mlp_post_norm(changed) if self.post_norms else changed)
+        return x, new
