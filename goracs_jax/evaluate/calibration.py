@@ -16,9 +16,6 @@ from scipy.special import expit, log_expit
 
 from goracs_jax.errors import NumericalError
 
-#: A model is far too sure where its margins should shrink to less than this share.
-FAR_TOO_SURE = 0.5
-
 Margins = Float[np.ndarray, " examples"]
 Positive = Bool[np.ndarray, " examples"]
 
@@ -120,6 +117,22 @@ def calibrated(
     array([-0.693])
     """
     return log_likelihoods(Fitted(*fitted)(margins), positive)
+
+
+def is_far_too_sure(fits: Sequence[Fitted], spread: float) -> bool:
+    """Tell whether a model's margins should shrink to less than half of what they are.
+
+    Margins that are small already cost little, wrong as they may be.
+
+    Args:
+        fits: The two numbers, of each fit.
+        spread: Standard deviation of the margins.
+
+    >>> fits = [Fitted(0.1, 0.0)]
+    >>> is_far_too_sure(fits, 7.0), is_far_too_sure(fits, 0.1)
+    (True, False)
+    """
+    return spread > 1 and all(fitted.a < 0.5 for fitted in fits)
 
 
 def cross_fitted(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.errors import InputError
-from goracs_jax.evaluate.calibration import FAR_TOO_SURE
+from goracs_jax.evaluate.calibration import Fitted, is_far_too_sure
 from goracs_jax.evaluate.metrics import Bootstrap, Estimate
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.evaluate.plan import Plan, plan_ctr
@@ -248,9 +248,9 @@ def notes_of(diagnostics: Mapping[str, Any]) -> list[str]:
     """
     notes = []
     if found := diagnostics.get("calibration"):
-        slopes = [each["a"] for each in found["fits"]]
-        if max(slopes) < FAR_TOO_SURE:
-            said = ", ".join(f"{a:.2g}" for a in slopes)
+        fits = [Fitted(**each) for each in found["fits"]]
+        if is_far_too_sure(fits, found["margin_sd"]):
+            said = ", ".join(f"{fitted.a:.2g}" for fitted in fits)
             notes.append(
                 "the model is far too sure: its margins (SD "
                 f"{found['margin_sd']:.2g}) fit best when multiplied by {said}."

@@ -147,7 +147,8 @@ class Judging:
     test: Path
     """Test examples as goracs prepare writes them, JSON or JSONL."""
     items: Annotated[Path | None, Flag(default="items.jsonl beside --test")] = None
-    """File of all items (item_id, title), used for seqrec."""
+    """File of all items (item_id, title, interactions, mean_rating), used for seqrec
+    and for what goracs compare says is reached without a model."""
     rank_by: Literal["both", "generation", "likelihood"] = "both"
     """Ranking of the items for seqrec: by the distance of their titles to a generated
     one, by the likelihood of their titles, which generates nothing, or both."""

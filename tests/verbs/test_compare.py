@@ -188,7 +188,7 @@ def test_clicks_by_what_gradients_say_and_by_label(files):
     flops = {row["method"]: set(row["flops"]) for row in found["rows"]}
     assert flops["error"] == {"gradients", "training"}
     assert flops["random:by-label"] == {"training"}
-    metrics = {"AUC", "log likelihood"}
+    metrics = {"AUC", "log likelihood", "calibrated log likelihood"}
     assert all(set(row["metrics"]) == metrics for row in found["rows"])
     assert found["notes"][0].startswith("One seed has a value alone")
     rows = {
