@@ -1,5 +1,6 @@
 """What a task computes for its test examples, and the plan of click prediction."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -107,11 +108,10 @@ def _margins(name: str, pool: Pool, llm: Llm) -> Stage:
 
 def _check_apart(target: Pool, pool: Pool) -> None:
     """Refuse test examples that the calibration would be fitted on."""
-    seen = {example.texts: example.place for example in target.examples}
-    for example in pool.examples:
-        if example.texts in seen:
+    places = {json.dumps(example.record): example.place for example in target.examples}
+    for record, place in pool.examples:
+        if (same := places.get(json.dumps(record))) is not None:
             raise InputError(
-                f"{example.place} is in --calibrate-on, too ({seen[example.texts]}): "
-                "the numbers of a calibration must not be fitted on what they are "
-                "judged by."
+                f"{place} is in --calibrate-on, too ({same}): the numbers of a "
+                "calibration must not be fitted on what they are judged by."
             )
