@@ -157,8 +157,8 @@ def _evaluate(
     settings: Compare, inputs: CompareInputs, trial: Trial, folder: Path
 ) -> Evaluated:
     adapter, out = folder / "adapter", folder / METRICS
-    judged = inputs.test.path
-    flags = judged_settings(settings, out, adapter, trial.seed, judged)
+    paths = (inputs.test.path, inputs.draws[trial.seed].valid.path)
+    flags = judged_settings(settings, out, adapter, trial.seed, *paths)
     config, work = EvaluateConfig.of(flags), work_folder(out)
     llm = open_llm(flags.model, adapter, flags.seed, flags)
     bootstrap = inputs.bootstrap._replace(seed=flags.seed)
