@@ -11,7 +11,7 @@ from accelerator_given import Given, weight_bytes
 from scipy.stats import spearmanr
 
 from goracs_jax.evaluate.beam import Ending, beam_search
-from goracs_jax.evaluate.ctr import Questions, yes_probabilities
+from goracs_jax.evaluate.ctr import Questions, yes_margins
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.llm.gradients import Which, gradient_norms
 from goracs_jax.llm.tokens import Tokens
@@ -74,7 +74,7 @@ def evaluation(given: Given) -> Figures:
     counts = Counts(tokens.lengths, np.zeros_like(tokens.lengths))
     read = weight_bytes(model)
     found = given.beside_floor(
-        lambda: yes_probabilities(
+        lambda: yes_margins(
             model, Questions(tokens, yes=1, no=2), tokens_per_batch=batch
         ),
         flops=forward_flops(model.config, counts),

@@ -25,7 +25,7 @@ from goracs_jax.data.demo import fetch
 from goracs_jax.data.examples import read_examples
 from goracs_jax.evaluate.beam import beam_search
 from goracs_jax.evaluate.catalogue import read_candidates, read_catalogue
-from goracs_jax.evaluate.ctr import ask, yes_probabilities
+from goracs_jax.evaluate.ctr import ask, yes_margins
 from goracs_jax.evaluate.generation import ending, prompt_tokens
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.llm.batches import make_batches
@@ -86,7 +86,7 @@ def main() -> None:
     figures = {
         "ctr": beside_floor(
             "ctr",
-            lambda: yes_probabilities(model, questions, tokens_per_batch=budget),
+            lambda: yes_margins(model, questions, tokens_per_batch=budget),
             pass_over(questions.tokens),
             len(clicks),
         )

@@ -7,7 +7,6 @@ by what RENDER[NAME] returns.
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
 from tables_accelerator import accelerators
@@ -26,9 +25,8 @@ from tables_passes import (
     proxy,
 )
 from tables_project import mutants, startup
+from tables_retired import reasons, retired
 from tables_selection import games, optimal, sizes, suite, sweep, transport
-from tables_studies import experiment, labels
-from tables_summary import helps
 from tables_trainers import trainers
 
 ROOT = Path(__file__).parent.parent
@@ -51,15 +49,8 @@ RENDER = {
     "finetune": finetune,
     "evaluation": evaluation,
     "prepare": prepare,
-    "experiment_ctr": partial(experiment, "ctr"),
-    "experiment_ctr_users": partial(experiment, "ctr_users"),
-    "experiment_seqrec": partial(experiment, "seqrec"),
-    "experiment_seqrec_answer": partial(experiment, "seqrec_answer"),
-    "labels": labels,
-    "experiment_ctr_long": partial(experiment, "ctr_long"),
-    "experiment_seqrec_long": partial(experiment, "seqrec_long"),
-    "experiment_games": partial(experiment, "games"),
-    "helps": helps,
+    "retired": retired,
+    "reasons": reasons,
     "startup": startup,
     "mutants": mutants,
     "adapters": adapters,

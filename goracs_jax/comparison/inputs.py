@@ -10,6 +10,7 @@ from goracs_jax.comparison.drawn import Draw, check_counts, draw, halves, judged
 from goracs_jax.comparison.flags import check_flags, training_of
 from goracs_jax.comparison.steps import check_tokens
 from goracs_jax.comparison.tuning import tuning_trials
+from goracs_jax.evaluate.ctr import read_answers
 from goracs_jax.evaluate.metrics import Bootstrap
 from goracs_jax.files import hash_files
 from goracs_jax.jobs.classes import check_budgets
@@ -80,6 +81,8 @@ def read_inputs(settings: Compare) -> CompareInputs:
         valid, half = halves(valid, kept)
         if both := judged_with(test, half, s.task, kept):
             test, judged = both, len(half.examples)
+    if is_calibrated_by_target(s):
+        read_answers(valid.examples)  # refused now, not behind the first training
     counts = (s.draw_train, s.draw_valid)
     check_counts(counts, (train, valid))
     n_train = len(train.examples) if s.draw_train is None else s.draw_train
@@ -115,6 +118,7 @@ def judged_settings(
     adapter: Path | None = None,
     seed: int = 0,
     test: Path | None = None,
+    target: Path | None = None,
 ) -> Evaluate:
     """Make the flags that evaluate a trial's adapter, or the model as it is.
 
@@ -124,6 +128,8 @@ def judged_settings(
         adapter: The folder of the adapter.
         seed: The seed of the trial.
         test: The file of all that is judged, where it is not that of --test.
+        target: The file of the target, on which click prediction is calibrated where
+            validation is cut in two.
     """
     flags = Evaluate(
         **shared_settings(settings, Judging),
@@ -133,11 +139,17 @@ def judged_settings(
         out=out,
         adapter=adapter,
         seed=seed,
+        calibrate_on=target if is_calibrated_by_target(settings) else None,
     )
     if not test or test == settings.test:
         return flags
     beside = settings.test.with_name("items.jsonl")
     return replace(flags, test=test, items=settings.items or beside)
+
+
+def is_calibrated_by_target(settings: Compare) -> bool:
+    """Tell whether models are calibrated on the target half of validation."""
+    return settings.split_valid and settings.task == "ctr"
 
 
 def shared_settings(settings: Compare, kind: type) -> dict[str, Any]:

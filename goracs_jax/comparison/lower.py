@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from goracs_jax.comparison.design import Trial
-from goracs_jax.comparison.inputs import CompareInputs
+from goracs_jax.comparison.inputs import CompareInputs, is_calibrated_by_target
 from goracs_jax.evaluate.ctr import ask
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import decoder_config
@@ -38,9 +38,12 @@ def lower_states(
     tested = 0
     if s.task == "ctr":
         decoder, tokenizer = llm.load()
-        context, examples = decoder.config.max_positions, inputs.test.examples
-        pools.append(ask(examples, tokenizer, context=context).tokens)
-        tested = len(examples)
+        context, asked = decoder.config.max_positions, [inputs.test]
+        if is_calibrated_by_target(s):
+            asked.append(inputs.valid)
+        for pool in asked:
+            pools.append(ask(pool.examples, tokenizer, context=context).tokens)
+            tested += len(pool.examples)
     n_valid = len(inputs.valid.examples)
     reads = (training.loop.reads(t.budget, n_valid) + tested for t in trials)
     return keep_states(folder, llm, pools, sum(reads))

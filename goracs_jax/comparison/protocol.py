@@ -1,8 +1,9 @@
-"""What a table says of the protocol: what was drawn, cut, equal and tuned."""
+"""What a table says of the protocol: what was drawn, cut, equal, tuned, and trivial."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from goracs_jax.comparison.beside import without_a_model
 from goracs_jax.comparison.design import FULL
 from goracs_jax.comparison.inputs import CompareInputs
 from goracs_jax.comparison.tuning import Tuned
@@ -19,7 +20,7 @@ class Protocol(NamedTuple):
     def of(
         cls, settings: Compare, inputs: CompareInputs, tuned: Sequence[Tuned]
     ) -> "Protocol":
-        """Say in words what the flags asked for; nothing where they asked for nothing.
+        """Say in words what the flags asked for, and what is reached without a model.
 
         Args:
             settings: The flags of the comparison.
@@ -49,7 +50,9 @@ class Protocol(NamedTuple):
             )
         if tuned:
             notes.append(_rates(s, tuned))
-        return cls(notes, tuned)
+        units = inputs.bootstrap.units
+        pools, items = (inputs.train, inputs.test), inputs.judging.items
+        return cls([*notes, without_a_model(s.task, *pools, items, units)], tuned)
 
 
 def _split(inputs: CompareInputs) -> str:

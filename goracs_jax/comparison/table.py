@@ -9,6 +9,7 @@ from goracs_jax.choices import BASELINE
 from goracs_jax.comparison.design import FULL
 from goracs_jax.comparison.entries import Entry, Pair, Units, winners
 from goracs_jax.comparison.intervals import interval
+from goracs_jax.evaluate.outcomes import LIKELY
 
 #: An entry as JSON and CSV have it.
 TableRow = dict[str, Any]
@@ -61,18 +62,19 @@ def rows_of(
 def headline(metrics: Sequence[str]) -> list[str]:
     """Choose the metrics of the Markdown table; the first is that of the picture.
 
-    Of rankings these are the metrics at 10 among sampled candidates, and of likelihoods
-    the one per token.
+    Of rankings these are the metrics at 10 among sampled candidates, behind the log
+    likelihood of the whole title.
 
-    >>> headline(["log likelihood", "HR@5", "HR@10", "NDCG@10", "full NDCG@10"])
-    ['NDCG@10', 'HR@10', 'log likelihood']
+    >>> headline(["HR@5", "HR@10", "NDCG@10", "full NDCG@10", "log likelihood"])
+    ['log likelihood', 'NDCG@10', 'HR@10']
     >>> headline(["AUC", "log likelihood"])
     ['AUC', 'log likelihood']
     """
-    ranked = [m for m in metrics if m.endswith("@10")]
-    shown = [m for m in ranked if not m.startswith(("full ", "total "))]
-    shown += [m for m in metrics if "@" not in m]
-    return sorted(shown, key=lambda m: ("NDCG" not in m, "@" not in m))
+    shown = [m for m in metrics if "@" not in m or m.endswith("@10")]
+    shown = [m for m in shown if not m.startswith(("full ", "total "))]
+    if "AUC" in shown:
+        return shown
+    return sorted(shown, key=lambda m: (m != LIKELY, "NDCG" not in m, "@" not in m))
 
 
 def as_csv(rows: Sequence[TableRow]) -> str:

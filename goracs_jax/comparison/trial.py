@@ -165,8 +165,8 @@ def _evaluate(
     lower: LowerTable | None,
 ) -> Evaluated:
     adapter, out = folder / "adapter", folder / METRICS
-    judged = inputs.test.path
-    flags = judged_settings(settings, out, adapter, trial.seed, judged)
+    paths = (inputs.test.path, inputs.draws[trial.seed].valid.path)
+    flags = judged_settings(settings, out, adapter, trial.seed, *paths)
     config, work = EvaluateConfig.of(flags), work_folder(out)
     llm = open_llm(flags.model, adapter, flags.seed, flags)
     bootstrap = inputs.bootstrap._replace(seed=flags.seed)

@@ -7,6 +7,7 @@ from typing import Any
 
 from goracs_jax.comparison.cells import Finished, TrialFolder
 from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.diagnosed import diagnosed, of_one_kind
 from goracs_jax.comparison.entries import Units, entries_of, pairs_of
 from goracs_jax.comparison.picture import comparison_figure
 from goracs_jax.comparison.protocol import Protocol
@@ -42,8 +43,9 @@ def write(
         units: The user of each test example.
         made: What made the table: settings, versions and machine.
     """
+    finished, left_out = of_one_kind(finished)
     (out / "comparison.json").unlink(missing_ok=True)
-    outcomes = {p.trial: p.outcome(task, done) for p, done in finished}
+    outcomes = {p.trial: p.outcome(task, done, units) for p, done in finished}
     trials = [
         {"folder": str(place.folder.relative_to(out)), **done.record()}
         for place, done in finished
@@ -53,7 +55,7 @@ def write(
     rows = rows_of(entries, pairs, units)
     users, epoch_flops = int(units.max()) + 1, finished[0][1].epoch_flops
     notes = notes_of(rows, pairs, users=users, epoch_flops=epoch_flops)
-    notes += protocol.notes
+    notes += [*protocol.notes, *diagnosed(finished), *left_out]
     if missing:
         names = "; ".join(map(str, missing))
         notes.append(f"Not all trials are done. Missing: {names}.")

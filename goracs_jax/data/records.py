@@ -40,7 +40,8 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
 
     Yields:
         One record per example: instruction, input, output, the ids user and target, the
-        timestamp in seconds and, for ctr, the rating.
+        ids of the history, the timestamp in seconds and, for ctr, the rating and which
+        items of the history were liked.
     """
     template = wording.texts
     columns = (log.user, log.item, log.rating, log.timestamp)
@@ -52,6 +53,7 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
         titles = [log.titles[item] for item in log.item[past].tolist()]
         title = log.titles[target]
         ids = {"user": log.user_ids[user], "target": log.item_ids[target]}
+        ids["history"] = [log.item_ids[item] for item in log.item[past].tolist()]
         if wording.task == "seqrec":
             texts = seqrec_record(titles, title, wording.noun, template)
             yield texts | ids | {"timestamp": time}
@@ -60,7 +62,7 @@ def records(log: Log, rows: Rows, wording: Wording) -> Iterator[dict]:
             history = list(zip(titles, liked, strict=True))
             asked = (title, rating > wording.like_above)
             texts = ctr_record(history, asked, wording.noun, template)
-            yield texts | ids | {"timestamp": time, "rating": rating}
+            yield texts | ids | {"liked": liked, "timestamp": time, "rating": rating}
 
 
 def with_negatives(
@@ -80,14 +82,23 @@ def with_negatives(
         yield record | {"negatives": [log.item_ids[item] for item in items.tolist()]}
 
 
-def item_records(log: Log) -> Iterator[dict]:
-    """Make one record per item, with item_id and title, sorted by id.
+def item_records(log: Log, rows: Rows) -> Iterator[dict]:
+    """Make one record per item, with item_id, title and its popularity, sorted by id.
 
     Args:
         log: The interactions.
+        rows: The interactions that training may know, as rows of `log`.
 
     Yields:
-        The records of items.jsonl.
+        The records of items.jsonl. `interactions` counts those of `rows`, and
+        `mean_rating` is the mean of their ratings, where there are any.
     """
-    for item_id, title in zip(log.item_ids, log.titles, strict=True):
-        yield {"item_id": item_id, "title": title}
+    n_items, items, ratings = len(log.item_ids), log.item[rows], log.rating[rows]
+    rated = ~np.isnan(ratings)
+    times = np.bincount(items, minlength=n_items).tolist()
+    known = np.bincount(items[rated], minlength=n_items).tolist()
+    sums = np.bincount(items[rated], ratings[rated], n_items).tolist()
+    columns = (log.item_ids, log.titles, times, known, sums)
+    for item_id, title, count, ratings_of, total in zip(*columns, strict=True):
+        record = {"item_id": item_id, "title": title, "interactions": count}
+        yield record | ({"mean_rating": total / ratings_of} if ratings_of else {})

@@ -176,6 +176,31 @@ def leave_one_out(log: Log, *, min_history: int = 3) -> Split:
     return split
 
 
+def training_rows(log: Log, split: Split) -> Rows:
+    """Return the interactions that training may know: all but what is held out.
+
+    Of a split by time, interactions that are newer than the oldest held-out target are
+    left out, too.
+
+    Args:
+        log: The interactions.
+        split: The examples of each part.
+
+    Returns:
+        Rows of the log, those that are too early to be examples among them.
+
+    >>> table = pl.DataFrame({"user": ["u"] * 5, "item": list("abcde"),
+    ...     "title": list("ABCDE"), "rating": [4.0] * 5, "timestamp": [*range(5)]})
+    >>> log = make_log(table)
+    >>> training_rows(log, leave_one_out(log, min_history=1)).tolist()
+    [0, 1, 2]
+    """
+    held_out = np.concatenate([split.valid, split.test])
+    if len(split.train) and split.train.max() < held_out.min():
+        return np.arange(held_out.min())
+    return np.setdiff1d(np.arange(len(log.user)), held_out)
+
+
 def _with_history(log: Log, min_history: int) -> Rows:
     return np.flatnonzero(log.before >= min_history)
 

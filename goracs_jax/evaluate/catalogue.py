@@ -9,18 +9,24 @@ from jaxtyping import Bool, Float, Int
 
 from goracs_jax.data.examples import Example, read_records
 from goracs_jax.errors import InputError
+from goracs_jax.evaluate.exposure import NONE as NONE
 from goracs_jax.evaluate.metrics import ranks
-
-#: Fills rows of `Candidates.items` that have fewer candidates than others.
-NONE = -1
 
 
 class Catalogue(NamedTuple):
-    """All items and their distinct titles, which several items may share."""
+    """All items and their distinct titles, which several items may share.
+
+    What is known of their popularity comes from training interactions alone, as
+    `goracs prepare` counts them.
+    """
 
     row_of: dict[str, int]  # from an item's id to its row
     title_of: Int[np.ndarray, " items"]  # each row's position in `titles`
     titles: list[str]  # sorted, without repetitions
+    interactions: Int[np.ndarray, " items"] | None = (
+        None  # None where not all are known
+    )
+    mean_rating: Float[np.ndarray, " items"] | None = None  # NaN where there is none
 
 
 class Candidates(NamedTuple):
@@ -34,6 +40,8 @@ class Candidates(NamedTuple):
 def read_catalogue(path: Path) -> Catalogue:
     """Read items.jsonl, whose records have the keys item_id and title.
 
+    They may also have `interactions`, a count, and `mean_rating`.
+
     Args:
         path: The file.
 
@@ -45,7 +53,7 @@ def read_catalogue(path: Path) -> Catalogue:
             an item_id is repeated; the message names the place.
     """
     row_of: dict[str, int] = {}
-    titles = []
+    titles, counts, ratings = [], [], []
     for record, place in read_records(path):
         identity, title = record.get("item_id"), record.get("title")
         if not isinstance(identity, str | int) or not isinstance(title, str):
@@ -59,8 +67,18 @@ def read_catalogue(path: Path) -> Catalogue:
             raise InputError(f"{place}: item_id {identity!r} is repeated: remove one.")
         row_of[str(identity)] = len(titles)
         titles.append(title)
+        counts.append(record.get("interactions"))
+        ratings.append(record.get("mean_rating"))
     unique, title_of = np.unique(titles, return_inverse=True)
-    return Catalogue(row_of, title_of, unique.tolist())
+    counted = all(isinstance(count, int) and count >= 0 for count in counts)
+    rated = any(isinstance(rating, int | float) for rating in ratings)
+    return Catalogue(
+        row_of,
+        title_of,
+        unique.tolist(),
+        np.array(counts) if counted else None,
+        np.array(ratings, np.float64) if rated else None,
+    )
 
 
 def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candidates:

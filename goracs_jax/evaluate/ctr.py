@@ -1,4 +1,4 @@
-"""Click prediction: the probability of Yes, against No, as the answer to a prompt."""
+"""Click prediction: the margin of Yes over No as the answer to a prompt."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -128,7 +128,7 @@ def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, in
     return Tokens(tokens.ids[kept], tokens.labels[kept], offsets), int(answers[0])
 
 
-def yes_probabilities(
+def yes_margins(
     model: Decoder,
     questions: Questions,
     *,
@@ -136,11 +136,12 @@ def yes_probabilities(
     mapper: Mapper = map_batches,
     lower: LowerTable | None = None,
 ) -> Float32[np.ndarray, " examples"]:
-    """Return the probability of Yes for each prompt, against No.
+    """Return the margin of Yes over No for each prompt: z_yes - z_no.
 
-    It is exp(z_yes) / (exp(z_yes) + exp(z_no)), where z are the logits of the first
-    token of the answer. It takes one pass over the prompt and two rows of the output
-    head.
+    z are the logits of the first token of the answer, and 1 / (1 + exp(-margin)) is
+    the probability of Yes, against No. Margins rank the examples also where that
+    probability rounds to 0 or 1. They take one pass over the prompt and two rows of the
+    output head.
 
     Args:
         model: The decoder.
@@ -151,16 +152,16 @@ def yes_probabilities(
         lower: What the layers below all adapters make of the prompts, if it was kept.
 
     Returns:
-        One probability per example, in input order.
+        One margin per example, in input order.
 
     Raises:
         InputError: A token id is outside the vocabulary.
-        NumericalError: A probability is not finite.
+        NumericalError: A margin is not finite.
 
     >>> from goracs_jax.models import DecoderConfig
     >>> from goracs_jax.llm.tokens import ragged
     >>> model = Decoder(DecoderConfig.tiny(), key=jax.random.key(0))
-    >>> yes_probabilities(model, Questions(ragged([[1, 2], [3]]), yes=4, no=5)).shape
+    >>> yes_margins(model, Questions(ragged([[1, 2], [3]]), yes=4, no=5)).shape
     (2,)
     """
     tokens, yes, no = questions
@@ -169,19 +170,19 @@ def yes_probabilities(
     run = yes_pass(model, yes, no)
     size = tokens_per_batch or batch_tokens(model, "answers", tokens)
     batches = run.batches(tokens, size)
-    scores = mapper(reading(run, lower, tokens), batches)
-    bad = np.flatnonzero(~np.isfinite(scores))
+    margins = mapper(reading(run, lower, tokens), batches)
+    bad = np.flatnonzero(~np.isfinite(margins))
     if len(bad):
         raise NumericalError(
-            f"the score of example {bad[0] + 1} is not finite ({len(bad)} of "
-            f"{len(scores)}): check the weights of the model and the adapter, or use "
+            f"the margin of example {bad[0] + 1} is not finite ({len(bad)} of "
+            f"{len(margins)}): check the weights of the model and the adapter, or use "
             "float32."
         )
-    return scores
+    return margins
 
 
 def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
-    """Make the pass that compares Yes with No; see `yes_probabilities`.
+    """Make the pass that compares Yes with No; see `yes_margins`.
 
     Args:
         model: The decoder.
@@ -193,13 +194,13 @@ def yes_pass(model: Decoder, yes: int, no: int) -> Pass:
         array [batch].
     """
     pair = np.array([yes, no], np.int32)
-    return Pass(_yes_of_batch, (*nnx.split(model), pair), model.execution)
+    return Pass(_margin_of_batch, (*nnx.split(model), pair), model.execution)
 
 
 @jax.jit
-def _yes_of_batch(graph, state, pair, ids, labels, lower=None):
+def _margin_of_batch(graph, state, pair, ids, labels, lower=None):
     del labels
     model, text = nnx.merge(graph, state), ids if lower is None else lower
     last = model.hidden_at(text, last_places(ids)[:, None])[:, 0]
     logits = model.logits(last, pair)
-    return jax.nn.softmax(logits)[:, 0]
+    return logits[:, 0] - logits[:, 1]

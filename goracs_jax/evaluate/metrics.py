@@ -1,4 +1,4 @@
-"""Ranks, HR@K, NDCG@K, AUC and log likelihood, with bootstrap confidence intervals."""
+"""Ranks, HR@K, NDCG@K and AUC, with bootstrap confidence intervals."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -175,29 +175,6 @@ def auc_values(
     area = right[positive].mean()
     size = np.where(positive, len(yes), len(no))
     return area + len(scores) / size * (right - area)
-
-
-def log_likelihoods(
-    positive: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]
-) -> Float[np.ndarray, " examples"]:
-    """Return the log-probability of each example's true class, in nats.
-
-    The log loss is minus their mean. Like scikit-learn's, probabilities are clipped to
-    [eps, 1 - eps] with the eps of float32, so that one confident mistake costs 16 nats.
-
-    Args:
-        positive: Whether each example is positive.
-        scores: Probabilities of the positive class.
-
-    Returns:
-        One log-probability per example.
-
-    >>> log_likelihoods(np.array([True, False]), np.array([0.5, 0.5])).round(3).tolist()
-    [-0.693, -0.693]
-    """
-    own = np.where(positive, scores, 1 - scores.astype(np.float64))
-    eps = np.finfo(np.float32).eps
-    return np.log(np.clip(own, eps, 1 - eps))
 
 
 def check_classes(positive: Bool[np.ndarray, " examples"]) -> None:

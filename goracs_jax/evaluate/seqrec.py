@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from goracs_jax.evaluate.catalogue import (
     read_candidates,
     read_catalogue,
     sampled_ranks,
+)
+from goracs_jax.evaluate.exposure import (
+    Top,
+    coverage,
+    first_items,
+    long_tail,
+    share_of,
 )
 from goracs_jax.evaluate.generation import ending, generate, prompt_tokens, texts_of
 from goracs_jax.evaluate.grounding import embed_texts, squared_distances, title_in
@@ -51,10 +58,12 @@ class RankingConfig:
 def plan_seqrec(
     pool: Pool, llm: Llm, items: Path, config: RankingConfig, work: Path
 ) -> Plan:
-    """Plan next-item ranking: HR and NDCG, and the log likelihood of the right title.
+    """Plan next-item ranking: the log likelihood of the right title, HR and NDCG.
 
     Titles are ranked by their distance to a generated one, by their likelihood, or by
-    both.
+    both. Coverage and the share of the long tail are those of the ten candidates of
+    largest total likelihood; where nothing is ranked by likelihood, those of the ten
+    items of the catalogue that are nearest to the generated title.
 
     Args:
         pool: The test examples.
@@ -87,8 +96,15 @@ def plan_seqrec(
             columns |= _by_distance(arrays["grounding"], catalogue, candidates)
         if rivals:
             columns |= _by_likelihood(columns, catalogue, candidates)
-        predictions = list(_predictions(columns, catalogue, candidates))
-        return means(values_of("seqrec", predictions), bootstrap), predictions
+        top = columns.pop("top")
+        exposed: dict[str, Any] = {"coverage@10": coverage(top, len(catalogue.row_of))}
+        if catalogue.interactions is not None:
+            tail = long_tail(catalogue.interactions)
+            columns["long_tail"] = share_of(tail, top)
+            exposed["long_tail_items"] = int(tail.sum())
+        predictions = list(_predictions(columns, top, catalogue, candidates))
+        found = means(values_of("seqrec", predictions), bootstrap)
+        return Judgement(found, predictions, {"exposure": exposed})
 
     examples, width = candidates.items.shape
     sizes = {"items": len(catalogue.title_of), "titles": len(catalogue.titles)}
@@ -181,6 +197,7 @@ def _by_distance(
     """Rank titles by their distance to the generated ones, block by block."""
     titles, texts = np.split(arrays["embeddings"], [len(catalogue.titles)])
     own = catalogue.title_of[candidates.items]
+    everything = np.arange(len(catalogue.title_of))[None]
     parts = []
     for first in range(0, len(texts), BLOCK):
         block = slice(first, first + BLOCK)
@@ -192,6 +209,7 @@ def _by_distance(
                 "nearest": np.array(catalogue.titles)[distances.argmin(axis=1)],
                 "rank": sampled_ranks(near, items, catalogue),
                 "full_rank": full_ranks(distances, items, catalogue),
+                "top": first_items(distances[:, catalogue.title_of], everything),
                 "distances": near,
             }
         )
@@ -208,21 +226,25 @@ def _likelihoods(arrays: Arrays) -> dict[str, np.ndarray]:
 def _by_likelihood(
     columns: Mapping[str, np.ndarray], catalogue: Catalogue, candidates: Candidates
 ) -> dict[str, np.ndarray]:
-    """Rank titles by likelihood, per token and in total."""
+    """Rank titles by likelihood, per token and in total; the latter come first."""
     total, tokens = columns["log_likelihoods"], columns["tokens"]
     rank = lambda score: sampled_ranks(-score, candidates.items, catalogue)
     return {
         "likelihood_rank": rank(total / np.maximum(tokens, 1)),
         "total_likelihood_rank": rank(total),
+        "top": first_items(-total, candidates.items),
     }
 
 
 def _predictions(
-    columns: Mapping[str, np.ndarray], catalogue: Catalogue, candidates: Candidates
+    columns: Mapping[str, np.ndarray],
+    top: Top,
+    catalogue: Catalogue,
+    candidates: Candidates,
 ) -> Iterable[dict]:
-    """Make one record per example; lists have the order of `candidates`."""
+    """Make one record per example; its lists but `top` have the candidates' order."""
     ids = list(catalogue.row_of)
-    for i, row in enumerate(candidates.items):
+    for i, (row, first) in enumerate(zip(candidates.items, top, strict=True)):
         items = row[row != NONE].tolist()
         values = {name: column[i].tolist() for name, column in columns.items()}
         yield {
@@ -233,4 +255,5 @@ def _predictions(
                 for name, value in values.items()
             },
             "candidates": [ids[item] for item in items],
+            "top": [ids[item] for item in first[first != NONE].tolist()],
         }

@@ -11,20 +11,24 @@ from rich.table import Table
 
 from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.errors import InputError
+from goracs_jax.evaluate.calibration import Fitted, is_far_too_sure
 from goracs_jax.evaluate.metrics import Bootstrap, Estimate
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.evaluate.plan import Plan, plan_ctr
 from goracs_jax.evaluate.seqrec import RankingConfig, plan_seqrec
-from goracs_jax.files import hash_files, write_json
+from goracs_jax.files import digest, hash_files, write_json
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import Task
-from goracs_jax.runs.identity import Identity, is_same
-from goracs_jax.runs.opened import Llm, Pool
+from goracs_jax.runs.identity import Identity
+from goracs_jax.runs.opened import Llm, Pool, read_pool
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import run_stage
 from goracs_jax.settings import Evaluate
+
+#: Raised when the same arrays are judged by other metrics or under other names.
+JUDGEMENT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +40,23 @@ class EvaluateConfig:
     ranking: RankingConfig
     resamples: int
     seed: int
+    calibrate_on: Path | None = None  # for ctr; None fits halves of the test users
 
     @classmethod
     def of(cls, settings: Evaluate) -> "EvaluateConfig":
         """Resolve flags: items.jsonl lies beside the test file unless it is named.
 
         Raises:
-            InputError: A number is too small, or the output is no .json file or would
-                write over what is read.
+            InputError: A number is too small, the output is no .json file or would
+                write over what is read, or seqrec is to be calibrated.
         """
         s, out = settings, settings.out
         if out.suffix != ".json" or out.is_dir():
             raise InputError(f"--out must be a file that ends in .json, got {out}.")
         for path in (out, predictions_of(out)):
-            keep_apart(path, s.test, s.items, s.model, s.adapter)
+            keep_apart(path, s.test, s.items, s.calibrate_on, s.model, s.adapter)
+        if s.calibrate_on and s.task != "ctr":
+            raise InputError("--calibrate-on is for --task ctr: leave it out.")
         for name in ("beams", "max_new_tokens", "resamples"):
             if (value := getattr(s, name)) < 1:
                 flag = "--" + name.replace("_", "-")
@@ -62,6 +69,7 @@ class EvaluateConfig:
             ),
             resamples=s.resamples,
             seed=s.seed,
+            calibrate_on=s.calibrate_on,
         )
 
 
@@ -83,6 +91,7 @@ class Evaluated(NamedTuple):
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]  # by stage
     identity: Identity
+    diagnostics: Mapping[str, Any]  # the calibration of ctr, the exposure of seqrec
 
     @property
     def values(self) -> dict[str, Float[np.ndarray, " examples"]]:
@@ -105,6 +114,7 @@ class Evaluated(NamedTuple):
             "task": self.task,
             "metrics": {name: found._asdict() for name, found in self.metrics.items()},
             "interval": "95 %, percentiles of resamples of users",
+            "diagnostics": self.diagnostics,
             "inputs": self.identity,
             "sizes": self.sizes,
             "seconds": self.seconds,
@@ -112,6 +122,8 @@ class Evaluated(NamedTuple):
         }
         write_json(out, record)
         say(_table(self.metrics))
+        for note in notes_of(self.diagnostics):
+            say(note)
         say(f"{out}, {predictions_of(out)}")
 
     @classmethod
@@ -123,14 +135,15 @@ class Evaluated(NamedTuple):
                 return None
             metrics = {n: Estimate(**found) for n, found in record["metrics"].items()}
             predictions = read_predictions(predictions_of(out))
-            rest = (record[name] for name in ("sizes", "seconds", "inputs"))
+            names = ("sizes", "seconds", "inputs", "diagnostics")
+            rest = (record[name] for name in names)
             return cls(record["task"], metrics, predictions, *rest)
         except UNREADABLE:
             return None
 
     def is_of(self, identity: Identity) -> bool:
-        """Tell whether the result has this identity, in today's form or the former."""
-        return is_same(self.identity, identity)
+        """Tell whether the result has this identity."""
+        return digest(self.identity) == digest(identity)
 
 
 def prepare(
@@ -153,13 +166,15 @@ def prepare(
             kept.
 
     Raises:
-        InputError: The first test example that does not fit the task.
+        InputError: The first example that does not fit the task.
     """
     if config.task == "ctr":
-        plan = plan_ctr(pool, llm, lower)
+        target = config.calibrate_on and read_pool(config.calibrate_on)
+        plan = plan_ctr(pool, llm, target, lower)
     else:
         plan = plan_seqrec(pool, llm, config.items, config.ranking, work)
     identity = {
+        "judgement": JUDGEMENT,
         "stages": {stage.name: stage.identity for stage in plan.stages},
         "resamples": config.resamples,
         "seed": config.seed,
@@ -181,15 +196,16 @@ def run(inputs: EvaluateInputs, config: EvaluateConfig, work: Path) -> Evaluated
             stage.prepare()
     results = {stage.name: run_stage(work, stage) for stage in plan.stages}
     arrays = {name: result.arrays for name, result in results.items()}
-    metrics, predictions = plan.judge(arrays, inputs.bootstrap)
+    judged = plan.judge(arrays, inputs.bootstrap)
     users = int(inputs.bootstrap.units.max()) + 1
     return Evaluated(
         config.task,
-        metrics,
-        list(predictions),
+        judged.metrics,
+        list(judged.predictions),
         {"examples": len(inputs.pool.examples), "users": users, **plan.sizes},
         {name: result.seconds for name, result in results.items()},
         inputs.identity,
+        judged.diagnostics,
     )
 
 
@@ -227,6 +243,37 @@ def bootstrap_of(pool: Pool, config: EvaluateConfig) -> Bootstrap:
             "more users."
         )
     return Bootstrap(units, config.resamples, config.seed)
+
+
+def notes_of(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Say in a line what the diagnostics of a model tell.
+
+    >>> found = {"fits": [{"a": 0.1, "b": 0.0}], "margin_sd": 7.0}
+    >>> notes_of({"calibration": found})
+    ['the model is far too sure: its margins (SD 7) fit best when multiplied by 0.1.']
+    >>> notes_of({"exposure": {"coverage@10": 0.25, "long_tail_items": 9}})
+    ['coverage@10: 25.0 % of all items rank among the ten first of an example.']
+    """
+    notes = []
+    if found := diagnostics.get("calibration"):
+        fits = [Fitted(**each) for each in found["fits"]]
+        if is_far_too_sure(fits, found["margin_sd"]):
+            said = ", ".join(f"{fitted.a:.2g}" for fitted in fits)
+            notes.append(
+                "the model is far too sure: its margins (SD "
+                f"{found['margin_sd']:.2g}) fit best when multiplied by {said}."
+            )
+    if found := diagnostics.get("exposure"):
+        notes.append(
+            f"coverage@10: {100 * found['coverage@10']:.1f} % of all items rank among "
+            "the ten first of an example."
+        )
+        if "long_tail_items" not in found:
+            notes.append(
+                "the long tail is not known: items.jsonl has no `interactions` (goracs "
+                "prepare counts them)."
+            )
+    return notes
 
 
 def _table(metrics: Mapping[str, Estimate]) -> Table:

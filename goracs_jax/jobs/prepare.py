@@ -13,7 +13,14 @@ from goracs_jax.data.interactions import CleaningStep, Raw, read_raw, tidy
 from goracs_jax.data.negatives import check_negatives, draw_negatives
 from goracs_jax.data.raw_files import RawFiles
 from goracs_jax.data.records import Wording, item_records, records, with_negatives
-from goracs_jax.data.splits import Log, Split, leave_one_out, make_log, split_by_time
+from goracs_jax.data.splits import (
+    Log,
+    Split,
+    leave_one_out,
+    make_log,
+    split_by_time,
+    training_rows,
+)
 from goracs_jax.files import hash_files, write_json
 from goracs_jax.runs.progress import progress
 from goracs_jax.runs.say import say, waiting
@@ -66,7 +73,8 @@ class Prepared(NamedTuple):
             for part, rows in parts.items():
                 tracked = bar.track(examples[part], total=len(rows), description=part)
                 write_jsonl(out / f"{part}.jsonl", tracked)
-        write_jsonl(out / "items.jsonl", item_records(self.log))
+        known = training_rows(self.log, self.split)
+        write_jsonl(out / "items.jsonl", item_records(self.log, known))
         with waiting("hashes"):
             hashed = {
                 "inputs": self._inputs(),

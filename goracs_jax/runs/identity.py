@@ -55,12 +55,3 @@ def digests_of(identity: Identity) -> tuple[str, str]:
     True
     """
     return digest(identity), digest(former(identity))
-
-
-def is_same(found: Any, identity: Identity) -> bool:
-    """Tell whether a stored identity is this one, in today's form or the former.
-
-    >>> is_same({"goracs_jax": "0.5.0", "seed": 3}, {"revision": 1, "seed": 3})
-    True
-    """
-    return digest(found) in digests_of(identity)

@@ -153,7 +153,8 @@ class Judging:
     test: Path
     """Test examples as goracs prepare writes them, JSON or JSONL."""
     items: Annotated[Path | None, Flag(default="items.jsonl beside --test")] = None
-    """File of all items (item_id, title), used for seqrec."""
+    """File of all items (item_id, title, interactions, mean_rating), used for seqrec
+    and for what goracs compare says is reached without a model."""
     rank_by: Literal["both", "generation", "likelihood"] = "both"
     """Ranking of the items for seqrec: by the distance of their titles to a generated
     one, by the likelihood of their titles, which generates nothing, or both."""
@@ -178,11 +179,14 @@ class Evaluate(Judging, _Judged, Machine, Processes, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the
-    right answer (its negative is the log loss). For seqrec: HR and NDCG, where each
-    target is ranked among its negatives by the distance of titles to a generated one
-    (and among all items), and by the likelihood of its title, per token and in total;
-    and the log likelihood of the right title, per token. Examples of the same `user`
-    are not independent, and the intervals take this into account.
+    right answer (its negative is the log loss), as it is and calibrated: two numbers a
+    and b turn the margin z = z_yes - z_no into a z + b. For seqrec: the log likelihood
+    of the right title, in total and per token; HR and NDCG, where each target is ranked
+    among its negatives by the distance of titles to a generated one (and among all
+    items), and by the likelihood of its title, per token and in total; the share of
+    items that are ever among the ten first (coverage), and that of the long tail among
+    them. Examples of the same `user` are not independent, and the intervals take this
+    into account.
     """
 
     group: ClassVar[str] = "evaluation"
@@ -195,5 +199,10 @@ class Evaluate(Judging, _Judged, Machine, Processes, Settings):
     out: Path
     """The .json file of metrics to write; m.predictions.jsonl is written beside
     m.json."""
+    calibrate_on: Annotated[
+        Path | None, Flag(default="one half of the test users, for the other half")
+    ] = None
+    """Examples that the two numbers of the calibration are fitted on, for ctr: others
+    than those of --test."""
     resamples: int = 1000
     """Number of bootstrap resamples of the intervals."""

@@ -24,8 +24,9 @@ def test_seqrec(log):
     assert second["input"] == '"B"'
     assert set(second) == {
         *("instruction", "input", "output"),
-        *("user", "target", "timestamp"),
+        *("user", "target", "history", "timestamp"),
     }
+    assert (first["history"], second["history"]) == (["c", "d"], ["b"])
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,8 @@ def test_ctr(log, like_above, liked, disliked, answer):
     (record,) = records(log, np.array([4]), wording)
     assert record["input"] == f'Liked: {liked}\nDisliked: {disliked}\nOne more: "E"'
     assert (record["output"], record["rating"]) == (answer, 5.0)
+    rated = dict(zip(record["history"], record["liked"], strict=True))
+    assert rated == {"a": False, "c": '"C"' in liked, "d": '"D"' in liked}
 
 
 def test_own_template(log):
@@ -60,7 +63,13 @@ def test_negatives_are_ids_of_items(log):
 
 
 def test_items_in_the_order_of_their_ids(log):
-    assert [*item_records(log)][:2] == [
-        {"item_id": "a", "title": "A"},
-        {"item_id": "b", "title": "B"},
+    # The first four interactions: u a1, v b2, u c3, u d4.
+    found = [*item_records(log, np.arange(4))]
+    assert found[:2] == [
+        {"item_id": "a", "title": "A", "interactions": 1, "mean_rating": 1.0},
+        {"item_id": "b", "title": "B", "interactions": 1, "mean_rating": 2.0},
     ]
+    assert found[4] == {"item_id": "e", "title": "E", "interactions": 0}
+    # With the last one, v rates a with 1, too.
+    twice, *_ = item_records(log, np.arange(6))
+    assert (twice["interactions"], twice["mean_rating"]) == (2, 1.0)

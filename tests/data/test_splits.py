@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interactions import PAIRS, log_of
 
-from goracs_jax.data.splits import check_size, leave_one_out, split_by_time
+from goracs_jax.data.splits import (
+    check_size,
+    leave_one_out,
+    split_by_time,
+    training_rows,
+)
 from goracs_jax.errors import InputError
 
 
@@ -83,3 +88,25 @@ def test_shares_are_of_the_examples_and_rounded():
 def test_sizes_that_are_neither_count_nor_share(size):
     with pytest.raises(InputError, match=r"--test must be a whole number from 1, or a"):
         check_size("test", size)
+
+
+@given(PAIRS, st.integers(1, 3))
+def test_training_knows_nothing_of_what_is_held_out(pairs, min_history):
+    log = log_of(pairs)
+    train, valid, test = leave_one_out_loop(pairs, min_history)
+    if test:
+        split = leave_one_out(log, min_history=min_history)
+        held_out = {*valid, *test}
+        expected = [row for row in range(len(pairs)) if row not in held_out]
+        found = training_rows(log, split).tolist()
+        # Where all of training is older than that, the split is one by time as well.
+        assert found in (expected, list(range(min(held_out))))
+        assert set(train) <= set(found)
+
+
+def test_training_of_a_split_by_time_ends_where_validation_starts():
+    pairs = [(user, item) for item in "abcd" for user in "uvwxy"]
+    pairs.insert(19, ("z", "a"))  # newer, and too early in z's history to be held out
+    log = log_of(pairs)
+    split = split_by_time(log, valid=2, test=2, min_history=1)
+    assert training_rows(log, split).tolist() == list(range(split.valid[0]))

@@ -1,11 +1,11 @@
 import numpy as np
 import oracles
 import pytest
-from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate import metrics
-from goracs_jax.evaluate.metrics import Bootstrap, log_likelihoods
+from goracs_jax.evaluate.metrics import Bootstrap
 
 
 @pytest.fixture
@@ -56,15 +56,6 @@ def test_one_class_has_no_area():
     bootstrap = Bootstrap(np.arange(3), 10, 0)
     with pytest.raises(InputError, match=r"all 3 test examples are No: .* both"):
         metrics.auc(np.zeros(3, bool), np.ones(3), bootstrap)
-
-
-def test_log_likelihoods_are_scikit_learns(rng):
-    scores = np.append(rng.random(20), [0.0, 1.0, 1.0]).astype(np.float32)
-    positive = np.append(rng.random(20) < 0.5, [True, False, True])
-    # Sums of 23 logs, cut at the same probabilities; 1 - p is float64 here.
-    expected = log_loss(positive, scores, normalize=False)
-    found = -log_likelihoods(positive, scores).sum()
-    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_interval_of_a_mean_is_the_normal_one(rng):

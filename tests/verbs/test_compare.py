@@ -173,6 +173,15 @@ def test_a_registered_method_is_compared_with_its_lambdas(rewarded, files):
     assert flops[0.3] == {"gradients", *flops[0.0]}
 
 
+def test_what_stands_beside_the_table(shared):
+    notes = comparison(shared)["notes"]
+    (note,) = [note for note in notes if note.startswith("coverage@10")]
+    # All ten items are candidates of every example, so all of them rank among ten.
+    assert "full of 10 1; " in note
+    assert "goracs, lambda 0.3 of 4 1" in note
+    assert any(n.startswith("What is reached without a model is not") for n in notes)
+
+
 def test_clicks_by_what_gradients_say_and_by_label(files):
     for name in ("train", "valid", "test"):
         size = {"train": N, "valid": 4, "test": 6}[name]
@@ -188,7 +197,7 @@ def test_clicks_by_what_gradients_say_and_by_label(files):
     flops = {row["method"]: set(row["flops"]) for row in found["rows"]}
     assert flops["error"] == {"gradients", "training"}
     assert flops["random:by-label"] == {"training"}
-    metrics = {"AUC", "log likelihood"}
+    metrics = {"AUC", "log likelihood", "calibrated log likelihood"}
     assert all(set(row["metrics"]) == metrics for row in found["rows"])
     assert found["notes"][0].startswith("One seed has a value alone")
     rows = {

@@ -1,5 +1,6 @@
 """Seeds that draw pool, target and adapter; validation in halves; rates; tokens."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -78,6 +79,16 @@ def test_each_seed_draws_a_pool_and_a_target(shared):
         assert len(one) == len(two) == size
         assert one != two
         assert one | two <= set(lines(shared / f"{whole}.jsonl"))
+
+
+def test_models_are_calibrated_on_the_target_of_their_seed(shared):
+    for cell in chosen_cells(shared):
+        _, target = drawn_by(shared, cell)
+        found = json.loads((cell.parent / "metrics.json").read_text())
+        calibration = found["diagnostics"]["calibration"]
+        expected = hashlib.sha256(target.read_bytes()).hexdigest()
+        assert calibration["fitted_on"] == expected
+        assert len(calibration["fits"]) == 1
 
 
 def test_a_choice_sees_what_its_seed_has_drawn(shared):

@@ -17,6 +17,7 @@ from comparing import (
     COMPARE,
     cell_of,
     cells,
+    comparison,
     folders,
     results,
 )
@@ -192,16 +193,29 @@ def test_a_table_of_what_is_finished(files, monkeypatch, capsys):
     assert len(now_pairs) == len(pairs)
 
 
-@pytest.mark.parametrize("key", ["device", "chosen_on"])
-def test_seconds_of_several_machines_are_no_sum(files, key):
+def test_seconds_of_several_machines_are_no_sum(files):
     table = files / "out" / "table.md"
     assert "several machines" not in table.read_text()
     path = folders(files, "goracs")[0] / "cell.json"
     made = json.loads(path.read_text())
-    made[key]["kind"] = "another"
+    made["chosen_on"]["kind"] = "another"
     path.write_text(json.dumps(made))
     assert run(COMPARE, None) == 0
     assert "Seconds are those of several machines" in table.read_text()
+
+
+def test_models_of_another_kind_of_device_are_left_out(files):
+    table = files / "out" / "table.md"
+    (folder,) = folders(files, "full")
+    path = folder / "cell.json"
+    made = json.loads(path.read_text())
+    made["device"]["kind"] = "another"
+    path.write_text(json.dumps(made))
+    assert run(COMPARE, None) == 0
+    assert "Left out are: full, budget 10, seed 0 (another)." in table.read_text()
+    found = comparison(files)
+    assert {row["method"] for row in found["rows"]} == {"random", "goracs"}
+    assert len(found["cells"]) == CELLS - 1
 
 
 @pytest.mark.slow

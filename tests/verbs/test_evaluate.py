@@ -10,6 +10,8 @@ import tiny
 from commands import assert_refused, edit, run
 from sklearn.metrics import log_loss, roc_auc_score
 
+from goracs_jax.evaluate.calibration import fit
+
 TREES = ["ash", "elm", "fir", "oak", "yew", "box", "tea", "bay", "elm", "gum"]
 SEQREC = (
     "evaluate --task seqrec --test test.jsonl --model llm --adapter adapter "
@@ -65,9 +67,11 @@ def test_metrics_are_those_of_the_predictions(shared):
     }  # fmt: skip
     assert not (shared / "metrics.json.work").exists()
     hits = dict.fromkeys(("", "likelihood ", "total likelihood "), 0)
-    likely = [p["log_likelihoods"][0] / p["tokens"][0] for p in predictions]
-    metric = found["metrics"]["log likelihood"]
-    assert metric["value"] == pytest.approx(sum(likely) / SIZE)
+    likely = [p["log_likelihoods"][0] for p in predictions]
+    per_token = [p["log_likelihoods"][0] / p["tokens"][0] for p in predictions]
+    for name, values in (("", likely), (" per token", per_token)):
+        metric = found["metrics"][f"log likelihood{name}"]
+        assert metric["value"] == pytest.approx(sum(values) / SIZE)
     for record, test in zip(predictions, lines(shared / "test.jsonl"), strict=True):
         assert record["candidates"] == list(
             map(str, [test["target"], *test["negatives"]])
@@ -82,6 +86,11 @@ def test_metrics_are_those_of_the_predictions(shared):
             assert record[name] == oracles.rank(distances, titles, record["title"])
             hits[prefix] += record[name] < 1
         assert record["rank"] <= record["full_rank"] < 10
+        # Six candidates: all of them are among the first ten, the likeliest first.
+        best = np.argsort(-total, kind="stable")
+        assert record["top"] == [record["candidates"][k] for k in best]
+    ever = {item for record in predictions for item in record["top"]}
+    assert found["diagnostics"] == {"exposure": {"coverage@10": len(ever) / 10}}
     for prefix, count in hits.items():
         metric = found["metrics"][f"{prefix}HR@1"]
         assert metric["value"] == pytest.approx(count / SIZE)
@@ -103,7 +112,7 @@ def test_the_right_title_is_as_likely_without_its_rivals(files):
     alone, all_ = one["metrics"], both["metrics"]
     # The same sums over other shapes: float32 rounds at 6e-8 of a logit, of ten or so.
     assert alone["log likelihood"] == pytest.approx(all_["log likelihood"], abs=1e-5)
-    by_likelihood = {name for name in all_ if "likelihood " in name}
+    by_likelihood = {name for name in all_ if "likelihood " in name and "@" in name}
     assert "likelihood HR@10" in by_likelihood
     assert alone.keys() == all_.keys() - by_likelihood
     assert alone["HR@10"] == all_["HR@10"]
@@ -119,15 +128,9 @@ def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
     assert "likelihood: to do" in capsys.readouterr().out
 
 
-def test_metrics_of_version_0_5_0_are_known(files, capsys):
+def test_metrics_under_other_names_are_made_anew(files, capsys):
     record = json.loads((files / "metrics.json").read_text())
-    for identity in record["inputs"]["stages"].values():
-        assert identity.pop("revision") == 1
-        identity["goracs_jax"] = "0.5.0"
-    (files / "metrics.json").write_text(json.dumps(record))
-    assert run(SEQREC, None) == 0
-    assert "already done" in capsys.readouterr().out
-    record["inputs"]["stages"]["likelihood"]["goracs_jax"] = "0.4.0"
+    del record["inputs"]["judgement"]  # as up to version 0.5.0
     (files / "metrics.json").write_text(json.dumps(record))
     assert run(SEQREC + " --dry-run", None) == 0
     assert "likelihood: to do" in capsys.readouterr().out
@@ -168,7 +171,78 @@ def test_clicks_of_the_model_itself(files, capsys):
     scores = [record["score"] for record in predictions]
     likely = found["metrics"]["log likelihood"]["value"]
     assert likely == pytest.approx(-log_loss(labels, scores))
+    margins = np.array([record["margin"] for record in predictions])
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-margins)))
     assert found["sizes"] == {"examples": SIZE, "users": SIZE, "Yes": 2, "No": 4}
+    calibration = found["diagnostics"]["calibration"]
+    assert calibration["margin_sd"] == pytest.approx(margins.std())
+    # Users are examples here, and their numbers are in the order of their names.
+    (even, odd) = calibration["fits"]
+    a = np.where(np.arange(SIZE) % 2, odd["a"], even["a"])
+    b = np.where(np.arange(SIZE) % 2, odd["b"], even["b"])
+    z = [record["calibrated_margin"] for record in predictions]
+    np.testing.assert_allclose(z, a * margins + b)
+    own = np.where(labels, 1, -1) * z
+    likely = found["metrics"]["calibrated log likelihood"]["value"]
+    assert likely == pytest.approx(-np.log1p(np.exp(-own)).mean())
+
+
+def test_calibration_by_other_examples(files, capsys):
+    other = [json.loads(t) for t in (files / "ctr.jsonl").read_text().splitlines()]
+    for i, record in enumerate(other):
+        record["input"] += "oak"
+        record["output"] = "Yes" if i < 4 else "No"
+    write(files / "target.jsonl", other)
+    command = CTR + " --calibrate-on target.jsonl"
+    assert run(command + " --dry-run", None) == 0
+    assert "target margins: to do" in capsys.readouterr().out
+    assert run(command, None) == 0
+    found = json.loads((files / "ctr.json").read_text())
+    (fitted,) = found["diagnostics"]["calibration"]["fits"]
+    # The margins of the target, as if it were the test file.
+    swapped = "evaluate --task ctr --test target.jsonl --model llm --out other.json"
+    assert run(swapped, None) == 0
+    known = lines(files / "other.predictions.jsonl")
+    z = np.array([record["margin"] for record in known])
+    expected = fit(z.astype(np.float32), np.arange(SIZE) < 4)
+    assert (fitted["a"], fitted["b"]) == pytest.approx(expected)
+    for record in lines(files / "ctr.predictions.jsonl"):
+        z = expected.a * record["margin"] + expected.b
+        assert record["calibrated_margin"] == pytest.approx(z)
+    assert run(command, None) == 0
+    assert "already done" in capsys.readouterr().out
+    # The cross-fitted result is another one.
+    assert run(CTR + " --dry-run", None) == 0
+    assert "already done" not in capsys.readouterr().out
+
+
+def test_the_long_tail_needs_counts_of_interactions(files, capsys):
+    assert run(SEQREC + " --dry-run", None) == 0
+    items = lines(files / "items.jsonl")
+    # Item 10 has 8 of 11 interactions, so the head needs item 11 as well.
+    for i, record in enumerate(items):
+        record["interactions"] = {0: 8, 1: 2, 2: 1}.get(i, 0)
+    write(files / "items.jsonl", items)
+    assert run(SEQREC + " --rank-by likelihood --out tail.json", None) == 0
+    found = json.loads((files / "tail.json").read_text())
+    predictions = lines(files / "tail.predictions.jsonl")
+    shares = [
+        sum(item not in ("10", "11") for item in record["top"]) / len(record["top"])
+        for record in predictions
+    ]
+    assert found["metrics"]["long tail@10"]["value"] == pytest.approx(np.mean(shares))
+    assert found["diagnostics"]["exposure"]["long_tail_items"] == 8
+    assert "long tail is not known" not in capsys.readouterr().out
+
+
+def test_generation_covers_the_catalogue_by_the_nearest_titles(files, capsys):
+    assert run(SEQREC + " --rank-by generation --out near.json", None) == 0
+    assert "the long tail is not known: items.jsonl has no" in capsys.readouterr().out
+    predictions = lines(files / "near.predictions.jsonl")
+    title_of = {str(i + 10): title for i, title in enumerate(TREES)}
+    for record in predictions:
+        assert title_of[record["top"][0]] == record["nearest"]
+        assert sorted(record["top"]) == sorted(title_of)
 
 
 def untrained(files):
@@ -211,6 +285,16 @@ MISTAKES = {
         lambda f: edit(f / "ctr.jsonl", lambda t: t.replace("Yes", "No")),
         CTR,
         r"all 6 test examples are No",
+    ),
+    "calibrated titles": (
+        lambda f: None,
+        SEQREC + " --calibrate-on ctr.jsonl",
+        r"--calibrate-on is for --task ctr: leave it out",
+    ),
+    "calibrated by itself": (
+        lambda f: None,
+        CTR + " --calibrate-on ctr.jsonl",
+        r"ctr\.jsonl:1 is in --calibrate-on, too \(ctr\.jsonl:1\)",
     ),
     "not clicks": (lambda f: None, CTR.replace("ctr.j", "test.j", 1), r"Yes or No"),
     "no file": (lambda f: None, CTR + ".npy", r"ends in \.json, got ctr\.json\.npy"),
