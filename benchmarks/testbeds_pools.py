@@ -1,0 +1,187 @@
+"""Five testbeds from MovieLens-100K: pools of which it is known which rows are good.
+
+A testbed asks for a model of one kind of rows. Its pool has such rows and others, and a
+perfect chooser takes those that are planted:
+
+    flips           click prediction; 40 % of the pool's answers are the wrong one.
+                    Planted: the right answers.
+    mixture         click prediction, the next movie, genre and year, a quarter each,
+                    under one template. Planted: click prediction.
+    shift           click prediction for users who like dramas more than others do;
+                    three quarters of the pool are rows of users who like them less.
+                    Planted: the former.
+    ctr_no_count    click prediction of all ratings. Planted: the sure ratings, the
+                    others (3 and 4 stars) being close to the threshold.
+    seqrec_matched  the next movie, among others that are as popular; half of the pool's
+                    titles are exchanged among rows. Planted: the right titles.
+
+A click prediction has two liked and two disliked movies in every prompt, so counting
+them tells nothing. Its pool has as many Yes as No. In all but ctr_no_count the rating
+is sure: 5 stars, or at most 2. The movies that the target asks for occur nowhere in the
+pool and in no history, so nothing is known of their popularity and their mean rating.
+The users of the pool are not those of the target and the judge.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from testbeds_questions import (
+    NEUTRAL,
+    Asked,
+    MovieLens,
+    matched_negatives,
+    sure_rating,
+    taste_for,
+)
+
+from goracs_jax.data.splits import Rows
+from goracs_jax.llm.prompts import seqrec_record
+
+HISTORY = 5  # movies in a prompt of seqrec_matched
+NEGATIVES = 19
+#: The rows that all seeds draw from, and how many of them a seed draws.
+POOL, HELD = 4000, 1200
+DRAWN = {"pool": 1200, "target": 200, "judge": 600}
+BUDGET = 256
+
+
+class Universe(NamedTuple):
+    """All rows of a testbed, as Alpaca records; every seed draws some of them."""
+
+    pool: list[dict]
+    planted: Bool[np.ndarray, " pool"]  # what a perfect chooser takes
+    held: list[dict]
+
+
+class Drawn(NamedTuple):
+    """What a seed draws, as rows of a universe."""
+
+    pool: Rows
+    target: Rows  # of held: what a chooser sees
+    judge: Rows  # of held, of other users
+
+
+def flips(ml: MovieLens) -> Universe:
+    """Click prediction; 40 % of the pool's answers are flipped, of Yes as of No."""
+    rng = np.random.default_rng(1)
+    asked = Asked.of(ml, sure=True)
+    pool = asked.balanced(asked.inside, POOL, rng)
+    held = _held(asked, asked.outside, rng)
+    liked = asked.liked[pool]
+    planted = np.ones(len(pool), bool)
+    for answer in (True, False):
+        mine = np.flatnonzero(liked == answer)
+        planted[rng.choice(mine, 2 * len(mine) // 5, replace=False)] = False
+    return Universe(asked.records(pool, liked == planted), planted, held)
+
+
+def ctr_no_count(ml: MovieLens) -> Universe:
+    """Click prediction of all ratings; the sure ones are planted."""
+    rng = np.random.default_rng(1)
+    asked = Asked.of(ml, sure=False)
+    pool = asked.balanced(asked.inside, POOL, rng)
+    held = _held(asked, asked.outside, rng)
+    planted = sure_rating(ml.log.rating[asked.rows[pool]])
+    return Universe(asked.records(pool, asked.liked[pool]), planted, held)
+
+
+def shift(ml: MovieLens) -> Universe:
+    """Click prediction for the 30 % of the users who like dramas most.
+
+    Three quarters of the pool are rows of the 30 % who like them least.
+    """
+    rng = np.random.default_rng(1)
+    asked = Asked.of(ml, sure=True)
+    taste = taste_for(ml, "Drama")
+    low, high = np.nanquantile(taste, [0.3, 0.7])
+    mine, theirs = (taste > high)[asked.users], (taste < low)[asked.users]
+    parts = [
+        asked.balanced(asked.inside & mine, POOL // 4, rng),
+        asked.balanced(asked.inside & theirs, POOL - POOL // 4, rng),
+    ]
+    pool = np.concatenate(parts)
+    planted = mine[pool]
+    held = _held(asked, asked.outside & mine, rng)
+    return Universe(asked.records(pool, asked.liked[pool]), planted, held)
+
+
+def mixture(ml: MovieLens) -> Universe:
+    """Four kinds of questions whose prompts look the same; click prediction is asked.
+
+    The others are the genre of the movie (the first of them), its year, and the title
+    that the user chose after it.
+    """
+    rng, log = np.random.default_rng(1), ml.log
+    asked = Asked.of(ml, sure=True, template=NEUTRAL)
+    following = log.by_user[np.minimum(log.place + 1, len(log.place) - 1)]
+    goes_on = (log.user[following] == log.user)[asked.rows]
+    pool = rng.permutation(asked.balanced(asked.inside & goes_on, POOL, rng))
+    kind = np.arange(len(pool)) % 4
+    records = asked.records(pool, asked.liked[pool])
+    for row, record, k in zip(asked.rows[pool], records, kind.tolist(), strict=True):
+        item, later = int(log.item[row]), int(log.item[following[row]])
+        answers = {1: ml.genres[item][0], 2: ml.year[item], 3: log.titles[later]}
+        record["output"] = answers.get(k, record["output"])
+    return Universe(records, kind == 0, _held(asked, asked.outside, rng))
+
+
+def seqrec_matched(ml: MovieLens) -> Universe:
+    """The next movie, among others as popular; half of the pool's titles are wrong."""
+    rng, log = np.random.default_rng(1), ml.log
+    rows, inside = np.flatnonzero(log.before >= HISTORY), ml.inside[log.user]
+    pool = rng.choice(rows[inside[rows]], POOL, replace=False)
+    exchanged = rng.permutation(POOL)[: POOL // 2]
+    targets = log.item[pool]
+    targets[exchanged] = np.roll(targets[exchanged], 1)
+
+    def record(row: int, target: int) -> dict:
+        past = log.item[log.history(row, HISTORY)].tolist()
+        texts = seqrec_record([log.titles[i] for i in past], log.titles[target])
+        ids = {"user": log.user_ids[log.user[row]], "target": log.item_ids[target]}
+        return texts | ids | {"history": [log.item_ids[i] for i in past]}
+
+    others = rng.permutation(rows[~inside[rows]]).tolist()
+    held = [
+        record(row, int(log.item[row]))
+        | {"negatives": [log.item_ids[item] for item in items]}
+        for row, items in islice(matched_negatives(log, others, NEGATIVES, rng), HELD)
+    ]
+    made = zip(pool.tolist(), targets.tolist(), strict=True)
+    return Universe([record(*pair) for pair in made], targets == log.item[pool], held)
+
+
+def _held(asked: Asked, mask: np.ndarray, rng: np.random.Generator) -> list[dict]:
+    rows = asked.balanced(mask, HELD, rng)
+    return asked.records(rows, asked.liked[rows])
+
+
+TESTBEDS: dict[str, Callable[[MovieLens], Universe]] = {
+    "flips": flips,
+    "mixture": mixture,
+    "shift": shift,
+    "ctr_no_count": ctr_no_count,
+    "seqrec_matched": seqrec_matched,
+}
+
+
+def draw(universe: Universe, seed: int) -> Drawn:
+    """Draw a pool, a target and a judge; the last two have no user in common.
+
+    Users are taken in random order until they have enough rows for the target; the
+    judge's rows are drawn from those of all other users.
+    """
+    rng = np.random.default_rng(seed)
+    names, users = np.unique([r["user"] for r in universe.held], return_inverse=True)
+    order = rng.permutation(len(names))
+    owned = np.bincount(users)[order]
+    first = np.searchsorted(np.cumsum(owned), DRAWN["target"]) + 1
+    mine = np.isin(users, order[:first])
+    pick = lambda rows, n: np.sort(rng.choice(rows, n, replace=False))
+    return Drawn(
+        pick(np.arange(len(universe.pool)), DRAWN["pool"]),
+        pick(np.flatnonzero(mine), DRAWN["target"]),
+        pick(np.flatnonzero(~mine), DRAWN["judge"]),
+    )
