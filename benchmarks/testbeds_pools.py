@@ -7,18 +7,20 @@ perfect chooser takes those that are planted:
                     Planted: the right answers.
     mixture         click prediction, the next movie, genre and year, a quarter each,
                     under one template. Planted: click prediction.
-    shift           click prediction for users who like dramas more than others do;
-                    three quarters of the pool are rows of users who like them less.
-                    Planted: the former.
-    ctr_no_count    click prediction of all ratings. Planted: the sure ratings, the
-                    others (3 and 4 stars) being close to the threshold.
+    shift           click prediction for movies of 1995 and later; three quarters of the
+                    pool ask for older ones. Planted: the new movies.
+    ctr_no_count    click prediction; 70 % of the pool's ratings are not clear (see
+                    below). Planted: those that are.
     seqrec_matched  the next movie, among others that are as popular; half of the pool's
                     titles are exchanged among rows. Planted: the right titles.
 
-A click prediction has two liked and two disliked movies in every prompt, so counting
-them tells nothing. Its pool has as many Yes as No. In all but ctr_no_count the rating
-is sure: 5 stars, or at most 2. The movies that the target asks for occur nowhere in the
-pool and in no history, so nothing is known of their popularity and their mean rating.
+A click prediction is made so that trivial numbers know little. Every prompt has two
+liked and two disliked movies. The movies that the target asks for occur nowhere in the
+pool and in no history, so their popularity and mean rating are not known there. There
+are as many Yes as No, in each period of years too (but for shift). It is also made so
+that a small model can learn something from few rows: ratings are clear, which means 5
+stars, or at most 2, on the side that most users are on.
+
 The users of the pool are not those of the target and the judge.
 """
 
@@ -33,8 +35,6 @@ from testbeds_questions import (
     Asked,
     MovieLens,
     matched_negatives,
-    sure_rating,
-    taste_for,
 )
 
 from goracs_jax.data.splits import Rows
@@ -43,9 +43,9 @@ from goracs_jax.llm.prompts import seqrec_record
 HISTORY = 5  # movies in a prompt of seqrec_matched
 NEGATIVES = 19
 #: The rows that all seeds draw from, and how many of them a seed draws.
-POOL, HELD = 4000, 1200
-DRAWN = {"pool": 1200, "target": 200, "judge": 600}
-BUDGET = 256
+POOL, HELD = 2800, 1000
+DRAWN = {"pool": 1000, "target": 200, "judge": 600}
+BUDGET = 200
 
 
 class Universe(NamedTuple):
@@ -66,46 +66,14 @@ class Drawn(NamedTuple):
 
 def flips(ml: MovieLens) -> Universe:
     """Click prediction; 40 % of the pool's answers are flipped, of Yes as of No."""
-    rng = np.random.default_rng(1)
-    asked = Asked.of(ml, sure=True)
-    pool = asked.balanced(asked.inside, POOL, rng)
-    held = _held(asked, asked.outside, rng)
+    rng, asked = np.random.default_rng(1), Asked.of(ml)
+    pool = asked.balanced(asked.even(asked.inside & asked.clear, rng), POOL, rng)
     liked = asked.liked[pool]
     planted = np.ones(len(pool), bool)
     for answer in (True, False):
         mine = np.flatnonzero(liked == answer)
         planted[rng.choice(mine, 2 * len(mine) // 5, replace=False)] = False
-    return Universe(asked.records(pool, liked == planted), planted, held)
-
-
-def ctr_no_count(ml: MovieLens) -> Universe:
-    """Click prediction of all ratings; the sure ones are planted."""
-    rng = np.random.default_rng(1)
-    asked = Asked.of(ml, sure=False)
-    pool = asked.balanced(asked.inside, POOL, rng)
-    held = _held(asked, asked.outside, rng)
-    planted = sure_rating(ml.log.rating[asked.rows[pool]])
-    return Universe(asked.records(pool, asked.liked[pool]), planted, held)
-
-
-def shift(ml: MovieLens) -> Universe:
-    """Click prediction for the 30 % of the users who like dramas most.
-
-    Three quarters of the pool are rows of the 30 % who like them least.
-    """
-    rng = np.random.default_rng(1)
-    asked = Asked.of(ml, sure=True)
-    taste = taste_for(ml, "Drama")
-    low, high = np.nanquantile(taste, [0.3, 0.7])
-    mine, theirs = (taste > high)[asked.users], (taste < low)[asked.users]
-    parts = [
-        asked.balanced(asked.inside & mine, POOL // 4, rng),
-        asked.balanced(asked.inside & theirs, POOL - POOL // 4, rng),
-    ]
-    pool = np.concatenate(parts)
-    planted = mine[pool]
-    held = _held(asked, asked.outside & mine, rng)
-    return Universe(asked.records(pool, asked.liked[pool]), planted, held)
+    return Universe(asked.records(pool, liked == planted), planted, _held(asked, rng))
 
 
 def mixture(ml: MovieLens) -> Universe:
@@ -115,17 +83,47 @@ def mixture(ml: MovieLens) -> Universe:
     that the user chose after it.
     """
     rng, log = np.random.default_rng(1), ml.log
-    asked = Asked.of(ml, sure=True, template=NEUTRAL)
+    asked = Asked.of(ml, NEUTRAL)
     following = log.by_user[np.minimum(log.place + 1, len(log.place) - 1)]
     goes_on = (log.user[following] == log.user)[asked.rows]
-    pool = rng.permutation(asked.balanced(asked.inside & goes_on, POOL, rng))
+    even = asked.even(asked.inside & asked.clear & goes_on, rng)
+    pool = asked.balanced(even, POOL, rng)
     kind = np.arange(len(pool)) % 4
     records = asked.records(pool, asked.liked[pool])
     for row, record, k in zip(asked.rows[pool], records, kind.tolist(), strict=True):
         item, later = int(log.item[row]), int(log.item[following[row]])
         answers = {1: ml.genres[item][0], 2: ml.year[item], 3: log.titles[later]}
         record["output"] = answers.get(k, record["output"])
-    return Universe(records, kind == 0, _held(asked, asked.outside, rng))
+    return Universe(records, kind == 0, _held(asked, rng))
+
+
+def shift(ml: MovieLens) -> Universe:
+    """Click prediction for movies of 1995 and later; most of the pool is older."""
+    rng, asked = np.random.default_rng(1), Asked.of(ml)
+    new = asked.year >= 1995
+    inside = asked.inside & asked.clear
+    parts = (
+        asked.balanced(inside & new, POOL // 4, rng),
+        asked.balanced(inside & ~new, POOL - POOL // 4, rng),
+    )
+    pool = rng.permutation(np.concatenate(parts))
+    held = asked.balanced(asked.outside & asked.clear & new, HELD, rng)
+    records = (asked.records(rows, asked.liked[rows]) for rows in (pool, held))
+    return Universe(next(records), new[pool], next(records))
+
+
+def ctr_no_count(ml: MovieLens) -> Universe:
+    """Click prediction; most ratings of the pool are not clear."""
+    rng, asked = np.random.default_rng(1), Asked.of(ml)
+    kinds = (asked.inside & asked.clear, asked.inside & ~asked.clear)
+    sizes = (3 * POOL // 10, POOL - 3 * POOL // 10)
+    parts = [
+        asked.balanced(asked.even(kind, rng), size, rng)
+        for kind, size in zip(kinds, sizes, strict=True)
+    ]
+    pool = rng.permutation(np.concatenate(parts))
+    records = asked.records(pool, asked.liked[pool])
+    return Universe(records, asked.clear[pool], _held(asked, rng))
 
 
 def seqrec_matched(ml: MovieLens) -> Universe:
@@ -153,8 +151,9 @@ def seqrec_matched(ml: MovieLens) -> Universe:
     return Universe([record(*pair) for pair in made], targets == log.item[pool], held)
 
 
-def _held(asked: Asked, mask: np.ndarray, rng: np.random.Generator) -> list[dict]:
-    rows = asked.balanced(mask, HELD, rng)
+def _held(asked: Asked, rng: np.random.Generator) -> list[dict]:
+    even = asked.even(asked.outside & asked.clear, rng)
+    rows = asked.balanced(even, HELD, rng)
     return asked.records(rows, asked.liked[rows])
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from goracs_jax.data.demo import fetch
 from goracs_jax.data.interactions import read_raw, tidy
@@ -17,6 +17,8 @@ from goracs_jax.data.splits import Log, Rows, make_log
 from goracs_jax.llm.prompts import Template, ctr_record
 
 SHOWN = 2  # liked movies in a prompt, and as many disliked
+#: Years in which a period starts, each with many ratings.
+PERIODS = (1970, 1980, 1986, 1990, *range(1992, 1998))
 # Short, because the cost of a training goes with its tokens.
 CLICK = Template(
     instruction="Will the user like the {noun}? Answer Yes or No.",
@@ -64,14 +66,8 @@ class Asked(NamedTuple):
     template: Template
 
     @classmethod
-    def of(cls, ml: MovieLens, *, sure: bool, template: Template = CLICK) -> "Asked":
-        """Find the rows before which a user liked and disliked enough warm movies.
-
-        Args:
-            ml: The ratings.
-            sure: Whether to ask for sure ratings alone.
-            template: The wording.
-        """
+    def of(cls, ml: MovieLens, template: Template = CLICK) -> "Asked":
+        """Find the rows before which a user liked and disliked enough warm movies."""
         log, found = ml.log, {}
         recent: dict[int, tuple[deque, deque]] = defaultdict(
             lambda: (deque(maxlen=SHOWN), deque(maxlen=SHOWN))
@@ -84,16 +80,35 @@ class Asked(NamedTuple):
             if warm[row]:
                 mine[likes[row]].append(row)
         rows = np.array(list(found))
-        described = [bool(y and g) for y, g in zip(ml.year, ml.genres, strict=True)]
+        described = [
+            y.isdigit() and bool(g) for y, g in zip(ml.year, ml.genres, strict=True)
+        ]
         good = np.array(described)[log.item[rows]]
-        if sure:
-            good &= sure_rating(log.rating[rows])
         return cls(ml, rows[good], np.array(list(found.values()))[good], template)
 
     @property
     def liked(self) -> Mask:
         """Whether the answer is Yes."""
         return self.ml.log.rating[self.rows] > 3
+
+    @property
+    def clear(self) -> Mask:
+        """Whether the user is sure, and most others agree.
+
+        These are 5 stars for a movie whose mean is above 3.5, and 1 or 2 stars for one
+        below 3.3, of at least ten ratings.
+        """
+        log = self.ml.log
+        times = np.bincount(log.item)
+        mean = (np.bincount(log.item, log.rating) / times)[log.item[self.rows]]
+        good = (log.rating[self.rows] == 5) & (mean > 3.5)
+        bad = (log.rating[self.rows] <= 2) & (mean < 3.3)
+        return (good | bad) & (times[log.item[self.rows]] >= 10)
+
+    @property
+    def year(self) -> Int[np.ndarray, " rows"]:
+        """The year of the row's movie."""
+        return np.array(self.ml.year)[self.ml.log.item[self.rows]].astype(int)
 
     @property
     def users(self) -> Int[np.ndarray, " rows"]:
@@ -115,13 +130,26 @@ class Asked(NamedTuple):
         """Whether a row can be held: of another user, about another movie."""
         return ~self.warm & ~self.ml.inside[self.users]
 
+    def even(self, mask: Mask, rng: np.random.Generator) -> Mask:
+        """Leave out rows of a mask at random: in each period as many Yes as No stay."""
+        kept = np.zeros(len(mask), bool)
+        period = np.digitize(self.year, PERIODS)
+        for number in range(len(PERIODS) + 1):
+            here = mask & (period == number)
+            sides = [
+                np.flatnonzero(here & (self.liked == yes)) for yes in (True, False)
+            ]
+            for side in sides:
+                kept[rng.permutation(side)[: min(map(len, sides))]] = True
+        return kept
+
     def balanced(self, mask: Mask, size: int, rng: np.random.Generator) -> Rows:
-        """Draw as many rows of Yes as of No among those of a mask."""
+        """Draw as many rows of Yes as of No among those of a mask, in random order."""
         halves = [
             rng.choice(np.flatnonzero(mask & (self.liked == answer)), size // 2, False)
             for answer in (True, False)
         ]
-        return np.concatenate(halves)
+        return rng.permutation(np.concatenate(halves))
 
     def records(self, rows: Rows, answers: Mask) -> list[dict]:
         """Make the records of some rows with these answers."""
@@ -138,30 +166,6 @@ class Asked(NamedTuple):
             ids = {"user": user, "target": log.item_ids[item], "liked": liked}
             made.append(texts | ids | {"history": [log.item_ids[i] for i in items]})
         return made
-
-
-def sure_rating(rating: np.ndarray) -> np.ndarray:
-    """Tell the ratings that leave no doubt: 5 stars, or 1 or 2."""
-    return (rating == 5) | (rating <= 2)
-
-
-def taste_for(ml: MovieLens, genre: str) -> Float[np.ndarray, " users"]:
-    """Return how much more each user likes a genre than other users do.
-
-    It is the mean of (rating - mean rating of the movie) over warm movies of the genre,
-    minus that over other warm movies; NaN with fewer than five of either.
-    """
-    log, n = ml.log, len(ml.log.user_ids)
-    mean = np.bincount(log.item, log.rating) / np.bincount(log.item)
-    over = log.rating - mean[log.item]
-    has = np.array([genre in genres for genres in ml.genres])[log.item]
-    parts = []
-    for mask in (has, ~has):
-        rows = mask & ml.warm[log.item]
-        count = np.bincount(log.user[rows], minlength=n).astype(float)
-        count[count < 5] = np.nan
-        parts.append(np.bincount(log.user[rows], over[rows], n) / count)
-    return parts[0] - parts[1]
 
 
 def matched_negatives(
