@@ -30,6 +30,7 @@ from tables_selection import games, optimal, sizes, suite, sweep, transport
 from tables_studies import experiment, labels
 from tables_summary import helps
 from tables_trainers import trainers
+from testbeds_table import testbeds
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -66,6 +67,7 @@ RENDER = {
     "ahead": ahead,
     "accelerators": accelerators,
     "trainers": trainers,
+    "testbeds": testbeds,
 }
 
 

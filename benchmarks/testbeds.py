@@ -2,7 +2,7 @@
 
     python benchmarks/testbeds.py run flips --arms random,oracle --seeds 0-9 [--out DIR]
     python benchmarks/testbeds.py write flips --seeds 0 [--out DIR]
-    python benchmarks/testbeds.py show flips
+    python benchmarks/testbeds.py report flips --seeds 0-9
 
 The testbeds are those of testbeds_pools.py. An arm is one of `goracs compare`,
 METHOD[:by-label][@SPACE[@REWARD]], or `oracle`: random rows among the planted ones,
@@ -17,7 +17,8 @@ they are the reward. DIR/NAME/pool.jsonl and held.jsonl have these rows.
 Adapters are in the last six layers, and what the layers below make of all rows is
 computed once. Every cell is kept in DIR/NAME/cells as it ends: a run that was stopped
 goes on. The cells are packed into results/testbeds_NAME.parquet. `write` writes the
-rows that seeds draw, for other tools; `show` prints the figures.
+rows that seeds draw, for other tools; `report` writes results/testbeds_NAME.json: what
+trivial models know of them, and the figures of the cells.
 """
 
 import argparse
@@ -30,9 +31,11 @@ from typing import Any
 import jax
 import numpy as np
 from common import RESULTS, commit
+from common import write as write_figures
 from testbeds_arms import ORACLE, RANDOM, Choice
+from testbeds_baselines import baselines
 from testbeds_cells import figures, pack, read
-from testbeds_pools import BUDGET, TESTBEDS, Universe, draw
+from testbeds_pools import BUDGET, DRAWN, TESTBEDS, Universe, draw
 from testbeds_questions import movielens
 from testbeds_training import Trainer
 
@@ -83,11 +86,20 @@ def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None
         np.save(out / "planted.npy", universe.planted[drawn.pool])
 
 
-def show(name: str) -> None:
-    """Print the figures of all cells of a testbed."""
-    for row in figures(read(RESULTS / f"testbeds_{name}.parquet")):
-        ends = [row.get("over_random"), row.get("share_of_gap")]
-        print(row["arm"], row["outcome"], row["seeds"], f"{row['mean']:.4f}", *ends)
+def report(name: str, universe: Universe, seeds: list[int]) -> None:
+    """Write what trivial models know, and the figures of the cells that there are."""
+    draws = [draw(universe, seed) for seed in seeds]
+    known = [baselines(universe, drawn) for drawn in draws]
+    found: dict[str, Any] = {
+        "planted": float(universe.planted.mean()),
+        "sizes": DRAWN | {"budget": BUDGET},
+        "seeds": seeds,
+        "baselines": {key: [each[key] for each in known] for key in known[0]},
+    }
+    kept = RESULTS / f"testbeds_{name}.parquet"
+    if kept.exists():
+        found["figures"] = figures(read(kept))
+    print(write_figures(f"testbeds_{name}", found, RESULTS))
 
 
 def seeds_of(text: str) -> Iterator[int]:
@@ -104,17 +116,17 @@ def seeds_of(text: str) -> Iterator[int]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__))
-    parser.add_argument("what", choices=("run", "write", "show"))
+    parser.add_argument("what", choices=("run", "write", "report"))
     parser.add_argument("name", choices=TESTBEDS)
     parser.add_argument("--arms", type=lambda s: s.split(","), default=[RANDOM, ORACLE])
     parser.add_argument("--seeds", type=lambda s: list(seeds_of(s)), default=[0])
     parser.add_argument("--lambda", dest="lambda_", type=float, default=0.1)
     parser.add_argument("--out", type=Path, default=Path("testbeds"))
     options = parser.parse_args()
-    if options.what == "show":
-        show(options.name)
-        return
     universe, folder = TESTBEDS[options.name](movielens()), options.out / options.name
+    if options.what == "report":
+        report(options.name, universe, options.seeds)
+        return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     for part in ("pool", "held"):
         write_jsonl(folder / f"{part}.jsonl", getattr(universe, part))

@@ -25,10 +25,11 @@ def baselines(universe: Universe, drawn: Drawn) -> dict[str, float]:
     Returns:
         For click prediction the AUC of the number of liked movies in the prompt, of how
         often the pool names the movie, of the share of Yes among its rows that ask for
-        the movie (one half if there are none), and of two logistic regressions that are
-        fitted on the pool's answers, right and wrong: on the year of the movie, and on
-        the words of the line that describes it. For the next movie the NDCG@10 of how
-        often it is the answer in the pool, in the middle of equal counts.
+        the movie (one half if there are none), and of logistic regressions on the
+        pool's answers, right and wrong: on the year of the movie, on the words of the
+        line that describes it, and on these words in the planted rows alone. For the
+        next movie the NDCG@10 of how often it is the answer in the pool, expected over
+        the order of equal counts.
     """
     pool = [universe.pool[row] for row in drawn.pool]
     judge = [universe.held[row] for row in drawn.judge]
@@ -40,12 +41,14 @@ def baselines(universe: Universe, drawn: Drawn) -> dict[str, float]:
     asked = [record for record in pool if record["output"] in ("Yes", "No")]
     for record in asked:
         answers[record["target"]].append(record["output"] == "Yes")
+    planted = [universe.pool[row] for row in drawn.pool if universe.planted[row]]
     scores = {
         "liked movies": [sum(record["liked"]) for record in judge],
         "popularity": [named[record["target"]] for record in judge],
         "mean rating": [np.mean(answers[r["target"]] or [0.5]) for r in judge],
         "year": _fitted(FunctionTransformer(_years), asked, judge),
         "words": _fitted(CountVectorizer(), asked, judge),
+        "words, planted": _fitted(CountVectorizer(), planted, judge),
     }
     return {
         name: float(auc_values(yes, np.array(score, float)).mean())

@@ -24,7 +24,7 @@ from goracs_jax.models.targets import Rules
 from goracs_jax.training import FinetuneConfig
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-NAMES = ("", "_arms", "_cells", "_pools", "_questions", "_training")
+NAMES = ("", "_arms", "_baselines", "_cells", "_pools", "_questions", "_training")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def lower_of(model, *pools):
     return LowerTable(table, starts_of(texts))
 
 
-def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch):
     trained = []
 
     class Trainer:
@@ -195,9 +195,11 @@ def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch, capsys):
     kept = {json.dumps(json.loads(f.read_text())) for f in folder.glob("cells/*")}
     assert len(kept) == 4
     assert all(c["training"]["steps"] == 100 and c["budget"] == 200 for c in cells)
-    capsys.readouterr()
-    beds.run.show("flips")
-    assert "oracle AUC 2 1.0000" in capsys.readouterr().out
+    monkeypatch.setattr(beds.run, "baselines", lambda *given: {"year": 0.5})
+    beds.run.report("flips", universe, [0])
+    record = json.loads((tmp_path / "testbeds_flips.json").read_text())
+    assert record["figures"] == beds.cells.figures(cells)
+    assert record["baselines"] == {"year": [0.5]}
 
 
 def cell_of(rng, arm, seed, quality):
@@ -256,3 +258,28 @@ def test_figures_compare_what_seeds_share(beds):
     assert share["value"] == pytest.approx(mean(gain) / mean(apart))
     assert "share_of_gap" not in row
     assert "over_random" not in rows["random", "AUC"]
+
+
+@pytest.mark.parametrize("name", ["flips", "mixture", "shift", "ctr_no_count"])
+def test_trivial_numbers_know_nothing(beds, name):
+    record = json.loads((BENCHMARKS / f"results/testbeds_{name}.json").read_text())
+    universe = beds.pools.TESTBEDS[name](beds.questions.movielens())
+    kept = {key: values[0] for key, values in record["baselines"].items()}
+    found = beds.baselines.baselines(universe, beds.pools.draw(universe, 0))
+    assert found == pytest.approx(kept, abs=1e-3)  # the optimiser of the regressions
+    for key in ("liked movies", "popularity", "mean rating"):
+        assert set(record["baselines"][key]) == {0.5}
+    assert record["planted"] == pytest.approx(universe.planted.mean())
+    # A model that can read knows more of the planted rows than of all.
+    gain = np.subtract(*(record["baselines"][k] for k in ("words, planted", "words")))
+    assert gain.mean() > 0 or name == "mixture"  # whose others are no Yes or No
+
+
+def test_popularity_finds_no_title(beds):
+    name = "seqrec_matched"
+    record = json.loads((BENCHMARKS / f"results/testbeds_{name}.json").read_text())
+    chance = mean([1 / np.log2(rank + 2) for rank in range(10)] + [0.0] * 10)
+    values = record["baselines"]["popularity"]
+    # Of 600 rows and 10 seeds that share rows: at least 600 independent ones, each of
+    # which has standard deviation 0.29.
+    assert abs(mean(values) - chance) < 4 * 0.29 / 600**0.5
