@@ -9,10 +9,9 @@ METHOD[:by-label][@SPACE[@REWARD]], or `oracle`: random rows among the planted o
 inside each class. It and `random` take rows in one random order, so that they share
 rows. --lambda weighs the reward of the other arms.
 
-The source `text` of spaces is MiniLM. Others are read from DIR/NAME/SOURCE.npz: `train`
-has a row for each row of the whole pool that seeds draw from, `valid` for each row that
-target and judge are drawn from, and `norms` the gradient norms of the former, where
-they are the reward. DIR/NAME/pool.jsonl and held.jsonl have these rows.
+The sources `text` (MiniLM) and `gradient` of spaces are computed once for all rows that
+seeds draw from (testbeds_features.py). Others are read from DIR/NAME/SOURCE.npz, with a
+row of `train` for each of DIR/NAME/pool.jsonl, and of `valid` for each of held.jsonl.
 
 Adapters are in the last six layers, and what the layers below make of all rows is
 computed once. Every cell is kept in DIR/NAME/cells as it ends: a run that was stopped
@@ -128,8 +127,6 @@ def main() -> None:
         report(options.name, universe, options.seeds)
         return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    for part in ("pool", "held"):
-        write_jsonl(folder / f"{part}.jsonl", getattr(universe, part))
     {"run": run, "write": write}[options.what](universe, folder, options)
 
 

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from common import goracs
 from jaxtyping import Int
+from testbeds_features import embed, gradients
 from testbeds_pools import BUDGET, Drawn, Universe
 
 import goracs_jax as gx
 from goracs_jax.comparison.design import Arm
-from goracs_jax.data.demo import fetch
-from goracs_jax.data.examples import write_jsonl
 from goracs_jax.selection.classes import class_budgets, make_classes
 from goracs_jax.selection.method import find_method, needs_of
 from goracs_jax.spaces import Reward, Space
 
 ORACLE, RANDOM = "oracle", "random"
+#: Sources that are made where they are missing.
+MADE = {"text": embed, "gradient": gradients}
 Rows = Int[np.ndarray, " budget"]
 
 
@@ -65,21 +65,9 @@ class Choice(NamedTuple):
 
     def _read(self, source: str) -> Mapping[str, np.ndarray]:
         path = self.features / f"{source}.npz"
-        if source == "text" and not path.exists():
-            embed(self.universe, path)
+        if not path.exists() and source in MADE:
+            MADE[source](self.universe, self.features)
         return _load(path)
-
-
-def embed(universe: Universe, path: Path) -> None:
-    """Embed the prompts of all rows with MiniLM."""
-    found = {}
-    for side, records in (("train", universe.pool), ("valid", universe.held)):
-        data, out = (path.with_name(f"{side}.{end}") for end in ("jsonl", "npy"))
-        write_jsonl(data, records)
-        encoder = ("--encoder", fetch().encoder, "--labels", "answer")
-        goracs("embed", "--data", data, *encoder, "--out", out)
-        found[side] = np.load(out)
-    np.savez(path, **found)
 
 
 @cache

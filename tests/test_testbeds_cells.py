@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from scipy.optimize import minimize
 
 import goracs_jax as gx
+from goracs_jax.cli import main
 from goracs_jax.evaluate.ctr import Questions, yes_margins
 from goracs_jax.llm.passes import results
 from goracs_jax.llm.tokens import ragged
@@ -24,7 +26,21 @@ from goracs_jax.models.targets import Rules
 from goracs_jax.training import FinetuneConfig
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-NAMES = ("", "_arms", "_baselines", "_cells", "_pools", "_questions", "_training")
+NAMES = (
+    "",
+    *map(
+        "_{}".format,
+        (
+            "arms",
+            "baselines",
+            "cells",
+            "features",
+            "pools",
+            "questions",
+            "training",
+        ),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +121,31 @@ def test_an_arm_chooses_in_its_space_by_its_reward(beds, universe, tmp_path):
     assert found.tolist() == pool[expected.indices].tolist()
     largest = sorted(pool.tolist(), key=lambda row: -norms[row])[:200]
     assert choice.rows("grad-norm@some", 0).tolist() == sorted(largest)
+
+
+def test_features_are_those_of_every_row(beds, universe, tmp_path, monkeypatch):
+    tiny.write_llm(tmp_path / "llm")
+    few = universe._replace(pool=universe.pool[:40], held=universe.held[:8])
+    features = beds.features
+    monkeypatch.setattr(features, "LAYERS", "last:1")
+    monkeypatch.setattr(features, "DIM", 16)
+    opened = SimpleNamespace(model=tmp_path / "llm", encoder=None)
+    monkeypatch.setattr(features, "fetch", lambda: opened)
+    monkeypatch.setattr(features, "goracs", lambda *words: main([*map(str, words)]))
+    features.gradients(few, tmp_path / "bed")
+    with np.load(tmp_path / "bed" / "gradient.npz") as file:
+        found = dict(file)
+    assert {name: rows.shape for name, rows in found.items()} == {
+        "train": (40, 16),
+        "valid": (8, 16),
+        "norms": (40,),
+    }
+    # A twentieth of the pool warms the adapter.
+    assert len((tmp_path / "bed/gradient/warm.jsonl").read_text().splitlines()) == 2
+    # The projection keeps squared lengths in expectation: of 40 rows and 16 numbers
+    # their mean ratio has a relative deviation below sqrt(2 / 16) = 0.35.
+    squares = (found["train"] ** 2).sum(axis=1).mean() / (found["norms"] ** 2).mean()
+    assert abs(squares - 1) < 3 * 0.35
 
 
 def tokens_of(rng, n):
