@@ -28,6 +28,7 @@ from tables_project import mutants, startup
 from tables_retired import reasons, retired
 from tables_selection import games, optimal, sizes, suite, sweep, transport
 from tables_trainers import trainers
+from testbeds_table import testbeds
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -57,6 +58,7 @@ RENDER = {
     "ahead": ahead,
     "accelerators": accelerators,
     "trainers": trainers,
+    "testbeds": testbeds,
 }
 
 

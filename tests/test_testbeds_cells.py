@@ -1,0 +1,326 @@
+"""How cells of the testbeds are chosen, trained, kept and read, against plain loops."""
+
+import json
+import sys
+from itertools import product
+from math import exp, log, log1p
+from pathlib import Path
+from statistics import mean, stdev
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
+from scipy.optimize import minimize
+
+import goracs_jax as gx
+from goracs_jax.cli import main
+from goracs_jax.evaluate.ctr import Questions, yes_margins
+from goracs_jax.llm.passes import results
+from goracs_jax.llm.tokens import ragged
+from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.models.targets import Rules
+from goracs_jax.training import FinetuneConfig
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+NAMES = (
+    "",
+    *map(
+        "_{}".format,
+        (
+            "arms",
+            "baselines",
+            "cells",
+            "features",
+            "pools",
+            "questions",
+            "training",
+        ),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def beds():
+    """All modules of the testbeds, by the end of their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import testbeds  # noqa: F401
+
+        modules = {name: sys.modules[f"testbeds{name}"] for name in NAMES}
+        yield SimpleNamespace(
+            run=modules[""], **{name[1:]: modules[name] for name in NAMES[1:]}
+        )
+    for name in (*(f"testbeds{name}" for name in NAMES), "common"):
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def universe(beds):
+    rng = np.random.default_rng(0)
+    record = lambda i, users: {
+        "instruction": "Like?",
+        "input": f"movie {i}",
+        "output": "No" if i % 3 else "Yes",
+        "user": f"{users}{i // 4}",
+    }
+    planted = rng.random(1600) < 0.5
+    pool = [record(i, "u") for i in range(1600)]
+    return beds.pools.Universe(pool, planted, [record(i, "v") for i in range(1000)])
+
+
+def test_the_oracle_takes_planted_rows_in_the_shares_of_the_target(beds, universe):
+    drawn = beds.pools.draw(universe, 0)
+    choice = beds.arms.Choice(universe, drawn, Path(), 0.1)
+    oracle, random = (choice.rows(arm, 0) for arm in ("oracle", "random"))
+    assert len(set(oracle)) == len(set(random)) == 200
+    assert set(oracle) | set(random) <= set(drawn.pool)
+    assert universe.planted[oracle].all()
+    share = mean(universe.held[row]["output"] == "Yes" for row in drawn.target)
+    yes = sum(universe.pool[row]["output"] == "Yes" for row in oracle)
+    assert abs(yes - 200 * share) <= 0.5
+    # Of the rows that random takes, the oracle takes what is planted, but for the
+    # shares of the classes.
+    shared = set(random[universe.planted[random]]) & set(oracle)
+    assert len(shared) > 0.9 * universe.planted[random].sum()
+    assert choice.rows("random", 1).tolist() != random.tolist()
+
+
+def test_an_arm_chooses_in_its_space_by_its_reward(beds, universe, tmp_path):
+    drawn = beds.pools.draw(universe, 0)
+    rng, pool, target = np.random.default_rng(1), drawn.pool, drawn.target
+    x, y = rng.normal(size=(1600, 4)) + 1, rng.normal(size=(1000, 4))
+    u, v = rng.normal(size=(1600, 3)), rng.normal(size=(1000, 3)) + 2
+    norms = rng.random(1600)
+    np.savez(tmp_path / "some.npz", train=x, valid=y)
+    np.savez(tmp_path / "gradient.npz", train=u, valid=v, norms=norms)
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    output = lambda records, rows: np.array([records[row]["output"] for row in rows])
+    mine, theirs = output(universe.pool, pool), output(universe.held, target)
+    towards = {
+        answer: np.mean([v[row] for row in target[theirs == answer]], axis=0)
+        for answer in ("Yes", "No")
+    }
+    aligned = [u[row] @ towards[answer] for row, answer in zip(pool, mine, strict=True)]
+    expected = gx.goracs(
+        unit(x[pool]),
+        unit(y[target]),
+        rewards=np.array(aligned, np.float32),
+        lambda_=0.5,
+        budget=200,
+        method="greedy",
+        train_labels=mine,
+        valid_labels=theirs,
+        key=jax.random.key(0),
+    )
+    choice = beds.arms.Choice(universe, drawn, tmp_path, 0.5)
+    found = choice.rows("greedy:by-label@some/cosine@alignment", 0)
+    assert found.tolist() == pool[expected.indices].tolist()
+    largest = sorted(pool.tolist(), key=lambda row: -norms[row])[:200]
+    assert choice.rows("grad-norm@some", 0).tolist() == sorted(largest)
+
+
+def test_features_are_those_of_every_row(beds, universe, tmp_path, monkeypatch):
+    tiny.write_llm(tmp_path / "llm")
+    few = universe._replace(pool=universe.pool[:40], held=universe.held[:8])
+    features = beds.features
+    monkeypatch.setattr(features, "LAYERS", "last:1")
+    monkeypatch.setattr(features, "DIM", 16)
+    opened = SimpleNamespace(model=tmp_path / "llm", encoder=None)
+    monkeypatch.setattr(features, "fetch", lambda: opened)
+    monkeypatch.setattr(features, "goracs", lambda *words: main([*map(str, words)]))
+    features.gradients(few, tmp_path / "bed")
+    with np.load(tmp_path / "bed" / "gradient.npz") as file:
+        found = dict(file)
+    assert {name: rows.shape for name, rows in found.items()} == {
+        "train": (40, 16),
+        "valid": (8, 16),
+        "norms": (40,),
+    }
+    # A twentieth of the pool warms the adapter.
+    assert len((tmp_path / "bed/gradient/warm.jsonl").read_text().splitlines()) == 2
+    # The projection keeps squared lengths in expectation: of 40 rows and 16 numbers
+    # their mean ratio has a relative deviation below sqrt(2 / 16) = 0.35.
+    squares = (found["train"] ** 2).sum(axis=1).mean() / (found["norms"] ** 2).mean()
+    assert abs(squares - 1) < 3 * 0.35
+
+
+def tokens_of(rng, n):
+    """Prompts of several lengths, each with an answer of one token and an end."""
+    words = lambda: rng.integers(5, 20, rng.integers(3, 9)).tolist()
+    rows = [[*words(), int(rng.integers(1, 3)), 0] for _ in range(n)]
+    return ragged(rows, [[-100] * (len(row) - 2) + row[-2:] for row in rows])
+
+
+def test_a_cell_is_judged_as_the_model_answers(beds):
+    rng = np.random.default_rng(0)
+    lora = LoraConfig(r=2, rules=Rules(targets=("q_proj",), layers=(2,)))
+    model = Decoder(DecoderConfig.tiny(num_layers=3), lora, key=jax.random.key(0))
+    pool, held = tokens_of(rng, 12), tokens_of(rng, 20)
+    lower = lower_of(model, pool, held)
+    ids = np.split(held.ids, held.offsets[1:-1])
+    yes = np.array([row[-2] == 1 for row in ids])
+    config = FinetuneConfig(steps=4, learning_rate=0.05, warmup_steps=1, batch_size=4)
+    kept = {}
+    with pytest.MonkeyPatch.context() as patch:
+        opened = SimpleNamespace(decoder=lambda: model)
+        patch.setattr(beds.training, "llm", lambda seed: opened)
+        trained = beds.training.finetune
+
+        def finetune(*given, **named):
+            kept["model"] = (done := trained(*given, **named)).model
+            return done
+
+        patch.setattr(beds.training, "finetune", finetune)
+        trainer = beds.training.Trainer(config, pool, held, yes, None, lower)
+        drawn = beds.pools.Drawn(np.arange(12), np.arange(8), np.arange(8, 20))
+        cell = trainer.cell(np.arange(6), drawn, 0)
+    prompts = ragged([row[:-2].tolist() for row in ids])
+    margins = yes_margins(kept["model"], Questions(prompts, 1, 2))
+    found = cell["target_margins"] + cell["judge_margins"]
+    # Equal but for the rounding of other shapes.
+    np.testing.assert_allclose(found, margins, rtol=1e-4, atol=1e-5)
+    assert np.abs(margins).max() > 1e-2
+    assert cell["target_yes"] + cell["judge_yes"] == yes.tolist()
+
+    def likelihood(row):
+        logits = kept["model"].logits(kept["model"].hidden(jnp.array(row)))
+        p = jax.nn.log_softmax(logits)
+        return sum(float(p[at - 1, row[at]]) for at in (len(row) - 2, len(row) - 1))
+
+    expected = mean(likelihood(row) for row in ids[8:])
+    assert cell["judge_likelihood"] == pytest.approx(expected, rel=1e-5)
+
+
+def lower_of(model, *pools):
+    texts = distinct(*pools)
+    table = np.zeros((len(texts.ids), model.config.hidden_size), np.float32)
+    run = lower_pass(model)
+    batches = run.batches(texts, 512)
+    for batch, states in zip(batches, results(run, batches), strict=True):
+        put(table, texts, batch, states)
+    return LowerTable(table, starts_of(texts))
+
+
+def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch):
+    trained = []
+
+    class Trainer:
+        of = staticmethod(lambda *given: Trainer())
+
+        def cell(self, rows, drawn, seed):
+            trained.append((len(rows), seed))
+            if len(trained) == 3:
+                raise KeyboardInterrupt
+            yes = [True, False]
+            margins = {f"{part}_margins": [0.5, 0.1] for part in ("target", "judge")}
+            answers = {f"{part}_yes": yes for part in ("target", "judge")}
+            return {"judge_likelihood": -1.0, **margins, **answers}
+
+    monkeypatch.setattr(beds.run, "Trainer", Trainer)
+    monkeypatch.setattr(beds.run, "RESULTS", tmp_path)
+    options = SimpleNamespace(arms=["random", "oracle"], seeds=[0, 1], lambda_=0.1)
+    folder = tmp_path / "flips"
+    (folder / "cells").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt):
+        beds.run.run(universe, folder, options)
+    beds.run.run(universe, folder, options)
+    assert [seed for _, seed in trained] == [0, 0, 1, 1, 1]
+    cells = beds.cells.read(tmp_path / "testbeds_flips.parquet")
+    assert [(c["arm"], c["seed"]) for c in cells] == list(
+        product(["oracle", "random"], [0, 1])
+    )
+    kept = {json.dumps(json.loads(f.read_text())) for f in folder.glob("cells/*")}
+    assert len(kept) == 4
+    assert all(c["training"]["steps"] == 100 and c["budget"] == 200 for c in cells)
+    monkeypatch.setattr(beds.run, "baselines", lambda *given: {"year": 0.5})
+    beds.run.report("flips", universe, [0])
+    record = json.loads((tmp_path / "testbeds_flips.json").read_text())
+    assert record["figures"] == beds.cells.figures(cells)
+    assert record["baselines"] == {"year": [0.5]}
+
+
+def cell_of(rng, arm, seed, quality):
+    cell = {
+        "arm": arm,
+        "seed": seed,
+        "lambda": None,
+        "judge_likelihood": -1.0 - quality,
+    }
+    for part, size in (("target", 30), ("judge", 50)):
+        yes = rng.random(size) < 0.5
+        z = 3 * (quality * np.where(yes, 1, -1) + rng.normal(size=size)) + 1
+        cell |= {f"{part}_yes": yes.tolist(), f"{part}_margins": z.tolist()}
+    return cell
+
+
+def test_outcomes(beds):
+    cell = cell_of(np.random.default_rng(0), "random", 0, 0.5)
+    found = beds.cells.outcomes(cell)
+    judge = list(zip(cell["judge_margins"], cell["judge_yes"], strict=True))
+    pairs = [(a, b) for (a, yes), (b, other) in product(judge, judge) if yes > other]
+    assert found["AUC"] == pytest.approx(mean(a > b for a, b in pairs), abs=1e-12)
+    loss = lambda z, yes: log1p(exp(-z if yes else z))
+    raw = mean(-loss(z, yes) for z, yes in judge)
+    assert found["log likelihood"] == pytest.approx(raw, abs=1e-12)
+    assert found["among all texts"] == -1.5
+    known = list(zip(cell["target_margins"], cell["target_yes"], strict=True))
+    n_yes = sum(cell["target_yes"])
+    targets = {True: (n_yes + 1) / (n_yes + 2), False: 1 / (30 - n_yes + 2)}
+
+    def total(ab):
+        p = [(1 / (1 + exp(-ab[0] * z - ab[1])), targets[yes]) for z, yes in known]
+        return -sum(t * log(q) + (1 - t) * log(1 - q) for q, t in p)
+
+    a, b = minimize(total, (0.3, 0.0), method="Nelder-Mead", tol=1e-10).x
+    best = mean(-loss(a * z + b, yes) for z, yes in judge)
+    assert found["calibrated"] == pytest.approx(best, abs=1e-5)
+
+
+def test_figures_compare_what_seeds_share(beds):
+    rng = np.random.default_rng(0)
+    quality = {"random": 0.1, "oracle": 0.9, "nearest@text": 0.5}
+    cells = [cell_of(rng, arm, s, q) for arm, q in quality.items() for s in range(4)]
+    cells.append(cell_of(rng, "oracle", 9, 0.9))  # random lacks this seed
+    rows = {(r["arm"], r["outcome"]): r for r in beds.cells.figures(cells)}
+    values = {(c["arm"], c["seed"]): beds.cells.outcomes(c)["AUC"] for c in cells}
+    apart = [values["oracle", s] - values["random", s] for s in range(4)]
+    row = rows["oracle", "AUC"]
+    assert row["seeds"] == 5
+    assert row["over_random"]["value"] == pytest.approx(mean(apart))
+    # t of 3 degrees of freedom at 0.975 is 3.1824.
+    low = mean(apart) - 3.18245 * stdev(apart) / 2
+    assert row["over_random"]["low"] == pytest.approx(low, abs=1e-5)
+    gain = [values["nearest@text", s] - values["random", s] for s in range(4)]
+    share = rows["nearest@text", "AUC"]["share_of_gap"]
+    assert share["value"] == pytest.approx(mean(gain) / mean(apart))
+    assert "share_of_gap" not in row
+    assert "over_random" not in rows["random", "AUC"]
+
+
+@pytest.mark.parametrize("name", ["flips", "mixture", "shift", "ctr_no_count"])
+def test_trivial_numbers_know_nothing(beds, name):
+    record = json.loads((BENCHMARKS / f"results/testbeds_{name}.json").read_text())
+    universe = beds.pools.TESTBEDS[name](beds.questions.movielens())
+    kept = {key: values[0] for key, values in record["baselines"].items()}
+    found = beds.baselines.baselines(universe, beds.pools.draw(universe, 0))
+    assert found == pytest.approx(kept, abs=1e-3)  # the optimiser of the regressions
+    for key in ("liked movies", "popularity", "mean rating"):
+        assert set(record["baselines"][key]) == {0.5}
+    assert record["planted"] == pytest.approx(universe.planted.mean())
+    # A model that can read knows more of the planted rows than of all.
+    gain = np.subtract(*(record["baselines"][k] for k in ("words, planted", "words")))
+    assert gain.mean() > 0 or name == "mixture"  # whose others are no Yes or No
+
+
+def test_popularity_finds_no_title(beds):
+    name = "seqrec_matched"
+    record = json.loads((BENCHMARKS / f"results/testbeds_{name}.json").read_text())
+    chance = mean([1 / np.log2(rank + 2) for rank in range(10)] + [0.0] * 10)
+    values = record["baselines"]["popularity"]
+    # Of 600 rows and 10 seeds that share rows: at least 600 independent ones, each of
+    # which has standard deviation 0.29.
+    assert abs(mean(values) - chance) < 4 * 0.29 / 600**0.5
