@@ -22,6 +22,8 @@ from goracs_jax.spaces import Reward, Space
 
 #: Steps of a training where neither steps nor epochs are given.
 STEPS = 100
+#: Share of the pool that trains an adapter where there is none.
+WARM = 0.05
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -48,6 +50,7 @@ class CheckInputs(NamedTuple):
     spaces: tuple[Space, ...]
     rewards: tuple[Reward, ...]
     training: TrainConfig
+    warm: float | None  # share of the pool that trains the adapter of the gradients
     sizes: Sizes
     limit: float | None  # seconds
 
@@ -67,6 +70,14 @@ class Drawn(NamedTuple):
     planted_classes: Classes | None
 
 
+class Given(NamedTuple):
+    """Flags of `goracs select` that follow from those of the check."""
+
+    by_label: list[str]  # of any method
+    by_text: list[str]  # of methods that read texts
+    by_llm: list[str]  # where gradients are read
+
+
 def read_inputs(settings: Check) -> CheckInputs:
     """Read and check what the flags of `goracs check` ask for; nothing is computed.
 
@@ -84,8 +95,9 @@ def read_inputs(settings: Check) -> CheckInputs:
         )
     spaces = tuple(map(Space.named, s.spaces))
     rewards = tuple(map(Reward.named, s.rewards))
-    if any(reward.kind in ("none", "loss-drop") for reward in rewards):
-        raise InputError("--rewards must be grad-norm, alignment or alignment/drop:K.")
+    if Reward("none") in rewards:
+        raise InputError("--rewards are what is asked about: none is no reward.")
+    warm = _warm(s)
     _check_sizes(s)
     train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
     target, judge = halves(valid, s.seed)
@@ -106,7 +118,8 @@ def read_inputs(settings: Check) -> CheckInputs:
         *(s.repeats, s.pairs, s.quantiles, s.quantile_seeds, s.subsets),
     )
     cut = (train, len(valid.examples), target, judge)
-    found = CheckInputs(*cut, spaces, rewards, training, sizes, limit)
+    asked = (spaces, rewards, training, warm, sizes, limit)
+    found = CheckInputs(*cut, *asked)
     drawn = draw(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)
     return found
@@ -165,6 +178,25 @@ def halves(pool: Pool, seed: int) -> tuple[Rows, Rows]:
     return Rows.of(pool, np.flatnonzero(mine)), Rows.of(pool, np.flatnonzero(~mine))
 
 
+def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
+    """Return the flags of `goracs select` under which it sees what was checked.
+
+    Args:
+        settings: The flags of the check.
+        inputs: What they mean.
+        drawn: Whether there are classes.
+    """
+    by_llm = []
+    if inputs.warm is not None:
+        by_llm += ["--adapter-from-pool", f"{inputs.warm:g}"]
+    if settings.preconditioner != "none":
+        by_llm += ["--preconditioner", settings.preconditioner]
+    if settings.projection_dim != Check.projection_dim:
+        by_llm += ["--projection-dim", str(settings.projection_dim)]
+    by_label = ["--by-label"] * (drawn.classes is not None)
+    return Given(by_label, ["--labels", inputs.training.scored], by_llm)
+
+
 def seconds_of(text: str) -> float:
     """Read a time, such as 90s, 60m or 1.5h.
 
@@ -178,6 +210,27 @@ def seconds_of(text: str) -> float:
     if not found or not float(found[1]):
         raise InputError(f"--time-limit must be as 90s, 60m or 2h, got {text!r}.")
     return float(found[1]) * SECONDS[found[2]]
+
+
+def _warm(s: Check) -> float | None:
+    """Return the share of the pool that trains the adapter whose gradients are taken.
+
+    Raises:
+        InputError: It is out of range, or one of two adapters is meant.
+    """
+    share = s.adapter_from_pool
+    if share is not None and s.adapter:
+        raise InputError("give --adapter or --adapter-from-pool, not both.")
+    if share is not None and not 0 < share <= 1:
+        raise InputError(
+            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
+        )
+    if s.preconditioner != "none" and s.adapter:
+        raise InputError(
+            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
+            "training: leave --adapter out."
+        )
+    return None if s.adapter else share or WARM
 
 
 def _check_sizes(s: Check) -> None:

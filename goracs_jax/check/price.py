@@ -17,7 +17,8 @@ from goracs_jax.check.features import sources_of
 from goracs_jax.check.inputs import CheckInputs
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import open_inputs, run, stage_of
-from goracs_jax.jobs.rows import GRADIENT
+from goracs_jax.jobs.rows import GRADIENT, SUBSPACE
+from goracs_jax.jobs.warm_up import POOL_EPOCHS
 from goracs_jax.llm.flops import (
     Counts,
     encoder_flops,
@@ -105,20 +106,25 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
     pool, target = counts(some), counts(inputs.target.pool)
 
     def passes(of: Counts) -> float:
-        found = 0.0
-        sources = sources_of(inputs)
-        if GRADIENT in sources:
-            found += gradient_flops(config, of, "all_lora")
-        if "text" in sources and s.encoder:
+        """Count the passes of all sources over some examples."""
+        states = lambda: forward_flops(config, Counts(of.tokens, 0 * of.tokens))
+        gradients = lambda: gradient_flops(config, of, "all_lora")
+        found = {"text": states, "states": states} | dict.fromkeys(
+            (GRADIENT, SUBSPACE), gradients
+        )
+        if s.encoder:
             encoder, _ = open_encoder(s.encoder).load()
-            found += encoder_flops(encoder.config, of.tokens)
-        elif "text" in sources:
-            found += forward_flops(config, Counts(of.tokens, 0 * of.tokens))
-        return found
+            found["text"] = lambda: encoder_flops(encoder.config, of.tokens)
+        return sum(found[name]() for name in sources_of(inputs) if name in found)
 
     of_pool = passes(pool)
+    # An adapter for the pool and one for the planted rows, on as many rows.
+    warm = 2 * POOL_EPOCHS * (inputs.warm or 0.0)
+    of_pool += warm * gradient_flops(config, pool, "all_lora")
     if Reward("grad-norm") in inputs.rewards:
         of_pool += gradient_flops(config, pool, "last_v_lora_b")
+    if Reward("loss-drop") in inputs.rewards:
+        of_pool += 2 * forward_flops(config, pool)
     loop, count = inputs.training.loop, len(pool.tokens)
     examples = min(loop.batch_size, s.budget) / count
     return Price(

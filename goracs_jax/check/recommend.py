@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from goracs_jax.check.examine import Examined
+from goracs_jax.check.inputs import Given
 from goracs_jax.check.reliability import LEAST_ICC
+from goracs_jax.jobs.rows import LLM_SOURCES
 from goracs_jax.spaces import Space
 
 #: What lambda is kept within: beyond, one of the two terms decides alone.
@@ -21,12 +23,12 @@ class Recommended(NamedTuple):
     lambda_: float | None  # where a reward ranks the losses
 
 
-def recommend(found: Examined, *, by_label: bool) -> Recommended:
+def recommend(found: Examined, given: Given) -> Recommended:
     """Turn a verdict into flags.
 
     Args:
         found: What the check found.
-        by_label: Whether there are classes, inside which everything was asked.
+        given: The flags under which it was found.
     """
     verdict = found.verdict
     if verdict is None:
@@ -43,7 +45,7 @@ def recommend(found: Examined, *, by_label: bool) -> Recommended:
         return Recommended(
             "No space and no reward ranks the losses better than chance: choose at "
             "random.",
-            "--method random" + " --by-label" * by_label,
+            " ".join(["--method random", *given.by_label]),
             None,
         )
     lambda_ = 0.0
@@ -59,7 +61,9 @@ def recommend(found: Examined, *, by_label: bool) -> Recommended:
     flags += ["--transform", chosen.transform] * (chosen.transform != "none")
     flags += ["--metric", chosen.metric] * (chosen.metric != "euclidean")
     flags += ["--reward", reward or "none", "--lambda", f"{lambda_:g}"]
-    flags += ["--by-label"] * by_label
+    flags += [*given.by_text, *given.by_label]
+    if reward or not {part.name for part in chosen.parts}.isdisjoint(LLM_SOURCES):
+        flags += given.by_llm
     verb = "rank" if space else "ranks"
     text = f"{' and '.join(named).capitalize()} {verb} the losses."
     return Recommended(text, " ".join(flags), lambda_ if reward else None)

@@ -66,7 +66,7 @@ def reliability(
 def of_singles(
     outcomes: Float[np.ndarray, " subsets"], known: Reliability
 ) -> Reliability:
-    """Estimate the ICC of many subsets that were trained once, from noise that is known.
+    """Estimate the ICC of subsets that were trained once, from noise that is known.
 
     One training varies by s_subset^2 + s_noise^2 from subset to subset, so that r is 1:
     ICC = 1 - W / V. There are more of them than of pairs, so the interval is narrower.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from goracs_jax.choices import Duplicates
 from goracs_jax.settings.common import Names, Settings
@@ -67,6 +67,13 @@ class Check(_Sizes, Training, Settings):
     encoder: Path | None = None
     """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder; without it the
     LLM embeds."""
+    adapter_from_pool: Annotated[
+        float | None, Flag(default="0.05, without --adapter", metavar="SHARE")
+    ] = None
+    """Train the adapter whose gradients are taken on this share of the rows first."""
+    preconditioner: Literal["adam", "none"] = "none"
+    """Project the gradients of the training examples, or the direction of the step that
+    Adam would take for each after --adapter-from-pool (adam)."""
     projection_dim: int = 1024
     """Number of dimensions of a projected gradient."""
     duplicates: Duplicates = "refuse"

@@ -5,7 +5,7 @@ from typing import Any
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.examine import examine
 from goracs_jax.check.features import features_of, sides_of
-from goracs_jax.check.inputs import CheckInputs, draw, read_inputs
+from goracs_jax.check.inputs import CheckInputs, draw, flags_of, read_inputs
 from goracs_jax.check.price import Price, Rates, duration, fitted, price_of, probed
 from goracs_jax.check.recommend import recommend
 from goracs_jax.check.trained import trainer
@@ -34,14 +34,14 @@ def check(settings: Check) -> None:
         rates = probed(settings, inputs, cells, measure=True)
         sizes = _say_price(settings, inputs, price, rates)
         drawn = draw(inputs, sizes, settings)
-        sides = sides_of(settings, inputs, drawn)
+        sides = sides_of(settings, inputs, drawn, out / "arrays")
         pool, planted = features_of(inputs, drawn, sides, out / "arrays")
         total = price.trainings(sizes)
         train = trainer(settings, inputs, drawn.pool.pool, cells, total=total)
         found = examine(
             pool, planted, train, sizes, settings.budget, seed=settings.seed
         )
-    advice = recommend(found, by_label=pool.classes is not None)
+    advice = recommend(found, flags_of(settings, inputs, drawn))
     cost = {"trainings": len(found.runs), "flops": price.flops(sizes)}
     made: dict[str, Any] = made_by(settings)
     write(out, found, advice, made | {"sizes": sizes._asdict(), "cost": cost})

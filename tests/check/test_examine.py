@@ -7,11 +7,14 @@ import pytest
 from simulated import SIZES, by_nothing, by_reward, by_space, check
 
 from goracs_jax.check.examine import scores_of
+from goracs_jax.check.inputs import Given
 from goracs_jax.check.picture import check_figure
 from goracs_jax.check.recommend import best_lambda, recommend
 from goracs_jax.check.reliability import LEAST_ICC
 from goracs_jax.check.written import record_of, table_of
 from goracs_jax.selection.select import poo
+
+GIVEN = Given(["--by-label"], ["--labels", "all"], ["--adapter-from-pool", "0.1"])
 
 
 def test_no_signal_gives_at_most_two_verdicts_of_twenty():
@@ -34,10 +37,9 @@ def test_the_space_that_decides_is_found(classes):
     assert found.verdict.reward is None
     assert found.agreements["spaces"]["two/whiten"].corrected.low > 0
     assert found.trends["two/whiten"].p < 0.05 < found.trends["one"].p
-    advice = recommend(found, by_label=classes)
+    advice = recommend(found, GIVEN)
     assert advice.flags == (
-        "--space two --transform whiten --reward none --lambda 0"
-        + " --by-label" * classes
+        "--space two --transform whiten --reward none --lambda 0 --labels all --by-label"
     )
 
 
@@ -45,9 +47,10 @@ def test_the_reward_that_decides_is_found():
     _, found = check(2, by_reward("alignment"))
     assert found.verdict is not None
     assert (found.verdict.space, found.verdict.reward) == (None, "alignment")
-    advice = recommend(found, by_label=False)
+    advice = recommend(found, GIVEN)
     assert advice.flags is not None
     assert advice.flags.startswith("--space one --reward alignment --lambda ")
+    assert advice.flags.endswith(" --labels all --by-label --adapter-from-pool 0.1")
 
 
 def test_both_are_found_with_the_lambda_between_them():
@@ -62,7 +65,7 @@ def test_both_are_found_with_the_lambda_between_them():
     assert found.verdict is not None
     assert (found.verdict.space, found.verdict.reward) == ("one", "alignment")
     # The noise of the fit is a few per cent of 0.5, and is rounded to one digit.
-    assert recommend(found, by_label=False).lambda_ == pytest.approx(0.5, abs=0.11)
+    assert recommend(found, GIVEN).lambda_ == pytest.approx(0.5, abs=0.11)
 
 
 def test_noise_stops_it():
@@ -70,7 +73,7 @@ def test_noise_stops_it():
     assert found.reliability.icc < LEAST_ICC
     assert found.verdict is None
     assert len(found.runs) == SIZES.repeats + 2 * SIZES.pairs
-    advice = recommend(found, by_label=False)
+    advice = recommend(found, GIVEN)
     assert advice.flags is None
     assert "no choice of examples can be seen" in advice.text
     assert table_of(found).row_count == 5
@@ -81,7 +84,7 @@ def test_noise_stops_it():
 def test_the_number_of_trainings_is_what_was_said():
     _, found = check(5, by_nothing, noise=0.1)
     assert len(found.runs) == SIZES.trainings(spaces=3)
-    record = record_of(found, recommend(found, by_label=False))
+    record = record_of(found, recommend(found, GIVEN))
     assert json.loads(json.dumps(record)) == record
     assert set(record["spaces"]) == {"one", "two/whiten", "three/whiten/cosine"}
     assert record["spaces"]["one"]["lds"].keys() == {"value", "low", "high"}

@@ -116,7 +116,7 @@ def test_the_plan_says_what_it_costs(files, capsys):
 
 def test_flags_that_follow_are_flags_of_select(files, capsys):
     flags = json.loads((files / "out/check.json").read_text())["verdict"]["flags"]
-    texts = "select --train train.jsonl --valid valid.jsonl --model llm --labels answer"
+    texts = "select --train train.jsonl --valid valid.jsonl --model llm"
     assert flags
     capsys.readouterr()
     assert run(f"{texts} {flags} --out chosen --dry-run", 8) == 0
@@ -147,7 +147,7 @@ def test_a_time_limit_shrinks_the_sizes():
     least = fitted(PRICE, rates, ASKED, 5000.0, 256)
     assert least.quantile_seeds == 0
     assert least.subsets >= 24
-    with pytest.raises(InputError, match="too short: the least .* takes about 64 min"):
+    with pytest.raises(InputError, match=r"too short: the least .* takes about 64"):
         fitted(PRICE, rates, ASKED, 60.0, 256)
 
 
@@ -169,9 +169,14 @@ REFUSED = {
     "budget": ("--budget 40", "--budget 40 of 64 training examples: give at most half"),
     "pairs": ("--pairs 20", "--subsets must be at least 20, got 10"),
     "share": ("--planted-share 1", r"--planted-share must be in \[0.05, 0.95\], got 1"),
-    "reward": ("--rewards none", "--rewards must be grad-norm, alignment"),
+    "reward": ("--rewards none", "none is no reward"),
+    "adapters": ("--adapter-from-pool 0.1", "give --adapter or --adapter-from-pool"),
+    "adam": (
+        "--preconditioner adam",
+        "needs what Adam remembers .* leave --adapter",
+    ),
     "unknown": ("--rewards luck", "a reward is .* got 'luck'"),
-    "space": ("--spaces moon", "--space must be text, gradient or an .npz"),
+    "space": ("--spaces moon", "--space must be text, gradient, .* or an .npz"),
     "transform": ("--spaces text/drop:99", "drop:99 needs 99 directions, and 12"),
 }
 
@@ -189,3 +194,16 @@ def test_data_that_cannot_be_checked_are_refused(files, capsys):
     first = lambda text: "".join(text.splitlines(keepends=True)[:2])
     edit(files / "valid.jsonl", first)
     assert_refused(CHECK, None, capsys, "valid.jsonl has the examples of one user")
+
+
+@pytest.mark.slow
+def test_adapters_are_warmed_for_the_pool_and_for_the_planted_rows(files):
+    """Of fresh adapters, each training has another: the check may stop by its ICC."""
+    command = CHECK.replace("--adapter adapter ", "").replace(",given.npz", "")
+    rewards = " --adapter-from-pool 0.2 --rewards loss-drop,alignment/drop:1"
+    assert run(f"{command}{rewards}".replace("--out out", "--out warm"), None) == 0
+    found = json.loads((files / "warm/check.json").read_text())
+    assert list(found["rewards"]) == ["loss-drop", "alignment/drop:1"]
+    stages = [home.name for home in (files / "warm/arrays/stages").iterdir()]
+    for kind in ("adapter from the pool-", "path to the target-"):
+        assert sum(name.startswith(kind) for name in stages) == 2
