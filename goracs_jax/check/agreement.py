@@ -33,6 +33,7 @@ class Agreement(NamedTuple):
     raw: Estimate
     corrected: Estimate
     p: float  # of a correlation at least so large where there is none (one-sided)
+    above: Estimate  # corrected, less that of the first score: paired
 
 
 def agreements(
@@ -60,14 +61,16 @@ def agreements(
     drawn = rng.integers(len(outcomes), size=(RESAMPLES, len(outcomes)))
     icc = np.concatenate([[known.icc], known.draw(rng, RESAMPLES)])
     ranked = _ranks(np.vstack([outcomes, outcomes[drawn]]))
-    found = {}
+    found, first = {}, None
     for name, score in scores.items():
         rho = _correlation(_ranks(np.vstack([score, score[drawn]])), ranked)
         with np.errstate(divide="ignore", invalid="ignore"):
             corrected = np.nan_to_num(rho / np.sqrt(np.maximum(icc, 0)))
         corrected = np.clip(corrected, -1, 1)
         p = permutation_p(score, outcomes, rng)
-        found[name] = Agreement(_estimate(rho), _estimate(corrected), p)
+        first = corrected if first is None else first
+        raw, right, above = map(_estimate, (rho, corrected, corrected - first))
+        found[name] = Agreement(raw, right, p, above)
     return found
 
 

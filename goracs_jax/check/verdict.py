@@ -31,7 +31,8 @@ def judge(spaces: Mapping[str, Agreement], rewards: Mapping[str, Agreement]) -> 
         rewards: How minus the mean of each reward does.
 
     >>> from goracs_jax.evaluate.metrics import Estimate
-    >>> found = lambda rho, p: Agreement(*[Estimate(rho, rho, rho)] * 2, p)
+    >>> sure = lambda rho: Estimate(rho, rho, rho)
+    >>> found = lambda rho, p: Agreement(sure(rho), sure(rho), p, sure(0.0))
     >>> judge({"text": found(0.1, 0.3), "gradient": found(0.5, 0.001)}, {})[:2]
     ('gradient', None)
     """

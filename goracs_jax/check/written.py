@@ -85,6 +85,7 @@ def _names(found: Examined, kind: str) -> dict[str, dict[str, Any]]:
             agreement = found.agreements[kind][name]
             record["lds"] = agreement.corrected._asdict()
             record["lds_raw"] = agreement.raw._asdict()
+            record["lds_above_first"] = agreement.above._asdict()
             record["p"] = agreement.p
             record["holm_p"] = found.verdict.holm_p[kind][name]
             record["scores"] = found.scores[kind][name]

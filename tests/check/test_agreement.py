@@ -39,6 +39,21 @@ def test_correction_divides_by_the_root_of_the_icc():
     assert wide > (found.raw.high - found.raw.low) / known.icc**0.5
 
 
+def test_scores_are_compared_on_the_same_resamples():
+    """Two scores that differ little do not differ by the noise that they share."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=50)
+    y = x + rng.normal(size=50)
+    near = x + 0.01 * rng.normal(size=50)
+    found = agreements({"x": x, "near": near, "not": -x}, y, SURE, seed=0)
+    assert found["x"].above == (0, 0, 0)
+    wide = found["x"].corrected.high - found["x"].corrected.low
+    assert found["near"].above.high - found["near"].above.low < wide / 5
+    apart = found["not"].corrected.value - found["x"].corrected.value
+    assert found["not"].above.value == pytest.approx(apart, rel=1e-12)
+    assert found["not"].above.high < 0
+
+
 def test_noise_alone_has_no_correlation_to_correct():
     """With an ICC of at most 0 the value is at the end that the sign says."""
     noise = reliability(np.array([[1.0, 3.0], [3.0, 1.0]]))
