@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
+    Check,
     Compare,
     Demo,
     Embed,
@@ -59,6 +60,7 @@ VERBS = {
     "finetune": Verb(Finetune, "goracs_jax.verbs.finetune:finetune"),
     "merge": Verb(Merge, "goracs_jax.verbs.merge:merge"),
     "evaluate": Verb(Evaluate, "goracs_jax.verbs.evaluate:evaluate"),
+    "check": Verb(Check, "goracs_jax.verbs.check:check"),
     "compare": Verb(Compare, "goracs_jax.verbs.compare:compare"),
     "plan": Verb(Plan, "goracs_jax.verbs.plan:plan"),
 }

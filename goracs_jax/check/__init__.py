@@ -1,0 +1,1 @@
+"""Whether distances and rewards tell anything about the losses of trained models."""

@@ -1,0 +1,156 @@
+"""The arrays that a check is about: rows in every space, and rewards."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from goracs_jax.check.examine import Features, Pair, Planted
+from goracs_jax.check.inputs import CheckInputs, Drawn, Rows
+from goracs_jax.jobs.rows import GRADIENT, Sides, Sources, read_sides, rows_of
+from goracs_jax.jobs.score import Projection, norms_stage
+from goracs_jax.jobs.sources import loss_drop_stage
+from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
+from goracs_jax.runs.opened import open_models
+from goracs_jax.runs.stages import Stage, run_stage
+from goracs_jax.selection.classes import Classes
+from goracs_jax.settings import Check
+from goracs_jax.spaces import Reward, Space, alignment
+
+
+class Side(NamedTuple):
+    """A set of rows against the target: where the arrays of both come from."""
+
+    sides: Callable[[str], Sides]  # by source
+    reward: Callable[[str], Stage]  # by the kind of a reward that has a stage
+    classes: Classes | None
+
+    def stages(self, inputs: CheckInputs) -> list[Stage]:
+        """List the stages of all sources and rewards; those of files have none."""
+        found = [part for name in sources_of(inputs) for part in self.sides(name)[:2]]
+        kinds = {reward.kind for reward in inputs.rewards} - {"alignment"}
+        found += [self.reward(kind) for kind in sorted(kinds)]
+        return [part for part in found if isinstance(part, Stage)]
+
+
+def sources_of(inputs: CheckInputs) -> list[str]:
+    """List the sources that the spaces and rewards need."""
+    names = [part.name for space in inputs.spaces for part in space.parts]
+    if any(reward.kind == "alignment" for reward in inputs.rewards):
+        names.append(GRADIENT)
+    return list(dict.fromkeys(names))
+
+
+def sides_of(
+    settings: Check, inputs: CheckInputs, drawn: Drawn, folder: Path
+) -> tuple[Side, Side]:
+    """Find where the arrays of the pool and of the planted rows come from.
+
+    Each has an adapter of its own, which is trained on as many of its rows: that of the
+    pool has seen the outputs that the planted rows had before.
+
+    Args:
+        settings: The flags.
+        inputs: The target, the spaces and the rewards.
+        drawn: The pool and the planted rows.
+        folder: Where stages are kept.
+
+    Raises:
+        InputError: There is no such model, source or file, or a file does not fit.
+    """
+    s, scored, target = settings, inputs.training.scored, inputs.target
+    fresh, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
+    assert fresh is not None, "--model is required"
+    whole = [inputs.n_train, inputs.n_valid]
+    trained = {"seed": s.seed, "base": str(s.model), "folder": folder}
+    warming = (inputs.warm or 0) * len(drawn.pool.rows)
+
+    def side(some: Rows, classes: Classes | None) -> Side:
+        llm, moments = fresh, None
+        if inputs.warm is not None:
+            share = min(1.0, warming / len(some.rows))
+            _, llm, moments = adapter_from_pool(
+                some.pool, fresh, scored, share, **trained
+            )
+        sources = Sources(
+            train=some.pool,
+            valid=target.pool,
+            embedder=embedder,
+            llm=llm,
+            moments=moments if s.preconditioner == "adam" else None,
+            scored=scored,
+            projection=Projection(s.projection_dim, "float32", s.seed),
+            folder=folder,
+        )
+
+        @cache
+        def sides(source: str) -> Sides:
+            if not source.endswith(".npz"):
+                return sources.sides(source)
+            train, valid, sha256 = read_sides(Path(source), whole)
+            assert isinstance(train, np.ndarray)
+            assert isinstance(valid, np.ndarray)
+            return Sides(train[some.rows], valid[target.rows], sha256)
+
+        @cache
+        def reward(kind: str) -> Stage:
+            if kind == "grad-norm":
+                return norms_stage(some.pool, llm, "last_v_lora_b", scored)
+            path = target_path(target.pool, llm, scored, **trained)
+            return loss_drop_stage(some.pool, llm, path, scored)
+
+        return Side(sides, reward, classes)
+
+    return (
+        side(drawn.pool, drawn.classes),
+        side(drawn.planted, drawn.planted_classes),
+    )
+
+
+def features_of(
+    inputs: CheckInputs, drawn: Drawn, sides: tuple[Side, Side], folder: Path
+) -> tuple[Features, Planted]:
+    """Compute the arrays of both sets, or read back what is done.
+
+    Args:
+        inputs: The spaces and the rewards.
+        drawn: The planted rows.
+        sides: Where the arrays come from.
+        folder: Where stages are kept.
+    """
+    for stage in (stage for side in sides for stage in side.stages(inputs)):
+        if not stage.is_done(folder):
+            stage.prepare()
+    pool, planted = (_features(inputs, side, folder) for side in sides)
+    return pool, Planted(planted, drawn.flag)
+
+
+def _features(inputs: CheckInputs, side: Side, folder: Path) -> Features:
+    def rows(part: Stage | np.ndarray) -> np.ndarray:
+        return (
+            rows_of(run_stage(folder, part).arrays) if isinstance(part, Stage) else part
+        )
+
+    @cache
+    def pair(source: str) -> Pair:
+        train, valid, _ = side.sides(source)
+        return rows(train), rows(valid)
+
+    def in_space(space: Space) -> Pair:
+        return space.of([pair(part.name) for part in space.parts])
+
+    def reward_of(reward: Reward) -> np.ndarray:
+        if reward.kind != "alignment":
+            return rows(side.reward(reward.kind))
+        labels = {}
+        if c := side.classes:
+            labels = {"train_labels": c.train, "valid_labels": c.valid}
+        return alignment(*pair(GRADIENT), drop=reward.drop, **labels)
+
+    return Features(
+        {str(space): in_space(space) for space in inputs.spaces},
+        {str(reward): reward_of(reward) for reward in inputs.rewards},
+        side.classes,
+    )

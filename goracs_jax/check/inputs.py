@@ -1,0 +1,248 @@
+"""What a check reads: files, flags and names, all checked before any work."""
+
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from goracs_jax.check.design import Sizes
+from goracs_jax.check.planted import MOST_CLASSES, plant
+from goracs_jax.errors import InputError
+from goracs_jax.files import digest
+from goracs_jax.jobs.classes import check_budgets, classes_of
+from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.runs.opened import Pool, read_pools
+from goracs_jax.runs.outputs import keep_apart
+from goracs_jax.selection.classes import Classes
+from goracs_jax.selection.problem import check_memory
+from goracs_jax.settings import Check
+from goracs_jax.spaces import Reward, Space
+
+#: Steps of a training where neither steps nor epochs are given.
+STEPS = 100
+#: Share of the pool that trains an adapter where there is none.
+WARM = 0.05
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Rows(NamedTuple):
+    """Some examples of a file, and their numbers in it."""
+
+    pool: Pool
+    rows: Int[np.ndarray, " rows"]
+
+    @classmethod
+    def of(cls, pool: Pool, rows: np.ndarray) -> "Rows":
+        """Take rows of a file, in its order."""
+        rows = np.sort(rows)
+        return cls(pool.take(rows), rows)
+
+
+class CheckInputs(NamedTuple):
+    """The files of a check, and what its flags ask for."""
+
+    train: Pool
+    n_valid: int
+    target: Rows
+    judge: Rows
+    spaces: tuple[Space, ...]
+    rewards: tuple[Reward, ...]
+    training: TrainConfig
+    warm: float | None  # share of the pool that trains the adapter of the gradients
+    sizes: Sizes
+    limit: float | None  # seconds
+
+    @property
+    def n_train(self) -> int:
+        """The number of all training examples."""
+        return len(self.train.examples)
+
+
+class Drawn(NamedTuple):
+    """The examples that a check looks at."""
+
+    pool: Rows
+    planted: Rows  # some of them, with mistakes
+    flag: Bool[np.ndarray, " planted"]  # where
+    classes: Classes | None  # of the pool and the target
+    planted_classes: Classes | None
+
+
+class Given(NamedTuple):
+    """Flags of `goracs select` that follow from those of the check."""
+
+    by_label: list[str]  # of any method
+    by_text: list[str]  # of methods that read texts
+    by_llm: list[str]  # where gradients are read
+
+
+def read_inputs(settings: Check) -> CheckInputs:
+    """Read and check what the flags of `goracs check` ask for; nothing is computed.
+
+    Raises:
+        InputError: The first flag or file that is wrong.
+    """
+    s = settings
+    keep_apart(s.out, s.model, s.encoder, s.adapter)
+    limit = None if s.time_limit is None else seconds_of(s.time_limit)
+    steps = STEPS if s.steps is None and s.epochs is None else s.steps
+    training = TrainConfig.of(replace(s, steps=steps), s.seed)
+    if training.loop.keep == "best":
+        raise InputError(
+            "--keep best chooses by the loss that judges: give --keep last or average."
+        )
+    spaces = tuple(map(Space.named, s.spaces))
+    rewards = tuple(map(Reward.named, s.rewards))
+    if Reward("none") in rewards:
+        raise InputError("--rewards are what is asked about: none is no reward.")
+    warm = _warm(s)
+    _check_sizes(s)
+    train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
+    target, judge = halves(valid, s.seed)
+    n_train, n_target = len(train.examples), len(target.rows)
+    rows = min(s.rows, n_train)
+    if rows < 2 * s.budget:
+        raise InputError(
+            f"--budget {s.budget} of {rows} training examples: give at most half of "
+            "them, so that subsets can differ."
+        )
+    check_memory(s.budget, n_target)
+    training.check_size(s.budget)
+    for space in spaces:
+        space.check(n_target)
+    sizes = Sizes(
+        rows,
+        min(s.planted_rows, rows),
+        *(s.repeats, s.pairs, s.quantiles, s.quantile_seeds, s.subsets),
+    )
+    cut = (train, len(valid.examples), target, judge)
+    asked = (spaces, rewards, training, warm, sizes, limit)
+    found = CheckInputs(*cut, *asked)
+    drawn = draw(found, sizes, s)  # refuses what cannot be planted or shared out
+    check_budgets([s.budget], rows, drawn.classes)
+    return found
+
+
+def draw(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
+    """Draw the rows of the pool that are looked at, and plant mistakes in some.
+
+    Fewer rows are the first ones of a larger draw.
+
+    Args:
+        inputs: What was read.
+        sizes: How many rows.
+        settings: The flags.
+    """
+    s = settings
+    order = np.random.default_rng(s.seed).permutation(len(inputs.train.examples))
+    pool = Rows.of(inputs.train, order[: sizes.rows])
+    some = Rows.of(inputs.train, order[: sizes.planted])
+    outputs, flag = plant(some.pool.outputs, s.planted_share, seed=s.seed)
+    changed = [
+        example._replace(record={**example.record, "output": output})
+        for example, output in zip(some.pool.examples, outputs, strict=True)
+    ]
+    sha256 = digest([some.pool.sha256, outputs])
+    planted = some._replace(pool=Pool(changed, sha256, some.pool.path))
+    classes = None
+    target = inputs.target.pool
+    if len({*pool.pool.outputs, *target.outputs}) <= MOST_CLASSES:
+        classes = classes_of(pool.pool, target), classes_of(planted.pool, target)
+    return Drawn(pool, planted, flag, *(classes or (None, None)))
+
+
+def halves(pool: Pool, seed: int) -> tuple[Rows, Rows]:
+    """Cut validation in two at random, each user on one side: target and judge.
+
+    Args:
+        pool: The examples; those with the same `user` stay together.
+        seed: Seed of the cut.
+
+    Raises:
+        InputError: All examples are of one user.
+    """
+    users = [str(e.record.get("user", i)) for i, e in enumerate(pool.examples)]
+    names, number = np.unique(users, return_inverse=True)
+    if len(names) < 2:
+        raise InputError(
+            f"{pool.path} has the examples of one user, and cannot be cut into a "
+            "target and a judge: give validation examples of more users."
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    counts = np.cumsum(np.bincount(number)[order])
+    # As many users as come closest to one half of the examples, at least one.
+    first = 1 + int(np.argmin(np.abs(counts[:-1] - counts[-1] / 2)))
+    mine = np.isin(number, order[:first])
+    return Rows.of(pool, np.flatnonzero(mine)), Rows.of(pool, np.flatnonzero(~mine))
+
+
+def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
+    """Return the flags of `goracs select` under which it sees what was checked.
+
+    Args:
+        settings: The flags of the check.
+        inputs: What they mean.
+        drawn: Whether there are classes.
+    """
+    by_llm = []
+    if inputs.warm is not None:
+        by_llm += ["--adapter-from-pool", f"{inputs.warm:g}"]
+    if settings.preconditioner != "none":
+        by_llm += ["--preconditioner", settings.preconditioner]
+    if settings.projection_dim != Check.projection_dim:
+        by_llm += ["--projection-dim", str(settings.projection_dim)]
+    by_label = ["--by-label"] * (drawn.classes is not None)
+    return Given(by_label, ["--labels", inputs.training.scored], by_llm)
+
+
+def seconds_of(text: str) -> float:
+    """Read a time, such as 90s, 60m or 1.5h.
+
+    Raises:
+        InputError: It is none.
+
+    >>> seconds_of("1.5h")
+    5400.0
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
+    if not found or not float(found[1]):
+        raise InputError(f"--time-limit must be as 90s, 60m or 2h, got {text!r}.")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+def _warm(s: Check) -> float | None:
+    """Return the share of the pool that trains the adapter whose gradients are taken.
+
+    Raises:
+        InputError: It is out of range, or one of two adapters is meant.
+    """
+    share = s.adapter_from_pool
+    if share is not None and s.adapter:
+        raise InputError("give --adapter or --adapter-from-pool, not both.")
+    if share is not None and not 0 < share <= 1:
+        raise InputError(
+            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
+        )
+    if s.preconditioner != "none" and s.adapter:
+        raise InputError(
+            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
+            "training: leave --adapter out."
+        )
+    return None if s.adapter else share or WARM
+
+
+def _check_sizes(s: Check) -> None:
+    least = {"budget": 2, "planted_rows": 20, "repeats": 2, "pairs": 4}
+    least |= {"quantiles": 3, "quantile_seeds": 0, "subsets": max(10, s.pairs)}
+    for name, value in least.items():
+        if getattr(s, name) < value:
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"--{flag} must be at least {value}, got {getattr(s, name)}."
+            )
+    if not 0.05 <= s.planted_share <= 0.95:
+        raise InputError(
+            f"--planted-share must be in [0.05, 0.95], got {s.planted_share}."
+        )

@@ -1,0 +1,209 @@
+"""`goracs check` on a tiny model: what it leaves, resumes, says and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from commands import assert_refused, edit, run
+
+from goracs_jax.check import trained
+from goracs_jax.check.design import Sizes
+from goracs_jax.check.inputs import halves
+from goracs_jax.check.price import Price, Rates, fitted
+from goracs_jax.errors import InputError
+from goracs_jax.runs.opened import read_pool
+
+# One batch is a whole subset, without dropout and from a given adapter: two trainings
+# of a subset differ by rounding alone.
+CHECK = (
+    "check --train train.jsonl --valid valid.jsonl --model llm --adapter adapter "
+    "--task ctr --budget 8 --steps 3 --warmup-steps 1 --batch-size 8 --dropout 0 "
+    "--repeats 2 --pairs 4 --quantiles 3 --quantile-seeds 1 --subsets 10 "
+    "--planted-rows 40 --spaces text,gradient/whiten/cosine,given.npz --out out"
+)
+TRAININGS = 2 + 4 + 3 * 3 + 10
+N, M = 64, 24
+
+
+def example(rng, i):
+    word = str(rng.choice(["ash", "elm", "fir"]))
+    answer = "Yes" if word == "ash" else "No"
+    record = {"instruction": "Like it?", "input": f"tree {word} {i:02}"}
+    return record | {"output": answer, "user": i // 2}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A model, an adapter, two files of one length, and what the verb makes of them."""
+    folder = tmp_path_factory.mktemp("check")
+    tiny.write_llm(folder / "llm")
+    tiny.write_adapter(folder / "adapter", scale=0.1)
+    rng = np.random.default_rng(0)
+    for name, size, first in (("train", N, 0), ("valid", M, N)):
+        records = [example(rng, first + i) for i in range(size)]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(lines)
+    given = {"train": rng.normal(size=(N, 2)), "valid": rng.normal(size=(M, 2))}
+    np.savez(folder / "given.npz", **given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(CHECK, None) == 0
+    return folder
+
+
+def result(folder):
+    """What check.json has, without times."""
+    found = json.loads((folder / "out/check.json").read_text())
+    return {name: found[name] for name in ("reliability", "spaces", "rewards", "runs")}
+
+
+def test_it_leaves_a_record_a_picture_and_the_trainings(files):
+    found = json.loads((files / "out/check.json").read_text())
+    assert found["reliability"]["icc"] > 0.99  # of equal trainings
+    assert list(found["spaces"]) == ["text", "gradient/whiten/cosine", "given.npz"]
+    assert list(found["rewards"]) == ["grad-norm", "alignment"]
+    for record in (*found["spaces"].values(), *found["rewards"].values()):
+        assert 0 <= record["planted_auc"] <= 1
+        assert -1 <= record["lds"]["low"] <= record["lds"]["value"] <= 1
+    assert found["verdict"]["text"]
+    assert len(found["runs"]) == found["cost"]["trainings"] == TRAININGS
+    assert (files / "out/check.png").stat().st_size > 10_000
+    cells = list((files / "out/cells/stages").glob("finetune-*/adapter_model*"))
+    assert len(cells) == TRAININGS + 1  # and the probe
+
+
+def test_a_second_run_trains_nothing(files, monkeypatch):
+    before = result(files)
+    monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
+    assert run(CHECK, None) == 0
+    assert result(files) == before
+
+
+def test_stopped_between_trainings_it_goes_on(files, monkeypatch):
+    before, done = result(files), list((files / "out/cells/stages").iterdir())
+    (files / "out/check.json").unlink()
+    for home in sorted(done)[: len(done) // 2]:
+        (home / "done.json").unlink()
+        (home / "metrics.jsonl").unlink()
+    train, left = trained.finetune.run, 5
+
+    def stopping(*given):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return train(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained.finetune, "run", stopping)
+        assert run(CHECK, None) == 130
+    assert not (files / "out/check.json").exists()
+    assert run(CHECK, None) == 0
+    assert result(files) == before
+
+
+def test_the_plan_says_what_it_costs(files, capsys):
+    assert run(CHECK + " --dry-run", None) == 0
+    said = capsys.readouterr().out
+    assert f"{TRAININGS} trainings of 3 steps: 2 of one subset, 4 second" in said
+    assert "tokens" in said
+    assert f"{TRAININGS + 1} trainings are done" in said
+    assert run(CHECK.replace("--out out", "--out other") + " --dry-run", None) == 0
+    assert "a time to be measured" in capsys.readouterr().out
+    assert not (files / "other").exists()
+
+
+def test_flags_that_follow_are_flags_of_select(files, capsys):
+    flags = json.loads((files / "out/check.json").read_text())["verdict"]["flags"]
+    texts = "select --train train.jsonl --valid valid.jsonl --model llm"
+    assert flags
+    capsys.readouterr()
+    assert run(f"{texts} {flags} --out chosen --dry-run", 8) == 0
+
+
+PRICE = Price(
+    steps=100,
+    step_tokens=1600.0,
+    step_flops=1e12,
+    judge_flops=1e13,
+    pass_flops=1e9,
+    target_flops=0.0,
+    spaces=3,
+)
+ASKED = Sizes(4000, 1000, 4, 12, 5, 2, 60)
+
+
+def test_a_time_limit_shrinks_the_sizes():
+    rates = Rates(step=1.0, judge=10.0)
+    whole = PRICE.seconds(ASKED, rates)
+    assert whole == 106 * (100 * 1.0 + 10.0) + 5000 * 1e9 / 1e12
+    assert fitted(PRICE, rates, ASKED, None, 256) == ASKED
+    assert fitted(PRICE, rates, ASKED, whole, 256) == ASKED
+    half = fitted(PRICE, rates, ASKED, whole / 2, 256)
+    assert PRICE.seconds(half, rates) <= whole / 2
+    assert half.subsets < 60
+    assert half.quantile_seeds < 2
+    least = fitted(PRICE, rates, ASKED, 5000.0, 256)
+    assert least.quantile_seeds == 0
+    assert least.subsets >= 24
+    with pytest.raises(InputError, match=r"too short: the least .* takes about 64"):
+        fitted(PRICE, rates, ASKED, 60.0, 256)
+
+
+def test_halves_keep_users_together(files):
+    pool = read_pool(files / "valid.jsonl")
+    target, judge = halves(pool, 0)
+    users = [{e.record["user"] for e in part.pool.examples} for part in (target, judge)]
+    assert not users[0] & users[1]
+    assert len(target.rows) == len(judge.rows) == M // 2
+    assert sorted([*target.rows, *judge.rows]) == list(range(M))
+    assert halves(pool, 1)[0].rows.tolist() != target.rows.tolist()
+
+
+REFUSED = {
+    "time": ("--time-limit soon", "--time-limit must be as 90s, 60m or 2h, got 'soon'"),
+    "short": ("--time-limit 1s --steps 9999", "too short: the least that tells"),
+    "best": ("--keep best", "--keep best chooses by the loss that judges"),
+    "both": ("--epochs 2", "epochs or steps must be given, and not both"),
+    "budget": ("--budget 40", "--budget 40 of 64 training examples: give at most half"),
+    "pairs": ("--pairs 20", "--subsets must be at least 20, got 10"),
+    "share": ("--planted-share 1", r"--planted-share must be in \[0.05, 0.95\], got 1"),
+    "reward": ("--rewards none", "none is no reward"),
+    "adapters": ("--adapter-from-pool 0.1", "give --adapter or --adapter-from-pool"),
+    "adam": (
+        "--preconditioner adam",
+        "needs what Adam remembers .* leave --adapter",
+    ),
+    "unknown": ("--rewards luck", "a reward is .* got 'luck'"),
+    "space": ("--spaces moon", "--space must be text, gradient, .* or an .npz"),
+    "transform": ("--spaces text/drop:99", "drop:99 needs 99 directions, and 12"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_mistakes_are_refused(files, case, capsys):
+    flags, message = REFUSED[case]
+    assert_refused(f"{CHECK} {flags}", None, capsys, message)
+
+
+def test_data_that_cannot_be_checked_are_refused(files, capsys):
+    edit(files / "train.jsonl", lambda text: text.replace("Yes", "No"))
+    message = "all outputs are the same, so none can be planted wrong"
+    assert_refused(CHECK, None, capsys, message)
+    first = lambda text: "".join(text.splitlines(keepends=True)[:2])
+    edit(files / "valid.jsonl", first)
+    assert_refused(CHECK, None, capsys, "valid.jsonl has the examples of one user")
+
+
+@pytest.mark.slow
+def test_adapters_are_warmed_for_the_pool_and_for_the_planted_rows(files):
+    """Of fresh adapters, each training has another: the check may stop by its ICC."""
+    command = CHECK.replace("--adapter adapter ", "").replace(",given.npz", "")
+    rewards = " --adapter-from-pool 0.2 --rewards loss-drop,alignment/drop:1"
+    assert run(f"{command}{rewards}".replace("--out out", "--out warm"), None) == 0
+    found = json.loads((files / "warm/check.json").read_text())
+    assert list(found["rewards"]) == ["loss-drop", "alignment/drop:1"]
+    stages = [home.name for home in (files / "warm/arrays/stages").iterdir()]
+    for kind in ("adapter from the pool-", "path to the target-"):
+        assert sum(name.startswith(kind) for name in stages) == 2
