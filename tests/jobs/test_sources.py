@@ -9,6 +9,7 @@ import tiny
 from flax import nnx
 from lora_examples import example_loss, rows
 
+from goracs_jax import training
 from goracs_jax.errors import InputError
 from goracs_jax.jobs import warm_up
 from goracs_jax.jobs.score import Projection, norms_stage
@@ -125,6 +126,29 @@ def test_the_warm_up_is_kept_and_reused(train, llm, made, base, run, monkeypatch
     opened = open_llm(made / "llm", home, 0).decoder()
     np.testing.assert_array_equal(flat(nnx.state(opened, nnx.LoRAParam)), expected)
     assert json.loads((home / "adapter_config.json").read_text())["r"] == 8
+
+
+def test_a_warm_up_that_was_stopped_goes_on(train, llm, base, tmp_path, monkeypatch):
+    steps = []
+
+    def stops(*given, watch, **more):
+        def seen(entry):
+            watch(entry)
+            steps.append(entry["step"])
+            if steps == list(range(1, 11)):
+                raise KeyboardInterrupt
+
+        return training.finetune(*given, watch=seen, checkpoint_seconds=0.0, **more)
+
+    monkeypatch.setattr(warm_up, "train_adapter", stops)
+    with pytest.raises(KeyboardInterrupt):
+        warmed(train, llm, tmp_path).moments()
+    found = warmed(train, llm, tmp_path)
+    np.testing.assert_array_equal(found.moments().mu, base.moments().mu)
+    # The step that was not saved is repeated; the last entry is a validation.
+    assert steps == [*range(1, 11), *range(10, 31), 30]
+    after = [flat(nnx.state(x.llm.decoder(), nnx.LoRAParam)) for x in (found, base)]
+    np.testing.assert_array_equal(*after)
 
 
 def test_what_depends_on_the_warm_up_is_named_after_it(train, llm, made, tmp_path):
