@@ -21,7 +21,6 @@ from tables_passes import (
     gradients,
     limits,
     prepare,
-    probe,
     proxy,
 )
 from tables_project import mutants, startup
@@ -45,7 +44,6 @@ RENDER = {
     "compiled": compiled,
     "kernels": kernels,
     "proxy": proxy,
-    "probe": probe,
     "finetune": finetune,
     "evaluation": evaluation,
     "prepare": prepare,
