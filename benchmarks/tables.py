@@ -21,7 +21,6 @@ from tables_passes import (
     gradients,
     limits,
     prepare,
-    probe,
     proxy,
 )
 from tables_project import mutants, startup
@@ -46,7 +45,6 @@ RENDER = {
     "compiled": compiled,
     "kernels": kernels,
     "proxy": proxy,
-    "probe": probe,
     "finetune": finetune,
     "evaluation": evaluation,
     "prepare": prepare,

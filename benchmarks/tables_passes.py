@@ -124,22 +124,6 @@ def proxy() -> str:
     )
 
 
-def probe() -> str:
-    """Return how well embeddings tell the answers."""
-    record = load("probe")
-    auc = record["auc"]
-    readers = list(next(iter(auc.values())))
-    rows = [[name, *(f"{auc[name][r]:.3f}" for r in readers)] for name in auc]
-    return "\n".join(
-        [
-            *markdown(["embeddings", *readers], rows),
-            f"\nValues are the AUC of {record['test']:,} test examples. Classifiers "
-            f"learn from the embeddings and answers of all {record['train']:,} "
-            "examples of the pool (`benchmarks/probe.py`).",
-        ]
-    )
-
-
 def finetune() -> str:
     """Return the speed of LoRA fine-tuning and of PyTorch with PEFT."""
     record = load("finetune")
