@@ -30,13 +30,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import RESULTS, write
 from lora_steps import Ours
-from scipy.stats import mode, spearmanr
+from scipy.stats import mode, rankdata
 
 from goracs_jax.data.demo import fetch, movielens
 from goracs_jax.data.examples import Example
 from goracs_jax.data.records import Wording, records
-from goracs_jax.evaluate.ctr import ask, read_answers, yes_probabilities
-from goracs_jax.evaluate.metrics import log_likelihoods
+from goracs_jax.evaluate.calibration import log_likelihoods
+from goracs_jax.evaluate.ctr import ask, read_answers, yes_margins
 from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
@@ -166,8 +166,8 @@ def outcomes(folder: Path) -> Mapping[str, dict[str, float]]:
                     seed=seed,
                     lower=kept,
                 )
-                scores = yes_probabilities(done.model, questions, lower=kept)
-                likely = log_likelihoods(read_answers(judged), scores)
+                margins = yes_margins(done.model, questions, lower=kept)
+                likely = log_likelihoods(margins, read_answers(judged))
                 cells[str(subset)] = float(likely.mean())
                 write(AGREEMENT, {"outcomes": found, **agreement(found)})
                 print(name, seed, subset, cells[str(subset)], flush=True)
@@ -195,10 +195,13 @@ def correlated(x: np.ndarray, y: np.ndarray, resamples: int = 2000) -> dict[str,
     """Return Spearman's correlation with a 95 % interval."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(x), (resamples, len(x)))
-    values = [spearmanr(x[some], y[some]).statistic for some in rows]
+    values = [_spearman(x[some], y[some]) for some in rows]
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    value = float(spearmanr(x, y).statistic)
-    return {"spearman": value, "low": float(low), "high": float(high)}
+    return {"spearman": _spearman(x, y), "low": float(low), "high": float(high)}
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def baselines(universe: Universe, drawn: Drawn) -> dict[str, float]:
 
 
 def _fitted(
-    features: TransformerMixin, train: Records, judge: Records
+    features: TransformerMixin | CountVectorizer, train: Records, judge: Records
 ) -> Float[np.ndarray, " judge"]:
     """Fit a logistic regression on some records, and return its margins of others."""
     described = lambda records: [r["input"].rpartition("Asked: ")[2] for r in records]

@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from goracs_jax.llm.lower import LowerTable
-from goracs_jax.models.lower import LowerStates
-from goracs_jax.runs.lower import keep_states
 from jaxtyping import Bool, Float
 from testbeds_pools import Drawn, Universe
 from testbeds_questions import movielens
@@ -21,11 +18,14 @@ from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import ranks
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.embeddings import last_places
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models import Decoder, LoraConfig
+from goracs_jax.models.lower import LowerStates
 from goracs_jax.models.targets import Rules
+from goracs_jax.runs.lower import keep_states
 from goracs_jax.runs.opened import Llm, open_llm, tokenize_pool
 from goracs_jax.training import FinetuneConfig, finetune
 

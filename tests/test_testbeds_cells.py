@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from scipy.optimize import minimize
 
 import goracs_jax as gx
 from goracs_jax.cli import main
 from goracs_jax.evaluate.ctr import Questions, yes_margins
+from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from goracs_jax.llm.passes import results
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig

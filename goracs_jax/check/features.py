@@ -9,8 +9,9 @@ import numpy as np
 
 from goracs_jax.check.examine import Features, Pair, Planted
 from goracs_jax.check.inputs import CheckInputs, Drawn, Rows
-from goracs_jax.jobs.rows import GRADIENT, Sides, Sources, read_sides, rows_of
+from goracs_jax.jobs.rows import Sides, Sources, read_sides, rows_of
 from goracs_jax.jobs.score import Projection, norms_stage
+from goracs_jax.jobs.select_config import GRADIENT
 from goracs_jax.jobs.sources import loss_drop_stage
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import open_models

@@ -17,7 +17,7 @@ from goracs_jax.check.features import sources_of
 from goracs_jax.check.inputs import CheckInputs
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import open_inputs, run, stage_of
-from goracs_jax.jobs.rows import GRADIENT, SUBSPACE
+from goracs_jax.jobs.select_config import GRADIENT, SUBSPACE
 from goracs_jax.jobs.warm_up import POOL_EPOCHS
 from goracs_jax.llm.flops import (
     Counts,

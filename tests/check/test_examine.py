@@ -39,7 +39,8 @@ def test_the_space_that_decides_is_found(classes):
     assert found.trends["two/whiten"].p < 0.05 < found.trends["one"].p
     advice = recommend(found, GIVEN)
     assert advice.flags == (
-        "--space two --transform whiten --reward none --lambda 0 --labels all --by-label"
+        "--space two --transform whiten --reward none --lambda 0 --labels all "
+        "--by-label"
     )
 
 
