@@ -1,6 +1,7 @@
 """What a comparison reads: its files and flags, checked before any work."""
 
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +52,9 @@ class CompareInputs(NamedTuple):
 
     @property
     def pools(self) -> list[Pool]:
-        """All that is trained on, validated or judged."""
-        return [
-            self.test,
-            *(p for d in self.draws.values() for p in (d.train, d.valid)),
-        ]
+        """All that is embedded, trained on, validated or judged."""
+        drawn = ((each.train, each.valid) for each in self.draws.values())
+        return [self.train, self.valid, self.test, *chain.from_iterable(drawn)]
 
     def hashes_of(self, trial: Trial) -> dict[str, str | None]:
         """Return the hashes of what a trial reads, without that of the encoder."""
