@@ -17,6 +17,7 @@ from goracs_jax.check.reliability import (
 )
 from goracs_jax.check.trend import Trend, trend
 from goracs_jax.check.verdict import Verdict, judge
+from goracs_jax.choices import Scale
 from goracs_jax.cost import make_cost
 from goracs_jax.selection.by_class import class_table
 from goracs_jax.selection.classes import Classes
@@ -31,6 +32,7 @@ class Features(NamedTuple):
     spaces: Mapping[str, Pair]
     rewards: Mapping[str, Float[np.ndarray, " rows"]]
     classes: Classes | None
+    scale: Scale = "max"
 
     def distances(self) -> dict[str, Float[np.ndarray, " rows"]]:
         """Return how far each row is from the target, by space."""
@@ -141,7 +143,7 @@ def scores_of(
     """
     spaces = {}
     for name, pair in pool.spaces.items():
-        cost = make_cost(*pair)
+        cost = make_cost(*pair, scale=pool.scale)
         if pool.classes is None:
             poo = [objective(cost, run.rows) for run in runs]
         else:

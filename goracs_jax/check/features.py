@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.check.examine import Features, Pair, Planted
-from goracs_jax.check.inputs import CheckInputs, Drawn, Rows
+from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered
+from goracs_jax.choices import Scale
 from goracs_jax.jobs.rows import Sides, Sources, read_sides, rows_of
 from goracs_jax.jobs.score import Projection, norms_stage
 from goracs_jax.jobs.select_config import GRADIENT
@@ -27,6 +28,7 @@ class Side(NamedTuple):
     sides: Callable[[str], Sides]  # by source
     reward: Callable[[str], Stage]  # by the kind of a reward that has a stage
     classes: Classes | None
+    scale: Scale
 
     def stages(self, inputs: CheckInputs) -> list[Stage]:
         """List the stages of all sources and rewards; those of files have none."""
@@ -66,11 +68,11 @@ def sides_of(
     assert fresh is not None, "--model is required"
     whole = [inputs.n_train, inputs.n_valid]
     trained = {"seed": s.seed, "base": str(s.model), "folder": folder}
-    warming = (inputs.warm or 0) * len(drawn.pool.rows)
+    warming = (s.adapter_from_pool or 0.0) * len(drawn.pool.rows)
 
-    def side(some: Rows, classes: Classes | None) -> Side:
+    def side(some: Numbered, classes: Classes | None) -> Side:
         llm, moments = fresh, None
-        if inputs.warm is not None:
+        if s.adapter_from_pool is not None:
             share = min(1.0, warming / len(some.rows))
             _, llm, moments = adapter_from_pool(
                 some.pool, fresh, scored, share, **trained
@@ -102,7 +104,7 @@ def sides_of(
             path = target_path(target.pool, llm, scored, **trained)
             return loss_drop_stage(some.pool, llm, path, scored)
 
-        return Side(sides, reward, classes)
+        return Side(sides, reward, classes, s.scale)
 
     return (
         side(drawn.pool, drawn.classes),
@@ -154,4 +156,5 @@ def _features(inputs: CheckInputs, side: Side, folder: Path) -> Features:
         {str(space): in_space(space) for space in inputs.spaces},
         {str(reward): reward_of(reward) for reward in inputs.rewards},
         side.classes,
+        side.scale,
     )

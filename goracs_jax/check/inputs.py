@@ -9,10 +9,11 @@ from jaxtyping import Bool, Int
 
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.planted import MOST_CLASSES, plant
+from goracs_jax.comparison.drawn import draw, halves, pool_of
 from goracs_jax.errors import InputError
-from goracs_jax.files import digest
 from goracs_jax.jobs.classes import check_budgets, classes_of
 from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.jobs.rows import check_rows
 from goracs_jax.runs.opened import Pool, read_pools
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.classes import Classes
@@ -27,17 +28,11 @@ WARM = 0.05
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Rows(NamedTuple):
+class Numbered(NamedTuple):
     """Some examples of a file, and their numbers in it."""
 
     pool: Pool
     rows: Int[np.ndarray, " rows"]
-
-    @classmethod
-    def of(cls, pool: Pool, rows: np.ndarray) -> "Rows":
-        """Take rows of a file, in its order."""
-        rows = np.sort(rows)
-        return cls(pool.take(rows), rows)
 
 
 class CheckInputs(NamedTuple):
@@ -45,12 +40,11 @@ class CheckInputs(NamedTuple):
 
     train: Pool
     n_valid: int
-    target: Rows
-    judge: Rows
+    target: Numbered
+    judge: Numbered
     spaces: tuple[Space, ...]
     rewards: tuple[Reward, ...]
     training: TrainConfig
-    warm: float | None  # share of the pool that trains the adapter of the gradients
     sizes: Sizes
     limit: float | None  # seconds
 
@@ -63,8 +57,8 @@ class CheckInputs(NamedTuple):
 class Drawn(NamedTuple):
     """The examples that a check looks at."""
 
-    pool: Rows
-    planted: Rows  # some of them, with mistakes
+    pool: Numbered
+    planted: Numbered  # some of them, with mistakes
     flag: Bool[np.ndarray, " planted"]  # where
     classes: Classes | None  # of the pool and the target
     planted_classes: Classes | None
@@ -78,6 +72,14 @@ class Given(NamedTuple):
     by_llm: list[str]  # where gradients are read
 
 
+def with_defaults(settings: Check) -> Check:
+    """Fill in the flags whose defaults depend on others."""
+    s = settings
+    steps = STEPS if s.steps is None and s.epochs is None else s.steps
+    share = WARM if s.adapter_from_pool is None and not s.adapter else None
+    return replace(s, steps=steps, adapter_from_pool=s.adapter_from_pool or share)
+
+
 def read_inputs(settings: Check) -> CheckInputs:
     """Read and check what the flags of `goracs check` ask for; nothing is computed.
 
@@ -87,8 +89,7 @@ def read_inputs(settings: Check) -> CheckInputs:
     s = settings
     keep_apart(s.out, s.model, s.encoder, s.adapter)
     limit = None if s.time_limit is None else seconds_of(s.time_limit)
-    steps = STEPS if s.steps is None and s.epochs is None else s.steps
-    training = TrainConfig.of(replace(s, steps=steps), s.seed)
+    training = TrainConfig.of(s, s.seed)
     if training.loop.keep == "best":
         raise InputError(
             "--keep best chooses by the loss that judges: give --keep last or average."
@@ -97,10 +98,12 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     if Reward("none") in rewards:
         raise InputError("--rewards are what is asked about: none is no reward.")
-    warm = _warm(s)
+    check_rows(s)
     _check_sizes(s)
     train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
-    target, judge = halves(valid, s.seed)
+    target, judge = (
+        Numbered(half, _numbers(half, valid)) for half in halves(valid, s.out)
+    )
     n_train, n_target = len(train.examples), len(target.rows)
     rows = min(s.rows, n_train)
     if rows < 2 * s.budget:
@@ -118,14 +121,14 @@ def read_inputs(settings: Check) -> CheckInputs:
         *(s.repeats, s.pairs, s.quantiles, s.quantile_seeds, s.subsets),
     )
     cut = (train, len(valid.examples), target, judge)
-    asked = (spaces, rewards, training, warm, sizes, limit)
+    asked = (spaces, rewards, training, sizes, limit)
     found = CheckInputs(*cut, *asked)
-    drawn = draw(found, sizes, s)  # refuses what cannot be planted or shared out
+    drawn = drawn_of(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)
     return found
 
 
-def draw(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
+def drawn_of(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
     """Draw the rows of the pool that are looked at, and plant mistakes in some.
 
     Fewer rows are the first ones of a larger draw.
@@ -136,46 +139,24 @@ def draw(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
         settings: The flags.
     """
     s = settings
-    order = np.random.default_rng(s.seed).permutation(len(inputs.train.examples))
-    pool = Rows.of(inputs.train, order[: sizes.rows])
-    some = Rows.of(inputs.train, order[: sizes.planted])
+    target = inputs.target.pool
+
+    def first(count: int) -> Numbered:
+        found = draw(inputs.train, target, (count, None), s.seed, s.out)
+        assert found.train_rows is not None
+        return Numbered(found.train, found.train_rows)
+
+    pool, some = first(sizes.rows), first(sizes.planted)
     outputs, flag = plant(some.pool.outputs, s.planted_share, seed=s.seed)
     changed = [
         example._replace(record={**example.record, "output": output})
         for example, output in zip(some.pool.examples, outputs, strict=True)
     ]
-    sha256 = digest([some.pool.sha256, outputs])
-    planted = some._replace(pool=Pool(changed, sha256, some.pool.path))
+    planted = some._replace(pool=pool_of(changed, s.out, "planted"))
     classes = None
-    target = inputs.target.pool
     if len({*pool.pool.outputs, *target.outputs}) <= MOST_CLASSES:
         classes = classes_of(pool.pool, target), classes_of(planted.pool, target)
     return Drawn(pool, planted, flag, *(classes or (None, None)))
-
-
-def halves(pool: Pool, seed: int) -> tuple[Rows, Rows]:
-    """Cut validation in two at random, each user on one side: target and judge.
-
-    Args:
-        pool: The examples; those with the same `user` stay together.
-        seed: Seed of the cut.
-
-    Raises:
-        InputError: All examples are of one user.
-    """
-    users = [str(e.record.get("user", i)) for i, e in enumerate(pool.examples)]
-    names, number = np.unique(users, return_inverse=True)
-    if len(names) < 2:
-        raise InputError(
-            f"{pool.path} has the examples of one user, and cannot be cut into a "
-            "target and a judge: give validation examples of more users."
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    counts = np.cumsum(np.bincount(number)[order])
-    # As many users as come closest to one half of the examples, at least one.
-    first = 1 + int(np.argmin(np.abs(counts[:-1] - counts[-1] / 2)))
-    mine = np.isin(number, order[:first])
-    return Rows.of(pool, np.flatnonzero(mine)), Rows.of(pool, np.flatnonzero(~mine))
 
 
 def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
@@ -187,14 +168,16 @@ def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
         drawn: Whether there are classes.
     """
     by_llm = []
-    if inputs.warm is not None:
-        by_llm += ["--adapter-from-pool", f"{inputs.warm:g}"]
+    if settings.adapter_from_pool is not None:
+        by_llm += ["--adapter-from-pool", f"{settings.adapter_from_pool:g}"]
     if settings.preconditioner != "none":
         by_llm += ["--preconditioner", settings.preconditioner]
     if settings.projection_dim != Check.projection_dim:
         by_llm += ["--projection-dim", str(settings.projection_dim)]
     by_label = ["--by-label"] * (drawn.classes is not None)
-    return Given(by_label, ["--labels", inputs.training.scored], by_llm)
+    by_text = ["--labels", inputs.training.scored]
+    by_text += ["--scale", settings.scale] * (settings.scale != Check.scale)
+    return Given(by_label, by_text, by_llm)
 
 
 def seconds_of(text: str) -> float:
@@ -212,25 +195,10 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * SECONDS[found[2]]
 
 
-def _warm(s: Check) -> float | None:
-    """Return the share of the pool that trains the adapter whose gradients are taken.
-
-    Raises:
-        InputError: It is out of range, or one of two adapters is meant.
-    """
-    share = s.adapter_from_pool
-    if share is not None and s.adapter:
-        raise InputError("give --adapter or --adapter-from-pool, not both.")
-    if share is not None and not 0 < share <= 1:
-        raise InputError(
-            f"--adapter-from-pool must be above 0 and at most 1, got {share}."
-        )
-    if s.preconditioner != "none" and s.adapter:
-        raise InputError(
-            f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
-            "training: leave --adapter out."
-        )
-    return None if s.adapter else share or WARM
+def _numbers(some: Pool, whole: Pool) -> Int[np.ndarray, " rows"]:
+    """Find the number of each example in the whole file, by its place there."""
+    number = {example.place: i for i, example in enumerate(whole.examples)}
+    return np.array([number[example.place] for example in some.examples])
 
 
 def _check_sizes(s: Check) -> None:

@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.features import sources_of
 from goracs_jax.check.inputs import CheckInputs
+from goracs_jax.comparison.drawn import pool_of
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import open_inputs, run, stage_of
 from goracs_jax.jobs.select_config import GRADIENT, SUBSPACE
@@ -102,7 +101,7 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
         )
 
     # The first rows stand for the pool, all of which may be large.
-    some = inputs.train.take(np.arange(min(inputs.n_train, inputs.sizes.rows)))
+    some = _first(inputs.train, inputs.sizes.rows, s.out)
     pool, target = counts(some), counts(inputs.target.pool)
 
     def passes(of: Counts) -> float:
@@ -119,7 +118,7 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
 
     of_pool = passes(pool)
     # An adapter for the pool and one for the planted rows, on as many rows.
-    warm = 2 * POOL_EPOCHS * (inputs.warm or 0.0)
+    warm = 2 * POOL_EPOCHS * (s.adapter_from_pool or 0.0)
     of_pool += warm * gradient_flops(config, pool, "all_lora")
     if Reward("grad-norm") in inputs.rewards:
         of_pool += gradient_flops(config, pool, "last_v_lora_b")
@@ -154,8 +153,8 @@ def probed(
     config = inputs.training
     short = {"epochs": None, "steps": PROBE_STEPS, "warmup_steps": 0}
     config = replace(config, loop=replace(config.loop, **short, keep="last"))
-    rows = np.arange(settings.budget)
-    given = open_inputs(settings, inputs.train.take(rows), inputs.judge.pool, config)
+    some = _first(inputs.train, settings.budget, settings.out)
+    given = open_inputs(settings, some, inputs.judge.pool, config)
     if not measure and not stage_of(given, config, folder).is_done(folder):
         return None
     home = run(given, config, folder).folder
@@ -164,6 +163,10 @@ def probed(
     steps = [e["seconds"] for e in entries if "valid_loss" not in e]
     judged = [e["seconds"] for e in entries if "valid_loss" in e]
     return Rates(min(steps), min(judged))  # the first of all compiles
+
+
+def _first(pool: Pool, count: int, folder: Path) -> Pool:
+    return pool_of(pool.examples[:count], folder, "first")
 
 
 def fitted(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from goracs_jax.check.examine import Examined
 from goracs_jax.check.inputs import Given
 from goracs_jax.check.reliability import LEAST_ICC
-from goracs_jax.jobs.rows import LLM_SOURCES
+from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.spaces import Space
 
 #: What lambda is kept within: beyond, one of the two terms decides alone.

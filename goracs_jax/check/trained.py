@@ -6,6 +6,7 @@ from pathlib import Path
 
 from goracs_jax.check.design import Run
 from goracs_jax.check.inputs import CheckInputs
+from goracs_jax.comparison.drawn import pool_of
 from goracs_jax.jobs import finetune
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
@@ -29,7 +30,7 @@ def trainer(
     def train(run: Run) -> float:
         nonlocal done
         config = replace(inputs.training, seed=run.seed)
-        mine = pool.take(run.rows)
+        mine = pool_of([pool.examples[row] for row in run.rows], folder, "subset")
         given = finetune.open_inputs(settings, mine, inputs.judge.pool, config)
         loss = finetune.run(given, config, folder).valid_loss
         done += 1

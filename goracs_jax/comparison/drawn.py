@@ -107,8 +107,8 @@ def halves(valid: Pool, folder: Path) -> tuple[Pool, Pool]:
     names = sorted(set(users))
     if len(names) < 2:
         raise InputError(
-            f"{valid.path} has one user only, which cannot be cut in two: leave "
-            "--split-valid out."
+            f"{valid.path} has one user only, which cannot be cut in two: give "
+            "examples of more users, or leave --split-valid out where it is given."
         )
     order = Order.of_contents((name.encode() for name in names), 0).epoch(0)
     target = {names[i] for i in order[: -(-len(names) // 2)]}

@@ -16,7 +16,7 @@ from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.records import UNREADABLE
 from goracs_jax.runs.stages import Arrays, Stage
-from goracs_jax.settings import Compare, Select
+from goracs_jax.settings import Check, Compare, Select
 
 #: Numbers of a projected gradient among which the subspace of the validation gradients
 #: is found; the training gradients are never stored in this width.
@@ -121,7 +121,7 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     return Sides(*found, sha256=hash_files(path))
 
 
-def check_rows(s: Select | Compare) -> None:
+def check_rows(s: Select | Compare | Check) -> None:
     """Refuse flags of gradients as rows that do not fit together.
 
     Raises:

@@ -1,18 +1,17 @@
 """The one place that opens pools of examples, LLMs and sentence encoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from goracs_jax.choices import Remat
 from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
-from goracs_jax.files import digest, hash_files
+from goracs_jax.files import hash_files
 from goracs_jax.llm.profile import default_dtype, execution_on
 from goracs_jax.llm.prompts import Prompt, format_prompt
 from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
@@ -59,12 +58,6 @@ class Pool(NamedTuple):
     def outputs(self) -> list[str]:
         """The output of each example."""
         return [example.record["output"] for example in self.examples]
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> "Pool":
-        """Select examples; the hash becomes that of the file and the rows."""
-        numbers = np.asarray(rows).tolist()
-        sha256 = digest({"pool": self.sha256, "rows": numbers})
-        return Pool([self.examples[i] for i in numbers], sha256, self.path)
 
 
 class Llm(NamedTuple):

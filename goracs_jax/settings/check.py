@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from goracs_jax.choices import Duplicates
 from goracs_jax.settings.common import Names, Settings
 from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.selection import Rows
 from goracs_jax.settings.training import Training
 
 
@@ -40,7 +41,7 @@ class _Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check(_Sizes, Training, Settings):
+class Check(_Sizes, Rows, Training, Settings):
     """Find out whether distances or rewards tell which examples train a better model.
 
     In this order: planted mistakes, which need no training; whether two trainings of a
@@ -71,11 +72,6 @@ class Check(_Sizes, Training, Settings):
         float | None, Flag(default="0.05, without --adapter", metavar="SHARE")
     ] = None
     """Train the adapter whose gradients are taken on this share of the rows first."""
-    preconditioner: Literal["adam", "none"] = "none"
-    """Project the gradients of the training examples, or the direction of the step that
-    Adam would take for each after --adapter-from-pool (adam)."""
-    projection_dim: int = 1024
-    """Number of dimensions of a projected gradient."""
     duplicates: Duplicates = "refuse"
     """Refuse or keep training examples that repeat another's texts."""
     steps: Annotated[int | None, Flag(default="100, without --epochs")] = None

@@ -5,7 +5,13 @@ from typing import Any
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.examine import examine
 from goracs_jax.check.features import features_of, sides_of
-from goracs_jax.check.inputs import CheckInputs, draw, flags_of, read_inputs
+from goracs_jax.check.inputs import (
+    CheckInputs,
+    drawn_of,
+    flags_of,
+    read_inputs,
+    with_defaults,
+)
 from goracs_jax.check.price import Price, Rates, duration, fitted, price_of, probed
 from goracs_jax.check.recommend import recommend
 from goracs_jax.check.trained import trainer
@@ -20,6 +26,7 @@ from goracs_jax.settings import Check
 
 def check(settings: Check) -> None:
     """Run `goracs check`."""
+    settings = with_defaults(settings)
     out, cells = settings.out, settings.out / "cells"
     inputs = read_inputs(settings)
     price = price_of(settings, inputs)
@@ -33,7 +40,7 @@ def check(settings: Check) -> None:
     with locked(cells):
         rates = probed(settings, inputs, cells, measure=True)
         sizes = _say_price(settings, inputs, price, rates)
-        drawn = draw(inputs, sizes, settings)
+        drawn = drawn_of(inputs, sizes, settings)
         sides = sides_of(settings, inputs, drawn, out / "arrays")
         pool, planted = features_of(inputs, drawn, sides, out / "arrays")
         total = price.trainings(sizes)

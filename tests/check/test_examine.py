@@ -38,10 +38,8 @@ def test_the_space_that_decides_is_found(classes):
     assert found.agreements["spaces"]["two/whiten"].corrected.low > 0
     assert found.trends["two/whiten"].p < 0.05 < found.trends["one"].p
     advice = recommend(found, GIVEN)
-    assert advice.flags == (
-        "--space two --transform whiten --reward none --lambda 0 --labels all "
-        "--by-label"
-    )
+    named = "--space two --transform whiten --reward none --lambda 0"
+    assert advice.flags == f"{named} --labels all --by-label"
 
 
 def test_the_reward_that_decides_is_found():

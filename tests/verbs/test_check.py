@@ -9,10 +9,11 @@ from commands import assert_refused, edit, run
 
 from goracs_jax.check import trained
 from goracs_jax.check.design import Sizes
-from goracs_jax.check.inputs import halves
+from goracs_jax.check.features import features_of, sides_of
+from goracs_jax.check.inputs import drawn_of, read_inputs, with_defaults
 from goracs_jax.check.price import Price, Rates, fitted
+from goracs_jax.cli import parse
 from goracs_jax.errors import InputError
-from goracs_jax.runs.opened import read_pool
 
 # One batch is a whole subset, without dropout and from a given adapter: two trainings
 # of a subset differ by rounding alone.
@@ -151,14 +152,24 @@ def test_a_time_limit_shrinks_the_sizes():
         fitted(PRICE, rates, ASKED, 60.0, 256)
 
 
-def test_halves_keep_users_together(files):
-    pool = read_pool(files / "valid.jsonl")
-    target, judge = halves(pool, 0)
-    users = [{e.record["user"] for e in part.pool.examples} for part in (target, judge)]
-    assert not users[0] & users[1]
-    assert len(target.rows) == len(judge.rows) == M // 2
-    assert sorted([*target.rows, *judge.rows]) == list(range(M))
-    assert halves(pool, 1)[0].rows.tolist() != target.rows.tolist()
+def test_rows_of_a_file_are_those_of_the_examples(files):
+    """Pools are drawn in an order of their own; the rows of given.npz follow it."""
+    out = ["--out", str(files / "out")]
+    settings = with_defaults(parse([*CHECK.split()[:-2], *out]))
+    inputs = read_inputs(settings)
+    drawn = drawn_of(inputs, inputs.sizes, settings)
+    folder = files / "out/arrays"
+    sides = sides_of(settings, inputs, drawn, folder)
+    pool, planted = features_of(inputs, drawn, sides, folder)
+    given = np.load(files / "given.npz")
+    line = lambda example: int(example.place.split(":")[1]) - 1
+    for some, found in ((drawn.pool, pool), (drawn.planted, planted.features)):
+        x, y = found.spaces["given.npz"]
+        rows = [line(example) for example in some.pool.examples]
+        assert x == pytest.approx(given["train"][rows])
+        rows = [line(example) for example in inputs.target.pool.examples]
+        assert y == pytest.approx(given["valid"][rows])
+    assert sorted([*inputs.target.rows, *inputs.judge.rows]) == list(range(M))
 
 
 REFUSED = {
@@ -173,7 +184,7 @@ REFUSED = {
     "adapters": ("--adapter-from-pool 0.1", "give --adapter or --adapter-from-pool"),
     "adam": (
         "--preconditioner adam",
-        "needs what Adam remembers .* leave --adapter",
+        "needs what Adam remembers",
     ),
     "unknown": ("--rewards luck", "a reward is .* got 'luck'"),
     "space": ("--spaces moon", "--space must be text, gradient, .* or an .npz"),
@@ -193,7 +204,9 @@ def test_data_that_cannot_be_checked_are_refused(files, capsys):
     assert_refused(CHECK, None, capsys, message)
     first = lambda text: "".join(text.splitlines(keepends=True)[:2])
     edit(files / "valid.jsonl", first)
-    assert_refused(CHECK, None, capsys, "valid.jsonl has the examples of one user")
+    assert_refused(
+        CHECK, None, capsys, "valid.jsonl has one user only, which cannot be cut"
+    )
 
 
 @pytest.mark.slow
