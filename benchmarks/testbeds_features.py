@@ -65,4 +65,4 @@ def _files(universe: Universe, folder: Path) -> dict[str, Path]:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with atomic(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
