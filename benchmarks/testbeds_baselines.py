@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -57,7 +56,7 @@ def baselines(universe: Universe, drawn: Drawn) -> dict[str, float]:
 
 
 def _fitted(
-    features: TransformerMixin | CountVectorizer, train: Records, judge: Records
+    features: CountVectorizer | FunctionTransformer, train: Records, judge: Records
 ) -> Float[np.ndarray, " judge"]:
     """Fit a logistic regression on some records, and return its margins of others."""
     described = lambda records: [r["input"].rpartition("Asked: ")[2] for r in records]

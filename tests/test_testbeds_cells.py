@@ -26,6 +26,7 @@ from goracs_jax.models.targets import Rules
 from goracs_jax.training import FinetuneConfig
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+KEPT = sorted((BENCHMARKS / "results").glob("testbeds_*.parquet"))
 NAMES = (
     "",
     *map(
@@ -324,3 +325,28 @@ def test_popularity_finds_no_title(beds):
     # Of 600 rows and 10 seeds that share rows: at least 600 independent ones, each of
     # which has standard deviation 0.29.
     assert abs(mean(values) - chance) < 4 * 0.29 / 600**0.5
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_committed_cells_show_a_gap_that_trivial_numbers_do_not_close(beds, path):
+    record = json.loads(path.with_suffix(".json").read_text())
+    rows = beds.cells.figures(beds.cells.read(path))
+    assert flat(record["figures"]) == pytest.approx(flat(rows), abs=1e-6)
+    by_name = {(row["arm"], row["outcome"]): row for row in rows}
+    headline = "NDCG@10" if "seqrec" in path.stem else "AUC"
+    assert by_name["oracle", headline]["over_random"]["low"] > 0
+    reached = by_name["oracle", headline]["mean"]
+    for name, values in record["baselines"].items():
+        if not name.startswith("words"):  # these read what the model reads
+            assert reached > mean(values)
+
+
+def flat(value, name=""):
+    """The leaves of JSON by their paths; None is -9, so that approx compares it."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)
+    else:
+        return {name: -9.0 if value is None else value}
+    return {k: v for key, each in parts for k, v in flat(each, f"{name}/{key}").items()}
