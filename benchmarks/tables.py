@@ -14,6 +14,7 @@ from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead
 from tables_kernels import kernels
+from tables_layers import layers
 from tables_passes import (
     compiled,
     demo,
@@ -49,6 +50,7 @@ RENDER = {
     "proxy": proxy,
     "probe": probe,
     "finetune": finetune,
+    "layers": layers,
     "evaluation": evaluation,
     "prepare": prepare,
     "experiment_ctr": partial(experiment, "ctr"),
