@@ -27,9 +27,10 @@ def layers() -> str:
             f"\nMedians of {len(found['processor_seconds']['all layers'])} steps of "
             f"{found['batch']} examples of {found['mean_tokens']:.0f} tokens, and the "
             "least and the most; SmolLM2-135M, the loss of the answer alone, "
-            f"{found['cores']} cores (`benchmarks/layers.py`). The one pass through the "
-            f"layers below takes {found['once_processor_seconds_per_text']:.2f} s an "
-            f"example, compiling included, and keeps "
-            f"{found['bytes_per_text'] / 1024:.0f} KiB of each.",
+            f"{found['cores']} cores (`benchmarks/layers.py`). The one pass through "
+            "the layers below takes "
+            f"{found['once_processor_seconds_per_text']:.2f} processor s an example, "
+            f"compiling included, and keeps {found['bytes_per_text'] / 1024:.0f} KiB "
+            "of each.",
         ]
     )
