@@ -8,8 +8,8 @@ in a history), with LoRA of rank 8 on q_proj and v_proj, in float32. There are t
 kinds of steps: with adapters in all 30 layers; with adapters in the last 6, where the
 layers below run forward; and the same from states that were kept. Rounds of the three
 alternate; all texts have one padded length. Processor seconds are those of all threads,
-so that other work on the machine matters little. The first part writes
-results/layers.json.
+so that other work on the machine matters little; those of the pass that keeps states
+include compiling it. The first part writes results/layers.json.
 
 The second part draws subsets at random and trains on each of them in both ways, with
 adapters in all layers and in the last 6, each with two seeds. Its outcome is the mean
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import RESULTS, write
 from lora_steps import Ours
-from scipy.stats import mode, rankdata
+from scipy.stats import mode, spearmanr
 
 from goracs_jax.data.demo import fetch, movielens
 from goracs_jax.data.examples import Example
@@ -195,13 +195,10 @@ def correlated(x: np.ndarray, y: np.ndarray, resamples: int = 2000) -> dict[str,
     """Return Spearman's correlation with a 95 % interval."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(x), (resamples, len(x)))
-    values = [_spearman(x[some], y[some]) for some in rows]
+    values = [float(np.asarray(spearmanr(x[some], y[some]))[0]) for some in rows]
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    return {"spearman": _spearman(x, y), "low": float(low), "high": float(high)}
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+    value = float(np.asarray(spearmanr(x, y))[0])
+    return {"spearman": value, "low": float(low), "high": float(high)}
 
 
 def main() -> None:

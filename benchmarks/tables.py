@@ -13,6 +13,7 @@ from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead
 from tables_kernels import kernels
+from tables_layers import layers
 from tables_passes import (
     compiled,
     demo,
@@ -46,6 +47,7 @@ RENDER = {
     "kernels": kernels,
     "proxy": proxy,
     "finetune": finetune,
+    "layers": layers,
     "evaluation": evaluation,
     "prepare": prepare,
     "retired": retired,

@@ -1,5 +1,7 @@
 """States of lower layers in a file: what it depends on, and how it goes on."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -96,6 +98,11 @@ def test_where_it_does_not_pay(tmp_path, monkeypatch, capsys):
     assert keep(tmp_path, llm(layer=0)) is None  # no layer is below
     assert keep(tmp_path, llm(), reads=TEXTS) is None  # as often as there are texts
     assert not list(tmp_path.iterdir())
+    kept = keep(tmp_path / "earlier", llm())
+    again = keep(tmp_path / "earlier", llm(), reads=1)  # it is there already
+    np.testing.assert_array_equal(again.table, kept.table)
+    shutil.rmtree(tmp_path / "earlier")
+    capsys.readouterr()
     monkeypatch.setattr(lower, "SPARE", 1 << 60)
     assert keep(tmp_path, llm()) is None
     (line,) = capsys.readouterr().out.splitlines()

@@ -1,0 +1,36 @@
+"""The table of steps with adapters in the last layers."""
+
+from figures import load, markdown
+
+
+def layers() -> str:
+    """Return the processor seconds of a step, with all adapters and with few."""
+    found = load("layers")
+    names = {
+        "all layers": "all 30",
+        "last:6": "the last 6; the layers below run in every step",
+        "last:6, kept states": "the last 6; the layers below ran once",
+    }
+    rows = [
+        [
+            shown,
+            f"{found['median'][name]:.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+            f"{found['times_faster'][name]:.1f}",
+        ]
+        for name, shown in names.items()
+        for seconds in [found["processor_seconds"][name]]
+    ]
+    head = ["layers with an adapter", "processor s of a step", "times as fast"]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            f"\nMedians of {len(found['processor_seconds']['all layers'])} steps of "
+            f"{found['batch']} examples of {found['mean_tokens']:.0f} tokens, and the "
+            "least and the most; SmolLM2-135M, the loss of the answer alone, "
+            f"{found['cores']} cores (`benchmarks/layers.py`). The one pass through "
+            "the layers below takes "
+            f"{found['once_processor_seconds_per_text']:.2f} processor s an example, "
+            f"compiling included, and keeps {found['bytes_per_text'] / 1024:.0f} KiB "
+            "of each.",
+        ]
+    )
