@@ -34,8 +34,9 @@ def reasons() -> str:
         f"{long['AUC_against_ranking_by_count']:.2f} with how well they rank by that "
         "count. Which movie comes next was a matter of popularity: it reaches NDCG@10 "
         f"{titles['baselines']['popularity']['NDCG@10']:.3f}, the best model "
-        f"{best:.3f}. And no choice could be told from another: the share of the "
-        f"variance of AUC that the choice explains (ICC) is {told}. {_corrected(long)}"
+        f"{best:.3f}. And no choice was found to be better than random: the share of "
+        f"the variance of AUC that the choice explains (ICC) is {told}. "
+        f"{_corrected(long)}"
     )
 
 

@@ -122,8 +122,7 @@ def folder_of(
     if trial.selects:
         depends_on["encoder"] = inputs.hashes["encoder"]
         depends_on |= select.settings_of(trial.arm.record)
-    if "gradients" in trial.needs:
-        depends_on |= _of_gradients(settings, trial)
+    depends_on |= _of_rows(settings, inputs, trial)
     if trial.selects and settings.scale != "max":
         depends_on["scale"] = settings.scale
     if revision is None:
@@ -132,19 +131,24 @@ def folder_of(
     return TrialFolder(trial, identity, settings.out / "cells" / digest(identity)[:16])
 
 
-def _of_gradients(s: Compare, trial: Trial) -> dict[str, Any]:
-    """Return what gradients depend on beside the files, for the trials that pay some.
+def _of_rows(s: Compare, inputs: CompareInputs, trial: Trial) -> dict[str, Any]:
+    """Return what the rows and rewards of a trial depend on beside its files.
 
     Names are those of cells that exist; what is new is named where it is asked for.
     """
-    seeds = [seed_of(s, trial, name) for name in trial.paid if name in OF_GRADIENTS]
-    own = next((seed for seed in seeds if seed is not None), s.seed)
-    found: dict[str, Any] = {"gradients_seed": own}
-    if {"gradient", "subspace"} & {*trial.paid}:
+    found: dict[str, Any] = {}
+    if "gradients" in trial.needs:
+        seeds = [seed_of(s, trial, name) for name in trial.paid if name in OF_GRADIENTS]
+        own = next((seed for seed in seeds if seed is not None), s.seed)
+        found["gradients_seed"] = own
+    if {"gradient", "subspace"} & {*trial.passes}:
         found["projection_dim"] = s.projection_dim
-    if s.adapter_from_pool is not None:
+    # Objectives are reported of rows that were not paid for, too.
+    if s.adapter_from_pool is not None and {*trial.passes} - {"text"}:
         found |= {
             "adapter_from_pool": s.adapter_from_pool,
+            "adapter_seed": s.seed,
+            "adapter_data": inputs.train.sha256,  # all of it, whatever a seed draws
             "preconditioner": s.preconditioner,
         }
     return found

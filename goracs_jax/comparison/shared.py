@@ -200,7 +200,7 @@ def _scorings(
     else:
         embedder = llm = open_llm(s.model, s.adapter, own, s)
         moments = None
-        if s.adapter_from_pool is not None and COSTS[name] == "gradients":
+        if s.adapter_from_pool is not None and name != "text":
             given = (inputs.train, llm, scored, s.adapter_from_pool)
             where = {"seed": s.seed, "base": str(s.model), "folder": folder}
             _, llm, moments = adapter_from_pool(*given, **where)

@@ -7,7 +7,7 @@ from goracs_jax.comparison.drawn import draw, halves, judged_with, pool_of, writ
 from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
-from goracs_jax.runs.opened import read_pool
+from goracs_jax.runs.opened import Pool, read_pool
 
 
 def pool(tmp_path, size, **more):
@@ -100,3 +100,19 @@ def test_what_judges_has_the_form_of_the_test_examples(tmp_path):
     for example in half.examples:
         del example.record["user"]
     assert judged_with(test, half, "ctr", tmp_path) is None
+
+
+def test_halves_of_nameless_users_do_not_depend_on_the_order(tmp_path):
+    records = [{"instruction": "a", "output": f"t{i // 2}"} for i in range(12)]  # twice
+    targets = []
+    for some in (records, records[::-1]):
+        examples = [Example(record, "x") for record in some]
+        target, judge = halves(Pool(examples, "", tmp_path / "v.jsonl"), tmp_path)
+        one, two = (
+            {example.record["output"] for example in side.examples}
+            for side in (target, judge)
+        )
+        assert not one & two  # equal records are on one side
+        assert len(one | two) == 6
+        targets.append(one)
+    assert targets[0] == targets[1]

@@ -19,6 +19,7 @@ ARMS = {
     ),
     "goracs@text@none": "--method goracs --reward none",
     "less": "--method less",
+    "rds": "--method rds",
     "loss-drop": "--method loss-drop",
 }
 COMMON = "--train train.jsonl --valid valid.jsonl --model llm"
@@ -73,6 +74,7 @@ def test_every_arm_pays_for_what_it_reads(shared):
         "goracs:by-label@gradient/drop:1/cosine@alignment": {"gradients", *search},
         "goracs@text@none": {"embeddings", *search},
         "less": {"gradients", *search},
+        "rds": {"embeddings", *search},
         "loss-drop": {"gradients", "training"},
     }
 
@@ -83,6 +85,7 @@ def test_gradients_are_computed_once(shared, monkeypatch, capsys):
     assert files == {
         *("train.npy", "valid.npy", "loss-drop-5.npy"),
         *("gradient-train.npy", "gradient-valid.npy"),
+        *("states-train.npy", "states-valid.npy"),
     }
     capsys.readouterr()
     assert run(COMPARE, None) == 0  # all is done
