@@ -53,7 +53,7 @@ def adam_directions(
         moments: Adam's, after some training.
 
     >>> moments = Moments(np.zeros(2, np.float32), np.zeros(2, np.float32), 0)
-    >>> adam_directions(np.array([[3.0, -0.1]], np.float32), moments).round(4).tolist()
+    >>> adam_directions(jnp.array([[3.0, -0.1]]), moments).round(4).tolist()
     [[1.0, -1.0]]
     """
     state = optax.ScaleByAdamState(moments.count, moments.mu, moments.nu)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from goracs_jax.evaluate.ctr import _yes_of_batch
+from goracs_jax.evaluate.ctr import _margin_of_batch
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import _decoder_means, _encoder_vectors
 from goracs_jax.llm.flops import Counts, encoder_flops, forward_flops, gradient_flops
@@ -73,7 +73,7 @@ def all_layers(counts=ALL):
 
 def answers():
     pair = np.array([1, 2], np.int32)
-    lowered = _yes_of_batch.lower(*nnx.split(decoder(2)), pair, IDS, IDS)
+    lowered = _margin_of_batch.lower(*nnx.split(decoder(2)), pair, IDS, IDS)
     return lowered, forward_flops(config(2), Counts(LENGTHS, np.ones(ROWS, int)))
 
 

@@ -36,7 +36,7 @@ MISTAKES = {
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
     "none done": (" --seed 7 --finished", r"no finished trial .* leave --finished out"),
-    "a space": (" --methods goracs@gradient", r"--methods must .*'goracs@gradient'"),
+    "a space": (" --methods goracs@pictures", "a space is text, gradient, subspace"),
     "draw too many": (" --draw-train 11", r"--draw-train must be in \[1, 10\]"),
     "draw none": (" --draw-valid 0", r"--draw-valid must be in \[1, 4\]"),
     "draw of a half": (

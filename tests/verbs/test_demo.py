@@ -18,7 +18,7 @@ def test_demo(tmp_path, capsys):
     assert manifest["lower_bound"] <= goracs["objective"] <= random["objective"]
     assert len(np.load(out / "indices.npy")) == 3
     record = json.loads((out / "coreset.jsonl").read_text().splitlines()[0])
-    ids = {"user", "target", "timestamp"}
+    ids = {"user", "target", "timestamp", "history"}
     assert set(record) == {"instruction", "input", "output"} | ids
     assert "POO exact" in " ".join(capsys.readouterr().out.split())
 

@@ -48,7 +48,10 @@ def gist(problem: Problem, budget: int, *, key: jax.Array, settings: Gist) -> Se
     started = time.perf_counter()
     cost = problem.cost
     valid = np.asarray(cost.valid, np.float64) + np.asarray(cost.mean, np.float64)
-    directions = leading_directions(valid, energy=settings.energy)
+    if valid.any():
+        directions = leading_directions(valid, energy=settings.energy)
+    else:  # nothing to be aligned with: all scores are 0
+        directions = np.zeros((valid.shape[1], 1))
     target = directions.T @ valid.mean(axis=0)
     scores = np.asarray(_alignments(cost, jnp.float32(directions), jnp.float32(target)))
     rows = np.argsort(-scores, kind="stable")[:budget]
