@@ -1,5 +1,6 @@
 """The flags of a comparison, checked before any file is read."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.rows import check_rows
+from goracs_jax.jobs.select_config import GRADIENT
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.method import known_methods
 from goracs_jax.settings import Compare
@@ -28,16 +30,16 @@ def check_flags(s: Compare) -> None:
                 f"{FULL} with or without {BY_LABEL} and @SPACE or @SPACE@REWARD, got "
                 f"{method!r}."
             )
-        if method != FULL:
-            _check_arm(method)
-    check_rows(s)
-    weighed = [name for name, method in known.items() if method.weighed]
-    if s.lambdas and not {Arm.parse(method).method for method in s.methods} & {
-        *weighed
-    }:
+    arms = [method for method in s.methods if method != FULL]
+    _check_arms(arms)
+    # A lambda of 1 stands for one at which a reward counts.
+    read = (Trial(arm, 1.0, 1, 0).config.symbols for arm in arms)
+    check_rows(s, by_gradients=any(GRADIENT in symbols for symbols in read))
+    if s.lambdas and not any(Trial(arm, None, 1, 0).weighs for arm in arms):
+        weighed = [name for name, method in known.items() if method.weighed]
         raise InputError(
-            f"--lambdas are for {', '.join(weighed)}, and none of them is in --methods:"
-            " leave them out."
+            f"--lambdas are for {', '.join(weighed)} with a reward, and none of them "
+            "is in --methods: leave them out."
         )
     _check_tuning(s)
     for lambda_ in s.lambdas or ():
@@ -59,20 +61,29 @@ def check_flags(s: Compare) -> None:
     keep_apart(s.out, s.model, s.encoder, s.adapter)
 
 
-def _check_arm(name: str) -> None:
-    """Refuse a space or a reward that there is not.
+def _check_arms(arms: Sequence[str]) -> None:
+    """Refuse a space or a reward that there is not, and one choice under two names.
 
     Raises:
         InputError: As `SelectConfig.check`; or the rows are those of a file.
     """
-    config = Trial(name, None, 1, 0).config
-    config.check(n_valid=2**62)
-    for source in config.symbols:
-        if source not in COSTS:
+    seen: dict[tuple, str] = {}
+    for name in arms:
+        if str(arm := Arm.parse(name)) != name:
             raise InputError(
-                f"--methods {name}: a space is text, gradient, subspace or states, got "
-                f"{source!r}."
+                f"--methods {name}: write METHOD[:by-label][@SPACE[@REWARD]]."
             )
+        config = Trial(name, None, 1, 0).config
+        config.check(n_valid=2**62)
+        for source in config.symbols:
+            if source not in COSTS:
+                raise InputError(
+                    f"--methods {name}: a space is text, gradient, subspace or states, "
+                    f"got {source!r}."
+                )
+        choice = (arm.method, arm.by_label, str(config.space), str(config.reward))
+        if (other := seen.setdefault(choice, name)) != name:
+            raise InputError(f"--methods {other} and {name} are the same: give one.")
 
 
 def _check_tuning(s: Compare) -> None:

@@ -91,6 +91,9 @@ def read_inputs(settings: Compare) -> CompareInputs:
         training.check_size(size)
     if set(s.methods) != {FULL}:
         check_memory(max(s.budgets), n_valid)
+    for method in s.methods:
+        if method != FULL:
+            Trial(method, None, 1, 0).config.check(n_valid)
     bootstrap = bootstrap_of(test, judging)
     trials = design(
         s.methods,

@@ -91,8 +91,8 @@ def check_norms(
     if grad_norms is None:
         if lambda_ > 0:
             raise InputError(
-                f"lambda {lambda_} needs gradient norms, got none: give them or set "
-                "lambda to 0."
+                f"lambda {lambda_} needs gradient norms, got none: give them, or other "
+                "rewards, or set lambda to 0."
             )
         return
     check_row_scores(grad_norms, n_train, "gradient norms")

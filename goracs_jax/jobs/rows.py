@@ -121,8 +121,12 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     return Sides(*found, sha256=hash_files(path))
 
 
-def check_rows(s: Select | Compare | Check) -> None:
+def check_rows(s: Select | Compare | Check, *, by_gradients: bool = True) -> None:
     """Refuse flags of gradients as rows that do not fit together.
+
+    Args:
+        s: The flags.
+        by_gradients: Whether projected gradients are among the rows.
 
     Raises:
         InputError: The first of them.
@@ -138,6 +142,11 @@ def check_rows(s: Select | Compare | Check) -> None:
         raise InputError(
             f"--preconditioner {s.preconditioner} needs what Adam remembers of a "
             "training: give --adapter-from-pool."
+        )
+    if s.preconditioner != "none" and not by_gradients:
+        raise InputError(
+            f"--preconditioner {s.preconditioner} is for gradients as they are: leave "
+            "it out, or take the space gradient or the reward alignment."
         )
     if s.projection_dim < 1:
         raise InputError(

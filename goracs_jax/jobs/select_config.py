@@ -152,4 +152,9 @@ class SelectConfig:
                 f"lambda {max(self.lambdas)} needs gradient norms or other rewards to "
                 "weigh: give --grad-norms, --rewards or --reward, or no --lambda."
             )
+        if self.reward.drop >= n_valid:
+            raise InputError(
+                f"--reward {self.reward} leaves out as many directions as {n_valid} "
+                "validation examples have at most: give a smaller number."
+            )
         self.space.check(n_valid)

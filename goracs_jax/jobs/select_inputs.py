@@ -12,7 +12,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, read_classes
 from goracs_jax.jobs.rows import check_rows
-from goracs_jax.jobs.select_config import SelectConfig
+from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, read_pools
@@ -184,7 +184,7 @@ def _check_flags(s: Select, config: SelectConfig) -> None:
         )
     if s.rewards and s.reward:
         raise InputError("give --rewards or --reward, not both.")
-    check_rows(s)
+    check_rows(s, by_gradients=GRADIENT in config.symbols)
 
 
 def _check_errors(s: Select, arrays: Arrays, n_train: int) -> None:

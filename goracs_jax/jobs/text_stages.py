@@ -5,13 +5,17 @@ from typing import NamedTuple
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.rows import Sources
 from goracs_jax.jobs.score import Projection, norms_stage
-from goracs_jax.jobs.select_config import GRADIENT, LLM_SOURCES, SelectConfig
+from goracs_jax.jobs.select_config import (
+    GRADIENT,
+    LLM_SOURCES,
+    SUBSPACE,
+    SelectConfig,
+)
 from goracs_jax.jobs.sources import loss_drop_stage
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, open_encoder, open_llm
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
-from goracs_jax.selection.method import Method, known_methods
 from goracs_jax.settings import Select
 
 
@@ -40,13 +44,14 @@ def stages_of(
     """
     sources = config.symbols
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
+    by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
     stages, moments = {}, None
     trained = {"seed": s.seed, "base": str(s.model), "folder": s.out}
     if llm and s.adapter_from_pool is not None:
         given = (train, llm, s.labels, s.adapter_from_pool)
         stages["adapter"], llm, moments = adapter_from_pool(*given, **trained)
-    elif llm and not s.adapter and (config.by_loss_drop or GRADIENT in sources):
+    elif llm and not s.adapter and (config.by_loss_drop or by_gradients):
         say(
             "gradients of a fresh adapter say little: give --adapter-from-pool 0.05, "
             "or an --adapter that was trained."
@@ -87,19 +92,13 @@ def _open(
         InputError: One is needed and not given.
     """
     if not s.model and (by_llm or (by_text and not s.encoder)):
-        ranking = " or ".join(m.name for m in known_methods().values() if _ranks(m))
         raise InputError(
-            "--model is missing: it gives gradients and their norms (not needed with "
-            f"--lambda 0, unless --method is {ranking}, or --space is gradient) and, "
-            "without --encoder, embeddings."
+            "--model is missing: the space, the reward or the method needs gradients "
+            "or hidden states of a language model (gradient norms are not needed with "
+            "--lambda 0), or embeddings without --encoder."
         )
     llm = None
     if by_llm or (by_text and not s.encoder):
         assert s.model is not None
         llm = open_llm(s.model, s.adapter, s.seed, s)
     return (open_encoder(s.encoder) if s.encoder and by_text else llm), llm
-
-
-def _ranks(method: Method) -> bool:
-    """Tell whether a method needs scores of a language model whatever lambda is."""
-    return not {"grad_norms", "prediction_errors"}.isdisjoint(method.needs)

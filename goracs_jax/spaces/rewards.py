@@ -75,7 +75,8 @@ def alignment(
         One number of any sign per training row; 0 where validation lacks its class.
 
     Raises:
-        InputError: Shapes do not fit, or K directions are all that there is.
+        InputError: Shapes do not fit, validation gradients are not finite, K directions
+            are all that there is, or no class is in both sets.
 
     >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[3.0, 1.0], [3.0, 0.0]])
     >>> alignment(x, y).tolist()
@@ -90,6 +91,10 @@ def alignment(
             "gradients of both sets must be matrices [rows, dim] of one width, got "
             f"{list(x.shape)} and {list(y.shape)}."
         )
+    if not np.isfinite(y).all():
+        raise InputError("the validation gradients are not all finite numbers.")
+    if isinstance(drop, bool) or drop < 0:
+        raise InputError(f"drop must be an integer of at least 0, got {drop}.")
     if (train_labels is None) != (valid_labels is None):
         raise InputError("give labels of both sets, or of none.")
     names, theirs = np.unique(
@@ -107,7 +112,13 @@ def alignment(
         means -= means @ (directions := _leading(y, drop)) @ directions.T
     place = np.minimum(np.searchsorted(names, mine), len(names) - 1)
     means = np.concatenate([means, np.zeros((1, y.shape[1]))])
-    place = np.where(names[place] == mine, place, len(names))
+    known = names[place] == mine
+    if not np.any(known):
+        raise InputError(
+            "no training row has a class of the validation rows, so nothing is aligned:"
+            " check that both sets name their classes alike."
+        )
+    place = np.where(known, place, len(names))
     found, first = np.empty(len(x), np.float32), 0
     for part in chunks(x):
         rows = slice(first, first + len(part))

@@ -60,6 +60,12 @@ def test_alignment_is_what_a_step_lowers_the_validation_loss_by():
         ((X, Y, {"train_labels": A}), "labels of both sets, or of none"),
         ((X, Y, {"train_labels": A[1:], "valid_labels": B}), "one per row, 9 and 6"),
         ((X, Y, {"drop": 4}), "without 4 directions is nothing"),
+        ((X, Y, {"drop": -1}), "drop must be an integer of at least 0, got -1"),
+        ((X, Y * np.nan, {}), "not all finite"),
+        (
+            (X, Y, {"train_labels": A, "valid_labels": np.char.add(B, "x")}),
+            "no training row has",
+        ),
     ],
 )
 def test_what_cannot_be_aligned(given, message):

@@ -101,9 +101,18 @@ def test_gradients_are_computed_once(shared, monkeypatch, capsys):
         ("goracs@text@best", "a reward is grad-norm"),
         ("best@text", "--methods must be among"),
         ("loss-drop@text@none", "ranks by rewards"),
+        ("goracs@text/subspace:8", "needs 8 directions, and 8 validation examples"),
+        ("goracs@gradient@alignment/drop:8", "leaves out as many directions as 8"),
+        (
+            "goracs,less@gradient/cosine,less",
+            "less@gradient/cosine and less are the same",
+        ),
+        ("goracs@@", "write METHOD"),
     ],
 )
 def test_arms_that_cannot_be(shared, monkeypatch, arm, message, capsys):
     monkeypatch.chdir(shared)
-    command = COMPARE.replace("--methods random", f"--methods {arm}")
+    command = COMPARE.replace(f"--methods {','.join(ARMS)}", f"--methods {arm}")
+    if "goracs" not in arm:
+        command = command.replace("--lambdas 0.3 ", "")
     assert_refused(command, None, capsys, message)
