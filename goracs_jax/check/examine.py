@@ -9,12 +9,7 @@ from jaxtyping import Bool, Float
 from goracs_jax.check.agreement import Agreement, agreements
 from goracs_jax.check.design import Run, Sizes, design
 from goracs_jax.check.planted import Found, found_by, neighbour_distances
-from goracs_jax.check.reliability import (
-    LEAST_ICC,
-    Reliability,
-    of_singles,
-    reliability,
-)
+from goracs_jax.check.reliability import LEAST_ICC, Reliability, reliability
 from goracs_jax.check.trend import Trend, trend
 from goracs_jax.check.verdict import Verdict, judge
 from goracs_jax.choices import Scale
@@ -53,8 +48,7 @@ class Examined(NamedTuple):
     """What a check found; None or empty where it did not come so far."""
 
     planted: dict[str, dict[str, Found]]  # of "spaces" and "rewards", by name
-    reliability: Reliability  # by subsets that were trained twice
-    singles: Reliability | None  # of all subsets, which corrects their correlations
+    reliability: Reliability
     trends: dict[str, Trend]  # by space
     agreements: dict[str, dict[str, Agreement]]  # as `planted`
     scores: dict[str, dict[str, list[float]]]  # of the subsets, likewise
@@ -88,20 +82,18 @@ def examine(
     done = [(run, train(run)) for run in runs.first]
     known = _reliability(done)
     if known.icc < LEAST_ICC:
-        return Examined(found, known, None, {}, {}, {}, None, done)
+        return Examined(found, known, {}, {}, {}, None, done)
     done += [(run, train(run)) for run in runs.rest]
     subsets = sorted(_of("subsets", done), key=lambda pair: pair[0].place)
     outcomes = np.array([loss for _, loss in subsets])
     scores = scores_of(pool, [run for run, _ in subsets])
-    singles = of_singles(outcomes, known)
     agreeing = {
-        kind: agreements(named, outcomes, singles, seed=seed)
+        kind: agreements(named, outcomes, known, seed=seed)
         for kind, named in scores.items()
     }
     return Examined(
         planted=found,
         reliability=known,
-        singles=singles,
         trends=_trends(done, seed),
         agreements=agreeing,
         scores={

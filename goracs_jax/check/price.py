@@ -13,6 +13,7 @@ from typing import NamedTuple
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.features import sources_of
 from goracs_jax.check.inputs import CheckInputs
+from goracs_jax.check.trained import lower_states
 from goracs_jax.comparison.drawn import pool_of
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import open_inputs, run, stage_of
@@ -124,13 +125,16 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
         of_pool += gradient_flops(config, pool, "last_v_lora_b")
     if Reward("loss-drop") in inputs.rewards:
         of_pool += 2 * forward_flops(config, pool)
+    # What the layers below all adapters make is computed once.
+    below = inputs.training.lora.resolved(config).frozen_layers()
+    upper = replace(config, num_layers=config.num_layers - below, sliding=())
     loop, count = inputs.training.loop, len(pool.tokens)
     examples = min(loop.batch_size, s.budget) / count
     return Price(
         steps=loop.total_steps(s.budget),
         step_tokens=float(pool.tokens.sum()) * examples,
-        step_flops=gradient_flops(config, pool, "all_lora") * examples,
-        judge_flops=forward_flops(config, counts(inputs.judge.pool)),
+        step_flops=gradient_flops(upper, pool, "all_lora") * examples,
+        judge_flops=forward_flops(upper, counts(inputs.judge.pool)),
         pass_flops=of_pool / count,
         target_flops=passes(target),
         spaces=len(inputs.spaces),
@@ -157,7 +161,9 @@ def probed(
     given = open_inputs(settings, some, inputs.judge.pool, config)
     if not measure and not stage_of(given, config, folder).is_done(folder):
         return None
-    home = run(given, config, folder).folder
+    trainings = inputs.sizes.trainings(len(inputs.spaces))
+    lower = lower_states(settings, inputs, some, folder, trainings)
+    home = run(given._replace(lower=lower), config, folder).folder
     lines = (home / "metrics.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     steps = [e["seconds"] for e in entries if "valid_loss" not in e]

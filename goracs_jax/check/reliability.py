@@ -59,37 +59,12 @@ def reliability(
     if repeated is not None and len(repeated):
         squares += np.sum((repeated - repeated.mean()) ** 2)
         freedom += len(repeated) - 1
-    between = float(seeds * means.var(ddof=1))
-    return _known(between, float(squares / freedom), (subsets - 1, freedom), seeds)
-
-
-def of_singles(
-    outcomes: Float[np.ndarray, " subsets"], known: Reliability
-) -> Reliability:
-    """Estimate the ICC of subsets that were trained once, from noise that is known.
-
-    One training varies by s_subset^2 + s_noise^2 from subset to subset, so that r is 1:
-    ICC = 1 - W / V. There are more of them than of pairs, so the interval is narrower.
-
-    Args:
-        outcomes: The outcome of every subset.
-        known: What `reliability` found of trainings of the same kind.
-
-    >>> known = reliability(np.array([[1.0, 1.2], [2.0, 1.8], [3.0, 3.1]]))
-    >>> round(of_singles(np.array([1.0, 2.0, 3.0, 4.0]), known).icc, 3)
-    0.991
-    """
-    freedom = len(outcomes) - 1, known.freedom[1]
-    return _known(float(outcomes.var(ddof=1)), known.within, freedom, seeds=1)
-
-
-def _known(
-    between: float, within: float, freedom: tuple[int, int], seeds: int
-) -> Reliability:
+    between, within = float(seeds * means.var(ddof=1)), float(squares / freedom)
     # A large F / (1 + t) leaves a small t.
-    ends = [1.0, *stats.f.ppf([0.975, 0.025], *freedom)]
+    ends = [1.0, *stats.f.ppf([0.975, 0.025], subsets - 1, freedom)]
     icc, low, high = _icc(between, within, np.array(ends), seeds).tolist()
-    return Reliability(icc, low, high, between, within, freedom, seeds)
+    freedoms = (subsets - 1, freedom)
+    return Reliability(icc, low, high, between, within, freedoms, seeds)
 
 
 def _icc(

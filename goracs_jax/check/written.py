@@ -9,7 +9,6 @@ from rich.table import Table
 from goracs_jax.check.examine import Examined
 from goracs_jax.check.picture import check_figure
 from goracs_jax.check.recommend import Recommended
-from goracs_jax.check.reliability import Reliability
 from goracs_jax.evaluate.metrics import Estimate
 from goracs_jax.files import atomic, write_json
 from goracs_jax.runs.say import say
@@ -51,8 +50,7 @@ def record_of(found: Examined, advice: Recommended) -> dict[str, Any]:
         for r, loss in found.runs
     ]
     return {
-        "reliability": _plain(known),
-        "reliability_of_subsets": found.singles and _plain(found.singles),
+        "reliability": known._asdict() | {"freedom": list(known.freedom)},
         **{kind: _names(found, kind) for kind in ("spaces", "rewards")},
         "verdict": {
             "space": verdict and verdict.space,
@@ -63,10 +61,6 @@ def record_of(found: Examined, advice: Recommended) -> dict[str, Any]:
         },
         "runs": runs,
     }
-
-
-def _plain(known: Reliability) -> dict[str, Any]:
-    return known._asdict() | {"freedom": list(known.freedom)}
 
 
 def _names(found: Examined, kind: str) -> dict[str, dict[str, Any]]:

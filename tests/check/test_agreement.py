@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from goracs_jax.check.agreement import agreements
-from goracs_jax.check.reliability import of_singles, reliability
+from goracs_jax.check.reliability import reliability
 from goracs_jax.check.trend import trend
 
 SURE = reliability(np.array([[1.0, 1.0], [2.0, 2.0]]))  # ICC 1
@@ -77,7 +77,7 @@ def test_the_true_correlation_lies_inside(truth):
     for _ in range(draws):
         worth = rng.normal(size=60)
         twice = pairs(rng, worth, 1.0)
-        known = of_singles(twice[:, 0], reliability(twice[:12], rng.normal(size=4)))
+        known = reliability(twice[:12], rng.normal(size=4))
         score = truth * worth + (1 - truth**2) ** 0.5 * rng.normal(size=60)
         found = agreements({"a": score}, twice[:, 0], known, seed=0)
         hits += found["a"].corrected.low <= target <= found["a"].corrected.high
