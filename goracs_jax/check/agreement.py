@@ -21,6 +21,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from goracs_jax.check.reliability import Reliability
+from goracs_jax.errors import NumericalError
 from goracs_jax.evaluate.metrics import Estimate
 
 RESAMPLES = 2000
@@ -86,10 +87,15 @@ def permutation_p(
         outcomes: Its outcome.
         rng: What permutes the outcomes.
 
+    Raises:
+        NumericalError: A number is not finite.
+
     >>> x = np.arange(20.0)
     >>> permutation_p(x, x, np.random.default_rng(0)) < 1e-4
     True
     """
+    if not (np.isfinite(score).all() and np.isfinite(outcomes).all()):
+        raise NumericalError("scores and losses must be finite to be ranked.")
     x, y = (stats.rankdata(v) for v in (score, outcomes))
     x -= x.mean()
     shuffled = rng.permuted(np.tile(y, (PERMUTATIONS, 1)), axis=1)

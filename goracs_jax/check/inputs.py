@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ from goracs_jax.comparison.drawn import draw, halves, pool_of
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.classes import check_budgets, classes_of
 from goracs_jax.jobs.finetune import TrainConfig
-from goracs_jax.jobs.rows import check_rows
+from goracs_jax.jobs.rows import check_rows, read_sides
+from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.runs.opened import Pool, read_pools
 from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.classes import Classes
@@ -76,8 +78,9 @@ def with_defaults(settings: Check) -> Check:
     """Fill in the flags whose defaults depend on others."""
     s = settings
     steps = STEPS if s.steps is None and s.epochs is None else s.steps
-    share = WARM if s.adapter_from_pool is None and not s.adapter else None
-    return replace(s, steps=steps, adapter_from_pool=s.adapter_from_pool or share)
+    usual = None if s.adapter else WARM
+    share = usual if s.adapter_from_pool is None else s.adapter_from_pool
+    return replace(s, steps=steps, adapter_from_pool=share)
 
 
 def read_inputs(settings: Check) -> CheckInputs:
@@ -98,6 +101,9 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     if Reward("none") in rewards:
         raise InputError("--rewards are what is asked about: none is no reward.")
+    for flag, names in (("spaces", spaces), ("rewards", rewards)):
+        if len({*names}) < len(names):
+            raise InputError(f"--{flag} names one of them twice: give each once.")
     check_rows(s)
     _check_sizes(s)
     train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
@@ -115,6 +121,15 @@ def read_inputs(settings: Check) -> CheckInputs:
     training.check_size(s.budget)
     for space in spaces:
         space.check(n_target)
+        for source, _ in space.parts:
+            if source not in ("text", *LLM_SOURCES):
+                read_sides(Path(source), [n_train, len(valid.examples)])
+    for reward in rewards:
+        if reward.drop >= n_target:
+            raise InputError(
+                f"--rewards {reward} leaves out as many directions as {n_target} "
+                "target examples have at most: give a smaller number."
+            )
     sizes = Sizes(
         rows,
         min(s.planted_rows, rows),
@@ -125,7 +140,25 @@ def read_inputs(settings: Check) -> CheckInputs:
     found = CheckInputs(*cut, *asked)
     drawn = drawn_of(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)
+    _check_quantiles(s, rows, drawn.classes)
     return found
+
+
+def _check_quantiles(s: Check, rows: int, classes: Classes | None) -> None:
+    """Refuse ranges of distance in which a class has no example.
+
+    Raises:
+        InputError: There are too many ranges.
+    """
+    least = rows
+    if classes is not None:
+        mine, theirs = classes.counts
+        least = int(mine[theirs > 0].min())
+    if s.quantile_seeds and s.quantiles > least:
+        raise InputError(
+            f"--quantiles {s.quantiles} of {least} examples, the rows of the smallest "
+            "class, leaves ranges without any: give fewer."
+        )
 
 
 def drawn_of(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:

@@ -63,7 +63,7 @@ def test_alignment_is_what_a_step_lowers_the_validation_loss_by():
         ((X, Y, {"drop": -1}), "drop must be an integer of at least 0, got -1"),
         ((X, Y * np.nan, {}), "not all finite"),
         (
-            (X, Y, {"train_labels": A, "valid_labels": np.char.add(B, "x")}),
+            (X, Y, {"train_labels": A, "valid_labels": np.char.upper(B)}),
             "no training row has",
         ),
     ],
