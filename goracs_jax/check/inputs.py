@@ -1,6 +1,7 @@
 """What a check reads: files, flags and names, all checked before any work."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -99,11 +100,6 @@ def read_inputs(settings: Check) -> CheckInputs:
         )
     spaces = tuple(map(Space.named, s.spaces))
     rewards = tuple(map(Reward.named, s.rewards))
-    if Reward("none") in rewards:
-        raise InputError("--rewards are what is asked about: none is no reward.")
-    for flag, names in (("spaces", spaces), ("rewards", rewards)):
-        if len({*names}) < len(names):
-            raise InputError(f"--{flag} names one of them twice: give each once.")
     check_rows(s)
     _check_sizes(s)
     train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
@@ -119,17 +115,7 @@ def read_inputs(settings: Check) -> CheckInputs:
         )
     check_memory(s.budget, n_target)
     training.check_size(s.budget)
-    for space in spaces:
-        space.check(n_target)
-        for source, _ in space.parts:
-            if source not in ("text", *LLM_SOURCES):
-                read_sides(Path(source), [n_train, len(valid.examples)])
-    for reward in rewards:
-        if reward.drop >= n_target:
-            raise InputError(
-                f"--rewards {reward} leaves out as many directions as {n_target} "
-                "target examples have at most: give a smaller number."
-            )
+    _check_names(spaces, rewards, [n_train, len(valid.examples)], n_target)
     sizes = Sizes(
         rows,
         min(s.planted_rows, rows),
@@ -142,6 +128,38 @@ def read_inputs(settings: Check) -> CheckInputs:
     check_budgets([s.budget], rows, drawn.classes)
     _check_quantiles(s, rows, drawn.classes)
     return found
+
+
+def _check_names(
+    spaces: Sequence[Space], rewards: Sequence[Reward], lengths: list[int], target: int
+) -> None:
+    """Refuse spaces and rewards that are none, or that the data do not allow.
+
+    Args:
+        spaces: What --spaces names.
+        rewards: What --rewards names.
+        lengths: Examples of --train and --valid.
+        target: Examples of the target.
+
+    Raises:
+        InputError: The first of them.
+    """
+    if Reward("none") in rewards:
+        raise InputError("--rewards are what is asked about: none is no reward.")
+    for flag, names in (("spaces", spaces), ("rewards", rewards)):
+        if len({*names}) < len(names):
+            raise InputError(f"--{flag} names one of them twice: give each once.")
+    for space in spaces:
+        space.check(target)
+        for source, _ in space.parts:
+            if source not in ("text", *LLM_SOURCES):
+                read_sides(Path(source), lengths)
+    for reward in rewards:
+        if reward.drop >= target:
+            raise InputError(
+                f"--rewards {reward} leaves out as many directions as {target} target "
+                "examples have at most: give a smaller number."
+            )
 
 
 def _check_quantiles(s: Check, rows: int, classes: Classes | None) -> None:

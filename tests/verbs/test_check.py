@@ -188,6 +188,9 @@ REFUSED = {
     ),
     "unknown": ("--rewards luck", "a reward is .* got 'luck'"),
     "space": ("--spaces moon", "--space must be text, gradient, .* or an .npz"),
+    "twice": ("--spaces text,text/none/euclidean", "names one of them twice"),
+    "directions": ("--rewards alignment/drop:12", "as many directions as 12 target"),
+    "ranges": ("--quantiles 40 --quantile-seeds 1", "leaves ranges without any"),
     "transform": ("--spaces text/drop:99", "drop:99 needs 99 directions, and 12"),
 }
 
