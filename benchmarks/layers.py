@@ -12,18 +12,21 @@ so that other work on the machine matters little; those of the pass that keeps s
 include compiling it. The first part writes results/layers.json.
 
 The second part draws subsets at random and trains on each of them in both ways, with
-adapters in all layers and in the last 6, each with two seeds. Its outcome is the mean
-log likelihood of the right answer on other examples. results/layers_agreement.json has
-Spearman's rank correlation of both ways over the subsets, with a 95 % interval
-(percentiles of resamples of subsets), beside that of one way with itself under the
-other seed, which no agreement can exceed by much.
+adapters in all layers and in the last 6, each with two seeds, by which the adapter is
+drawn, too. Its outcome is the mean log likelihood of the right answer on other
+examples. results/layers_agreement.json has Spearman's rank correlation of both ways
+over the subsets, as the mean over the four pairs of a seed of one way and a seed of the
+other, with a 95 % interval (percentiles of resamples of subsets). Beside it is that of
+one way with itself under the other seed, which no agreement can exceed by much.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +56,14 @@ CONFIG = FinetuneConfig(
     steps=100, learning_rate=1e-3, batch_size=BATCH, warmup_steps=10
 )
 AGREEMENT = "layers_agreement"
+#: What the outcomes of the second part depend on, apart from subset and seed.
+SETTINGS = {
+    "config": asdict(CONFIG),
+    "budget": BUDGET,
+    "pool": POOL,
+    "judged": JUDGED,
+    "layers": LAST,
+}
 
 
 class Way(NamedTuple):
@@ -62,13 +73,13 @@ class Way(NamedTuple):
     lower: LowerTable | None = None
 
 
-def opened(layers: str | None) -> Llm:
-    """Open SmolLM2 with a fresh adapter in all layers, or in some."""
+def opened(layers: str | None, seed: int = 0) -> Llm:
+    """Open SmolLM2 with a fresh adapter of a seed in all layers, or in some."""
     path, lora = fetch().model, LoraConfig()
     if layers:
         numbers = last_layers(layers, decoder_config(path).num_layers)
         lora = LoraConfig(rules=Rules(targets=lora.targets, layers=numbers))
-    return open_llm(path, None, 0, lora=lora)
+    return open_llm(path, None, seed, lora=lora)
 
 
 def clicks(size: int) -> list[Example]:
@@ -138,40 +149,45 @@ def steps(folder: Path) -> Mapping[str, Any]:
 
 def outcomes(folder: Path) -> Mapping[str, dict[str, float]]:
     """Train on every subset in both ways; what is in the results is not done again."""
-    llms = {"all layers": opened(None), LAST: opened(LAST)}
+    path = RESULTS / f"{AGREEMENT}.json"
+    found = earlier(path)
+    ways = {"all layers": None, LAST: LAST}
+    llms = {(name, s): opened(ways[name], s) for name, s in product(ways, SEEDS)}
+    top = llms[LAST, SEEDS[0]]
     examples = clicks(POOL + JUDGED)
-    tokens = tokens_of(examples, llms[LAST])
+    tokens = tokens_of(examples, top)
     judged = examples[POOL:]
-    decoder, tokenizer = llms[LAST].load()
+    decoder, tokenizer = top.load()
     questions = ask(judged, tokenizer, context=decoder.config.max_positions)
     valid = take(tokens, np.arange(POOL, POOL + 1))  # the last loss is of no use here
-    lower = keep_states(
-        folder, llms[LAST], [tokens, questions.tokens], reads=SUBSETS * POOL
-    )
-    path = RESULTS / f"{AGREEMENT}.json"
-    found = json.loads(path.read_text())["outcomes"] if path.exists() else {}
+    # The states do not depend on the seed: it draws adapters, which are above.
+    lower = keep_states(folder, top, [tokens, questions.tokens], reads=SUBSETS * POOL)
     for subset in range(SUBSETS):
         rows = np.random.default_rng(subset).choice(POOL, BUDGET, replace=False)
-        for name, llm in llms.items():
-            for seed in SEEDS:
-                cells = found.setdefault(f"{name}, seed {seed}", {})
-                if str(subset) in cells:
-                    continue
-                kept = lower if name == LAST else None
-                done = finetune(
-                    llm.decoder(),
-                    take(tokens, rows),
-                    valid,
-                    CONFIG,
-                    seed=seed,
-                    lower=kept,
-                )
-                margins = yes_margins(done.model, questions, lower=kept)
-                likely = log_likelihoods(margins, read_answers(judged))
-                cells[str(subset)] = float(likely.mean())
-                write(AGREEMENT, {"outcomes": found, **agreement(found)})
-                print(name, seed, subset, cells[str(subset)], flush=True)
+        train = take(tokens, rows)
+        for (name, seed), llm in llms.items():
+            cells = found.setdefault(f"{name}, seed {seed}", {})
+            if str(subset) in cells:
+                continue
+            given = {"seed": seed, "lower": lower if name == LAST else None}
+            done = finetune(llm.decoder(), train, valid, CONFIG, **given)
+            margins = yes_margins(done.model, questions, lower=given["lower"])
+            likely = log_likelihoods(margins, read_answers(judged))
+            cells[str(subset)] = float(likely.mean())
+            record = {"settings": SETTINGS, "outcomes": found, **agreement(found)}
+            write(AGREEMENT, record)
+            print(name, seed, subset, cells[str(subset)], flush=True)
     return found
+
+
+def earlier(path: Path) -> dict[str, dict[str, float]]:
+    """Read the outcomes of a run that was stopped, if its settings were these."""
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text())
+    if record.get("settings") != SETTINGS:
+        raise SystemExit(f"{path} has outcomes of other settings: remove it.")
+    return record["outcomes"]
 
 
 def agreement(found: Mapping[str, Mapping[str, float]]) -> Mapping[str, Any]:
@@ -182,22 +198,27 @@ def agreement(found: Mapping[str, Mapping[str, float]]) -> Mapping[str, Any]:
         return {"subsets": len(done)}
     table = np.array([[found[c][subset] for c in columns] for subset in sorted(done)])
     ways = table.reshape(len(table), 2, len(SEEDS))
-    mean = ways.mean(axis=2)
+    plain, last = (list(way.T) for way in ways.swapaxes(0, 1))
     return {
         "subsets": len(done),
-        "both_ways": correlated(mean[:, 0], mean[:, 1]),
-        "all layers with itself": correlated(ways[:, 0, 0], ways[:, 0, 1]),
-        f"{LAST} with itself": correlated(ways[:, 1, 0], ways[:, 1, 1]),
+        # Of single seeds, as the others are: means of seeds would agree more.
+        "both_ways": correlated(list(product(plain, last))),
+        "all layers with itself": correlated(list(combinations(plain, 2))),
+        f"{LAST} with itself": correlated(list(combinations(last, 2))),
     }
 
 
-def correlated(x: np.ndarray, y: np.ndarray, resamples: int = 2000) -> dict[str, float]:
-    """Return Spearman's correlation with a 95 % interval."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, len(x), (resamples, len(x)))
-    values = [float(np.asarray(spearmanr(x[some], y[some]))[0]) for some in rows]
+def correlated(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], resamples: int = 2000
+) -> dict[str, float]:
+    """Return the mean of Spearman's correlations of pairs with a 95 % interval."""
+    mean = lambda rows: float(
+        np.mean([np.asarray(spearmanr(x[rows], y[rows]))[0] for x, y in pairs])
+    )
+    rng, size = np.random.default_rng(0), len(pairs[0][0])
+    values = [mean(rows) for rows in rng.integers(0, size, (resamples, size))]
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    value = float(np.asarray(spearmanr(x, y))[0])
+    value = mean(np.arange(size))
     return {"spearman": value, "low": float(low), "high": float(high)}
 
 

@@ -105,16 +105,17 @@ def charged(
         adapter from the pool, or a path to the target, the training is left out: a few
         per cent of the pass that follows.
     """
-    texts, llm = Counts(sizes.embedded, 0 * sizes.embedded), sizes.llm
+    llm = sizes.llm
+    unscored = lambda lengths: Counts(lengths, 0 * lengths)  # no logits are made
     both = lambda of: of(sizes.train) + of(sizes.valid)
     full = lambda counts: gradient_flops(llm, counts, "all_lora")
     passes: dict[str, Callable[[], float]] = {
         "text": lambda: (
             encoder_flops(sizes.encoder, sizes.embedded)
             if sizes.encoder
-            else forward_flops(llm, texts)
+            else forward_flops(llm, unscored(sizes.embedded))
         ),
-        "states": lambda: both(lambda counts: forward_flops(llm, counts)),
+        "states": lambda: both(lambda c: forward_flops(llm, unscored(c.tokens))),
         "gradient": lambda: both(full),
         "subspace": lambda: both(full),
         "norms": lambda: gradient_flops(llm, sizes.train, "last_v_lora_b"),

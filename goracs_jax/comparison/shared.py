@@ -53,12 +53,6 @@ class Shared(NamedTuple):
     seconds: dict[str, float]  # by a file of the pass
     lower: LowerTable | None = None
 
-    def lower_seconds(self, tokens: int) -> float:
-        """Return what these layers took for so many tokens, where they ran once."""
-        if self.lower is None:
-            return 0.0
-        return self.lower.seconds * tokens / len(self.lower.table)
-
     def inputs_for(
         self, settings: Compare, trial: Trial, inputs: CompareInputs
     ) -> SelectInputs:

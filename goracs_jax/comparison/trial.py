@@ -75,10 +75,8 @@ def run(
         passes = 1 + len(selected.selection.trace)  # the first finds max(D)
         assert selected.drawn, "not loaded"
         dim = selected.drawn.train.shape[1]
-    below = shared.lower_seconds(tokens + int(sizes.valid.tokens.sum()))
-    seconds["training"] = below + tuned.train_seconds + tuned.valid_seconds
-    once = lower is not None
-    trained = Trained(rows, tuned.tokens / tokens, validations, once)
+    seconds["training"] = tuned.seconds
+    trained = Trained(rows, tuned.tokens / tokens, validations, tuned.lower_once)
     everything = np.arange(len(sizes.train.tokens))
     finished = Finished(
         trial=trial,

@@ -130,6 +130,14 @@ class Finetuned(NamedTuple):
     identity: Mapping[str, Any]
     folder: Path  # where the files of the adapter are
     keep: Keep = "best"
+    # Stages of earlier versions lack both: all layers ran in every step.
+    lower_once: bool = False  # whether the layers below all adapters ran once
+    lower_seconds: float = 0.0  # that they took for these texts, if they did
+
+    @property
+    def seconds(self) -> float:
+        """What steps and validations took, with the states that they read."""
+        return self.lower_seconds + self.train_seconds + self.valid_seconds
 
     @property
     def best(self) -> int:
@@ -256,7 +264,11 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
             )
         if leads():
             save_adapter(done.model, home, inputs.base)
-        return _outcome(done.log)
+        below = 0.0 if lower is None else lower.seconds_of(train, valid)
+        return _outcome(done.log) | {
+            "lower_once": np.array(lower is not None),
+            "lower_seconds": np.array(below),
+        }
 
     train, valid = pools
     depends_on = {

@@ -43,6 +43,10 @@ class LowerTable(NamedTuple):
         """Tell whether all of some texts are there."""
         return all(text in self.starts for tokens in pools for text in _digests(tokens))
 
+    def seconds_of(self, *pools: Tokens) -> float:
+        """Return the share of `seconds` that some texts took, by their tokens."""
+        return self.seconds * len(distinct(*pools).ids) / len(self.table)
+
     def states(self, ids: Int32[np.ndarray, "batch time"]) -> LowerStates:
         """Return what `Decoder.lower` does for texts that are there, padded with 0."""
         found = np.zeros((*ids.shape, self.table.shape[1]), self.table.dtype)

@@ -79,3 +79,42 @@ def test_a_pass_that_is_read_once_is_not_kept(files, capsys):
     once = once.replace("--seeds 2", "--seeds 1 --warmup-steps 0 --batch-size 4")
     assert run(f"{once} once", None) == 0
     assert "run once" not in capsys.readouterr().out
+
+
+def trained(folder):
+    """The record of the first trial, and the manifest of its training."""
+    home = folder / outcomes(folder)[1][0]["folder"]
+    names = ("cell.json", "adapter/manifest.json")
+    return [json.loads((home / name).read_text()) for name in names]
+
+
+def test_a_trial_with_states_of_its_own(files, capsys):
+    few = COMPARE.replace("--steps 3", "--steps 2")
+    assert run(f"{few} shared", None) == 0
+    assert capsys.readouterr().out.count("for 20 texts") == 1
+    # One trial reads 8 + 4 + 6 texts of 20, but its training 12 of 8.
+    few = few.replace("--seeds 2", "--seeds 1")
+    assert run(f"{few} own", None) == 0
+    told = capsys.readouterr().out
+    assert "for 20 texts" not in told
+    assert told.count("for 8 texts") == 1
+    (shared, _), (own, tuned) = (trained(files / x) for x in ("shared", "own"))
+    assert own["cell"] == shared["cell"]
+    assert own["flops"] == shared["flops"]
+    assert tuned["lower_once"]
+    assert tuned["lower_seconds"] > 0
+    parts = ("lower_seconds", "train_seconds", "valid_seconds")
+    assert own["seconds"]["training"] == sum(tuned[name] for name in parts)
+
+    # As many tokens as three steps of four have: 12 + 4 + 6 texts of 20.
+    length = tuned["tokens"] // 8
+    flags = few.replace("--steps 2", f"--tokens {12 * length}")
+    assert run(f"{flags} tokens", None) == 0
+    assert capsys.readouterr().out.count("for 20 texts") == 1
+    (record,) = (files / "tokens" / "shared").glob("lower-states-*/states.json")
+    _, tuned = trained(files / "tokens")
+    took = json.loads(record.read_text())["seconds"]
+    # 32 numbers in float32 for each token; prompts of the test lack the answer.
+    tokens = record.with_name("states.bin").stat().st_size / (32 * 4)
+    assert 8 * length < tokens < 20 * length
+    assert tuned["lower_seconds"] == pytest.approx(took * 8 * length / tokens)

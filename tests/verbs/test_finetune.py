@@ -140,9 +140,7 @@ def test_adapters_in_the_last_layers(files, capsys, monkeypatch):
     texts = {json.loads(line)["output"] for line in "".join(lines).splitlines()}
     size = f"0 MiB for {len(texts)} texts"
     assert f"layers 0 to 0 run once: {size} in " in printed
-    assert not list((files / "tuned").rglob("lower*")), (
-        "what is read by nobody any more"
-    )
+    assert not list((files / "tuned").rglob("lower")), "what is read by nobody any more"
     config = json.loads((files / "tuned" / "adapter_config.json").read_text())
     assert config["layers_to_transform"] == [1]
     assert config["target_modules"] == ["q_proj", "v_proj"]
@@ -155,11 +153,28 @@ def test_adapters_in_the_last_layers(files, capsys, monkeypatch):
     base = load_decoder("llm", key=jax.random.key(0))
     assert float(jnp.max(jnp.abs(model(ids) - base(ids)))) > 1e-3
 
+    manifest = lambda folder: json.loads((files / folder / "manifest.json").read_text())
+    assert manifest("tuned")["lower_once"]
+    assert manifest("tuned")["lower_seconds"] > 0
+    # A stage that was finished before there was such a pass lacks both.
+    (stage,) = (files / "tuned").glob("**/stages/finetune-*/done.json")
+    record = json.loads(stage.read_text())
+    whole = dict(record)
+    record["arrays"] = [n for n in record["arrays"] if not n.startswith("lower_")]
+    assert len(whole["arrays"]) - len(record["arrays"]) == 2
+    stage.write_text(json.dumps(record))
+    assert run(FINETUNE + " --layers last:1", None) == 0
+    assert not manifest("tuned")["lower_once"]
+    assert manifest("tuned")["lower_seconds"] == 0
+    stage.write_text(json.dumps(whole))
+
     # Without room on the disk the layers below run in every step.
     monkeypatch.setattr("goracs_jax.runs.lower.SPARE", 1 << 60)
     again = FINETUNE.replace("tuned", "again")
     assert run(again + " --layers last:1", None) == 0
     assert "these layers run in every step" in capsys.readouterr().out
+    assert not manifest("again")["lower_once"]
+    assert manifest("again")["lower_seconds"] == 0
     one, two = (records(files / d / "metrics.jsonl") for d in ("tuned", "again"))
     loss = lambda log: [r.get("loss", r.get("valid_loss")) for r in log]
     # float32, nine steps; XLA may fuse other operations.
