@@ -15,9 +15,10 @@ row of `train` for each of DIR/NAME/pool.jsonl, and of `valid` for each of held.
 
 Adapters are in the last six layers, and what the layers below make of all rows is
 computed once. Every cell is kept in DIR/NAME/cells as it ends: a run that was stopped
-goes on. The cells are packed into results/testbeds_NAME.parquet. `write` writes the
-rows that seeds draw, for other tools; `report` writes results/testbeds_NAME.json: what
-trivial models know of them, and the figures of the cells.
+goes on. The cells of its --learning-rate are packed into results/testbeds_NAME.parquet.
+
+`write` writes the rows that seeds draw, for other tools. `report` writes
+results/testbeds_NAME.json: what trivial models know, and the figures of the cells.
 """
 
 import argparse
@@ -42,36 +43,33 @@ from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import digest, write_json
 from goracs_jax.training import FinetuneConfig
 
-TRAINING = FinetuneConfig(steps=100, learning_rate=1e-3, batch_size=16, warmup_steps=10)
+STEPS: dict[str, Any] = {"steps": 100, "batch_size": 16, "warmup_steps": 10}
 
 
 def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
     """Train and judge all arms with the first seed, then with the next."""
-    trainer, training = Trainer.of(universe, TRAINING, folder), asdict(TRAINING)
+    config = FinetuneConfig(learning_rate=options.learning_rate, **STEPS)
+    trainer, training = Trainer.of(universe, config, folder), asdict(config)
+    kept = RESULTS / f"testbeds_{folder.name}.parquet"
     for seed in options.seeds:
         drawn = draw(universe, seed)
         choice = Choice(universe, drawn, folder, options.lambda_)
         for arm in options.arms:
-            own = arm in (RANDOM, ORACLE)
-            weight = None if own else options.lambda_
+            weight = None if arm in (RANDOM, ORACLE) else options.lambda_
             cell: dict[str, Any] = {"arm": arm, "lambda": weight, "seed": seed}
             cell |= {"budget": BUDGET, "training": training}
             path = folder / "cells" / f"{digest(cell)[:16]}.json"
-            if path.exists():
-                continue
-            started = time.perf_counter()
-            rows = choice.rows(arm, seed)
-            cell["planted"] = float(universe.planted[rows].mean())
-            cell |= trainer.cell(rows, drawn, seed)
-            device = jax.devices()[0]
-            cell |= {
-                "seconds": time.perf_counter() - started,
-                "device": f"{device.platform} {device.device_kind}",
-                "commit": commit(),
-            }
-            write_json(path, cell)
-            print(arm, seed, f"{cell['seconds']:.0f} s", flush=True)
-            pack(folder / "cells", RESULTS / f"testbeds_{folder.name}.parquet")
+            if not path.exists():
+                started = time.perf_counter()
+                rows = choice.rows(arm, seed)
+                cell["planted"] = float(universe.planted[rows].mean())
+                cell |= trainer.cell(rows, drawn, seed)
+                device = jax.devices()[0]
+                cell["device"] = f"{device.platform} {device.device_kind}"
+                seconds = time.perf_counter() - started
+                write_json(path, cell | {"seconds": seconds, "commit": commit()})
+                print(arm, seed, f"{seconds:.0f} s", flush=True)
+            pack(folder / "cells", kept, training)
 
 
 def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
@@ -120,6 +118,7 @@ def main() -> None:
     parser.add_argument("--arms", type=lambda s: s.split(","), default=[RANDOM, ORACLE])
     parser.add_argument("--seeds", type=lambda s: list(seeds_of(s)), default=[0])
     parser.add_argument("--lambda", dest="lambda_", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=Path("testbeds"))
     options = parser.parse_args()
     universe, folder = TESTBEDS[options.name](movielens()), options.out / options.name

@@ -11,7 +11,7 @@ results/testbeds_NAME.parquet has a row for every cell.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ Cell = dict[str, Any]
 Seeds = Float[np.ndarray, " seeds"]
 
 
-def pack(folder: Path, path: Path) -> None:
-    """Write all cells of a folder to one Parquet file, sorted by arm and seed."""
-    cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+def pack(folder: Path, path: Path, training: Mapping[str, Any]) -> None:
+    """Write the cells of one kind of training to a Parquet file, by arm and seed."""
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    cells = [cell for cell in found if cell["training"] == training]
     margins = ("target_margins", "judge_margins")
     types = {name: pl.List(pl.Float32) for name in margins if name in cells[0]}
     frame = pl.DataFrame(cells, schema_overrides=types, infer_schema_length=None)

@@ -223,19 +223,27 @@ def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch):
 
     monkeypatch.setattr(beds.run, "Trainer", Trainer)
     monkeypatch.setattr(beds.run, "RESULTS", tmp_path)
-    options = SimpleNamespace(arms=["random", "oracle"], seeds=[0, 1], lambda_=0.1)
+    options = SimpleNamespace(
+        arms=["random", "oracle"], seeds=[0, 1], lambda_=0.1, learning_rate=1e-3
+    )
     folder = tmp_path / "flips"
     (folder / "cells").mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt):
         beds.run.run(universe, folder, options)
     beds.run.run(universe, folder, options)
     assert [seed for _, seed in trained] == [0, 0, 1, 1, 1]
+    # Another rate has cells of its own, and what is packed is of one rate.
+    other = SimpleNamespace(**{**vars(options), "learning_rate": 3e-3})
+    for now in (other, options):
+        beds.run.run(universe, folder, now)
+        assert len(trained) == 9
     cells = beds.cells.read(tmp_path / "testbeds_flips.parquet")
     assert [(c["arm"], c["seed"]) for c in cells] == list(
         product(["oracle", "random"], [0, 1])
     )
     kept = {json.dumps(json.loads(f.read_text())) for f in folder.glob("cells/*")}
-    assert len(kept) == 4
+    assert len(kept) == 8
+    assert {c["training"]["learning_rate"] for c in cells} == {1e-3}
     assert all(c["training"]["steps"] == 100 and c["budget"] == 200 for c in cells)
     monkeypatch.setattr(beds.run, "baselines", lambda *given: {"year": 0.5})
     beds.run.report("flips", universe, [0])
