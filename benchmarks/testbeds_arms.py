@@ -44,8 +44,6 @@ class Choice(NamedTuple):
             return np.sort(pool[order[:BUDGET]])
         trial = self._trial(arm, seed)
         config = trial.config
-        if config.by_loss_drop or "prediction_errors" in config.method.needs:
-            raise InputError(f"{arm}: the testbeds have no loss drops and no errors.")
         classes = {"train_labels": mine, "valid_labels": theirs}
         labels = classes if trial.arm.by_label else {}
         given: dict[str, Any] = dict(labels)
@@ -71,7 +69,11 @@ class Choice(NamedTuple):
 
     def _trial(self, arm: str, seed: int) -> Trial:
         trial = Trial(arm, self.lambda_, BUDGET, seed)
-        return trial if trial.weighs else trial._replace(lambda_=None)
+        trial = trial if trial.weighs else trial._replace(lambda_=None)
+        config = trial.config
+        if config.by_loss_drop or "prediction_errors" in config.method.needs:
+            raise InputError(f"{arm}: the testbeds have no loss drops and no errors.")
+        return trial
 
     def _sides(self, source: str) -> tuple[np.ndarray, np.ndarray]:
         arrays = self._read(source)
