@@ -226,7 +226,7 @@ def fitted(
     raise InputError(
         f"--time-limit is too short: the least that tells anything, "
         f"{price.trainings(sizes)} trainings, takes about {duration(seconds)}; give "
-        "more time, or cheaper trainings by --steps and --batch-size."
+        "more time, or cheaper trainings by --layers last:6, --steps or --batch-size."
     )
 
 

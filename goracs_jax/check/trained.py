@@ -14,7 +14,7 @@ from goracs_jax.jobs import finetune
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import Pool, open_llm, tokenize_pool
+from goracs_jax.runs.opened import Pool, tokenize_pool
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
 
@@ -36,7 +36,7 @@ def lower_states(
     s, training, judge = settings, inputs.training, inputs.judge.pool
     if not training.lora.resolved(decoder_config(s.model)).frozen_layers():
         return None  # without a look at the weights
-    llm = open_llm(s.model, s.adapter, s.seed, s, lora=training.lora, untrained="warn")
+    llm = finetune.open_inputs(s, pool, judge, training).llm
     texts = [
         tokenize_pool(some.prompts, some.places, llm, training.scored)
         for some in (pool, judge)

@@ -17,16 +17,13 @@ from goracs_jax.selection.select import poo
 GIVEN = Given(["--by-label"], ["--labels", "all"], ["--adapter-from-pool", "0.1"])
 
 
+@pytest.mark.slow
 def test_no_signal_gives_at_most_two_verdicts_of_twenty():
     """Each has one with probability 5 %: more than two of 20 in 7.5 % of all worlds."""
-    verdicts = 0
-    for seed in range(20):
-        _, found = check(seed, by_nothing)
-        verdict = found.verdict
-        verdicts += (
-            verdict is not None and (verdict.space or verdict.reward) is not None
-        )
-    assert verdicts <= 2
+    found = [check(seed, by_nothing)[1].verdict for seed in range(20)]
+    asked = [verdict for verdict in found if verdict is not None]
+    assert len(asked) >= 19  # noise stops few: the ICC is 0.8
+    assert sum(verdict[:2] != (None, None) for verdict in asked) <= 2
 
 
 @pytest.mark.parametrize("classes", [False, True])

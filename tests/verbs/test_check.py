@@ -214,16 +214,20 @@ def test_data_that_cannot_be_checked_are_refused(files, capsys):
 
 
 @pytest.mark.slow
-def test_adapters_are_warmed_for_the_pool_and_for_the_planted_rows(files):
-    """Of fresh adapters, each training has another: the check may stop by its ICC."""
+def test_what_is_trained_and_computed_once(files):
+    """Adapters of the gradients, one for planted rows; layers below all adapters.
+
+    Of fresh adapters, each training has another: the check may stop by its ICC."""
     command = CHECK.replace("--adapter adapter ", "").replace(",given.npz", "")
     rewards = " --adapter-from-pool 0.2 --rewards loss-drop,alignment/drop:1"
+    rewards += " --layers last:1"
     assert run(f"{command}{rewards}".replace("--out out", "--out warm"), None) == 0
     found = json.loads((files / "warm/check.json").read_text())
     assert list(found["rewards"]) == ["loss-drop", "alignment/drop:1"]
     stages = [home.name for home in (files / "warm/arrays/stages").iterdir()]
     for kind in ("adapter from the pool-", "path to the target-"):
         assert sum(name.startswith(kind) for name in stages) == 2
+    assert len(list((files / "warm/cells").glob("lower-states-*"))) == 1
 
 
 def test_trainings_share_what_lower_layers_make(files, capsys, monkeypatch):
