@@ -15,7 +15,9 @@ row of `train` for each of DIR/NAME/pool.jsonl, and of `valid` for each of held.
 
 Adapters are in the last six layers, and what the layers below make of all rows is
 computed once. Every cell is kept in DIR/NAME/cells as it ends: a run that was stopped
-goes on. The cells of its --learning-rate are packed into results/testbeds_NAME.parquet.
+goes on. A cell is named by its training and all that it read: where rows or features of
+a testbed change, it is trained anew. The cells of today's rows and features with this
+--learning-rate are packed into results/testbeds_NAME.parquet.
 
 `write` writes the rows that seeds draw, for other tools. `report` writes
 results/testbeds_NAME.json: what trivial models know, and the figures of the cells.
@@ -32,7 +34,7 @@ import jax
 import numpy as np
 from common import RESULTS, commit
 from common import write as write_figures
-from testbeds_arms import ORACLE, RANDOM, Choice
+from testbeds_arms import ORACLE, RANDOM, Choice, data_of, named
 from testbeds_baselines import baselines
 from testbeds_cells import figures, pack, read
 from testbeds_pools import BUDGET, DRAWN, TESTBEDS, Universe, draw
@@ -49,15 +51,15 @@ STEPS: dict[str, Any] = {"steps": 100, "batch_size": 16, "warmup_steps": 10}
 def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
     """Train and judge all arms with the first seed, then with the next."""
     config = FinetuneConfig(learning_rate=options.learning_rate, **STEPS)
-    trainer, training = Trainer.of(universe, config, folder), asdict(config)
+    trainer = Trainer.of(universe, config, folder)
+    made = {"budget": BUDGET, "training": asdict(config), **data_of(universe)}
     kept = RESULTS / f"testbeds_{folder.name}.parquet"
     for seed in options.seeds:
         drawn = draw(universe, seed)
         choice = Choice(universe, drawn, folder, options.lambda_)
         for arm in options.arms:
-            weight = None if arm in (RANDOM, ORACLE) else options.lambda_
-            cell: dict[str, Any] = {"arm": arm, "lambda": weight, "seed": seed}
-            cell |= {"budget": BUDGET, "training": training}
+            cell: dict[str, Any] = {"arm": arm, "seed": seed, **made}
+            cell |= choice.depends_on(arm, seed)
             path = folder / "cells" / f"{digest(cell)[:16]}.json"
             if not path.exists():
                 started = time.perf_counter()
@@ -69,7 +71,7 @@ def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
                 seconds = time.perf_counter() - started
                 write_json(path, cell | {"seconds": seconds, "commit": commit()})
                 print(arm, seed, f"{seconds:.0f} s", flush=True)
-            pack(folder / "cells", kept, training)
+            pack(folder / "cells", kept, made, map(named, folder.glob("*.npz")))
 
 
 def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None:

@@ -12,10 +12,10 @@ from testbeds_features import embed, gradients
 from testbeds_pools import BUDGET, Drawn, Universe
 
 import goracs_jax as gx
-from goracs_jax.comparison.design import Arm
+from goracs_jax.comparison.design import Trial
+from goracs_jax.errors import InputError
+from goracs_jax.files import digest, hash_files
 from goracs_jax.selection.classes import class_budgets, make_classes
-from goracs_jax.selection.method import find_method, needs_of
-from goracs_jax.spaces import Reward, Space
 
 ORACLE, RANDOM = "oracle", "random"
 #: Sources that are made where they are missing.
@@ -42,32 +42,65 @@ class Choice(NamedTuple):
                 order = order[self.universe.planted[pool[order]]]
                 order = _in_classes(order, mine, theirs)
             return np.sort(pool[order[:BUDGET]])
-        named = Arm.parse(arm)
-        method = find_method(named.method)
-        space = Space.named(named.space or getattr(method, "space", "text"))
-        reward = Reward.named(named.reward or getattr(method, "reward", "grad-norm"))
+        trial = self._trial(arm, seed)
+        config = trial.config
         classes = {"train_labels": mine, "valid_labels": theirs}
-        labels = classes if named.by_label else {}
+        labels = classes if trial.arm.by_label else {}
         given: dict[str, Any] = dict(labels)
-        if self.lambda_ and reward.kind == "alignment":
+        if config.aligned:
             both = self._sides("gradient")
-            given["rewards"] = gx.alignment(*both, **labels, drop=reward.drop)
-        weight = self.lambda_ if reward.kind == "grad-norm" else 0.0
-        if "grad_norms" in needs_of(method, weight):
+            given["rewards"] = gx.alignment(*both, **labels, drop=config.reward.drop)
+        if config.by_norms:
             given["grad_norms"] = self._read("gradient")["norms"][pool]
-        given |= {"lambda_": self.lambda_, "key": jax.random.key(seed)}
-        x, y = space.of([self._sides(source.name) for source in space.parts])
+        given |= {"lambda_": config.lambdas[0], "key": jax.random.key(seed)}
+        x, y = config.space.of([self._sides(part.name) for part in config.space.parts])
+        method = config.method
         return pool[gx.goracs(x, y, budget=BUDGET, method=method, **given).indices]
+
+    def depends_on(self, arm: str, seed: int) -> dict[str, Any]:
+        """Return lambda, where it weighs, and the features that the arm reads."""
+        if arm in (RANDOM, ORACLE):
+            return {"lambda": None, "features": []}
+        trial = self._trial(arm, seed)
+        norms = {"gradient"} if trial.config.by_norms else set()
+        sources = {*trial.config.symbols} | norms
+        names = [named(self._file(source)) for source in sorted(sources)]
+        return {"lambda": trial.lambda_, "features": names}
+
+    def _trial(self, arm: str, seed: int) -> Trial:
+        trial = Trial(arm, self.lambda_, BUDGET, seed)
+        trial = trial if trial.weighs else trial._replace(lambda_=None)
+        config = trial.config
+        if config.by_loss_drop or "prediction_errors" in config.method.needs:
+            raise InputError(f"{arm}: the testbeds have no loss drops and no errors.")
+        return trial
 
     def _sides(self, source: str) -> tuple[np.ndarray, np.ndarray]:
         arrays = self._read(source)
         return arrays["train"][self.drawn.pool], arrays["valid"][self.drawn.target]
 
     def _read(self, source: str) -> Mapping[str, np.ndarray]:
+        return _load(self._file(source))
+
+    def _file(self, source: str) -> Path:
         path = self.features / f"{source}.npz"
         if not path.exists() and source in MADE:
             MADE[source](self.universe, self.features)
-        return _load(path)
+        if not path.exists():
+            raise InputError(f"{path} is missing: no such rows are made here.")
+        return path
+
+
+def data_of(universe: Universe) -> dict[str, str]:
+    """Return the digests of the rows that seeds draw from."""
+    pool = [universe.pool, universe.planted.tolist()]
+    return {"pool": digest(pool), "held": digest(universe.held)}
+
+
+@cache
+def named(features: Path) -> str:
+    """Return the name of a file of features, with the digest of its contents."""
+    return f"{features.stem} {hash_files(features)}"
 
 
 @cache

@@ -11,7 +11,7 @@ results/testbeds_NAME.parquet has a row for every cell.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,27 @@ Cell = dict[str, Any]
 Seeds = Float[np.ndarray, " seeds"]
 
 
-def pack(folder: Path, path: Path, training: Mapping[str, Any]) -> None:
-    """Write the cells of one kind of training to a Parquet file, by arm and seed."""
+def pack(
+    folder: Path, path: Path, made: Mapping[str, Any], features: Iterable[str]
+) -> None:
+    """Write cells to a Parquet file, sorted by arm and seed.
+
+    Args:
+        folder: All cells.
+        path: The file.
+        made: The training and the data of those that are written.
+        features: What these may have read; cells of features that changed stay behind.
+    """
     found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    cells = [cell for cell in found if cell["training"] == training]
+    known = set(features)
+    cells = [
+        cell
+        for cell in found
+        if made.items() <= cell.items() and known.issuperset(cell["features"])
+    ]
     margins = ("target_margins", "judge_margins")
     types = {name: pl.List(pl.Float32) for name in margins if name in cells[0]}
+    types["features"] = pl.List(pl.String)
     frame = pl.DataFrame(cells, schema_overrides=types, infer_schema_length=None)
     with atomic(path) as file:
         frame.sort("arm", "lambda", "seed").write_parquet(file, compression="zstd")

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 import goracs_jax as gx
 from goracs_jax.cli import main
+from goracs_jax.errors import InputError
 from goracs_jax.evaluate.ctr import Questions, yes_margins
 from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from goracs_jax.llm.passes import results
@@ -122,6 +123,57 @@ def test_an_arm_chooses_in_its_space_by_its_reward(beds, universe, tmp_path):
     assert found.tolist() == pool[expected.indices].tolist()
     largest = sorted(pool.tolist(), key=lambda row: -norms[row])[:200]
     assert choice.rows("grad-norm@some", 0).tolist() == sorted(largest)
+    # Where there is no reward to weigh, lambda does not count.
+    plain = ("herding@gradient", "k-center@gradient", "greedy@gradient@none")
+    for arm in ("less", *plain):
+        rows = [u[pool], v[target]]
+        if arm == "less":  # whose own metric is the cosine
+            rows = [unit(side) for side in rows]
+        rest = {"lambda_": 0.0, "budget": 200, "key": jax.random.key(0)}
+        expected = gx.goracs(*rows, method=arm.split("@")[0], **rest)
+        assert choice.rows(arm, 0).tolist() == pool[expected.indices].tolist(), arm
+        made = choice.depends_on(arm, 0)
+        assert made["lambda"] is None
+        assert [name.split()[0] for name in made["features"]] == ["gradient"]
+    # What ranks by rewards has them with any lambda.
+    towards = v[target].mean(axis=0)
+    best = sorted(pool.tolist(), key=lambda row: -(u[row] @ towards))[:200]
+    for weight in (0.0, 0.5):
+        found = choice._replace(lambda_=weight).rows("alignment", 0)
+        assert found.tolist() == sorted(best)
+    for arm in ("loss-drop@some", "greedy@some@loss-drop", "error@some"):
+        with pytest.raises(InputError, match=f"{arm}: the testbeds have no loss drops"):
+            choice.rows(arm, 0)
+    with pytest.raises(InputError, match=r"none\.npz is missing"):
+        choice.rows("nearest@none", 0)
+
+
+def test_what_names_a_cell(beds, universe, tmp_path):
+    """Other rows, other mistakes or other features are other cells."""
+    data = beds.arms.data_of
+    changed = [{**universe.held[0], "output": "?"}, *universe.held[1:]]
+    others = [
+        universe._replace(pool=universe.pool[::-1]),
+        universe._replace(held=changed),
+        universe._replace(planted=~universe.planted),
+    ]
+    assert len({str(data(some)) for some in (universe, *others)}) == 4
+    assert data(universe) == data(universe._replace(held=list(universe.held)))
+    drawn, found = beds.pools.draw(universe, 0), []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in ("some", "gradient"):
+            given = {"train": np.full((1600, 2), number), "valid": np.ones((1000, 2))}
+            np.savez(folder / f"{name}.npz", **given)
+        choice = beds.arms.Choice(universe, drawn, folder, 0.5)
+        arms = ("goracs@some", "goracs@some@alignment", "nearest@some", "random")
+        found.append([choice.depends_on(arm, 0) for arm in arms])
+    sources = [[name.split()[0] for name in each["features"]] for each in found[0]]
+    assert sources == [["gradient", "some"], ["gradient", "some"], ["some"], []]
+    assert [each["lambda"] for each in found[0]] == [0.5, 0.5, None, None]
+    for one, other in zip(*found, strict=True):
+        assert not {*one["features"]} & {*other["features"]}
 
 
 def test_features_are_those_of_every_row(beds, universe, tmp_path, monkeypatch):
@@ -237,13 +289,21 @@ def test_a_stopped_run_goes_on(beds, universe, tmp_path, monkeypatch):
     for now in (other, options):
         beds.run.run(universe, folder, now)
         assert len(trained) == 9
+    # So has another testbed of this name.
+    changed = universe._replace(held=universe.held[::-1])
+    for now in (changed, universe):
+        beds.run.run(now, folder, options)
+        assert len(trained) == 13
     cells = beds.cells.read(tmp_path / "testbeds_flips.parquet")
     assert [(c["arm"], c["seed"]) for c in cells] == list(
         product(["oracle", "random"], [0, 1])
     )
     kept = {json.dumps(json.loads(f.read_text())) for f in folder.glob("cells/*")}
-    assert len(kept) == 8
+    assert len(kept) == 12
     assert {c["training"]["learning_rate"] for c in cells} == {1e-3}
+    assert {(c["pool"], c["held"]) for c in cells} == {
+        tuple(beds.arms.data_of(universe).values())
+    }
     assert all(c["training"]["steps"] == 100 and c["budget"] == 200 for c in cells)
     monkeypatch.setattr(beds.run, "baselines", lambda *given: {"year": 0.5})
     beds.run.report("flips", universe, [0])

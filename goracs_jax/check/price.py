@@ -2,7 +2,9 @@ r"""What a check costs: trainings, tokens, FLOPs, and hours by a measured step.
 
 Three steps of a real training are timed, and the loss on the judge. With s seconds a
 step and F FLOPs in it, passes over the pool with P FLOPs in all take about P s / F
-seconds, and R trainings of T steps about R (T s + seconds of the judge).
+seconds, and R trainings of T steps about R (T s + seconds of the judge). Where the
+layers below all adapters run once for all trainings, they are one of the passes, and
+in no step.
 """
 
 import json
@@ -10,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.features import sources_of
 from goracs_jax.check.inputs import CheckInputs
-from goracs_jax.check.trained import lower_states
+from goracs_jax.comparison import charges
 from goracs_jax.comparison.drawn import pool_of
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import open_inputs, run, stage_of
@@ -25,6 +29,7 @@ from goracs_jax.llm.flops import (
     forward_flops,
     gradient_flops,
 )
+from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.tokens import tokenize
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.opened import Pool, open_encoder, open_llm
@@ -53,8 +58,9 @@ class Price(NamedTuple):
     step_flops: float
     judge_flops: float
     pass_flops: float  # of all passes over one row of the pool
-    target_flops: float  # of all passes over the target
+    fixed_flops: float  # of all passes over the target, and of the layers that run once
     spaces: int
+    once: bool = False  # whether there are such layers
 
     def trainings(self, sizes: Sizes) -> int:
         """Count the trainings."""
@@ -65,8 +71,8 @@ class Price(NamedTuple):
         return self.trainings(sizes) * self.steps * self.step_tokens
 
     def passes(self, sizes: Sizes) -> float:
-        """Count the FLOPs of the passes over pool, planted rows and target."""
-        return self.pass_flops * (sizes.rows + sizes.planted) + self.target_flops
+        """Count the FLOPs of all that is not training."""
+        return self.pass_flops * (sizes.rows + sizes.planted) + self.fixed_flops
 
     def flops(self, sizes: Sizes) -> float:
         """Count all FLOPs."""
@@ -80,8 +86,13 @@ class Price(NamedTuple):
         return self.trainings(sizes) * training + passes
 
 
-def price_of(settings: Check, inputs: CheckInputs) -> Price:
+def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Price:
     """Count tokens and FLOPs of a check; no weights of the LLM are read.
+
+    Args:
+        settings: The flags.
+        inputs: The examples.
+        once: Whether there is room for what the layers below all adapters make.
 
     Raises:
         InputError: An example does not fit the model.
@@ -115,7 +126,8 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
         if s.encoder:
             encoder, _ = open_encoder(s.encoder).load()
             found["text"] = lambda: encoder_flops(encoder.config, of.tokens)
-        return sum(found[name]() for name in sources_of(inputs) if name in found)
+        names = [name for name in sources_of(inputs) if name in found]
+        return sum((found[name]() for name in names), 0.0)
 
     of_pool = passes(pool)
     # An adapter for the pool and one for the planted rows, on as many rows.
@@ -125,24 +137,39 @@ def price_of(settings: Check, inputs: CheckInputs) -> Price:
         of_pool += gradient_flops(config, pool, "last_v_lora_b")
     if Reward("loss-drop") in inputs.rewards:
         of_pool += 2 * forward_flops(config, pool)
-    # What the layers below all adapters make is computed once.
-    below = inputs.training.lora.resolved(config).frozen_layers()
-    upper = replace(config, num_layers=config.num_layers - below, sliding=())
     loop, count = inputs.training.loop, len(pool.tokens)
     examples = min(loop.batch_size, s.budget) / count
+    frozen = inputs.training.lora.resolved(config).frozen_layers()
+    once = once and frozen > 0
+    judge = counts(inputs.judge.pool)
+    sizes = charges.Sizes(config, None, pool, judge, pool.tokens, frozen)
+
+    def trained(epochs: int, validations: int) -> float:
+        """Count the FLOPs of going through pool and judge so often."""
+        every = charges.Trained(np.arange(count), epochs, validations, once)
+        return charges.training_flops(sizes, every)
+
+    below = trained(0, 0)  # 0 where these layers are in every step
     return Price(
         steps=loop.total_steps(s.budget),
         step_tokens=float(pool.tokens.sum()) * examples,
-        step_flops=gradient_flops(upper, pool, "all_lora") * examples,
-        judge_flops=forward_flops(upper, counts(inputs.judge.pool)),
+        step_flops=(trained(1, 0) - below) * examples,
+        judge_flops=trained(0, 1) - below,
         pass_flops=of_pool / count,
-        target_flops=passes(target),
+        fixed_flops=passes(target) + below,
         spaces=len(inputs.spaces),
+        once=once,
     )
 
 
 def probed(
-    settings: Check, inputs: CheckInputs, folder: Path, *, measure: bool
+    settings: Check,
+    inputs: CheckInputs,
+    pool: Pool,
+    folder: Path,
+    *,
+    measure: bool,
+    lower: LowerTable | None = None,
 ) -> Rates | None:
     """Time a short training, or read back what it took in an earlier run.
 
@@ -150,20 +177,21 @@ def probed(
 
     Args:
         settings: The flags.
-        inputs: The examples.
-        folder: Where trainings are kept.
+        inputs: How adapters are trained, and the judge.
+        pool: The examples of all trainings, of which it takes the first.
+        folder: Where it is kept.
         measure: Whether to train where there is nothing to read back; else None.
+        lower: What the trainings share.
     """
     config = inputs.training
     short = {"epochs": None, "steps": PROBE_STEPS, "warmup_steps": 0}
     config = replace(config, loop=replace(config.loop, **short, keep="last"))
-    some = _first(inputs.train, settings.budget, settings.out)
+    some = _first(pool, settings.budget, settings.out)
     given = open_inputs(settings, some, inputs.judge.pool, config)
+    given = given._replace(lower=lower)
     if not measure and not stage_of(given, config, folder).is_done(folder):
         return None
-    trainings = inputs.sizes.trainings(len(inputs.spaces))
-    lower = lower_states(settings, inputs, some, folder, trainings)
-    home = run(given._replace(lower=lower), config, folder).folder
+    home = run(given, config, folder).folder
     lines = (home / "metrics.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     steps = [e["seconds"] for e in entries if "valid_loss" not in e]

@@ -1,4 +1,7 @@
-"""The trainings of a check: each a stage in one folder, which is read back if done."""
+"""The trainings of a check: each a stage in one folder, which is read back if done.
+
+They share what the layers below all adapters make of the pool and of the judge.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +19,42 @@ from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
 
 
+def lower_states(
+    settings: Check, inputs: CheckInputs, pool: Pool, folder: Path
+) -> LowerTable | None:
+    """Run the layers below all adapters over the texts of all trainings, once.
+
+    Args:
+        settings: The flags.
+        inputs: The judge, and how adapters are trained.
+        pool: The examples that subsets are drawn from.
+        folder: Where the states are kept.
+
+    Returns:
+        The states; None where `goracs_jax.runs.lower.keep_states` gives none.
+    """
+    s, training, judge = settings, inputs.training, inputs.judge.pool
+    if not training.lora.resolved(decoder_config(s.model)).frozen_layers():
+        return None  # without a look at the weights
+    llm = finetune.open_inputs(s, pool, judge, training).llm
+    texts = [
+        tokenize_pool(some.prompts, some.places, llm, training.scored)
+        for some in (pool, judge)
+    ]
+    reads = training.loop.reads(s.budget, len(judge.examples))
+    return keep_states(
+        folder, llm, texts, inputs.sizes.trainings(len(inputs.spaces)) * reads
+    )
+
+
 def trainer(
-    settings: Check, inputs: CheckInputs, pool: Pool, folder: Path, *, total: int
+    settings: Check,
+    inputs: CheckInputs,
+    pool: Pool,
+    folder: Path,
+    *,
+    total: int,
+    lower: LowerTable | None,
 ) -> Callable[[Run], float]:
     """Return what trains on the rows of a run, and gives the loss on the judge.
 
@@ -27,9 +64,9 @@ def trainer(
         pool: The examples that rows are numbers of.
         folder: Where trainings are kept.
         total: How many there will be.
+        lower: What they share.
     """
     done = 0
-    lower = lower_states(settings, inputs, pool, folder, total)
 
     def train(run: Run) -> float:
         nonlocal done
@@ -42,24 +79,3 @@ def trainer(
         return loss
 
     return train
-
-
-def lower_states(
-    settings: Check, inputs: CheckInputs, pool: Pool, folder: Path, trainings: int
-) -> LowerTable | None:
-    """Run the layers below all adapters once for all trainings, where there are any.
-
-    Args:
-        settings: The flags.
-        inputs: The judge, and how adapters are trained.
-        pool: The examples that trainings draw from.
-        folder: Where trainings are kept.
-        trainings: Their number.
-    """
-    judge, config = inputs.judge.pool, inputs.training
-    if not config.lora.resolved(decoder_config(settings.model)).frozen_layers():
-        return None  # without a look at the weights
-    given = finetune.open_inputs(settings, pool, judge, config)
-    of = lambda some: tokenize_pool(some.prompts, some.places, given.llm, config.scored)
-    reads = trainings * config.loop.reads(settings.budget, len(judge.examples))
-    return keep_states(folder / "lower", given.llm, (of(pool), of(judge)), reads)

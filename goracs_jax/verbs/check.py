@@ -14,7 +14,7 @@ from goracs_jax.check.inputs import (
 )
 from goracs_jax.check.price import Price, Rates, duration, fitted, price_of, probed
 from goracs_jax.check.recommend import recommend
-from goracs_jax.check.trained import trainer
+from goracs_jax.check.trained import lower_states, trainer
 from goracs_jax.check.written import write
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES
@@ -30,21 +30,27 @@ def check(settings: Check) -> None:
     out, cells = settings.out, settings.out / "cells"
     inputs = read_inputs(settings)
     price = price_of(settings, inputs)
+    asked, probe = drawn_of(inputs, inputs.sizes, settings).pool.pool, cells / "probe"
     if settings.dry_run:
-        rates = probed(settings, inputs, cells, measure=False)
+        rates = probed(settings, inputs, asked, probe, measure=False)
         _say_price(settings, inputs, price, rates)
         kept = len(list(cells.glob("stages/finetune-*/done.json")))
-        say(f"{kept} trainings are done in {cells}")
+        say(f"trainings that are done in {cells}: {kept}")
         return
     prepare_folder(out, BYTES + bytes_to_store(inputs.sizes.rows))
     with locked(cells):
-        rates = probed(settings, inputs, cells, measure=True)
+        # Of all rows that are asked for: how many fit a time limit is not known yet.
+        lower = lower_states(settings, inputs, asked, cells)
+        if price.once and lower is None:
+            price = price_of(settings, inputs, once=False)
+        rates = probed(settings, inputs, asked, probe, measure=True, lower=lower)
         sizes = _say_price(settings, inputs, price, rates)
         drawn = drawn_of(inputs, sizes, settings)
         sides = sides_of(settings, inputs, drawn, out / "arrays")
         pool, planted = features_of(inputs, drawn, sides, out / "arrays")
         total = price.trainings(sizes)
-        train = trainer(settings, inputs, drawn.pool.pool, cells, total=total)
+        shared: dict[str, Any] = {"total": total, "lower": lower}
+        train = trainer(settings, inputs, drawn.pool.pool, cells, **shared)
         found = examine(
             pool, planted, train, sizes, settings.budget, seed=settings.seed
         )

@@ -1,6 +1,7 @@
 """`goracs check` on a tiny model: what it leaves, resumes, says and refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from goracs_jax.check import trained
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.features import features_of, sides_of
 from goracs_jax.check.inputs import drawn_of, read_inputs, with_defaults
-from goracs_jax.check.price import Price, Rates, fitted
+from goracs_jax.check.price import Price, Rates, fitted, price_of
 from goracs_jax.cli import parse
 from goracs_jax.errors import InputError
+from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
+from goracs_jax.models import decoder_config
+from goracs_jax.runs.opened import open_llm, tokenize_pool
 
 # One batch is a whole subset, without dropout and from a given adapter: two trainings
 # of a subset differ by rounding alone.
@@ -71,7 +75,7 @@ def test_it_leaves_a_record_a_picture_and_the_trainings(files):
     assert len(found["runs"]) == found["cost"]["trainings"] == TRAININGS
     assert (files / "out/check.png").stat().st_size > 10_000
     cells = list((files / "out/cells/stages").glob("finetune-*/adapter_model*"))
-    assert len(cells) == TRAININGS + 1  # and the probe
+    assert len(cells) == TRAININGS
 
 
 def test_a_second_run_trains_nothing(files, monkeypatch):
@@ -109,7 +113,7 @@ def test_the_plan_says_what_it_costs(files, capsys):
     said = capsys.readouterr().out
     assert f"{TRAININGS} trainings of 3 steps: 2 of one subset, 4 second" in said
     assert "tokens" in said
-    assert f"{TRAININGS + 1} trainings are done" in said
+    assert f"done in out/cells: {TRAININGS}\n" in said
     assert run(CHECK.replace("--out out", "--out other") + " --dry-run", None) == 0
     assert "a time to be measured" in capsys.readouterr().out
     assert not (files / "other").exists()
@@ -129,7 +133,7 @@ PRICE = Price(
     step_flops=1e12,
     judge_flops=1e13,
     pass_flops=1e9,
-    target_flops=0.0,
+    fixed_flops=0.0,
     spaces=3,
 )
 ASKED = Sizes(4000, 1000, 4, 12, 5, 2, 60)
@@ -226,5 +230,64 @@ def test_what_is_trained_and_computed_once(files):
     stages = [home.name for home in (files / "warm/arrays/stages").iterdir()]
     for kind in ("adapter from the pool-", "path to the target-"):
         assert sum(name.startswith(kind) for name in stages) == 2
-    # The layer below, of the texts of the probe and of those of all trainings.
-    assert len(list((files / "warm/cells/lower").glob("lower-states-*"))) == 2
+    assert len(list((files / "warm/cells").glob("lower-states-*"))) == 1
+
+
+def test_trainings_share_what_lower_layers_make(files, capsys, monkeypatch):
+    """Adapters in the last of two layers: the first one runs once, before the probe."""
+    layers = CHECK.replace("--adapter adapter", "--layers last:1 --rewards grad-norm")
+    layers = layers.replace("text,gradient/whiten/cosine,given.npz", "given.npz")
+    layers = layers.replace("--quantile-seeds 1", "--quantile-seeds 0")
+    layers = layers.replace("--out out", "--out layers")
+    train, seen = trained.finetune.train_adapter, []
+
+    def watched(*given, lower, **named):
+        seen.append(lower)
+        return train(*given, lower=lower, **named)
+
+    monkeypatch.setattr(trained.finetune, "train_adapter", watched)
+    assert run(layers, None) == 0
+    # The adapter whose gradients are taken is in all layers.
+    adapters = [lower for lower in seen if lower is not None]
+    assert all(lower is adapters[0] for lower in adapters)
+    found = json.loads((files / "layers/check.json").read_text())
+    assert len(adapters) == found["cost"]["trainings"] + 1  # and the probe
+    assert capsys.readouterr().out.count("run once: ") == 1
+
+
+LAYERS = CHECK.replace("--adapter adapter", "--layers")
+
+
+def test_a_price_leaves_out_layers_that_run_once(files):
+    """Against the FLOPs of a decoder of one layer, and of one of both."""
+
+    def price(layers, **given):
+        settings = with_defaults(parse(LAYERS.replace("--layers", layers).split()))
+        inputs = read_inputs(settings)
+        return price_of(settings, inputs, **given), inputs, settings
+
+    one, inputs, settings = price("--layers last:1")
+    both, *_ = price("--layers last:2")
+    each, *_ = price("--layers last:1", once=False)
+    llm = open_llm(settings.model, None, 0)
+    pool, judge = (
+        Counts.of(tokenize_pool(some.prompts, some.places, llm, "answer"))
+        for some in (inputs.train, inputs.judge.pool)
+    )
+    config = decoder_config(settings.model)
+    upper = replace(config, num_layers=1)
+    lower = [forward_flops(config, x) - forward_flops(upper, x) for x in (pool, judge)]
+    step, share = gradient_flops(upper, pool, "all_lora"), 8 / N
+    near = lambda value: pytest.approx(value, rel=1e-12)
+    assert one.step_flops == near(step * share)
+    assert one.judge_flops == near(forward_flops(upper, judge))
+    assert one.fixed_flops - both.fixed_flops == near(sum(lower))
+    assert each.step_flops == near((step + lower[0]) * share)
+    assert each.judge_flops == both.judge_flops == near(forward_flops(config, judge))
+    assert each.fixed_flops == both.fixed_flops
+    assert both.step_flops == near(gradient_flops(config, pool, "all_lora") * share)
+    assert (one.once, both.once, each.once) == (True, False, False)
+    # On a machine of 1e9 FLOPs a second, all FLOPs take their time.
+    for some in (one, both, each):
+        rates = Rates(some.step_flops / 1e9, some.judge_flops / 1e9)
+        assert some.seconds(ASKED, rates) == near(some.flops(ASKED) / 1e9)
