@@ -47,7 +47,8 @@ def test_log_likelihoods_are_scikit_learns(rng):
 
 
 def test_a_confident_mistake_costs_its_whole_margin():
-    found = log_likelihoods(np.float32([200.0, -200.0]), np.array([False, True]))
+    margins = np.array([200.0, -200.0], np.float32)
+    found = log_likelihoods(margins, np.array([False, True]))
     np.testing.assert_allclose(found, [-200.0, -200.0])
 
 
