@@ -30,7 +30,7 @@ from goracs_jax.data.demo import fetch
 from goracs_jax.data.examples import read_records
 from goracs_jax.evaluate.baselines import Baselines, ctr_baselines, seqrec_baselines
 from goracs_jax.evaluate.catalogue import Catalogue, read_catalogue
-from goracs_jax.evaluate.metrics import auc_values, ranking_values
+from goracs_jax.evaluate.metrics import auc_values, tied_ranking_values
 from goracs_jax.evaluate.outcomes import CALIBRATED, LIKELY, margins_of, values_of
 
 #: The studies and their splits; the data of games is not at hand.
@@ -236,9 +236,8 @@ def in_pool(train: Records, test: Records, known: Catalogue) -> float:
     for record in test:
         own = title(record["target"])
         rivals = [times[t] for i in record["negatives"] if (t := title(i)) != own]
-        ties = sum(x == times[own] for x in rivals)
-        places = sum(x > times[own] for x in rivals) + np.arange(ties + 1)
-        values.append(ranking_values(places)["NDCG@10"].mean())
+        found = tied_ranking_values(float(times[own]), np.array(rivals))
+        values.append(found["NDCG@10"])
     return float(np.mean(values))
 
 

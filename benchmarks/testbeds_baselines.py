@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 from testbeds_pools import Drawn, Universe
 
-from goracs_jax.evaluate.metrics import auc_values, ranking_values
+from goracs_jax.evaluate.metrics import auc_values, tied_ranking_values
 
 Records = Sequence[dict[str, Any]]
 
@@ -74,9 +74,7 @@ def _by_popularity(pool: Records, judge: Records) -> float:
     times = Counter(record["target"] for record in pool)
     values = []
     for record in judge:
-        mine = times[record["target"]]
-        others = [times[item] for item in record["negatives"]]
-        first = sum(count > mine for count in others)
-        places = first + np.arange(others.count(mine) + 1)
-        values.append(ranking_values(places)["NDCG@10"].mean())
+        others = np.array([times[item] for item in record["negatives"]])
+        mine = float(times[record["target"]])
+        values.append(tied_ranking_values(mine, others)["NDCG@10"])
     return float(np.mean(values))

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from gap import gap_share
 from jaxtyping import Float
 from scipy import stats
 
-from goracs_jax.check.gap import gap_share
 from goracs_jax.comparison.intervals import Interval
 from goracs_jax.evaluate.calibration import fit, log_likelihoods
 from goracs_jax.evaluate.metrics import auc_values, ranking_values

@@ -1,29 +1,24 @@
 """Train and judge the cells of a testbed in one process; lower layers run but once."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import nnx
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from testbeds_pools import Drawn, Universe
 from testbeds_questions import movielens
 
 from goracs_jax.data.demo import fetch
+from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError
+from goracs_jax.evaluate.ctr import Questions, ask, yes_margins
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import ranks
-from goracs_jax.llm.batches import make_batches
-from goracs_jax.llm.embeddings import last_places
 from goracs_jax.llm.lower import LowerTable
-from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import Tokens, take
-from goracs_jax.models import Decoder, LoraConfig
-from goracs_jax.models.lower import LowerStates
+from goracs_jax.models import LoraConfig
 from goracs_jax.models.targets import Rules
 from goracs_jax.runs.lower import keep_states
 from goracs_jax.runs.opened import Llm, open_llm, tokenize_pool
@@ -40,6 +35,7 @@ class Trainer(NamedTuple):
     pool: Tokens
     held: Tokens
     yes: Bool[np.ndarray, " held"]
+    questions: Questions | None  # held without their answers, unless titles are ranked
     candidates: Tokens | None  # held with every title that is ranked, if they are
     lower: LowerTable
 
@@ -54,14 +50,20 @@ class Trainer(NamedTuple):
         """
         model = llm(0)
         pool, held = (_tokens(r, model) for r in (universe.pool, universe.held))
-        ranked = "negatives" in universe.held[0]
-        candidates = _candidates(universe.held, model) if ranked else None
-        reads = 100 * (pool.num_examples + held.num_examples)
-        lower = keep_states(folder, model, [pool, held], reads)
+        questions = candidates = None
+        texts = [pool, held]
+        if "negatives" in universe.held[0]:
+            candidates = _candidates(universe.held, model)
+        else:
+            examples = [Example(dict(record), "held") for record in universe.held]
+            questions = ask(examples, model.tokenizer(), context=_context(model))
+            texts.append(questions.tokens)
+        reads = 100 * sum(each.num_examples for each in texts)
+        lower = keep_states(folder, model, texts, reads)
         if lower is None:
             raise InputError(f"{folder} has no room for the states of all rows.")
         yes = np.array([record["output"] == "Yes" for record in universe.held])
-        return cls(config, pool, held, yes, candidates, lower)
+        return cls(config, pool, held, yes, questions, candidates, lower)
 
     def cell(self, rows: np.ndarray, drawn: Drawn, seed: int) -> dict[str, Any]:
         """Train on some rows of the pool, and judge; return what a cell keeps.
@@ -79,37 +81,19 @@ class Trainer(NamedTuple):
             likely = answer_likelihoods(done.model, packed)[..., 0]
             right = np.arange(likely.shape[1])[None] == np.zeros((len(likely), 1))
             return found | {"judge_ranks": ranks(-likely, right).tolist()}
-        margins = self._margins(done.model)
+        assert self.questions is not None
+        margins = yes_margins(done.model, self.questions, lower=self.lower)
         for part in ("target", "judge"):
             held = getattr(drawn, part)
             found[f"{part}_margins"] = margins[held].tolist()
             found[f"{part}_yes"] = self.yes[held].tolist()
         return found
 
-    def _margins(self, model: Decoder) -> Float[np.ndarray, " held"]:
-        """Return z_yes - z_no of every held row."""
-        # The last token of a prompt stands before the answer and the end of the text,
-        # which it does not see.
-        ends = self.held.offsets[1:]
-        first = lambda rows: self.held.ids[ends[rows] - 2][0]
-        answers = np.array([first(self.yes), first(~self.yes)])
-        score = partial(_margins, *nnx.split(model), answers)
-        batches = make_batches(self.held)
-        return map_batches(lambda ids, _: score(ids, self.lower.states(ids)), batches)
-
 
 def llm(seed: int) -> Llm:
     """Open SmolLM2-135M with a fresh adapter in its last six layers."""
     lora = LoraConfig(rules=Rules(targets=TARGETS, layers=LAYERS))
     return open_llm(fetch().model, None, seed, lora=lora)
-
-
-@jax.jit
-def _margins(graph, state, answers, ids, lower: LowerStates):
-    model = nnx.merge(graph, state)
-    last = model.hidden_at(lower, last_places(ids)[:, None] - 2)[:, 0]
-    yes, no = model.logits(last, answers).T
-    return yes - no
 
 
 def _tokens(records: Sequence[Mapping[str, str]], model: Llm) -> Tokens:

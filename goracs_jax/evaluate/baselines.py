@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from goracs_jax.evaluate.calibration import cross_fitted, log_likelihoods
 from goracs_jax.evaluate.catalogue import Catalogue
-from goracs_jax.evaluate.metrics import Units, auc_values, ranking_values
+from goracs_jax.evaluate.metrics import Units, auc_values, tied_ranking_values
 from goracs_jax.evaluate.outcomes import CALIBRATED, LIKELY
 
 #: Neighbours of each item of a history that ItemKNN counts.
@@ -166,12 +166,11 @@ def _ranked(
     titles: Sequence[Int[np.ndarray, " candidates"]],
 ) -> dict[str, np.ndarray]:
     """Return HR and NDCG of each example; the first candidate is the target."""
-    values = []
-    for score, title in zip(scores, titles, strict=True):
-        rivals = score[title != title[0]]  # the same title twice is no rival
-        ties = np.sum(rivals == score[0])
-        places = np.sum(rivals > score[0]) + np.arange(ties + 1)
-        values.append({k: v.mean() for k, v in ranking_values(places).items()})
+    values = [
+        # The same title twice is no rival.
+        tied_ranking_values(float(score[0]), score[title != title[0]])
+        for score, title in zip(scores, titles, strict=True)
+    ]
     return {k: np.array([each[k] for each in values]) for k in values[0]}
 
 

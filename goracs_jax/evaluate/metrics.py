@@ -88,6 +88,22 @@ def ranking_values(
     }
 
 
+def tied_ranking_values(
+    score: float, rivals: Float[np.ndarray, " rivals"] | Int[np.ndarray, " rivals"]
+) -> dict[str, float]:
+    """Return HR@K and NDCG@K of one example, the mean over all orders of equal scores.
+
+    Args:
+        score: That of the right candidate; the largest ranks first.
+        rivals: Those of the others.
+
+    >>> round(tied_ranking_values(1.0, np.array([2.0, 1.0, 0.0]))["NDCG@5"], 3)
+    0.565
+    """
+    places = np.sum(rivals > score) + np.arange(np.sum(rivals == score) + 1)
+    return {name: float(v.mean()) for name, v in ranking_values(places).items()}
+
+
 def means(
     values: Mapping[str, Float[np.ndarray, " examples"]], bootstrap: Bootstrap
 ) -> dict[str, Estimate]:

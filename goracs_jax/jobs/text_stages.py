@@ -48,7 +48,7 @@ def stages_of(
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
     stages, moments = {}, None
     trained = {"seed": s.seed, "base": str(s.model), "folder": s.out}
-    if llm and s.adapter_from_pool is not None:
+    if llm and by_llm and s.adapter_from_pool is not None:
         given = (train, llm, s.labels, s.adapter_from_pool)
         stages["adapter"], llm, moments = adapter_from_pool(*given, **trained)
     elif llm and not s.adapter and (config.by_loss_drop or by_gradients):

@@ -1,33 +1,24 @@
 """The testbeds are what they say: their truth, and what nobody can know of it."""
 
-import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from pathlib import Path
 from statistics import mean
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 CLICKS = ("flips", "mixture", "shift", "ctr_no_count")
 NAMES = (*CLICKS, "seqrec_matched")
 
 
 @pytest.fixture(scope="module")
-def pools():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import testbeds_pools
-
-        yield testbeds_pools
-    for name in ("testbeds_pools", "testbeds_questions"):
-        sys.modules.pop(name)
+def pools(beds):
+    return beds.pools
 
 
 @pytest.fixture(scope="module")
-def ml(pools):
-    return sys.modules["testbeds_questions"].movielens()
+def ml(beds):
+    return beds.questions.movielens()
 
 
 @pytest.fixture(scope="module")
