@@ -11,10 +11,7 @@ from goracs_jax.check.examine import Features, Pair, Planted
 from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered
 from goracs_jax.choices import Scale
 from goracs_jax.jobs.rows import Sides, Sources, read_sides, rows_of
-from goracs_jax.jobs.score import Projection, norms_stage
 from goracs_jax.jobs.select_config import GRADIENT
-from goracs_jax.jobs.sources import loss_drop_stage
-from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import open_models
 from goracs_jax.runs.stages import Stage, run_stage
 from goracs_jax.selection.classes import Classes
@@ -67,26 +64,14 @@ def sides_of(
     fresh, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
     assert fresh is not None, "--model is required"
     whole = [inputs.n_train, inputs.n_valid]
-    trained = {"seed": s.seed, "base": str(s.model), "folder": folder}
     warming = (s.adapter_from_pool or 0.0) * len(drawn.pool.rows)
 
     def side(some: Numbered, classes: Classes | None) -> Side:
-        llm, moments = fresh, None
+        pools = (some.pool, target.pool)
+        sources = Sources.of(s, pools, embedder, fresh, scored, folder, s.seed)
         if s.adapter_from_pool is not None:
             share = min(1.0, warming / len(some.rows))
-            _, llm, moments = adapter_from_pool(
-                some.pool, fresh, scored, share, **trained
-            )
-        sources = Sources(
-            train=some.pool,
-            valid=target.pool,
-            embedder=embedder,
-            llm=llm,
-            moments=moments if s.preconditioner == "adam" else None,
-            scored=scored,
-            projection=Projection(s.projection_dim, "float32", s.seed),
-            folder=folder,
-        )
+            _, sources = sources.warmed(s, some.pool, share, s.seed)
 
         @cache
         def sides(source: str) -> Sides:
@@ -99,10 +84,7 @@ def sides_of(
 
         @cache
         def reward(kind: str) -> Stage:
-            if kind == "grad-norm":
-                return norms_stage(some.pool, llm, "last_v_lora_b", scored)
-            path = target_path(target.pool, llm, scored, **trained)
-            return loss_drop_stage(some.pool, llm, path, scored)
+            return sources.norms if kind == "grad-norm" else sources.loss_drop()[1]
 
         return Side(sides, reward, classes, s.scale)
 

@@ -9,11 +9,9 @@ from goracs_jax.comparison.design import COSTS, Trial
 from goracs_jax.comparison.inputs import CompareInputs
 from goracs_jax.files import digest, hash_files
 from goracs_jax.jobs.rows import Sources
-from goracs_jax.jobs.score import Projection, Scores, listed, norms_stage, run
+from goracs_jax.jobs.score import Scores, listed, run
 from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.jobs.select_inputs import SelectInputs
-from goracs_jax.jobs.sources import loss_drop_stage
-from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.runs.opened import open_encoder, open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
@@ -185,43 +183,24 @@ def _scorings(
 ) -> Iterator[Scoring]:
     """Make the stages of a pass: over all examples, or over what a seed draws."""
     drawn = inputs if seed is None else inputs.draws[seed]
-    train, valid, scored = drawn.train, drawn.valid, inputs.training.scored
+    train, valid = drawn.train, drawn.valid
     sizes = {"train": len(train.examples), "valid": len(valid.examples)}
     files, own = pass_files(name, seed), s.seed if seed is None else seed
-    folder = s.out / "shared"
     if name == "text" and s.encoder:
-        llm, moments, embedder = None, None, open_encoder(s.encoder)
+        llm, embedder = None, open_encoder(s.encoder)
     else:
         embedder = llm = open_llm(s.model, s.adapter, own, s)
-        moments = None
-        if s.adapter_from_pool is not None and name != "text":
-            given = (inputs.train, llm, scored, s.adapter_from_pool)
-            where = {"seed": s.seed, "base": str(s.model), "folder": folder}
-            _, llm, moments = adapter_from_pool(*given, **where)
+    rest = (inputs.training.scored, s.out / "shared", own)
+    made = Sources.of(s, (train, valid), embedder, llm, *rest)
+    if s.adapter_from_pool is not None and name != "text":
+        _, made = made.warmed(s, inputs.train, s.adapter_from_pool, s.seed)
     if name in SOURCES:
-        sides = Sources(
-            train=train,
-            valid=valid,
-            embedder=embedder,
-            llm=llm,
-            moments=moments if s.preconditioner == "adam" else None,
-            scored=scored,
-            projection=Projection(s.projection_dim, "float32", own),
-            folder=folder,
-        ).sides(name)
         array = "embeddings" if COSTS[name] == "embeddings" else "projections"
-        for side, stage in zip(("train", "valid"), sides[:2], strict=True):
+        for side, stage in zip(("train", "valid"), made.sides(name)[:2], strict=True):
             assert isinstance(stage, Stage)
             yield Scoring(stage, {array: files[side]}, sizes[side])
-    elif name == "norms":
-        assert llm is not None
-        stage = norms_stage(train, llm, "last_v_lora_b", scored)
-        yield Scoring(stage, files, sizes["train"])
     else:
-        assert llm is not None
-        where = {"seed": own, "base": str(s.model), "folder": folder}
-        path = target_path(valid, llm, scored, **where)
-        stage = loss_drop_stage(train, llm, path, scored)
+        stage = made.norms if name == "norms" else made.loss_drop()[1]
         yield Scoring(stage, files, sizes["train"])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from goracs_jax.files import hash_files
 from goracs_jax.gradients.adam import Moments
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
 from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
-from goracs_jax.jobs.sources import states_stage, subspace_stages
+from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
+from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.records import UNREADABLE
@@ -41,16 +42,79 @@ class Sides(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What sources are made from."""
+    """What rows, norms and rewards of texts are made from."""
 
     train: Pool
     valid: Pool
     embedder: Llm | SentenceEncoder | None
     llm: Llm | None  # the model whose gradients or states are taken
-    moments: Callable[[], Moments] | None  # of Adam, for the training gradients
     scored: Scored
     projection: Projection
+    base: str  # the model's name in the adapters of short trainings
     folder: Path  # of the run
+    moments: Callable[[], Moments] | None = None  # of Adam, for the training gradients
+
+    @classmethod
+    def of(
+        cls,
+        s: Select | Compare | Check,
+        pools: tuple[Pool, Pool],
+        embedder: Llm | SentenceEncoder | None,
+        llm: Llm | None,
+        scored: Scored,
+        folder: Path,
+        seed: int,
+    ) -> "Sources":
+        """Take what the flags say; no adapter is trained yet.
+
+        Args:
+            s: The flags.
+            pools: Training and validation examples.
+            embedder: What embeds texts.
+            llm: The model whose gradients or states are taken.
+            scored: Which tokens are in the loss.
+            folder: Where stages are kept that other stages read.
+            seed: Seed of projections and short trainings.
+        """
+        projection = Projection(s.projection_dim, "float32", seed)
+        return cls(*pools, embedder, llm, scored, projection, str(s.model), folder)
+
+    def warmed(
+        self, s: Select | Compare | Check, pool: Pool, share: float, seed: int
+    ) -> tuple[Stage, "Sources"]:
+        """Train an adapter on a part of a pool first, whose gradients are then taken.
+
+        Args:
+            s: The flags, which say whether Adam's steps stand in place of gradients.
+            pool: The pool.
+            share: The part.
+            seed: Seed of the part and of the training.
+
+        Returns:
+            The stage that trains, and the sources with this adapter.
+        """
+        assert self.llm is not None
+        stage, llm, moments = adapter_from_pool(
+            pool, self.llm, self.scored, share, **self._short(seed)
+        )
+        kept = moments if s.preconditioner == "adam" else None
+        return stage, self._replace(llm=llm, moments=kept)
+
+    @property
+    def norms(self) -> Stage:
+        """The stage of the norms and prediction errors of the training examples."""
+        assert self.llm is not None
+        return norms_stage(self.train, self.llm, "last_v_lora_b", self.scored)
+
+    def loss_drop(self) -> tuple[Stage, Stage]:
+        """Make the stages of the path to the target, and of the rewards along it."""
+        assert self.llm is not None
+        given = (self.llm, self.scored)
+        path = target_path(self.valid, *given, **self._short(self.projection.seed))
+        return path.stage, loss_drop_stage(self.train, self.llm, path, self.scored)
+
+    def _short(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "base": self.base, "folder": self.folder}
 
     def sides(self, source: str) -> Sides:
         """Find the rows of a source; nothing is computed.

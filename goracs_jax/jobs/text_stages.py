@@ -4,15 +4,12 @@ from typing import NamedTuple
 
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.rows import Sources
-from goracs_jax.jobs.score import Projection, norms_stage
 from goracs_jax.jobs.select_config import (
     GRADIENT,
     LLM_SOURCES,
     SUBSPACE,
     SelectConfig,
 )
-from goracs_jax.jobs.sources import loss_drop_stage
-from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, open_encoder, open_llm
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
@@ -46,32 +43,20 @@ def stages_of(
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
     by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
-    stages, moments = {}, None
-    trained = {"seed": s.seed, "base": str(s.model), "folder": s.out}
-    if llm and by_llm and s.adapter_from_pool is not None:
-        given = (train, llm, s.labels, s.adapter_from_pool)
-        stages["adapter"], llm, moments = adapter_from_pool(*given, **trained)
-    elif llm and not s.adapter and (config.by_loss_drop or by_gradients):
+    stages: dict[str, Stage] = {}
+    made = Sources.of(s, (train, valid), embedder, llm, s.labels, s.out, s.seed)
+    if by_llm and s.adapter_from_pool is not None:
+        warm = (train, s.adapter_from_pool, s.seed)
+        stages["adapter"], made = made.warmed(s, *warm)
+    elif not s.adapter and (config.by_loss_drop or by_gradients):
         say(
             "gradients of a fresh adapter say little: give --adapter-from-pool 0.05, "
             "or an --adapter that was trained."
         )
-    if llm and norms:
-        stages["g"] = norms_stage(train, llm, "last_v_lora_b", s.labels)
-    if llm and config.by_loss_drop:
-        path = target_path(valid, llm, s.labels, **trained)
-        stages["path"] = path.stage
-        stages["r"] = loss_drop_stage(train, llm, path, s.labels)
-    made = Sources(
-        train=train,
-        valid=valid,
-        embedder=embedder,
-        llm=llm,
-        moments=moments if s.preconditioner == "adam" else None,
-        scored=s.labels,
-        projection=Projection(s.projection_dim, "float32", s.seed),
-        folder=s.out,
-    )
+    if norms:
+        stages["g"] = made.norms
+    if config.by_loss_drop:
+        stages["path"], stages["r"] = made.loss_drop()
     found = TextStages(stages, {}, {})
     for name, symbols in sources.items():
         sides = made.sides(name)
