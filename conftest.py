@@ -36,6 +36,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
+# A fault of the program fails a test with its traceback.
+os.environ["GORACS_TRACEBACK"] = "1"
+
 # Compiled programs and their shapes stay alive by the million, and a collection walks
 # over all of them: a few large ones cost less than many.
 gc.set_threshold(100_000, 50, 50)

@@ -1,19 +1,20 @@
 """`goracs <verb>`: the fields of a verb's settings are its flags.
 
-Exit code 0 means success; 2 a mistake in the input and 3 a computation that failed,
-each with one line on standard error that says what to do. A verb is imported when it
-runs, so that help and mistakes in flags are printed at once.
+Exit code 0 means success; 2 a mistake in the input, 3 a computation that failed and 70
+a fault of the program, each with one line on standard error that says what to do. A
+verb is imported when it runs, so that help and mistakes in flags are printed at once.
 """
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.errors import InputError, NumericalError, log_fault, one_line
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Check,
@@ -31,8 +32,11 @@ from goracs_jax.settings import (
 )
 from goracs_jax.settings.flags import flag_name, flags_of
 from goracs_jax.settings.parser import Parser, make_parser
+from goracs_jax.settings.paths import check_paths
 
 HELP = ("-h", "--help")
+#: Where this is set in the environment, faults of the program end in a traceback.
+TRACEBACK = "GORACS_TRACEBACK"
 USAGE = """usage: goracs VERB [FLAGS]
 
 Choose what to fine-tune an LLM on.
@@ -81,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(text)
             return 0
         settings = parse(arguments)
+        check_paths(settings)
         keep_programs()
         VERBS[arguments[0]].load()(settings)
     except InputError as error:
@@ -92,7 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here.", code=130)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _fail(_unexpected(error, arguments), code=70)
     return 0
+
+
+def _unexpected(error: BaseException, arguments: Sequence[str]) -> str:
+    """Say that this is a fault of the program, and where it can be looked at."""
+    place = metadata("goracs-jax").get_all("Project-URL") or ["the project's issues"]
+    log = log_fault(error, arguments)
+    return (
+        f"a fault of goracs itself ({type(error).__name__}: {one_line(error)}): report "
+        f"it ({'; '.join(place)}) with the file {log}."
+    )
 
 
 def _requested(arguments: Sequence[str]) -> str:
@@ -192,31 +213,50 @@ def with_config(arguments: Sequence[str]) -> list[str]:
     >>> with_config(["embed", "--out", "e.npy"])
     ['embed', '--out', 'e.npy']
     """
-    for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--config":
-            value = value if equals else "".join(arguments[i + 1 : i + 2])
-            if not value:
-                raise InputError("--config must be a path: name a YAML file.")
-            flags = _flags(Path(value), arguments[0])
-            return [arguments[0], *flags, *arguments[1:]]
-    return list(arguments)
+    given = [i for i, text in enumerate(arguments) if text.split("=")[0] == "--config"]
+    if not given:
+        return list(arguments)
+    if len(given) > 1:
+        raise InputError("--config is given twice: put all flags into one file.")
+    _, equals, value = arguments[given[0]].partition("=")
+    value = value if equals else "".join(arguments[given[0] + 1 : given[0] + 2])
+    if not value or value.startswith("--"):
+        raise InputError("--config must be a path: name a YAML file.")
+    return [arguments[0], *_flags(Path(value), arguments[0]), *arguments[1:]]
 
 
 def _flags(path: Path, verb: str) -> list[str]:
-    values = read_mapping(path, "--config")
     known = {flag.name for flag in flags_of(VERBS[verb].settings)} - {"config"}
-    flags = []
-    for name, value in values.items():
-        flag = flag_name(str(name))
-        if flag not in known:
-            raise InputError(f"--config {path}: {name!r} is no flag of {verb}.")
+    flags: dict[str, list[str]] = {}
+    for key, value in read_mapping(path, "--config").items():
+        if (name := flag_name(str(key))) not in known:
+            raise InputError(f"--config {path}: {key!r} is no flag of {verb}.")
+        if name in flags:
+            raise InputError(f"--config {path}: {name} stands twice: give it once.")
+        flags[name] = []
         if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
+            flags[name] = [f"--{name}" if value else f"--no-{name}"]
         elif value is not None:
-            listed = value if isinstance(value, list) else [value]
-            flags += [f"--{flag}", ",".join(map(str, listed))]
-    return flags
+            text = ",".join(_texts(value, f"--config {path}: {name}"))
+            flags[name] = [f"--{name}", text]
+    return [text for texts in flags.values() for text in texts]
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    """Write one value, or a list of values, as they are typed.
+
+    Raises:
+        InputError: They are not plain.
+    """
+    values = value if isinstance(value, list) else [value]
+    try:
+        if any(isinstance(each, dict | list | set) for each in values):
+            raise ValueError("is nested")
+        return [str(each) for each in values]
+    except ValueError as error:  # also of an integer with thousands of digits
+        raise InputError(
+            f"{where}: {error}: give one value, or a list of values."
+        ) from None
 
 
 def _fail(line: str, code: int = 2) -> int:

@@ -1,8 +1,13 @@
 """The two exceptions: a mistake in the input, and a computation that failed."""
 
+import platform
+import tempfile
 import textwrap
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
 
 #: The most characters of a message. The cure stands at its end.
 LONGEST, END = 2000, 400
@@ -73,3 +78,30 @@ def located(where: str) -> Iterator[None]:
         if not where or str(error).startswith(where):
             raise
         raise InputError(f"{where}: {error}") from None
+
+
+def log_fault(error: BaseException, arguments: Sequence[str]) -> Path:
+    """Write a fault of the program into a file of its own, in the temporary folder.
+
+    Args:
+        error: What was raised, with its traceback.
+        arguments: Those of the command line.
+
+    Returns:
+        The file: the command, the versions of all packages, and the traceback.
+
+    >>> log_fault(KeyError("a"), ["demo"]).read_text().splitlines()[0]
+    "goracs ['demo']"
+    """
+    found = {f"{d.metadata['Name']} {d.version}" for d in distributions()}
+    lines = [
+        f"goracs {list(arguments)}",
+        f"Python {platform.python_version()} on {platform.platform()}",
+        ", ".join(sorted(found)),
+        *traceback.format_exception(error),
+    ]
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="goracs-", suffix=".log", delete=False, errors="backslashreplace"
+    ) as file:
+        file.write("\n".join(lines))
+    return Path(file.name)

@@ -1,4 +1,4 @@
-"""Write files completely or not at all, hash them, lock folders, check disk space."""
+"""Open files that end, write them whole or not at all, hash and lock, find room."""
 
 import contextlib
 import fcntl
@@ -6,13 +6,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located, one_line
+
+#: The largest file of flags or texts that is read: YAML is read slowly.
+MOST_BYTES = 1 << 16
 
 
 def digest(value: Any) -> str:
@@ -40,6 +45,60 @@ def hash_files(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_kind(path: Path) -> None:
+    """Refuse what is neither a file nor a folder, if there is something.
+
+    Reading a device or a pipe, of which a link can be one, may never end.
+
+    Raises:
+        InputError: It is a device, a pipe or a loop of links, or no name of a file.
+
+    >>> check_kind(Path("/dev/null"))
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: /dev/null: a device or a pipe: give a file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be opened ({reason}): give a file.") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: a device or a pipe: give a file.")
+
+
+def existing_file(path: Path) -> Path:
+    """Check that a path is that of a file that can be read to its end.
+
+    Raises:
+        InputError: There is none, or it is a folder, or as `check_kind`.
+
+    >>> existing_file(Path("/proc"))
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: /proc is a folder: name the file in it.
+    """
+    check_kind(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name the file in it.")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path.")
+    return path
+
+
+class _Loader(yaml.SafeLoader):
+    """A reader of YAML in which no name of a mapping stands twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        names = (key.value for key, _ in node.value if isinstance(key.value, str))
+        for name, times in Counter(names).most_common(1):
+            if times > 1:
+                raise yaml.YAMLError(f"{name!r:.60} stands twice")
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path, flag: str) -> dict:
     """Read a YAML or JSON file that contains one mapping.
 
@@ -51,18 +110,28 @@ def read_mapping(path: Path, flag: str) -> dict:
         The mapping.
 
     Raises:
-        InputError: The file cannot be read, or is not a mapping.
+        InputError: The file cannot be read, or is not a mapping of names that stand
+            once.
 
     >>> read_mapping(Path("/proc/none"), "--config")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: --config /proc/none: cannot be read (...).
+    goracs_jax.errors.InputError: --config: /proc/none does not exist: check the path.
     """
+    with located(flag):
+        size = existing_file(path).stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(
+            f"{flag} {path}: {size:,} bytes are more than {MOST_BYTES:,}: give a file "
+            "of lines `name: value`."
+        )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{flag} {path}: cannot be read ({reason}).") from None
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        # A ValueError: bytes that are no text, a date that is none, too many digits.
+        raise InputError(
+            f"{flag} {path}: cannot be read ({one_line(error)}): correct it there."
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{flag} {path}: must be lines of `name: value`.")
     return values
@@ -88,6 +157,44 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def together(folder: Path, names: Sequence[str], seal: str) -> Iterator[Path]:
+    """Write several files of a folder: all of them appear, or none does.
+
+    Files of an earlier time stay until all new ones are complete. Then those under the
+    same names go, and the new ones come, the seal last: it says that the files beside
+    it are complete and belong together.
+
+    Args:
+        folder: The folder, which exists; no other run writes to it.
+        names: The files that belong together, of which some may not be written.
+        seal: The one of them that goes first and comes last.
+
+    Yields:
+        The folder to write them in, which is on the same disk.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with together(folder, ["a", "b"], seal="b") as new:
+    ...     _ = [(new / name).write_text(name) for name in "ba"]
+    >>> sorted(path.name for path in folder.iterdir())
+    ['a', 'b']
+    """
+    new = folder / ".writing"
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    new.mkdir()
+    try:
+        yield new
+        (folder / seal).unlink(missing_ok=True)
+        for name in sorted(names, key=seal.__eq__):
+            if (new / name).exists():
+                os.replace(new / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """The arrays that a check is about: rows in every space, and rewards."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -8,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.check.examine import Features, Pair, Planted
-from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered
+from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered, drawn_of
 from goracs_jax.choices import Scale
+from goracs_jax.jobs.finetune import open_inputs, stage_of
 from goracs_jax.jobs.rows import Sides, Sources, read_sides, rows_of
 from goracs_jax.jobs.select_config import GRADIENT
 from goracs_jax.runs.opened import open_models
-from goracs_jax.runs.stages import Stage, run_stage
+from goracs_jax.runs.stages import Stage, check_stages, run_stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.settings import Check
 from goracs_jax.spaces import Reward, Space, alignment
@@ -92,6 +94,25 @@ def sides_of(
         side(drawn.pool, drawn.classes),
         side(drawn.planted, drawn.planted_classes),
     )
+
+
+def check_models(settings: Check, inputs: CheckInputs) -> None:
+    """Open and check all that a check would read; no adapter is trained.
+
+    Args:
+        settings: The flags.
+        inputs: What they mean.
+
+    Raises:
+        InputError: The first thing that is wrong.
+    """
+    drawn, folder = drawn_of(inputs, inputs.sizes, settings), settings.out / "arrays"
+    plain = replace(settings, adapter_from_pool=None)
+    for side in sides_of(plain, inputs, drawn, folder):
+        check_stages(folder, side.stages(inputs))
+    pools = (drawn.pool.pool, inputs.judge.pool)
+    given = open_inputs(settings, *pools, inputs.training)
+    stage_of(given, inputs.training, folder).prepare()
 
 
 def features_of(

@@ -18,7 +18,6 @@ from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.rows import check_rows, read_sides
 from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.runs.opened import Pool, read_pools
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Check
@@ -91,7 +90,6 @@ def read_inputs(settings: Check) -> CheckInputs:
         InputError: The first flag or file that is wrong.
     """
     s = settings
-    keep_apart(s.out, s.model, s.encoder, s.adapter)
     limit = None if s.time_limit is None else seconds_of(s.time_limit)
     training = TrainConfig.of(s, s.seed)
     if training.loop.keep == "best":

@@ -10,14 +10,15 @@ from goracs_jax.check.examine import Examined
 from goracs_jax.check.picture import check_figure
 from goracs_jax.check.recommend import Recommended
 from goracs_jax.evaluate.metrics import Estimate
-from goracs_jax.files import atomic, write_json
+from goracs_jax.files import together, write_json
 from goracs_jax.runs.say import say
+from goracs_jax.settings.outputs import CHECKED
 
 
 def write(
     out: Path, found: Examined, advice: Recommended, made: Mapping[str, Any]
 ) -> None:
-    """Write the files and print the table; check.json goes first and comes last.
+    """Write the files and print the table; all files or none.
 
     Args:
         out: The folder.
@@ -25,12 +26,11 @@ def write(
         advice: What follows.
         made: What made it: settings, versions and machine, sizes and cost.
     """
-    (out / "check.json").unlink(missing_ok=True)
-    with atomic(out / "check.png") as file:
-        check_figure(found).savefig(file, format="png", dpi=110)
-    write_json(out / "check.json", {**record_of(found, advice), **made})
+    with together(out, CHECKED, seal="check.json") as new:
+        check_figure(found).savefig(new / "check.png", dpi=110)
+        write_json(new / "check.json", {**record_of(found, advice), **made})
     say(table_of(found))
-    say(f"{out}: check.json, check.png")
+    say(f"{out}: {', '.join(CHECKED)}")
     say(advice.text)
     if advice.flags:
         say(f"goracs select {advice.flags}")

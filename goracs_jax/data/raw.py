@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from goracs_jax.errors import InputError
+from goracs_jax.files import existing_file
 
 SHOWN = 3  # bad lines that are named
 CHUNK = 50_000  # rows that are Python objects at the same time
@@ -188,7 +189,7 @@ def _lines(
 ) -> Iterator[tuple[Iterator[tuple[int, bytes]], Callable[[], float]]]:
     """Open a file: its numbered lines that are not blank, and the MiB read so far."""
     try:
-        with path.open("rb") as file:
+        with existing_file(path).open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if zipped else file
@@ -200,10 +201,6 @@ def _lines(
                         yield number, text
 
             yield numbered(), lambda: file.tell() / 2**20
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: name the file in it.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path} is damaged or cut off ({error}): fetch it again."

@@ -21,7 +21,6 @@ from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import Task
 from goracs_jax.runs.identity import Identity
 from goracs_jax.runs.opened import Llm, Pool, read_pool
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import run_stage
@@ -47,14 +46,12 @@ class EvaluateConfig:
         """Resolve flags: items.jsonl lies beside the test file unless it is named.
 
         Raises:
-            InputError: A number is too small, the output is no .json file or would
-                write over what is read, or seqrec is to be calibrated.
+            InputError: A number is too small, the output is no .json file, or seqrec is
+                to be calibrated.
         """
         s, out = settings, settings.out
         if out.suffix != ".json" or out.is_dir():
             raise InputError(f"--out must be a file that ends in .json, got {out}.")
-        for path in (out, predictions_of(out)):
-            keep_apart(path, s.test, s.items, s.calibrate_on, s.model, s.adapter)
         if s.calibrate_on and s.task != "ctr":
             raise InputError("--calibrate-on is for --task ctr: leave it out.")
         for name in ("beams", "max_new_tokens", "resamples"):

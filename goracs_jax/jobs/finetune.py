@@ -13,7 +13,7 @@ import numpy as np
 
 from goracs_jax.choices import Keep
 from goracs_jax.errors import InputError
-from goracs_jax.files import write_json
+from goracs_jax.files import together, write_json
 from goracs_jax.jobs.watch import say_size, watched
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.lower import LowerTable
@@ -35,12 +35,11 @@ from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.settings import Training
+from goracs_jax.settings.outputs import ADAPTER, MANIFEST
 from goracs_jax.training import TASKS, FinetuneConfig
 from goracs_jax.training import finetune as train_adapter
 from goracs_jax.training.checkpoint import LogEntry
 
-#: The files of the adapter that a run leaves in its stage, and `save` copies.
-FILES = ("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl")
 #: The folder, inside that of the stage, of what the layers below all adapters make.
 LOWER = "lower"
 #: An upper estimate of adapters, their two moments and copies on disk, in bytes.
@@ -155,7 +154,7 @@ class Finetuned(NamedTuple):
         return self.valid_losses[self.kept]
 
     def save(self, out: Path, made: Mapping[str, Any]) -> None:
-        """Make a PEFT folder; the manifest comes last.
+        """Make a PEFT folder: all of its files appear, or none does.
 
         Args:
             out: The folder.
@@ -164,14 +163,11 @@ class Finetuned(NamedTuple):
         Raises:
             InputError: A file of the finished stage was removed.
         """
-        (out / "manifest.json").unlink(missing_ok=True)
-        for name in FILES:
-            source = self.folder / name
-            if not source.exists():
+        for name in ADAPTER:
+            if not (source := self.folder / name).exists():
                 raise InputError(
                     f"{source} was removed: remove {self.folder} and run again."
                 )
-            shutil.copyfile(source, out / name)
         rate = self.tokens / self.train_seconds
         plain = self._asdict()
         manifest = {
@@ -185,14 +181,17 @@ class Finetuned(NamedTuple):
             "tokens_per_second": rate,
             **{name: value for name, value in plain.items() if name != "folder"},
         }
-        write_json(out / "manifest.json", manifest)
+        with together(out, (*ADAPTER, MANIFEST), seal=MANIFEST) as new:
+            for name in ADAPTER:
+                shutil.copyfile(self.folder / name, new / name)
+            write_json(new / MANIFEST, manifest)
         kept = {
             "best": f"best epoch {manifest['best_epoch']} of {self.valid_epochs[-1]}",
             "last": f"last of {self.steps} steps",
             "average": f"average over the last tenth of {self.steps} steps",
         }[self.keep]
         say(f"{kept}: validation loss {self.valid_loss:.4f}; {rate:.0f} tokens/s")
-        say(f"{out}: {', '.join([*FILES, 'manifest.json'])}")
+        say(f"{out}: {', '.join([*ADAPTER, MANIFEST])}")
 
     @classmethod
     def load(cls, out: Path) -> "Finetuned":

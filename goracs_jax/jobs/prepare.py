@@ -21,12 +21,10 @@ from goracs_jax.data.splits import (
     split_by_time,
     training_rows,
 )
-from goracs_jax.files import hash_files, write_json
+from goracs_jax.files import hash_files, together, write_json
 from goracs_jax.runs.progress import progress
 from goracs_jax.runs.say import say, waiting
-
-FILES = ("train.jsonl", "valid.jsonl", "test.jsonl", "items.jsonl")
-MANIFEST = "manifest.json"
+from goracs_jax.settings.outputs import EXAMPLES, MANIFEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +55,24 @@ class Prepared(NamedTuple):
     split: Split
 
     def save(self, out: Path, made: Mapping[str, Any]) -> None:
-        """Write the examples and the items; the manifest comes last.
+        """Write the examples, the items and the manifest, all of them or none.
 
         Args:
             out: The folder.
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
+        self.show()
+        with together(out, (*EXAMPLES, MANIFEST), seal=MANIFEST) as new:
+            self._write(new, made)
+        sizes = (*map(len, self.split), len(self.log.item_ids))
+        written = [f"{name} ({n:,})" for name, n in zip(EXAMPLES, sizes, strict=True)]
+        say(f"{out}: {', '.join([*written, MANIFEST])}")
+
+    def show(self) -> None:
+        """Show what each cleaning step left."""
         say(_table(self.steps))
-        # The manifest of an earlier run is removed first: a manifest says that the
-        # files beside it are complete and belong to it.
-        (out / MANIFEST).unlink(missing_ok=True)
+
+    def _write(self, out: Path, made: Mapping[str, Any]) -> None:
         parts = self.split._asdict()
         examples = _examples(self.log, self.split, self.config)
         with progress() as bar:
@@ -78,7 +84,7 @@ class Prepared(NamedTuple):
         with waiting("hashes"):
             hashed = {
                 "inputs": self._inputs(),
-                "outputs": {name: hash_files(out / name) for name in FILES},
+                "outputs": {name: hash_files(out / name) for name in EXAMPLES},
             }
         manifest = {
             **made,
@@ -91,9 +97,6 @@ class Prepared(NamedTuple):
             "outputs": hashed["outputs"],
         }
         write_json(out / MANIFEST, manifest)
-        sizes = (*map(len, self.split), len(self.log.item_ids))
-        written = [f"{name} ({n:,})" for name, n in zip(FILES, sizes, strict=True)]
-        say(f"{out}: {', '.join([*written, MANIFEST])}")
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         paths = {"ratings": self.files.ratings, "titles": self.files.titles}

@@ -1,21 +1,22 @@
 """The rows of both sets in each source: arrays of a file, or stages yet to run."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from goracs_jax.errors import InputError
-from goracs_jax.files import hash_files
+from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import existing_file, hash_files
 from goracs_jax.gradients.adam import Moments
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
 from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.tokens import Scored
+from goracs_jax.npy import check_header
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
-from goracs_jax.runs.records import UNREADABLE
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Check, Compare, Select
 
@@ -166,15 +167,18 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
             "--space must be text, gradient, subspace, states or an .npz file with "
             f"arrays train and valid, got {str(path)!r}."
         )
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the path.")
+    existing_file(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path) as parts, np.load(path, allow_pickle=False) as file:
+            for info in parts.infolist():
+                with parts.open(info) as part:
+                    check_header(part, info.file_size)
             found = [np.asarray(file[name]) for name in Sides._fields[:2]]
-    except (*UNREADABLE, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
         raise InputError(
-            f"{path} is not an .npz file with arrays train and valid ({error}): write "
-            "it with numpy.savez(path, train=..., valid=...)."
+            f"{path} is not an .npz file with arrays train and valid "
+            f"({one_line(error)}): write it with numpy.savez(path, train=..., "
+            "valid=...)."
         ) from None
     for name, rows, length in zip(Sides._fields, found, lengths, strict=False):
         if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != length:

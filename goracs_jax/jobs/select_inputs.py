@@ -16,7 +16,6 @@ from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, read_pools
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
@@ -71,7 +70,6 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
         raise InputError(
             f"--method must be one of {', '.join(known)}, got {s.method!r}."
         )
-    keep_apart(s.out, s.model, s.encoder, s.adapter)
     config = SelectConfig.of(s)
     config.check(n_valid=2**62)  # names that are wrong are found before files are read
     _check_flags(s, config)

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
 from goracs_jax.data.examples import read_records, write_jsonl
-from goracs_jax.files import atomic, write_json
+from goracs_jax.files import together, write_json
 from goracs_jax.report.picture import Row, figure, table
 from goracs_jax.report.summary import summary_figure
 from goracs_jax.runs.say import say
 from goracs_jax.selection.by_class import ClassRow
 from goracs_jax.selection.problem import Selection, Step
-
-FILES = ("indices.npy", "coreset.jsonl", "scores.npz", "manifest.json", "report.png")
+from goracs_jax.settings.outputs import MANIFEST, SELECTED, SUMMARY
 
 
 class GridPoint(NamedTuple):
@@ -68,37 +68,22 @@ class Selected(NamedTuple):
         return self.table[0].method
 
     def save(self, folder: Path, made: Mapping[str, Any]) -> None:
-        """Write the files of a coreset; the manifest comes last.
+        """Write the files of a coreset, all of them or none.
 
         Args:
             folder: Where they go.
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
         folder.mkdir(exist_ok=True)
-        # Files of an earlier run are removed first: a manifest says that the files
-        # beside it are complete and belong to it.
-        for name in ("manifest.json", "coreset.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        with atomic(folder / "indices.npy") as file:
-            np.save(file, self.selection.indices)
-        if self.records is not None:
-            write_jsonl(folder / "coreset.jsonl", self.records)
-        with atomic(folder / "scores.npz") as file:
-            np.savez(file, allow_pickle=False, **self._scores())
-        if self.drawn:
-            scored = ("gradient norm", self.norms)
-            if self.rewards is not None:
-                scored = ("reward", self.rewards)
-            picture = figure(
-                train=np.asarray(self.drawn.train, np.float32),
-                valid=np.asarray(self.drawn.valid, np.float32),
-                weighed=scored,
-                chosen=self.drawn.chosen,
-            )
-            with atomic(folder / "report.png") as file:
-                picture.savefig(file, format="png", dpi=110)
-        write_json(folder / "manifest.json", self._manifest(folder, made))
-        say(f"{folder}: {', '.join(n for n in FILES if (folder / n).exists())}")
+        with together(folder, SELECTED, seal=MANIFEST) as new:
+            np.save(new / "indices.npy", self.selection.indices)
+            if self.records is not None:
+                write_jsonl(new / "coreset.jsonl", self.records)
+            np.savez(new / "scores.npz", allow_pickle=False, **self._scores())
+            if self.drawn:
+                self._picture(self.drawn).savefig(new / "report.png", dpi=110)
+            write_json(new / MANIFEST, self._manifest(folder, made))
+        say(f"{folder}: {', '.join(n for n in SELECTED if (folder / n).exists())}")
 
     @classmethod
     def load(cls, folder: Path) -> "Selected":
@@ -136,6 +121,17 @@ class Selected(NamedTuple):
             rewards=scores.get("reward"),
             records=records,
             classes=classes and [_row(ClassRow, row) for row in classes],
+        )
+
+    def _picture(self, drawn: Drawn) -> Figure:
+        scored = ("gradient norm", self.norms)
+        if self.rewards is not None:
+            scored = ("reward", self.rewards)
+        return figure(
+            train=np.asarray(drawn.train, np.float32),
+            valid=np.asarray(drawn.valid, np.float32),
+            weighed=scored,
+            chosen=drawn.chosen,
         )
 
     def _scores(self) -> dict[str, np.ndarray]:
@@ -176,19 +172,19 @@ def save_summary(out: Path, results: Sequence[Selected]) -> None:
     rows = [result.table[0] for result in results]
     points = [result.point for result in results]
     by_point = {(p.lambda_, p.budget): row for p, row in zip(points, rows, strict=True)}
-    with atomic(out / "summary.png") as file:
-        summary_figure(by_point).savefig(file, format="png", dpi=110)
     plain = [
         {"budget": p.budget, "lambda": p.lambda_, "folder": p.name, **row}
         for p, row in zip(points, _plain(rows), strict=True)
     ]
-    write_json(out / "summary.json", {"cells": plain})
+    with together(out, SUMMARY, seal="summary.json") as new:
+        summary_figure(by_point).savefig(new / "summary.png", dpi=110)
+        write_json(new / "summary.json", {"cells": plain})
     named = [
         row._replace(method=f"{p.budget}, {p.lambda_:g}")
         for p, row in zip(points, rows, strict=True)
     ]
     say(table(named, f"{results[0].method}: budget, lambda"))
-    say(f"{out}: summary.json, summary.png")
+    say(f"{out}: {', '.join(SUMMARY)}")
 
 
 def _units(config: Mapping[str, Any], rewarded: bool) -> str:

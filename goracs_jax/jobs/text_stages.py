@@ -43,26 +43,38 @@ def stages_of(
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
     by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
-    stages: dict[str, Stage] = {}
     made = Sources.of(s, (train, valid), embedder, llm, s.labels, s.out, s.seed)
+    plain = _stages(made, config, norms=norms)
     if by_llm and s.adapter_from_pool is not None:
         warm = (train, s.adapter_from_pool, s.seed)
-        stages["adapter"], made = made.warmed(s, *warm)
-    elif not s.adapter and (config.by_loss_drop or by_gradients):
+        adapter, made = made.warmed(s, *warm)
+        stages = {"adapter": adapter}
+        # What they read is known before the adapter is trained.
+        stages |= {
+            symbol: stage._replace(check=plain.stages[symbol].prepare)
+            for symbol, stage in _stages(made, config, norms=norms).stages.items()
+        }
+        return plain._replace(stages=stages)
+    if not s.adapter and (config.by_loss_drop or by_gradients):
         say(
             "gradients of a fresh adapter say little: give --adapter-from-pool 0.05, "
             "or an --adapter that was trained."
         )
+    return plain
+
+
+def _stages(made: Sources, config: SelectConfig, *, norms: bool) -> TextStages:
+    """Make the stages of rows and rewards, and read the rows of files."""
+    found = TextStages({}, {}, {})
     if norms:
-        stages["g"] = made.norms
+        found.stages["g"] = made.norms
     if config.by_loss_drop:
-        stages["path"], stages["r"] = made.loss_drop()
-    found = TextStages(stages, {}, {})
-    for name, symbols in sources.items():
+        found.stages["path"], found.stages["r"] = made.loss_drop()
+    for name, symbols in config.symbols.items():
         sides = made.sides(name)
         for symbol, rows in zip(symbols, sides[:2], strict=True):
             if isinstance(rows, Stage):
-                stages[symbol] = rows
+                found.stages[symbol] = rows
             else:
                 found.arrays[symbol], found.sha256[symbol] = rows, sides.sha256
     return found

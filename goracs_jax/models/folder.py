@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from goracs_jax.errors import InputError
+from goracs_jax.files import check_kind
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -24,6 +25,7 @@ def existing_model(path: str | Path) -> Path:
             another kind of file.
     """
     path = Path(path)
+    check_kind(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder: give a local model path.")
     if path.is_file() and path.suffix in PICKLES:
@@ -38,22 +40,9 @@ def existing_model(path: str | Path) -> Path:
             f"{path}: a model is a .gguf file or a folder with config.json and "
             "safetensors: give one of these."
         )
-    # Reading a device or a pipe, of which a link can be one, may never end.
     for item in path.iterdir() if path.is_dir() else ():
-        check_file(item)
+        check_kind(item)
     return path
-
-
-def check_file(path: Path) -> None:
-    """Refuse what is neither a file nor a folder, if there is something.
-
-    >>> check_file(Path("/dev/null"))
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: /dev/null: a device or a pipe: give a file.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: a device or a pipe: give a file.")
 
 
 def inside(folder: Path, name: str, where: Path) -> Path:
@@ -130,7 +119,7 @@ def load_json(path: Path) -> Any:
         InputError: The file cannot be read, is not JSON, has a number that is not
             finite (Python's own reader takes NaN and 1e999), or a key twice.
     """
-    check_file(path)
+    check_kind(path)
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

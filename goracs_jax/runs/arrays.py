@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from goracs_jax.errors import InputError
-from goracs_jax.files import hash_files
-from goracs_jax.runs.records import UNREADABLE
+from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import existing_file, hash_files
+from goracs_jax.npy import check_header
 
 
 class Given(NamedTuple):
@@ -49,11 +49,13 @@ def read_npy(path: Path, what: str, kind: str) -> np.ndarray:
         InputError: The file is missing, not a .npy file, or holds Python objects.
     """
     try:
+        with existing_file(path).open("rb") as file:
+            check_header(file, path.stat().st_size)
         return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the path.") from None
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
         raise InputError(
-            f"{path} is not a .npy file of numbers or strings ({error}): write the "
-            f"{what} with numpy.save, as an array of {kind}."
+            f"{path} is not a .npy file of numbers or strings ({one_line(error)}): "
+            f"write the {what} with numpy.save, as an array of {kind}."
         ) from None

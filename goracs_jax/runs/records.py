@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 #: What reading a lost or damaged file raises.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
+    *(RecursionError, OverflowError),
+)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

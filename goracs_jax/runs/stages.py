@@ -9,7 +9,7 @@ Files appear under their final names only when they are whole.
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,10 @@ class Stage(NamedTuple):
     """A computation whose result is stored: its name, its inputs, and how to run it.
 
     `prepare` loads and checks what is needed, so that bad input shows before any stage
-    has run. `compute` gets a mapper for batches that stores part results, and returns
-    arrays by name. `revision` is raised when they change by more than rounding.
+    has run. `check` does so in place of `prepare` if that would train an adapter, which
+    another stage trains. `compute` gets a mapper for batches that stores part results,
+    and returns arrays by name. `revision` is raised when they change by more than
+    rounding.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Stage(NamedTuple):
     compute: Callable[[Mapper], Arrays]
     prepare: Callable[[], object] = lambda: None
     revision: int = 1
+    check: Callable[[], object] | None = None
 
     @property
     def identity(self) -> Identity:
@@ -115,6 +118,21 @@ def run_stage(
         shutil.rmtree(home / PARTS, ignore_errors=True)
     meet("a stage is done")
     return Result(arrays, seconds)
+
+
+def check_stages(folder: Path, stages: Iterable[Stage]) -> None:
+    """Open and check all that the stages that are not done would read.
+
+    Args:
+        folder: The folder of the run.
+        stages: What it would compute.
+
+    Raises:
+        InputError: The first thing that is wrong.
+    """
+    for stage in stages:
+        if not stage.is_done(folder):
+            (stage.check or stage.prepare)()
 
 
 def _record(home: Path) -> dict[str, Any] | None:

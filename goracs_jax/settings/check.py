@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from goracs_jax.choices import Duplicates
 from goracs_jax.settings.common import Names, Settings
 from goracs_jax.settings.flags import Flag
-from goracs_jax.settings.selection import Rows
+from goracs_jax.settings.outputs import CheckOut
+from goracs_jax.settings.selection import ROWS_FILE, Rows
 from goracs_jax.settings.training import Training
 
 
@@ -58,9 +59,11 @@ class Check(_Sizes, Rows, Training, Settings):
     """Training pool: Alpaca records, JSON or JSONL."""
     valid: Path
     """Validation examples, JSON or JSONL; one half is the target, the other judges."""
-    out: Path
+    out: CheckOut
     """Folder for check.json, check.png and the trainings."""
-    spaces: Names = ("text", "gradient", "gradient/whiten/cosine")
+    spaces: Annotated[
+        tuple[str, ...], Flag(each=str, metavar="NAME", reads=ROWS_FILE)
+    ] = ("text", "gradient", "gradient/whiten/cosine")
     """Spaces to check, with commas between them: SOURCE, SOURCE/TRANSFORM or
     SOURCE/TRANSFORM/METRIC, as in goracs select --space, --transform and --metric."""
     rewards: Names = ("grad-norm", "alignment")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from goracs_jax.choices import Dtype, Remat
+from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
@@ -73,3 +74,15 @@ class Processes:
     """Number of processes, all of which see the same files; not needed with auto."""
     process: int | None = None
     """Number of this process, counted from 0; not needed with auto."""
+
+    def __post_init__(self) -> None:
+        """Refuse processes that have no place to meet.
+
+        Raises:
+            InputError: --processes or --process stands alone.
+        """
+        if not self.coordinator and (self.processes, self.process) != (None, None):
+            raise InputError(
+                "--processes and --process need --coordinator, where the processes "
+                "meet: give it, or leave them out."
+            )

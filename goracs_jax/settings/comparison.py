@@ -8,6 +8,7 @@ from goracs_jax.choices import Duplicates
 from goracs_jax.settings.common import Budgets, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
+from goracs_jax.settings.outputs import CompareOut
 from goracs_jax.settings.selection import Rows
 from goracs_jax.settings.training import Judging, Training
 
@@ -82,7 +83,7 @@ class Compare(_Selections, Rows, _Protocol, Training, Judging, Settings):
     """Numbers n of examples to choose, with commas between them."""
     train: Path
     """Training pool: Alpaca records, JSON or JSONL."""
-    out: Path
+    out: CompareOut
     """Folder for table.md, table.csv, comparison.json, comparison.png and the
     trials."""
     seeds: int = 3

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from goracs_jax.choices import MAX_BAD, FormatName, Task
 from goracs_jax.settings.common import Settings
 from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.outputs import DemoOut, ExamplesOut
 
 _by_format = lambda csv: Flag(metavar="FIELD", default=f"by format; csv: {csv}")
 _size = Flag(metavar="NUMBER", default="5000")
@@ -110,7 +111,7 @@ class Prepare(_Raw, _Examples, _Split, _Prompts, Settings):
     input: Path
     """File of interactions, gzipped or not, or the folder of a MovieLens or RecBole
     data set."""
-    out: Path
+    out: ExamplesOut
     """Folder for the four files and manifest.json."""
 
 
@@ -120,7 +121,7 @@ class Demo(Settings):
 
     group: ClassVar[str] = "data and search"
 
-    out: Path = Path("demo")
+    out: DemoOut = Path("demo")
     """Folder for the data and the files that goracs select writes."""
     train: int = 320
     """Number of training examples to draw."""

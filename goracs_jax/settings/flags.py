@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,18 @@ class Flag:
         more: Returns lines for the end of the help, known when help is printed.
         each: Reads one of several values with commas between them, each kept once.
         metavar: What a value, or one of several, is called in help.
+        writes: What the verb writes, if the flag's path is that of an output: patterns
+            of paths beside it, in which {name} and {stem} are those of the path.
+        reads: Expression that finds the names of files in the value of a flag that is
+            not a path itself.
     """
 
     default: str = ""
     more: Callable[[], str] | None = None
     each: Callable[[str], Any] | None = None
     metavar: str = ""
+    writes: tuple[str, ...] = ()
+    reads: str = ""
 
 
 class FlagOf(NamedTuple):
@@ -42,6 +48,12 @@ class FlagOf(NamedTuple):
     def name(self) -> str:
         """The flag without its dashes: `lambda_` is `lambda`."""
         return flag_name(self.field.name)
+
+    @property
+    def flag(self) -> Flag:
+        """The annotation of the field; an empty one where there is none."""
+        found = [x for x in get_args(self.field.type) if isinstance(x, Flag)]
+        return found[0] if found else Flag()
 
     @property
     def required(self) -> bool:

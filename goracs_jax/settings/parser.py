@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import shutil
 import textwrap
@@ -203,7 +204,7 @@ def _value(annotation: Any) -> _Value:
         kind = float if float in kinds else kinds[0]
         name, must = SINGLE[kind]
         metavar = flag.metavar or name
-        read = _number if int in kinds and float in kinds else kind
+        read = _number if int in kinds and float in kinds else READ.get(kind, kind)
     optional = type(None) in kinds
 
     def value_of(text: str) -> Any:
@@ -220,6 +221,16 @@ def _value(annotation: Any) -> _Value:
 
 def _separated(kind: Callable[[str], Any]) -> Callable[[str], tuple]:
     return lambda text: tuple(dict.fromkeys(map(kind, text.split(","))))
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError
+    os.fsencode(text)  # raises for half of a surrogate pair
+    return Path(text)
+
+
+READ: dict[type, Callable[[str], Any]] = {Path: _path}
 
 
 def _number(text: str) -> int | float:

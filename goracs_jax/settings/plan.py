@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from goracs_jax.settings.common import Backward, Machine, Settings
 from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.outputs import PlanOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,5 +52,5 @@ class Plan(_Job, Machine, Backward, Settings):
     """Number of tokens of an example."""
     budget: int
     """Number n of examples to choose."""
-    out: Path
+    out: PlanOut
     """Folder for plan.json."""

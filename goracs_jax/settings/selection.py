@@ -8,7 +8,9 @@ from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Wh
 from goracs_jax.settings.common import Backward, Budgets, Machine, Processes, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
+from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
 
+ROWS_FILE = r"[^+]+?\.npz"  # of a source of rows, in the name of a space
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
@@ -31,7 +33,7 @@ class Embed(Machine, Processes, Settings):
 
     data: Path
     """Examples to embed: Alpaca records, JSON or JSONL."""
-    out: Path
+    out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
     """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder or
@@ -67,12 +69,12 @@ class _Outputs:
 
     group: ClassVar[str] = "further outputs of the same pass"
 
-    losses: Path | None = None
+    losses: MoreOut = None
     """The .npy file for the loss of each example, float32 [n]."""
-    errors: Path | None = None
+    errors: MoreOut = None
     """The .npy file for the prediction error of each example (EL2N), float32 [n]: the
     norm of softmax minus one-hot, averaged over the scored tokens."""
-    projections: Path | None = None
+    projections: MoreOut = None
     """The .npy file for a random projection of each gradient, [n, projection-dim],
     which keeps inner products in expectation."""
     projection_dim: int = 1024
@@ -89,7 +91,7 @@ class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
     """Examples to take gradients of: Alpaca records, JSON or JSONL."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
-    out: Path
+    out: ArrayOut
     """The .npy file of norms to write."""
 
 
@@ -180,7 +182,8 @@ class _Space:
     group: ClassVar[str] = "space and reward"
 
     space: Annotated[
-        str | None, Flag(default="text, or the method's own", metavar="NAME")
+        str | None,
+        Flag(default="text, or the method's own", metavar="NAME", reads=ROWS_FILE),
     ] = None
     """Source of the rows whose distances count: embeddings of the texts (text), random
     projections of their LoRA gradients (gradient), those in the subspace of the
@@ -229,7 +232,7 @@ class Select(_Texts, _Arrays, _Space, Rows, _Classes, Machine, Settings):
 
     budget: Budgets
     """Number n of examples to choose; give several with commas between them."""
-    out: Path
+    out: SelectOut
     """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json and
     report.png."""
     method: Annotated[str, Flag(more=list_methods)] = "goracs"

@@ -13,6 +13,7 @@ from goracs_jax.settings.common import (
     Settings,
 )
 from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.outputs import AdapterOut, MetricsOut, ModelOut
 
 _by_task = lambda seqrec, ctr: Flag(default=f"{seqrec} for seqrec, {ctr} for ctr")
 
@@ -123,7 +124,7 @@ class Finetune(Training, _Events, Processes, Settings):
 
     data: Path
     """Training examples, such as a coreset: Alpaca records, JSON or JSONL."""
-    out: Path
+    out: AdapterOut
     """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
     manifest.json."""
 
@@ -138,7 +139,7 @@ class Merge(Settings):
     """LLM: a Hugging Face folder or a .gguf file."""
     adapter: Path
     """PEFT folder of a LoRA adapter of this model."""
-    out: Path
+    out: ModelOut
     """Folder for config.json, safetensors and the tokenizer."""
     dtype: Dtype = "float32"
     """Type of the weights that are written; bfloat16 halves the files and rounds."""
@@ -196,7 +197,7 @@ class Evaluate(Judging, _Judged, Machine, Processes, Settings):
     (ctr: answer Yes or No)."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
-    out: Path
+    out: MetricsOut
     """The .json file of metrics to write; m.predictions.jsonl is written beside
     m.json."""
     calibrate_on: Annotated[

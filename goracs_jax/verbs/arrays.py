@@ -13,9 +13,9 @@ from goracs_jax.jobs.score import (
     run,
 )
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm, read_pool
-from goracs_jax.runs.outputs import WIDTH, bytes_to_store, keep_apart, work_folder
+from goracs_jax.runs.outputs import WIDTH, bytes_to_store, work_folder
 from goracs_jax.runs.say import say
-from goracs_jax.runs.stages import Stage
+from goracs_jax.runs.stages import Stage, check_stages
 from goracs_jax.settings import Embed, Grads
 from goracs_jax.verbs.processes import join_processes
 
@@ -23,7 +23,7 @@ from goracs_jax.verbs.processes import join_processes
 def embed(settings: Embed) -> None:
     """Embed a file of examples."""
     outputs = {"embeddings": settings.out}
-    pool = _read(settings, outputs, settings.encoder)
+    pool = _read(settings, outputs)
     if settings.encoder and not settings.model:
         source = open_encoder(settings.encoder)
     elif settings.model and not settings.encoder:
@@ -59,19 +59,13 @@ def grads(settings: Grads) -> None:
     _run(settings, stage, outputs, len(pool.examples), width)
 
 
-def _read(
-    settings: Embed | Grads, outputs: Mapping[str, Path], encoder: Path | None = None
-) -> Pool:
+def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
     """Join the other processes, check the outputs and read the examples."""
     join_processes(settings)
-    sources = (settings.data, settings.adapter, settings.model, encoder)
     for name, out in outputs.items():
         flag = "--out" if out == settings.out else f"--{name}"
         if out.suffix != ".npy" or out.is_dir():
             raise InputError(f"{flag} must be a file that ends in .npy, got {out}.")
-        keep_apart(out, *sources, flag=flag)
-    if len({out.resolve() for out in outputs.values()}) < len(outputs):
-        raise InputError("two outputs have the same name: give each its own file.")
     return read_pool(settings.data)
 
 
@@ -89,6 +83,7 @@ def _run(
     width: int = WIDTH,
 ) -> None:
     if settings.dry_run and not Scores.load(outputs, stage):
+        check_stages(work_folder(settings.out), [stage])
         say(f"{stage.name} of {n_rows} examples: to do, into {listed(outputs)}")
     else:
         run(stage, outputs, work_folder(settings.out), bytes_to_store(n_rows, width))

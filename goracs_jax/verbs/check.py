@@ -4,7 +4,7 @@ from typing import Any
 
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.examine import examine
-from goracs_jax.check.features import features_of, sides_of
+from goracs_jax.check.features import check_models, features_of, sides_of
 from goracs_jax.check.inputs import (
     CheckInputs,
     drawn_of,
@@ -32,6 +32,7 @@ def check(settings: Check) -> None:
     price = price_of(settings, inputs)
     asked, probe = drawn_of(inputs, inputs.sizes, settings).pool.pool, cells / "probe"
     if settings.dry_run:
+        check_models(settings, inputs)
         rates = probed(settings, inputs, asked, probe, measure=False)
         _say_price(settings, inputs, price, rates)
         kept = len(list(cells.glob("stages/finetune-*/done.json")))

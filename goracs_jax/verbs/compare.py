@@ -25,6 +25,8 @@ def compare(settings: Compare) -> None:
         _say_finished(settings, now)
     todo = [] if settings.finished else now.todo
     if settings.dry_run:
+        if todo:
+            measure(settings, inputs)
         shared.say_plan(shared.scorings(settings, inputs, todo), kept)
         _say_plan(settings, inputs, now)
         return

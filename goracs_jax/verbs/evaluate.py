@@ -15,6 +15,7 @@ from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm, read_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder, working_in
 from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Evaluate
 from goracs_jax.verbs.processes import join_processes
 
@@ -44,6 +45,7 @@ def evaluate(settings: Evaluate) -> None:
 
 
 def _say_plan(plan: Plan, work: Path, examples: int) -> None:
+    check_stages(work, plan.stages)
     for stage in plan.stages:
         say(f"{stage.name}: {'done' if stage.is_done(work) else 'to do'}")
     sizes = ", ".join(f"{n:,} {name}" for name, n in plan.sizes.items())

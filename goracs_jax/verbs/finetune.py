@@ -3,8 +3,9 @@
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import read_pool
-from goracs_jax.runs.outputs import keep_apart, working_in
+from goracs_jax.runs.outputs import working_in
 from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Finetune
 from goracs_jax.verbs.events import require_tensorboard, write_events
 from goracs_jax.verbs.processes import join_processes
@@ -14,7 +15,6 @@ def finetune(settings: Finetune) -> None:
     """Run `goracs finetune`."""
     out = settings.out
     join_processes(settings)
-    keep_apart(out, settings.model, settings.adapter)
     if settings.tensorboard:
         require_tensorboard()
     config = TrainConfig.of(settings, settings.seed)
@@ -27,6 +27,7 @@ def finetune(settings: Finetune) -> None:
     )
     if settings.dry_run:
         stage = stage_of(inputs, config, out)
+        check_stages(out, [stage])
         say(f"{stage.name}: {'done' if stage.is_done(out) else 'to do'}")
         say(f"at most {BYTES / 2**20:.0f} MiB on disk; results: {out}")
         return

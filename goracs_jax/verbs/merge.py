@@ -8,7 +8,6 @@ from goracs_jax.models import save_merged
 from goracs_jax.models.merge import check_merged
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import say, waiting
 from goracs_jax.settings import Machine, Merge
 
@@ -16,7 +15,6 @@ from goracs_jax.settings import Machine, Merge
 def merge(settings: Merge) -> None:
     """Run `goracs merge`."""
     s, out = settings, settings.out
-    keep_apart(out, s.model, s.adapter)
     # The tensors of a fresh adapter are drawn and then replaced: any seed will do.
     one = jax.local_devices()[:1]
     machine = Machine(dtype=s.dtype)

@@ -3,7 +3,6 @@
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.plan import PlanConfig, run
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Plan
 
@@ -11,7 +10,6 @@ from goracs_jax.settings import Plan
 def plan(settings: Plan) -> None:
     """Run `goracs plan`."""
     out = settings.out
-    keep_apart(out, settings.model)
     config = PlanConfig.of(settings)
     if settings.dry_run:
         say(

@@ -10,12 +10,13 @@ from goracs_jax.data.records import Wording
 from goracs_jax.data.splits import check_size
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
-from goracs_jax.jobs.prepare import FILES, MANIFEST, PrepareConfig, run
+from goracs_jax.jobs.prepare import PrepareConfig, run
 from goracs_jax.llm.prompts import read_template
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.outputs import keep_apart
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Prepare
+from goracs_jax.settings.outputs import EXAMPLES, MANIFEST
+from goracs_jax.settings.paths import check_paths
 
 #: Examples for test, the newest ones, and for validation, as in the paper.
 HELD_OUT = 5_000
@@ -27,12 +28,12 @@ def prepare(settings: Prepare) -> None:
     s, out = settings, settings.out
     columns = {name: getattr(s, f"{name}_column") for name in Columns._fields}
     files = find_raw_files(s.format, s.input, s.metadata, columns)
-    for name in (*FILES, MANIFEST):
-        keep_apart(out / name, s.input, files.ratings, files.titles, s.template)
+    check_paths(s, files.ratings, files.titles)
     config = _config(s, files)
     say(f"{files.name}: {files.ratings}, titles from {files.titles}")
     if s.dry_run:
         _say_plan(s, files, config)
+        run(files, config).show()
         return
     prepare_folder(out, 64 << 20)
     with locked(out):
@@ -87,4 +88,4 @@ def _say_plan(s: Prepare, files: RawFiles, config: PrepareConfig) -> None:
         f"{s.task} with {s.min_history} to {s.history} earlier items, core {s.core}, "
         f"{newest}"
     )
-    say(f"would write {', '.join((*FILES, MANIFEST))} into {s.out}")
+    say(f"would write {', '.join((*EXAMPLES, MANIFEST))} into {s.out}")

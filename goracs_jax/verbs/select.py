@@ -3,31 +3,25 @@
 from dataclasses import replace
 from pathlib import Path
 
-from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.classes import say_classes
 from goracs_jax.jobs.select import run, searches
 from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs, read_inputs
-from goracs_jax.jobs.selected import FILES, GridPoint, save_summary
+from goracs_jax.jobs.selected import GridPoint, save_summary
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
 from goracs_jax.runs.say import say
+from goracs_jax.runs.stages import check_stages
 from goracs_jax.selection.problem import transport_bytes
 from goracs_jax.settings import Select
-
-#: Settings that name a file.
-READ = (
-    *("train", "train_embeddings", "train_labels", "grad_norms", "rewards", "errors"),
-    *("valid", "valid_embeddings", "valid_labels"),
-)
 
 
 def select(settings: Select) -> None:
     """Run `goracs select`."""
     inputs, config = read_inputs(settings)
-    folders = _folders(settings, config)
+    folders = _folders(settings.out, config)
     say_classes(inputs.classes, config.budgets)
     if settings.dry_run:
         _say_plan(settings.out, inputs, config)
@@ -52,23 +46,10 @@ def select(settings: Select) -> None:
             save_summary(settings.out, results)
 
 
-def _folders(settings: Select, config: SelectConfig) -> dict[GridPoint, Path]:
-    """Find the folder of each grid point; a single one is written to --out itself.
-
-    Raises:
-        InputError: A file that is read would be overwritten, such as a coreset from
-            which a smaller one is chosen.
-    """
-    out, points = settings.out, config.points
-    folders = {p: out / p.name if len(points) > 1 else out for p in points}
-    written = {(folder / f).resolve() for folder in folders.values() for f in FILES}
-    for name in READ:
-        path = getattr(settings, name)
-        if path and path.resolve() in written:
-            raise InputError(
-                f"--out {out} would write over the input {path}: choose another."
-            )
-    return folders
+def _folders(out: Path, config: SelectConfig) -> dict[GridPoint, Path]:
+    """Find the folder of each grid point; a single one is written to --out itself."""
+    points = config.points
+    return {p: out / p.name if len(points) > 1 else out for p in points}
 
 
 def _say_plan(out: Path, inputs: SelectInputs, config: SelectConfig) -> None:
@@ -82,6 +63,7 @@ def _say_plan(out: Path, inputs: SelectInputs, config: SelectConfig) -> None:
     for point, mine in found:
         place = f"{point.name}: " if len(found) > 1 else ""
         stages += [(place, stage) for stage in mine.values()]
+    check_stages(out, inputs.stages.values())
     for place, stage in stages:
         say(f"{place}{stage.name}: {'done' if stage.is_done(out) else 'to do'}")
     mib = transport_bytes(n, inputs.n_valid) / 2**20

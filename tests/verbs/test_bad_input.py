@@ -166,7 +166,7 @@ def test_bad_arrays(arrays, capsys, name):
         (ARRAYS + " --method best", r"--method must be one of goracs, greedy, itra"),
         (ARRAYS.replace("x.npy", "none.npy"), r"none\.npy does not exist"),
         (ARRAYS + " --train none.jsonl", r"none\.jsonl does not exist"),
-        (ARRAYS + " --config none.yaml", r"none\.yaml: cannot be read"),
+        (ARRAYS + " --config none.yaml", r"--config: none\.yaml does not exist"),
         (ARRAYS + " --config=", r"--config must be a path"),
         (ARRAYS + " --seed -1", r"--seed must be in \[0, 4294967295\], got -1"),
         (ARRAYS + " --seed 99999999999999999999", r"--seed must be in .*, got 99999"),
@@ -180,7 +180,7 @@ def test_bad_arrays(arrays, capsys, name):
         ("nosuch", r"there is no verb 'nosuch'"),
         (
             ARRAYS.replace("--out out", "--out x.npy/out"),
-            r"x\.npy/out cannot be written",
+            r"--out x\.npy/out lies in the input x\.npy",
         ),
         (
             ARRAYS.replace("--out out", "--out /proc/out"),
@@ -259,7 +259,11 @@ GRADS = "grads --data train.jsonl --model llm --out g.npy"
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("embed --data train.jsonl --model llm --out train.jsonl", r"ends in \.npy"),
+        (
+            "embed --data train.jsonl --model llm --out train.jsonl",
+            r"lies in the input train\.jsonl",
+        ),
+        ("embed --data train.jsonl --model llm --out e.txt", r"ends in \.npy"),
         ("embed --data train.jsonl --model llm --out .", r"ends in \.npy, got \."),
         (
             "grads --data train.jsonl --model llm --out llm/g.npy",

@@ -4,8 +4,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import MISSING, fields
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,67 @@ def test_flags_of_a_config_file(tmp_path):
     path.write_text("budgett: 3\n")
     with pytest.raises(InputError, match="'budgett' is no flag of select"):
         with_config(["select", "--config", str(path)])
+
+
+BAD_CONFIGS = {
+    "name twice": ("lambda: 0\nlambda: 1\n", r"'lambda' stands twice"),
+    "flag twice": ("dry-run: true\ndry_run: false\n", r"dry-run stands twice"),
+    "mapping": ("encoder: {a: 1}\n", r"encoder: is nested: give one value"),
+    "lists": ("budget: [[1], 2]\n", r"budget: is nested: give one value"),
+    "deep list": ("budget: " + "[" * 20000, r"cannot be read .*recursion"),
+    "deep mapping": ("{a: " * 9000, r"cannot be read .*recursion"),
+    "digits": (f"seed: {'9' * 5000}\n", r"cannot be read .*digits"),
+    "hexadecimal digits": (f"seed: 0x{'f' * 9000}\n", r"seed: Exceeds the limit"),
+    "sexagesimal digits": ("seed: 9" + ":9" * 20000, r"seed: Exceeds the limit|cann"),
+    "long": ("# " + "a" * 70000, r"70,002 bytes are more than 65,536"),
+    "no date": ("seed: 2024-99-99\n", r"cannot be read .*month must be in 1\.\.12"),
+    "NUL": ('out: "a\\0b"\n', r"--out must be a path, got 'a\\x00b'"),
+    "surrogate": ('out: "a\\ud800"\n', r"--out must be a path"),
+    "no path": ('out: ""\n', r"--out must be a path, got ''"),
+    "aliases": (
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(
+            f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n"
+            for a, b in pairwise("abcdefghij")
+        )
+        + "budget: *j\n",
+        r"'a' is no flag|nested",
+    ),
+    "aliases of a flag": (
+        "budget: &a [x,x,x]\nseed: &b [*a,*a,*a]\nencoder: [*b,*b,*b]\n",
+        r"seed: is nested",
+    ),
+    "no text": (b"budget: \xff\n", r"cannot be read .*utf-8"),
+    "tag": (
+        "budget: !!python/object/apply:os.getcwd []\n",
+        r"could not determine",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_bad_config_files(arrays, capsys, name):
+    text, message = BAD_CONFIGS[name]
+    Path("c.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    started = time.process_time()
+    command = f"{ARRAYS.replace(' --out out', '')} --config c.yaml"
+    assert_refused(command, None, capsys, message)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("demo --config a.yaml --config=b.yaml", r"--config is given twice: put all"),
+        ("demo --config", r"--config must be a path: name a YAML file"),
+        ("demo --config --dry-run", r"--config must be a path: name a YAML file"),
+        ("demo --config none.yaml", r"--config: none\.yaml does not exist"),
+        ("demo --config .", r"--config: \. is a folder: name the file in it"),
+        ("demo --out=", r"--out must be a path, got ''"),
+    ],
+)
+def test_config_is_one_file(arrays, capsys, command, message):
+    assert_refused(command, None, capsys, message)
 
 
 def test_typed_flags_override_a_config_file(tmp_path):
@@ -177,6 +240,39 @@ def test_a_computation_that_fails_is_code_3(capsys, monkeypatch):
     assert main(["demo"]) == 3
     line = "goracs: the loss is NaN at step 7: lower the learning rate.\n"
     assert capsys.readouterr().err == line
+
+
+class Panic(BaseException):
+    """As of a library in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("kind", [KeyError, Panic, ZeroDivisionError, RecursionError])
+def test_a_fault_of_the_program_is_code_70(capsys, monkeypatch, tmp_path, kind):
+    def fail(settings):
+        raise kind("first\nsecond")
+
+    monkeypatch.setattr(cli.Verb, "load", lambda verb: fail)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(kind):  # in tests it shows
+        main(["demo"])
+    monkeypatch.delenv("GORACS_TRACEBACK")
+    assert main(["demo", "--seed", "7"]) == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    told = rf"goracs: a fault of goracs itself \({kind.__name__}: .*\): .* (\S+)\."
+    log = Path(re.fullmatch(told, line)[1])
+    assert log.parent == tmp_path
+    text = log.read_text()
+    assert "['demo', '--seed', '7']" in text
+    assert f"jax {version('jax')}" in text
+    assert "in fail\n    raise kind" in text
+
+
+def test_leaving_is_no_fault(monkeypatch):
+    monkeypatch.delenv("GORACS_TRACEBACK")
+    monkeypatch.setattr(cli.Verb, "load", lambda verb: lambda settings: sys.exit(5))
+    with pytest.raises(SystemExit, match="5"):
+        main(["demo"])
 
 
 @pytest.mark.parametrize("verb", VERBS)

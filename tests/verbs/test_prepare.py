@@ -164,7 +164,7 @@ def test_config_and_own_template(raw):
         (PREPARE + " --test 1.5", r"--test must be a whole number from 1, or a share"),
         (PREPARE + " --split leave-one-out", r"--valid is for --split global"),
         (PREPARE + " --format amazon", r"--format"),
-        (PREPARE + " --template none.yaml", r"--template none\.yaml: cannot be read"),
+        (PREPARE + " --template none.yaml", r"--template: none\.yaml does not exist"),
         (PREPARE.replace("raw", "none"), r"none does not exist"),
         (PREPARE.replace("--out out", "--out raw/out"), r"lies in the input raw"),
         (PREPARE.replace("--out out", "--out /proc/x"), r"/proc/x cannot be written"),
@@ -197,7 +197,7 @@ def test_an_input_is_never_written_over(raw, capsys):
     command = "prepare --task seqrec --format jsonl --input a.jsonl --out ."
     command += " --metadata items.jsonl"
     before = (raw / "items.jsonl").read_bytes()
-    assert_refused(command, None, capsys, r"items\.jsonl lies in the input items\.json")
+    assert_refused(command, None, capsys, r"write over the input items\.jsonl")
     assert (raw / "items.jsonl").read_bytes() == before
 
 

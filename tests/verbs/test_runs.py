@@ -31,6 +31,7 @@ from goracs_jax.files import digest, locked
 from goracs_jax.jobs.score import Scores, embed_stage
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.runs.opened import open_llm, read_pool
+from goracs_jax.settings.outputs import SELECTED
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +143,18 @@ def test_files_of_two_runs_are_not_mixed(files, monkeypatch):
         assert run(f"embed --data {file}.jsonl --model llm --out {name}.npy", None) == 0
     assert run(ARRAYS, budget=3) == 0
     assert not (files / "out" / "coreset.jsonl").exists()
+    before = {path: path.read_bytes() for path in (files / "out").glob("*.*")}
     monkeypatch.setattr("goracs_jax.jobs.selected.figure", None)
     with pytest.raises(TypeError):
-        run(ARRAYS, budget=4)
-    assert not (files / "out" / "manifest.json").exists()
+        run(f"{ARRAYS} --train train.jsonl", budget=4)
+    # Nothing of the second is there, and all of the first.
+    now = {path: path.read_bytes() for path in (files / "out").glob("*.*")}
+    assert now == before
+    assert len(np.load("out/indices.npy")) == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(files)
+    assert run(f"{ARRAYS} --train train.jsonl", budget=4) == 0
+    assert {p.name for p in (files / "out").glob("*.*")} == {*SELECTED}
 
 
 def test_only_one_run_a_folder(arrays, capsys):

@@ -1,0 +1,113 @@
+"""What a record may contain: what can be written again, and texts that can be read."""
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from goracs_jax.errors import InputError, one_line
+
+#: The longest text of a record, in characters. It has more tokens than the context of
+#: most models, and is as a rule a whole file that went into one field.
+MOST_CHARACTERS = 500_000
+#: The most lists and objects around a value; JSON is written and read by recursion.
+MOST_LEVELS = 64
+
+#: Kinds of characters that show nothing: spaces, ends of lines, controls, marks of
+#: format such as the zero-width space.
+_UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+# One for all records: json.dumps would make a new one for each.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def is_blank(text: str) -> bool:
+    r"""Tell whether a text has no character that shows.
+
+    >>> is_blank(" \n\u200b"), is_blank("\u00a0."), is_blank("")
+    (True, False, True)
+    """
+    return all(unicodedata.category(character) in _UNSEEN for character in text)
+
+
+def check_record(record: Mapping[str, Any], place: str) -> None:
+    r"""Refuse a record that could not be written as JSON in UTF-8 and read again.
+
+    Args:
+        record: The record, with all of its keys.
+        place: Its file and line, for the message.
+
+    Raises:
+        InputError: A text has half of a surrogate pair or the character NUL, lists are
+            nested too deeply, or a value is none of JSON.
+
+    >>> check_record({"a": ["b", "c\ud83d"]}, "t.jsonl:1")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: t.jsonl:1: 'a': half of a surrogate pair, U+D83D, ...
+    """
+    try:
+        line = _encode(record)
+        line.encode()
+        # In almost all records there is nothing to look for.
+        deep = line.count("[") + line.count("{") > MOST_LEVELS
+        if "\\u0000" not in line and not deep:
+            return
+    except (RecursionError, UnicodeEncodeError):
+        pass
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{place}: not to be written as JSON ({one_line(error)}): leave it out."
+        ) from None
+    for key, value in record.items():
+        if fault := _fault(key) or _fault(value):
+            raise InputError(f"{place}: {key!r:.60}: {fault}.")
+
+
+def check_texts(texts: Mapping[str, str], place: str) -> None:
+    """Refuse texts that are too long, or a record that says nothing.
+
+    Args:
+        texts: The instruction, the input and the output of a record.
+        place: Its file and line, for the message.
+
+    Raises:
+        InputError: A text is too long, or the prompt or the output shows nothing.
+
+    >>> check_texts({"instruction": "a", "input": "", "output": " "}, "t.jsonl:1")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: t.jsonl:1: output is empty: there is nothing to ...
+    """
+    for key, text in texts.items():
+        if len(text) > MOST_CHARACTERS:
+            raise InputError(
+                f"{place}: {key!r} has {len(text):,} characters, more than "
+                f"{MOST_CHARACTERS:,}: cut the text, or leave the record out."
+            )
+    if is_blank(texts["instruction"]) and is_blank(texts["input"]):
+        raise InputError(f"{place}: instruction and input are both empty: fill one in.")
+    if is_blank(texts["output"]):
+        raise InputError(
+            f"{place}: output is empty: there is nothing to learn; remove it."
+        )
+
+
+def _fault(value: Any, level: int = 0) -> str:
+    """Say what is wrong inside a value of JSON; nothing if all is well."""
+    if level > MOST_LEVELS:
+        return f"nested deeper than {MOST_LEVELS} levels: flatten it"
+    if isinstance(value, str):
+        if "\0" in value:
+            return "the character NUL is no text: take it out"
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(value[error.start]):04X}"
+            return f"half of a surrogate pair, {half}, is no text: write it as UTF-8"
+        return ""
+    inner: Sequence[Any] = ()
+    if isinstance(value, Mapping):
+        inner = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        inner = value
+    return next(filter(None, (_fault(each, level + 1) for each in inner)), "")
