@@ -38,6 +38,9 @@ BASELINE = "random"
 #: What to do with training examples that repeat another's texts.
 Duplicates = Literal["refuse", "keep"]
 
+#: What to do with training examples that copy a validation or test example.
+Leakage = Literal["refuse", "drop", "keep"]
+
 #: The adapters that fine-tuning keeps: of the lowest validation loss, of the last step,
 #: or their mean over the last tenth of the steps.
 Keep = Literal["best", "last", "average"]

@@ -1,7 +1,7 @@
 """The header of a .npy file, checked before anything is allocated or mapped."""
 
 import math
-from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ READERS = {
 }
 
 
-def check_header(file: BufferedIOBase, size: int) -> None:
+def check_header(file: Any, size: int) -> None:
     """Check that the header of an array describes exactly the bytes that follow it.
 
     NumPy multiplies the lengths of the axes without a look at overflow, allocates what

@@ -1,5 +1,6 @@
 """What a comparison reads: its files and flags, checked before any work."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -7,7 +8,14 @@ from typing import Any, NamedTuple
 
 from goracs_jax.comparison.charges import Sizes
 from goracs_jax.comparison.design import FULL, Arm, Trial, design
-from goracs_jax.comparison.drawn import Draw, check_counts, draw, halves, judged_with
+from goracs_jax.comparison.drawn import (
+    Draw,
+    check_counts,
+    draw,
+    halves,
+    judged_with,
+    pool_of,
+)
 from goracs_jax.comparison.flags import check_flags, training_of
 from goracs_jax.comparison.steps import check_tokens
 from goracs_jax.comparison.tuning import tuning_trials
@@ -17,6 +25,7 @@ from goracs_jax.files import hash_files
 from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
 from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.jobs.leakage import Leaked, rows_to_keep
 from goracs_jax.jobs.score import embedded_texts
 from goracs_jax.llm.embeddings import encoder_tokens
 from goracs_jax.llm.flops import Counts
@@ -49,6 +58,7 @@ class CompareInputs(NamedTuple):
     judging: EvaluateConfig
     trials: list[Trial]
     tuning: list[Trial]  # which decide the learning rates of the others
+    leaked: Leaked  # training examples that copy what validates or tests
 
     @property
     def pools(self) -> list[Pool]:
@@ -75,6 +85,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     training = training_of(s)
     judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
     train, valid, test = read_pools(s.train, s.valid, s.test, duplicates=s.duplicates)
+    train, leaked = _without_copies(s, train, {"validation": valid, "test": test})
     judged = None
     if s.split_valid:
         valid, half = halves(valid, kept)
@@ -110,8 +121,19 @@ def read_inputs(settings: Compare) -> CompareInputs:
         for drawn in draws.values():
             check_budgets(s.budgets, n_train, drawn.classes)
     hashes = _hashes(s, judging.items, test)
-    rest = (draws, hashes, training, judging, trials, tuning)
+    rest = (draws, hashes, training, judging, trials, tuning, leaked)
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
+
+
+def _without_copies(
+    settings: Compare, train: Pool, others: Mapping[str, Pool]
+) -> tuple[Pool, Leaked]:
+    """Count the copies in the pool; what is left of it is a file of its own."""
+    kept, leaked = rows_to_keep(train, others, settings)
+    if kept.is_all:
+        return train, leaked
+    rest = [train.examples[row] for row in kept.rows]
+    return pool_of(rest, settings.out / "shared", "train"), leaked
 
 
 def judged_settings(

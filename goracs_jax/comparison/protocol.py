@@ -50,6 +50,8 @@ class Protocol(NamedTuple):
             )
         if tuned:
             notes.append(_rates(s, tuned))
+        if any(inputs.leaked.counts.values()):
+            notes.append(inputs.leaked.text.capitalize() + ".")
         units = inputs.bootstrap.units
         pools, items = (inputs.train, inputs.test), inputs.judging.items
         return cls([*notes, without_a_model(s.task, *pools, items, units)], tuned)

@@ -22,8 +22,10 @@ from goracs_jax.data.splits import (
     training_rows,
 )
 from goracs_jax.files import hash_files, together, write_json
+from goracs_jax.jobs.leakage import Leaked, Watch, texts_of
 from goracs_jax.runs.progress import progress
 from goracs_jax.runs.say import say, waiting
+from goracs_jax.settings.common import Leaks
 from goracs_jax.settings.outputs import EXAMPLES, MANIFEST
 
 
@@ -42,6 +44,7 @@ class PrepareConfig:
     negatives: int  # items drawn beside each target of seqrec
     max_bad: float  # the share of lines that may be unreadable
     seed: int
+    leaks: Leaks  # what is done with copies of validation and test
 
 
 class Prepared(NamedTuple):
@@ -63,8 +66,10 @@ class Prepared(NamedTuple):
         """
         self.show()
         with together(out, (*EXAMPLES, MANIFEST), seal=MANIFEST) as new:
-            self._write(new, made)
-        sizes = (*map(len, self.split), len(self.log.item_ids))
+            leaked = self._write(new, made)
+        say(leaked.text)
+        sizes = [*map(len, self.split), len(self.log.item_ids)]
+        sizes[0] -= leaked.dropped
         written = [f"{name} ({n:,})" for name, n in zip(EXAMPLES, sizes, strict=True)]
         say(f"{out}: {', '.join([*written, MANIFEST])}")
 
@@ -72,13 +77,35 @@ class Prepared(NamedTuple):
         """Show what each cleaning step left."""
         say(_table(self.steps))
 
-    def _write(self, out: Path, made: Mapping[str, Any]) -> None:
-        parts = self.split._asdict()
+    def leaked(self) -> Leaked:
+        """Count the training examples that copy others; nothing is written."""
+        watch = self._watch()
+        for _ in watch.passing(records(self.log, self.split.train, self._wording)):
+            pass
+        return watch.found
+
+    @property
+    def _wording(self) -> Wording:
+        return self.config.wording
+
+    def _watch(self) -> Watch:
+        """Make what counts the copies of validation and test examples."""
+        known = {"validation": self.split.valid, "test": self.split.test}
+        made = {n: records(self.log, rows, self._wording) for n, rows in known.items()}
+        texts = {name: map(texts_of, found) for name, found in made.items()}
+        return Watch(texts, self.config.leaks)
+
+    def _write(self, out: Path, made: Mapping[str, Any]) -> Leaked:
+        parts, watch = self.split._asdict(), self._watch()
         examples = _examples(self.log, self.split, self.config)
+        examples["train"] = watch.passing(examples["train"])
         with progress() as bar:
             for part, rows in parts.items():
                 tracked = bar.track(examples[part], total=len(rows), description=part)
                 write_jsonl(out / f"{part}.jsonl", tracked)
+        leaked = watch.found
+        sizes = {part: len(rows) for part, rows in parts.items()}
+        sizes["train"] -= leaked.dropped
         known = training_rows(self.log, self.split)
         write_jsonl(out / "items.jsonl", item_records(self.log, known))
         with waiting("hashes"):
@@ -92,11 +119,13 @@ class Prepared(NamedTuple):
             "columns": self.files.columns._asdict(),
             "inputs": hashed["inputs"],
             "steps": [step._asdict() for step in self.steps],
-            "examples": {part: len(rows) for part, rows in parts.items()},
+            "examples": sizes,
+            "leakage": leaked._asdict(),
             "items": len(self.log.item_ids),
             "outputs": hashed["outputs"],
         }
         write_json(out / MANIFEST, manifest)
+        return leaked
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         paths = {"ratings": self.files.ratings, "titles": self.files.titles}

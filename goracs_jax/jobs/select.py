@@ -236,6 +236,8 @@ def _select(
         records=records,
         classes=classes,
         drawn=Drawn(loaded.arrays["x"], loaded.arrays["y"], found),
+        kept=inputs.kept,
+        leaked=inputs.leaked,
     )
 
 

@@ -4,13 +4,14 @@ Rows come from arrays that are given, or from texts, whose embeddings, gradients
 rewards are stages that have yet to run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from goracs_jax.cost import check_inputs, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
-from goracs_jax.jobs.classes import ClassFlags, read_classes
+from goracs_jax.jobs.classes import ClassFlags, check_budgets, read_classes
+from goracs_jax.jobs.leakage import Kept, Leaked, equal_rows, rows_to_keep
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
@@ -37,6 +38,8 @@ class SelectInputs(NamedTuple):
     n_valid: int
     pool: Pool | None  # the training examples, where there are texts
     classes: Classes | None  # where the selection is label-aware
+    kept: Kept | None = None  # the training rows of the files that these are
+    leaked: Leaked | None = None  # how many of them copy a validation example
 
     @classmethod
     def of(
@@ -112,7 +115,12 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     pools = _pools_beside(s, shape)
     classes = read_classes(_class_flags(s), shape, pools, s.budget)
     pool = pools[0] if s.train else None
-    return SelectInputs.of(arrays, hashes, pool, classes)
+    kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
+    arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
+    classes = _of_kept(classes, kept, s.budget)
+    found = SelectInputs.of(arrays, hashes, pool and kept.only(pool), classes)
+    identity = found.identity | kept.identity
+    return found._replace(identity=identity, kept=kept, leaked=leaked)
 
 
 def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
@@ -135,12 +143,28 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     classes = read_classes(_class_flags(s), shape, (train, valid), s.budget)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     _check_errors(s, arrays, shape[0])
+    kept, leaked = rows_to_keep(train, {"validation": valid}, s)
+    train, classes = kept.only(train), _of_kept(classes, kept, s.budget)
+    arrays = {symbol: kept.take(array) for symbol, array in arrays.items()}
     missing_errors = "prediction_errors" in config.method.needs and not s.errors
-    made = stages_of(s, config, train, valid, norms=config.by_norms or missing_errors)
+    norms = config.by_norms or missing_errors
+    made = stages_of(s, config, train, valid, norms=norms, kept=kept)
     identity = {symbol: stage.basis for symbol, stage in made.stages.items()}
-    identity |= hashes | made.sha256 | _identity_of(classes)
+    identity |= hashes | made.sha256 | _identity_of(classes) | kept.identity
     arrays |= made.arrays
-    return SelectInputs(made.stages, arrays, identity, *shape, train, classes)
+    shape = len(train.examples), shape[1]
+    rest = (classes, kept, leaked)
+    return SelectInputs(made.stages, arrays, identity, *shape, train, *rest)
+
+
+def _of_kept(
+    classes: Classes | None, kept: Kept, budgets: Sequence[int]
+) -> Classes | None:
+    """Take the classes of the rows that are kept, and check every budget again."""
+    if classes:
+        classes = classes._replace(train=kept.take(classes.train))
+    check_budgets(budgets, len(kept.rows), classes)
+    return classes
 
 
 def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:

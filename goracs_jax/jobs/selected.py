@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.files import together, write_json
+from goracs_jax.jobs.leakage import Kept, Leaked
 from goracs_jax.report.picture import Row, figure, table
 from goracs_jax.report.summary import summary_figure
 from goracs_jax.runs.say import say
@@ -61,6 +62,8 @@ class Selected(NamedTuple):
     records: list[dict] | None  # the chosen examples, where there are texts
     classes: list[ClassRow] | None  # where the selection is label-aware
     drawn: Drawn | None = None  # None where the result was loaded
+    kept: Kept | None = None  # the rows of the files that were selected from
+    leaked: Leaked | None = None
 
     @property
     def method(self) -> str:
@@ -76,7 +79,7 @@ class Selected(NamedTuple):
         """
         folder.mkdir(exist_ok=True)
         with together(folder, SELECTED, seal=MANIFEST) as new:
-            np.save(new / "indices.npy", self.selection.indices)
+            np.save(new / "indices.npy", self._rows)
             if self.records is not None:
                 write_jsonl(new / "coreset.jsonl", self.records)
             np.savez(new / "scores.npz", allow_pickle=False, **self._scores())
@@ -135,13 +138,21 @@ class Selected(NamedTuple):
         )
 
     def _scores(self) -> dict[str, np.ndarray]:
-        rows = np.arange(len(self.nearest))
-        scores = {
-            "selected": np.isin(rows, self.selection.indices),
+        found = {
             "nearest_distance": self.nearest,
+            "grad_norm": self.norms,
+            "reward": self.rewards,
         }
-        found = {"grad_norm": self.norms, "reward": self.rewards}
-        return scores | {k: rows for k, rows in found.items() if rows is not None}
+        whole = self.kept.spread if self.kept else lambda values: values
+        scores = {k: whole(values) for k, values in found.items() if values is not None}
+        rows = np.arange(len(scores["nearest_distance"]))
+        return {"selected": np.isin(rows, self._rows), **scores}
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """The chosen rows, as numbers in the files."""
+        chosen = self.selection.indices
+        return chosen if self.kept is None else self.kept.rows[chosen]
 
     def _manifest(self, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
         asked = {**self.point._asdict(), "out": str(folder)}
@@ -158,6 +169,8 @@ class Selected(NamedTuple):
             "table": _plain(self.table),
             "seconds": self.seconds,
         }
+        if self.leaked:
+            manifest["leakage"] = self.leaked._asdict()
         return manifest | ({"classes": _plain(self.classes)} if self.classes else {})
 
 

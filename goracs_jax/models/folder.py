@@ -41,7 +41,8 @@ def existing_model(path: str | Path) -> Path:
             "safetensors: give one of these."
         )
     for item in path.iterdir() if path.is_dir() else ():
-        check_kind(item)
+        if item.exists():  # a link that leads nowhere is read by nobody
+            check_kind(item)
     return path
 
 

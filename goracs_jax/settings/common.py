@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from goracs_jax.choices import Dtype, Remat
+from goracs_jax.choices import Dtype, Leakage, Remat
 from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag
 
@@ -59,6 +59,21 @@ class Backward:
     """What the backward pass through all layers keeps of each: the products of its
     linear layers, or its input alone (layers), which takes less memory and computes the
     layer once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaks:
+    """Training examples that are copies of those that judge."""
+
+    group: ClassVar[str] = "leakage"
+
+    leakage: Leakage = "keep"
+    """Refuse, drop or keep training examples that equal a validation or test example
+    after white space and case. Their number is said in any case: transport rewards
+    copies."""
+    near_copies: Annotated[float | None, Flag(metavar="SHARE")] = None
+    """Count near copies, too: examples of which at least this share of all runs of
+    three words, as 0.9, is in both; needs goracs_jax[near]."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from goracs_jax.choices import MAX_BAD, FormatName, Task
-from goracs_jax.settings.common import Settings
+from goracs_jax.settings.common import Leaks, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.outputs import DemoOut, ExamplesOut
 
@@ -96,7 +96,7 @@ class _Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepare(_Raw, _Examples, _Split, _Prompts, Settings):
+class Prepare(_Raw, _Examples, _Split, Leaks, _Prompts, Settings):
     """Turn raw interactions into train.jsonl, valid.jsonl, test.jsonl and items.jsonl.
 
     Where a user has several interactions with an item, the oldest counts. Items without

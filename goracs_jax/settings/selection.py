@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Which
-from goracs_jax.settings.common import Backward, Budgets, Machine, Processes, Settings
+from goracs_jax.settings.common import (
+    Backward,
+    Budgets,
+    Leaks,
+    Machine,
+    Processes,
+    Settings,
+)
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
 from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
@@ -217,7 +224,7 @@ class _Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, Rows, _Classes, Machine, Settings):
+class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

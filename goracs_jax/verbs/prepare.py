@@ -15,6 +15,7 @@ from goracs_jax.llm.prompts import read_template
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Prepare
+from goracs_jax.settings.common import Leaks
 from goracs_jax.settings.outputs import EXAMPLES, MANIFEST
 from goracs_jax.settings.paths import check_paths
 
@@ -33,7 +34,9 @@ def prepare(settings: Prepare) -> None:
     say(f"{files.name}: {files.ratings}, titles from {files.titles}")
     if s.dry_run:
         _say_plan(s, files, config)
-        run(files, config).show()
+        found = run(files, config)
+        found.show()
+        say(found.leaked().text)
         return
     prepare_folder(out, 64 << 20)
     with locked(out):
@@ -73,7 +76,8 @@ def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
     names = {field.name for field in fields(PrepareConfig)}
     given: dict[str, Any] = {k: v for k, v in vars(s).items() if k in names}
     sizes = {"valid": s.valid or HELD_OUT, "test": s.test or HELD_OUT}
-    given |= sizes | {"wording": wording}
+    leaks = Leaks(leakage=s.leakage, near_copies=s.near_copies)
+    given |= sizes | {"wording": wording, "leaks": leaks}
     return PrepareConfig(**given)
 
 

@@ -124,6 +124,8 @@ def test_a_second_run_computes_nothing(files, monkeypatch, capsys):
     assert "already done" in capsys.readouterr().out
     assert run(SEQREC + " --dry-run", None) == 0
     (files / "metrics.predictions.jsonl").unlink()
+    monkeypatch.undo()
+    monkeypatch.chdir(files)
     assert run(SEQREC + " --dry-run", None) == 0
     assert "likelihood: to do" in capsys.readouterr().out
 

@@ -53,8 +53,10 @@ def test_every_byte_of_a_model_is_in_the_hash_of_a_stage(files, capsys):
     for path in read:
         flip(path)
         capsys.readouterr()
-        assert run(f"{EMBED} --dry-run", None) == 0
-        assert "to do" in capsys.readouterr().out, path
+        # Of JSON it is the last bracket, without which it is none.
+        broken = path.suffix == ".json"
+        assert run(f"{EMBED} --dry-run", None) == (2 if broken else 0), path
+        assert ("to do" in capsys.readouterr().out) != broken, path
         flip(path)
         assert run(f"{EMBED} --dry-run", None) == 0
         assert "already done" in capsys.readouterr().out, path
