@@ -27,7 +27,7 @@ MISTAKES = {
     ),
     "alpha": (" --alpha nan", r"LoRA alpha must be finite, got nan"),
     "full seeds": (" --full-seeds 3", r"--full-seeds must be in \[1, 2\]"),
-    "file": (" --out test.jsonl", r"--out test\.jsonl is a file: give a folder"),
+    "file": (" --out test.jsonl", r"--out test\.jsonl lies in the input test\.jsonl"),
     "inside": (" --out llm/out", r"lies in the input llm"),
     "epochs": (" --epochs 0", r"epochs must be at least 1, got 0"),
     "beams": (" --beams 0", r"--beams must be at least 1, got 0"),
