@@ -136,11 +136,12 @@ def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
 
 def _of_file(path: Path) -> Iterator[Example]:
     found = records_of(path)
-    for file, (place, record, error) in found:
-        if error:
+    for file, parsed in found:
+        place = f"{file}{parsed.place}"
+        if parsed.error:
             last = next(found, None) is None
-            raise InputError(f"{file}{place}: {_why(error, last)}.") from None
-        yield Example(_plain(record), f"{file}{place}")
+            raise InputError(f"{place}: {_why(parsed.error, last)}.") from None
+        yield Example(_plain(parsed.fields), place)
 
 
 def _of_value(source: Any) -> Iterator[Example]:

@@ -70,18 +70,19 @@ def read_rows(
     tables, rows = [pl.DataFrame(schema=schema)], []
     n_lines = n_bad = 0
     first: list[str] = []
-    for file, (place, fields, error) in records_of(path, how, tell):
+    for file, parsed in records_of(path, how, tell):
         n_lines += 1
         try:
-            if error:
-                raise error
-            rows.extend(to_rows(_mapping(fields)))
+            if parsed.error:
+                raise parsed.error
+            rows.extend(to_rows(_mapping(parsed.fields)))
         except UNREADABLE as bad:
+            place = f"{file}{parsed.place}"
             if isinstance(bad, UnicodeDecodeError) and not any_encoding:
-                raise _unknown_encoding(f"{file}{place}", bad) from None
+                raise _unknown_encoding(place, bad) from None
             n_bad += 1
             if len(first) < SHOWN:
-                first.append(f"{file}{place}: {reason(bad)}")
+                first.append(f"{place}: {reason(bad)}")
         if len(rows) >= chunk:
             tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
             rows.clear()
@@ -96,7 +97,7 @@ def read_rows(
 
 
 def _mapping(value: Any) -> Fields:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise TypeError(f"not an object but {type(value).__name__}")
     return value
 

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ PRODUCT = re.compile(r'\bid="productTitle"[^<>]*>(.*?)</', re.DOTALL)
 SCRIPT = re.compile(r"getTime\(|\bvar\s+\w+\s*=|\bfunction\s*\w*\(|\{\s*\}|\bue_\w+")
 
 
-def to_interactions(files: RawFiles) -> Callable[[Fields], Iterator[tuple]]:
+def to_interactions(files: RawFiles) -> Callable[[Fields], Iterable[tuple]]:
     """Return a function from the fields of a record to (user, item, rating, seconds).
 
     The rating is None where the record has none, and so are the seconds where time does
@@ -33,9 +33,9 @@ def to_interactions(files: RawFiles) -> Callable[[Fields], Iterator[tuple]]:
     timed = files.order == "time"
 
     def to_row(fields: Fields) -> tuple[str, str, float | None, float | None]:
-        rating = fields.get(columns.rating)
-        if rating not in (None, ""):
-            rating = _number(rating, columns.rating)
+        rating, given = None, fields.get(columns.rating)
+        if given is not None and given != "":
+            rating = _number(given, columns.rating)
         seconds = None
         if timed:
             time = fields.get(columns.time)
@@ -43,15 +43,16 @@ def to_interactions(files: RawFiles) -> Callable[[Fields], Iterator[tuple]]:
         return (
             _identifier(fields, columns.user),
             _identifier(fields, columns.item),
-            None if rating in (None, "", kind.unrated) else rating,
+            None if rating == kind.unrated else rating,
             seconds,
         )
 
-    expand = kind.expand or (lambda fields: iter((fields,)))
-    return lambda fields: map(to_row, expand(fields))
+    if expand := kind.expand:
+        return lambda fields: map(to_row, expand(fields))
+    return lambda fields: (to_row(fields),)
 
 
-def to_titles(files: RawFiles) -> Callable[[Fields], Iterator[tuple]]:
+def to_titles(files: RawFiles) -> Callable[[Fields], Iterable[tuple]]:
     """Return a function from the fields of a record to (item, title).
 
     Runs of white space in a title become one space. The title is None where the record
@@ -70,7 +71,7 @@ def to_titles(files: RawFiles) -> Callable[[Fields], Iterator[tuple]]:
         title.encode()  # raises for half of a surrogate pair, which is not text
         return item, title or None
 
-    return lambda fields: iter((to_row(fields),))
+    return lambda fields: (to_row(fields),)
 
 
 def plain_title(title: str) -> str:

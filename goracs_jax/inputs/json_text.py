@@ -53,9 +53,9 @@ def parse_lines(lines: Lines) -> Iterator[Parsed]:
     """Decode one record on each line: JSON, or as Python prints it."""
     for number, line in lines.numbered:
         try:
-            yield Parsed(f":{number}", decode_literal(lines.decode(line)))
+            yield Parsed(number, decode_literal(lines.decode(line)))
         except UNREADABLE as error:
-            yield Parsed(f":{number}", None, error)
+            yield Parsed(number, None, error)
 
 
 def parse_document(text: str) -> Iterator[Parsed]:
@@ -76,7 +76,8 @@ def parse_document(text: str) -> Iterator[Parsed]:
         if not error.msg.startswith("Extra data"):
             raise
         found = list(_several(text))
-    return (Parsed(f", record {i}", record) for i, record in enumerate(found, 1))
+    each = enumerate(found, 1)
+    return (Parsed(i, record, counted=", record ") for i, record in each)
 
 
 def _several(text: str) -> Iterator[Any]:

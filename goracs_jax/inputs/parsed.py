@@ -21,11 +21,17 @@ Fields = Mapping[str, Any]
 
 
 class Parsed(NamedTuple):
-    """A record and its place in the file: ":7", or ", record 7"."""
+    """A record and its number in the file, or why there is none."""
 
-    place: str
+    number: int  # from 1
     fields: Any  # as a rule a mapping; None where there is an error
     error: BaseException | None = None
+    counted: str = ":"  # what is counted: lines, or ", record " and so on
+
+    @property
+    def place(self) -> str:
+        """Where it is, to follow the name of the file: ":7", or ", record 7"."""
+        return f"{self.counted}{self.number}"
 
 
 def reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from goracs_jax.inputs.json_text import (
 from goracs_jax.inputs.parsed import UNREADABLE, Parsed
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
-from goracs_jax.inputs.streams import lines_of, opened, text_of
+from goracs_jax.inputs.streams import MARKS, lines_of, opened, text_of
 from goracs_jax.inputs.tables import CHUNK, batches, is_table, rows_of
 
 #: Records whose fields stand for those of all.
@@ -54,8 +54,10 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         UnicodeDecodeError: The first line of separated text has another encoding.
     """
     with opened(path) as file:
-        if is_table(file.stream.peek(8)[:8]):
+        head = file.stream.peek(8)[:8]
+        if is_table(head):
             return Look("table")
+        _refuse(path, head)
         lines = lines_of(file.stream, how.encoding, how.fallback)
         two = [line for _, line in islice(lines.numbered, 2)]
         if not two:
@@ -79,6 +81,17 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         alone = not second or not _is_object(second[0])
         within = first.rstrip().endswith("[") or (is_open and alone)
         return Look("document" if within else "lines")
+
+
+def _refuse(path: Path, head: bytes) -> None:
+    """Refuse what is neither text nor a table."""
+    if head.startswith(b"PK\x03\x04"):
+        raise InputError(f"{path} is a zip archive: unpack it and name the file in it.")
+    if b"\0" in head and not head.startswith(tuple(MARKS)):
+        raise InputError(
+            f"{path} is no text: if it is UTF-16, write it as UTF-8 or with a mark at "
+            "its start; pickled files stay unread."
+        )
 
 
 def records_of(
@@ -127,7 +140,7 @@ def _records(path: Path, how: How, tell: Callable[[float], None]) -> Iterator[Pa
     try:
         kind, head = look_at(path, how)
     except UnicodeDecodeError as error:
-        yield Parsed(":1", None, error)
+        yield Parsed(1, None, error)
         return
     if kind == "table":
         yield from _rows(path, how)
@@ -150,9 +163,9 @@ def _document(path: Path, stream: BufferedReader, how: How) -> Iterator[Parsed]:
             yield from parse_document(text_of(stream, how.encoding, how.fallback))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        yield Parsed(f":{line}", None, error)
+        yield Parsed(line, None, error)
     except json.JSONDecodeError as error:
-        yield Parsed(f":{error.lineno}", None, error)
+        yield Parsed(error.lineno, None, error)
 
 
 def _rows(path: Path, how: How) -> Iterator[Parsed]:
@@ -160,7 +173,7 @@ def _rows(path: Path, how: How) -> Iterator[Parsed]:
     for frame in batches(path, how.columns):
         for row in rows_of(frame, str(path)):
             number += 1
-            yield Parsed(f", row {number}", row)
+            yield Parsed(number, row, counted=", row ")
 
 
 def _looks_like_json(line: bytes) -> bool:

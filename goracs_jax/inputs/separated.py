@@ -84,7 +84,7 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
     """
     if head.is_header:
         next(lines.numbered, None)
-    names, width = head.names, len(head.names)
+    names, width, decode = head.names, len(head.names), lines.decode
     by, quoted = head.style.separator, head.style.quoted
     waiting = deque[Line]()  # lines that are read again
 
@@ -94,18 +94,18 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
         return dict(zip(names, cells, strict=False))
 
     while line := waiting.popleft() if waiting else next(lines.numbered, None):
-        place, taken = f":{line[0]}", [line]
+        number, taken = line[0], [line]
         try:
-            text = lines.decode(line[1])
+            text = decode(line[1])
             if quoted and '"' in text:
                 texts = _texts(lines, waiting, taken)
                 cells = next(csv.reader(texts, delimiter=by, strict=True))
             else:
                 cells = text.split(by)
-            parsed = Parsed(place, fields_of(cells))
+            parsed = Parsed(number, fields_of(cells))
         except UNREADABLE as error:
             waiting.extendleft(reversed(taken[1:]))
-            parsed = Parsed(place, None, error)
+            parsed = Parsed(number, None, error)
         yield parsed
 
 

@@ -68,8 +68,7 @@ def opened(path: Path) -> Iterator[Opened]:
     """Open a file, packed with gzip, bzip2, xz or zstd or not at all.
 
     Raises:
-        InputError: It does not exist, is a folder or an archive of several files, or is
-            damaged.
+        InputError: It does not exist, is a folder, or is damaged.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a"
@@ -91,10 +90,6 @@ def opened(path: Path) -> Iterator[Opened]:
     with file:
         head = file.read(8)
         file.seek(0)
-        if head.startswith(b"PK\x03\x04"):
-            raise InputError(
-                f"{path} is a zip archive: unpack it and name the file in it."
-            )
         unpack = next((f for m, f in PACKED.items() if head.startswith(m)), None)
         stream = io.BufferedReader(unpack(file)) if unpack else file  # type: ignore
         try:

@@ -103,8 +103,16 @@ def as_frame(value: Any) -> pl.DataFrame:
             return value.to_polars()
         if hasattr(value, "iloc"):
             frame = value.to_frame() if hasattr(value, "to_frame") else value
-            columns = {str(name): frame[name].tolist() for name in frame.columns}
-            return pl.DataFrame(columns, strict=False)
+            columns = {str(name): frame[name] for name in frame.columns}
+            return pl.DataFrame(
+                {
+                    name: column.to_numpy()
+                    if getattr(column.dtype, "kind", "O") in "biuf"
+                    else column.tolist()
+                    for name, column in columns.items()
+                },
+                strict=False,
+            )
         return pl.DataFrame(value)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise InputError(
