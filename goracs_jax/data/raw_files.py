@@ -137,14 +137,17 @@ def _fits(kind: Format, path: Path) -> bool:
 def _bound(files: RawFiles, given: Mapping[str, str]) -> RawFiles:
     """Find the names of the fields, and check that the files have them."""
     kind = files.format
-    ratings, how_ratings = _with_names(files.ratings, files.how[0], given, kind)
+    same = files.titles == files.ratings
+    of = lambda *keys: [given[key] for key in keys if key in given]
+    theirs = of("metadata_item", "title")
+    own = of("user", "item", "rating", "time") + (theirs if same else [])
+    ratings, how_ratings = _with_names(files.ratings, files.how[0], own, kind)
     foreign, why = kind.foreign
     if foreign and foreign <= set(ratings):
         raise InputError(f"{files.ratings}: {why}.")
-    if files.titles == files.ratings:
-        titles, how_titles = ratings, how_ratings
-    else:
-        titles, how_titles = _with_names(files.titles, files.how[1], given)
+    titles, how_titles = ratings, how_ratings
+    if not same:
+        titles, how_titles = _with_names(files.titles, files.how[1], theirs)
     columns = kind.columns._replace(**given)
     other = lambda what, names: _other(kind, columns, what, names, given)
     columns = columns._replace(
@@ -171,21 +174,19 @@ def _bound(files: RawFiles, given: Mapping[str, str]) -> RawFiles:
 
 
 def _with_names(
-    path: Path, how: How, given: Mapping[str, str], kind: Format | None = None
+    path: Path, how: How, given: list[str], kind: Format | None = None
 ) -> tuple[list[str], How]:
     """Return the names of a file's fields, and how it is read by these names."""
     names = _names(path, how)
-    if not how.style.names and names[:1] != ["1"]:
-        numbers = [column for column in given.values() if column.isdecimal()]
-        if numbers and not set(numbers) <= set(names):
-            numbered = how._replace(positions=True)
-            names, how = _names(path, numbered), numbered
-    if kind and names[:1] == ["1"] and len(names) == len(kind.bare.names):
-        style = how.style._replace(names=kind.bare.names)
+    numbers = {column for column in given if column.isdecimal()}
+    if numbers - set(names) and not how.style.names:
+        how = how._replace(positions=True)
+        names = _names(path, how)
+    bare = kind.bare.names if kind and not numbers else ()
+    if names[:1] == ["1"] and len(names) == len(bare):
         head = look_at(files_of(path)[0], how).head
-        if head:
-            how = how._replace(style=style._replace(separator=head.style.separator))
-            names = list(kind.bare.names)
+        by = head.style.separator if head else ","
+        return list(bare), how._replace(style=Style(by, bare))
     return names, how
 
 
@@ -227,10 +228,13 @@ def _check_column(column: str, what: str, present: list[str], path: Path) -> Non
         )
     elif what == "title":
         without = ", or the file of titles with --metadata"
+    numbered = "--user-column 1 --item-column 2 --rating-column 3 --time-column 4"
+    if what in ("metadata_item", "title"):
+        numbered = "--metadata-item-column 1 --title-column 2"
     if present[:1] == ["1"]:
         raise InputError(
-            f"{path} has no header line, and columns are called 1 to {len(present)} "
-            f"then: say which one is {column!r} with {flag}{without}."
+            f"{path} has no header line: say which of its {len(present)} columns are "
+            f"which, such as {numbered}{without}."
         )
     raise InputError(
         f"{path} has no column {column!r}, it has {', '.join(present)}: name the right "

@@ -6,6 +6,7 @@ else but .npz is copied, piece by piece, into a file without a name, which is us
 
 import json
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +37,8 @@ TYPES = {
     "BOOL": np.bool_,
 }
 READ = ".npy, .npz, .safetensors, Parquet or Arrow"
-#: What reading a damaged file raises.
-BROKEN = (OSError, ValueError, KeyError, EOFError)
+#: What reading a lost or damaged file raises.
+BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Named(NamedTuple):
@@ -106,6 +107,11 @@ def _of_file(file: Path, name: str) -> np.ndarray:
             raise ValueError("its first bytes are of another kind")
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as arrays:
+            if any(each.endswith("data.pkl") for each in arrays.files):
+                raise InputError(
+                    f"{file} is a file of PyTorch, a pickle, which stays unread: write "
+                    "it with safetensors or numpy.save."
+                )
             return arrays[_chosen(file, name, arrays.files)]
 
 

@@ -71,15 +71,15 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         return Look("document")
     try:
         with located(str(path)):
-            whole = not second and is_document(decode_literal(first))
-        return Look("document" if whole else "lines")
+            alone = is_document(decode_literal(first)) and not second
+        return Look("document" if alone else "lines")
     except InputError:
         raise
     except UNREADABLE:
         # The end of an object may be on a later line, unless every line is an object.
         is_open = first.rstrip().endswith(("{", ",", ":"))
-        alone = not second or not _is_object(second[0])
-        within = first.rstrip().endswith("[") or (is_open and alone)
+        is_open &= not second or not _is_object(second[0])
+        within = is_open or first.rstrip().endswith("[")
         return Look("document" if within else "lines")
 
 

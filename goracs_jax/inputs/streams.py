@@ -1,6 +1,7 @@
 """Open a file as a stream of bytes, unpacked, and cut it into numbered lines."""
 
 import bz2
+import codecs
 import contextlib
 import gzip
 import io
@@ -132,8 +133,7 @@ def lines_of(
         return Lines(_numbered(stream), "utf-8")
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
         # A line feed is not one byte here.
-        text = io.TextIOWrapper(stream, encoding, newline="\n")
-        return Lines(_numbered(line.encode() for line in text), "utf-8")
+        return Lines(_numbered(_transcoded(stream, encoding)), "utf-8")
     return Lines(_numbered(stream), encoding, fallback)
 
 
@@ -148,6 +148,18 @@ def text_of(
     whole = stream.read()
     mark = next((mark for mark in MARKS if whole.startswith(mark)), None)
     return Lines(iter(()), MARKS[mark] if mark else encoding, fallback).decode(whole)
+
+
+def _transcoded(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
+    """Yield the lines of a text in UTF-8."""
+    decoder, rest = codecs.getincrementaldecoder(encoding)(), ""
+    try:
+        while piece := stream.read(1 << 16):
+            *lines, rest = (rest + decoder.decode(piece)).split("\n")
+            yield from (line.encode() for line in lines)
+        yield (rest + decoder.decode(b"", final=True)).encode()
+    except UnicodeDecodeError as error:
+        raise EOFError(one_line(error)) from None
 
 
 def _numbered(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
@@ -103,14 +104,8 @@ def as_frame(value: Any) -> pl.DataFrame:
             return value.to_polars()
         if hasattr(value, "iloc"):
             frame = value.to_frame() if hasattr(value, "to_frame") else value
-            columns = {str(name): frame[name] for name in frame.columns}
             return pl.DataFrame(
-                {
-                    name: column.to_numpy()
-                    if getattr(column.dtype, "kind", "O") in "biuf"
-                    else column.tolist()
-                    for name, column in columns.items()
-                },
+                {str(name): _values(frame[name]) for name in frame.columns},
                 strict=False,
             )
         return pl.DataFrame(value)
@@ -119,6 +114,14 @@ def as_frame(value: Any) -> pl.DataFrame:
             f"a {type(value).__name__} cannot be read as a table ({one_line(error)}): "
             "give columns of text or numbers."
         ) from None
+
+
+def _values(column: Any) -> Any:
+    """Return the values of a column of pandas, with None for what is missing."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return column.to_numpy()
+    pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
+    return [None if missing else value for value, missing in pairs]
 
 
 def _is_packed(path: Path, head: bytes) -> bool:
