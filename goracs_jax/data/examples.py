@@ -149,8 +149,10 @@ def _of_value(source: Any) -> Iterator[Example]:
     if is_frame(source):
         source = rows_of(as_frame(source), what)
     elif isinstance(source, Mapping) or not isinstance(source, Iterable):
+        splits = f": give one of {', '.join(map(str, source))}" if source else ""
         raise InputError(
-            f"records must be a path, a list of dictionaries or a frame, got {what}."
+            "records must be a path, a list of dictionaries or a frame, got "
+            f"{what}{splits if isinstance(source, Mapping) else ''}."
         )
     for i, record in enumerate(source, 1):
         yield Example(_plain(record), f"{what}, record {i}")

@@ -149,20 +149,22 @@ def tidy(
     >>> tidied.table["title"].to_list(), tidied.steps[-1].dropped
     (['Alien', 'Brazil'], 1)
     """
+    titles = titles.drop_nulls("title").unique("item", keep="first")
     table = ratings.sort("timestamp", "user", maintain_order=True)
     steps = [_step("read", table, table)]
 
-    def then(step: str, left: pl.DataFrame) -> None:
+    def then(step: str, left: pl.DataFrame, more: str = "") -> None:
         nonlocal table
         steps.append(_step(step, left, table))
         if not len(left):
-            raise InputError(f"no interaction is left {REASONS[step]}")
+            raise InputError(f"no interaction is left {REASONS[step]}{more}")
         table = left
 
     same = ["user", "item", "timestamp"] if repeats else ["user", "item"]
     then("repeated", table.unique(same, keep="first", maintain_order=True))
-    titles = titles.drop_nulls("title").unique("item", keep="first")
-    then("untitled", table.join(titles, on="item", maintain_order="left"))
+    ids = " and ".join(str(side["item"].head(2).to_list()) for side in (table, titles))
+    titled = table.join(titles, on="item", maintain_order="left")
+    then("untitled", titled, f" The first ids are {ids}.")
     if rated:
         then("unrated", table.drop_nulls("rating"))
     if core > 1:
@@ -172,7 +174,8 @@ def tidy(
 
 REASONS = {
     "repeated": "at all: check that the file has lines below its header.",
-    "untitled": "that has a title: check that both files use the same item ids.",
+    "untitled": "that has a title: check that both files use the same item ids, or "
+    "name their fields with --item-column and --metadata-item-column.",
     "unrated": "that has a rating: --task ctr needs ratings; name them with "
     "--rating-column.",
     "core": "with --core: take a smaller one.",

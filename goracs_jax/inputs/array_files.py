@@ -1,7 +1,8 @@
 """Arrays from files: .npy, .npz, safetensors, Parquet or Arrow, whole or in shards.
 
-Nothing is unpickled. A .npy file and a file of safetensors are used where they lie; all
-else but .npz is copied, piece by piece, into a file without a name, which is used so.
+Nothing is unpickled. A .npy file is used where it lies, and so is a tensor that starts
+at a multiple of 64 bytes; all else but .npz is copied, piece by piece, into a file
+without a name, which is used so.
 """
 
 import json
@@ -36,6 +37,10 @@ TYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+#: The bytes that a CPU's arrays in place start at a multiple of.
+ALIGNED = 64
+#: Bytes that are copied at a time.
+PIECE = 1 << 26
 READ = ".npy, .npz, .safetensors, Parquet or Arrow"
 #: What reading a lost or damaged file raises.
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -76,7 +81,10 @@ def read_array(path: Path, what: str, kind: str) -> np.ndarray:
     files = files_of(given.path)
     try:
         if len(files) == 1 and not is_table(head_of(files[0])):
-            return _of_file(files[0], given.name)
+            found = _of_file(files[0], given.name)
+            if found.ctypes.data % ALIGNED == 0 or not isinstance(found, np.memmap):
+                return found
+            return _joined(_cut(found), path)
         return _joined(
             (piece for file in files for piece in _pieces(file, given.name)), path
         )
@@ -128,9 +136,14 @@ def _of_safetensors(file: Path, name: str) -> np.ndarray:
     return np.memmap(file, TYPES[entry["dtype"]], "r", 8 + size + start, shape)
 
 
+def _cut(array: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(1, PIECE // max(1, array[:1].nbytes))
+    return (array[i : i + step] for i in range(0, len(array), step))
+
+
 def _pieces(file: Path, name: str) -> Iterator[np.ndarray]:
     if not is_table(head_of(file)):
-        yield _of_file(file, name)
+        yield from _cut(_of_file(file, name))
         return
     for frame in batches(file, [name] if name else None):
         if name and name not in frame.columns:
@@ -164,7 +177,7 @@ def _joined(pieces: Iterable[np.ndarray], path: Path) -> np.ndarray:
             if piece.dtype.kind == "U":
                 texts.append(piece)
             else:
-                file.write(np.ascontiguousarray(piece).data)
+                file.write(np.ascontiguousarray(piece).view(np.uint8).data)
             rows += len(piece)
         if form is None or not rows:
             raise InputError(f"{path} has no rows: give at least one.")

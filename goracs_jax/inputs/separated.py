@@ -7,6 +7,7 @@ break inside quotation marks belongs to the text.
 import csv
 import math
 import re
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -84,29 +85,43 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
     """
     if head.is_header:
         next(lines.numbered, None)
-    names, width, decode = head.names, len(head.names), lines.decode
-    by, quoted = head.style.separator, head.style.quoted
+    names, by = head.names, head.style.separator
+    quoted, decode = head.style.quoted, lines.decode
     waiting = deque[Line]()  # lines that are read again
-
-    def fields_of(cells: list[str]) -> dict[str, str]:
-        if len(cells) < width or (exact and len(cells) > width):
-            raise ValueError(f"{len(cells)} fields where {width} are expected")
-        return dict(zip(names, cells, strict=False))
-
+    width = range(len(names), len(names) + 1 if exact else sys.maxsize)
     while line := waiting.popleft() if waiting else next(lines.numbered, None):
-        number, taken = line[0], [line]
         try:
             text = decode(line[1])
             if quoted and '"' in text:
-                texts = _texts(lines, waiting, taken)
-                cells = next(csv.reader(texts, delimiter=by, strict=True))
+                cells = _quoted(lines, waiting, line, by, width)
             else:
-                cells = text.split(by)
-            parsed = Parsed(number, fields_of(cells))
+                cells = _fitting(text.split(by), width)
         except UNREADABLE as error:
-            waiting.extendleft(reversed(taken[1:]))
-            parsed = Parsed(number, None, error)
-        yield parsed
+            yield Parsed(line[0], None, error)
+        else:
+            yield Parsed(line[0], dict(zip(names, cells, strict=False)))
+
+
+def _fitting(cells: list[str], width: range) -> list[str]:
+    if len(cells) not in width:
+        raise ValueError(f"{len(cells)} fields where {width[0]} are expected")
+    return cells
+
+
+def _quoted(
+    lines: Lines, waiting: deque[Line], line: Line, by: str, width: range
+) -> list[str]:
+    """Read a record with quotation marks, which may go on on later lines."""
+    taken = [line]
+    try:
+        texts = _texts(lines, waiting, taken)
+        return _fitting(next(csv.reader(texts, delimiter=by, strict=True)), width)
+    except UNREADABLE:
+        waiting.extendleft(reversed(taken[1:]))
+        if by != "\t":
+            raise
+        # Tables with tabs are often written without quoting, marks and all.
+        return _fitting(lines.decode(line[1]).split(by), width)
 
 
 def _texts(lines: Lines, waiting: deque[Line], taken: list[Line]) -> Iterator[str]:

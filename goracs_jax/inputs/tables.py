@@ -14,6 +14,8 @@ from goracs_jax.inputs.streams import opened
 
 #: Rows that are Python objects at the same time.
 CHUNK = 50_000
+#: Types that JSON lacks, and those of them that become text where they are not nested.
+NO_JSON = ("Binary", "Object", "Date", "Time", "Duration", "Decimal")
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
@@ -62,16 +64,17 @@ def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
     NaN becomes None, and dates become text (ISO 8601).
 
     Raises:
-        InputError: A column holds bytes or objects.
+        InputError: A column has bytes, objects, or dates inside lists.
 
     >>> list(rows_of(pl.DataFrame({"a": [1.5, float("nan")]}), "a.parquet"))
     [{'a': 1.5}, {'a': None}]
     """
     for name, dtype in frame.schema.items():
-        if any(kind in str(dtype) for kind in ("Binary", "Object")):
+        found = NO_JSON if dtype.is_nested() else NO_JSON[:2]
+        if any(kind in str(dtype) for kind in found):
             raise InputError(
-                f"{where}: column {name!r} holds bytes or objects ({dtype}), which "
-                "JSON cannot: leave it out, or write it as text or numbers."
+                f"{where}: column {name!r} has the type {dtype}, which JSON does not "
+                "have: leave it out, or write it as text or numbers."
             )
     plain = frame.with_columns(
         (cs.temporal() | cs.decimal() | cs.categorical() | cs.enum()).cast(pl.String),
