@@ -107,6 +107,8 @@ def hash_array(path: Path) -> str:
 def _of_file(file: Path, name: str) -> np.ndarray:
     head = head_of(file)
     if head.startswith(NPY):
+        if name:
+            raise InputError(f"{file} has one array without a name: leave out :{name}.")
         return np.lib.format.open_memmap(file, mode="r")
     if head[8:9] == b"{":
         return _of_safetensors(file, name)

@@ -90,6 +90,8 @@ def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
 
 
 def _stacked(column: pl.Series, name: str) -> np.ndarray:
+    if isinstance(column.dtype, pl.Array) and not column.null_count():
+        return column.to_numpy()
     lengths = column.cast(pl.List(column.dtype.inner)).list.len()  # type: ignore
     missing = lengths.is_null() | (lengths != lengths.drop_nulls().mode()[0])
     if missing.any():

@@ -151,6 +151,11 @@ GROUP = Group(
     (
         Kind(".npy", npy(X)),
         Kind(".npy, columns one after the other", npy(np.asfortranarray(X))),
+        Kind(
+            ".npy, FILE:NAME",
+            lambda folder: f"{npy(X)(folder)}:x",
+            line=r"x\.npy has one array without a name: leave out :x",
+        ),
         Kind(".npz with one array", npz(x=X)),
         Kind(".npz, packed", npz(np.savez_compressed, x=X)),
         Kind(".npz with several arrays, FILE:NAME", npz(x=X, y=Y, name=":x")),
