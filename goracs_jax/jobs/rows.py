@@ -171,7 +171,13 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path.")
     named = [Path(f"{path}:{name}") for name in Sides._fields[:2]]
-    found = [read_array(each, "rows", "floats") for each in named]
+    try:
+        found = [read_array(each, "rows", "floats") for each in named]
+    except InputError as error:
+        raise InputError(
+            f"{error} --space takes the arrays train and valid of one file: write it "
+            "with numpy.savez(path, train=..., valid=...)."
+        ) from None
     for name, rows, length in zip(Sides._fields, found, lengths, strict=False):
         numbers = jnp.issubdtype(rows.dtype, jnp.floating) or rows.dtype in QUANTISED
         if rows.ndim != 2 or not numbers or len(rows) != length:
