@@ -81,7 +81,7 @@ class Compare(_Selections, Rows, _Protocol, Training, Judging, Settings):
     budgets: Budgets
     """Numbers n of examples to choose, with commas between them."""
     train: Path
-    """Training pool: Alpaca records, JSON or JSONL."""
+    """Training pool: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
     out: Path
     """Folder for table.md, table.csv, comparison.json, comparison.png and the
     trials."""
