@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goracs_jax.inputs.separated import Style, parse, read_head
@@ -20,6 +20,7 @@ def read(text, style=Style()):  # noqa: B008
     return list(parse(lines, read_head(text.split("\n")[0], style)))
 
 
+@settings(deadline=None)
 @given(ROWS, st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]))
 def test_quoted_text_is_that_of_the_csv_module(rows, by, end):
     file = io.StringIO()
