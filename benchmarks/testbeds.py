@@ -1,6 +1,7 @@
 """Fine-tune SmolLM2-135M on rows of a testbed that arms choose, and judge it.
 
     python benchmarks/testbeds.py run flips --arms random,oracle --seeds 0-9 [--out DIR]
+    python benchmarks/testbeds.py planted flips --arms goracs,less --seeds 0-9
     python benchmarks/testbeds.py write flips --seeds 0 [--out DIR]
     python benchmarks/testbeds.py report flips --seeds 0-9
 
@@ -13,12 +14,15 @@ The sources `text` (MiniLM) and `gradient` of spaces are computed once for all r
 seeds draw from (testbeds_features.py). Others are read from DIR/NAME/SOURCE.npz, with a
 row of `train` for each of DIR/NAME/pool.jsonl, and of `valid` for each of held.jsonl.
 
-Adapters are in the last six layers, and what the layers below make of all rows is
-computed once. Every cell is kept in DIR/NAME/cells as it ends: a run that was stopped
-goes on. A cell is named by its training and all that it read: where rows or features of
-a testbed change, it is trained anew. The cells of today's rows and features with this
---learning-rate are packed into results/testbeds_NAME.parquet.
+Adapters are in all linear layers of the last two layers, and what the layers below
+make of all rows is computed once. Every cell is kept in DIR/NAME/cells as it ends: a
+run that was stopped goes on. A cell is named by its training and all that it read:
+where rows or features of a testbed change, it is trained anew. The cells of today's
+rows and features with this --learning-rate are packed into
+results/testbeds_NAME.parquet.
 
+`planted` trains nothing: it writes how many of the rows that arms choose are planted,
+and how well their spaces and rewards find these, to results/planted_NAME.json.
 `write` writes the rows that seeds draw, for other tools. `report` writes
 results/testbeds_NAME.json: what trivial models know, and the figures of the cells.
 """
@@ -37,9 +41,10 @@ from common import write as write_figures
 from testbeds_arms import ORACLE, RANDOM, Choice, data_of, named
 from testbeds_baselines import baselines
 from testbeds_cells import figures, pack, read
+from testbeds_planted import planted
 from testbeds_pools import BUDGET, DRAWN, TESTBEDS, Universe, draw
 from testbeds_questions import movielens
-from testbeds_training import Trainer
+from testbeds_training import LORA, Trainer
 
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import digest, write_json
@@ -52,7 +57,8 @@ def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
     """Train and judge all arms with the first seed, then with the next."""
     config = FinetuneConfig(learning_rate=options.learning_rate, **STEPS)
     trainer = Trainer.of(universe, config, folder)
-    made = {"budget": BUDGET, "training": asdict(config), **data_of(universe)}
+    how = {"training": asdict(config), "adapter": digest(asdict(LORA))}
+    made = {"budget": BUDGET, **how, **data_of(universe)}
     kept = RESULTS / f"testbeds_{folder.name}.parquet"
     for seed in options.seeds:
         drawn = draw(universe, seed)
@@ -85,6 +91,17 @@ def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None
         np.save(out / "planted.npy", universe.planted[drawn.pool])
 
 
+def find(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
+    """Write how well arms find the planted rows."""
+    given = (options.arms, options.seeds, options.lambda_)
+    rows = []
+    for row in planted(universe, folder, *given):
+        rows.append(row)
+        print(row, flush=True)
+    found = {"seeds": options.seeds, "arms": rows} | data_of(universe)
+    print(write_figures(f"planted_{folder.name}", found, RESULTS))
+
+
 def report(name: str, universe: Universe, seeds: list[int]) -> None:
     """Write what trivial models know, and the figures of the cells that there are."""
     draws = [draw(universe, seed) for seed in seeds]
@@ -115,12 +132,12 @@ def seeds_of(text: str) -> Iterator[int]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__))
-    parser.add_argument("what", choices=("run", "write", "report"))
+    parser.add_argument("what", choices=("run", "planted", "write", "report"))
     parser.add_argument("name", choices=TESTBEDS)
     parser.add_argument("--arms", type=lambda s: s.split(","), default=[RANDOM, ORACLE])
     parser.add_argument("--seeds", type=lambda s: list(seeds_of(s)), default=[0])
     parser.add_argument("--lambda", dest="lambda_", type=float, default=0.1)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--out", type=Path, default=Path("testbeds"))
     options = parser.parse_args()
     universe, folder = TESTBEDS[options.name](movielens()), options.out / options.name
@@ -128,7 +145,8 @@ def main() -> None:
         report(options.name, universe, options.seeds)
         return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    {"run": run, "write": write}[options.what](universe, folder, options)
+    works = {"run": run, "planted": find, "write": write}
+    works[options.what](universe, folder, options)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from testbeds_features import embed, gradients
 from testbeds_pools import BUDGET, Drawn, Universe
 
 import goracs_jax as gx
+from goracs_jax.check.planted import neighbour_distances
 from goracs_jax.comparison.design import Trial
 from goracs_jax.errors import InputError
+from goracs_jax.evaluate.metrics import auc_values
 from goracs_jax.files import digest, hash_files
 from goracs_jax.selection.classes import class_budgets, make_classes
 
@@ -30,20 +32,55 @@ class Choice(NamedTuple):
     drawn: Drawn
     features: Path  # the folder of SOURCE.npz
     lambda_: float
+    budget: int = BUDGET
 
     def rows(self, arm: str, seed: int) -> Rows:
         """Choose rows, as numbers of the universe's pool."""
-        pool, target = self.drawn.pool, self.drawn.target
-        mine = np.array([self.universe.pool[row]["output"] for row in pool])
-        theirs = np.array([self.universe.held[row]["output"] for row in target])
+        pool = self.drawn.pool
         if arm in (RANDOM, ORACLE):
             order = np.random.default_rng(seed).permutation(len(pool))
             if arm == ORACLE:
                 order = order[self.universe.planted[pool[order]]]
-                order = _in_classes(order, mine, theirs)
-            return np.sort(pool[order[:BUDGET]])
+                mine, theirs = self._answers()
+                order = _in_classes(order, mine, theirs, self.budget)
+            return np.sort(pool[order[: self.budget]])
         trial = self._trial(arm, seed)
-        config = trial.config
+        x, y, given = self._given(trial)
+        found = gx.goracs(
+            *(x, y),
+            budget=self.budget,
+            method=trial.config.method,
+            lambda_=trial.config.lambdas[0],
+            key=jax.random.key(seed),
+            **given,
+        )
+        return pool[found.indices]
+
+    def found(self, arm: str, seed: int) -> dict[str, float]:
+        """Return the AUC of the planted rows by what the arm goes by.
+
+        That is the nearness in its space (the mean distance to the ten nearest rows of
+        the target), and its reward, if it has one; random and the oracle go by neither.
+        Where the arm chooses inside classes, pairs of rows of one class count.
+        """
+        if arm in (RANDOM, ORACLE):
+            return {}
+        trial = self._trial(arm, seed)
+        x, y, given = self._given(trial)
+        classes = None
+        if trial.arm.by_label:
+            classes = make_classes(*self._answers(), (len(x), len(y)))
+        scores = {"nearness": -neighbour_distances(x, y, classes)}
+        for name in ("rewards", "grad_norms"):
+            if name in given:
+                scores["reward"] = given[name]
+        planted = self.universe.planted[self.drawn.pool]
+        strata = np.zeros(len(x), int) if classes is None else classes.train
+        return {name: _area(planted, each, strata) for name, each in scores.items()}
+
+    def _given(self, trial: Trial) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Return both sides in the space of a trial, and classes and rewards."""
+        config, (mine, theirs) = trial.config, self._answers()
         classes = {"train_labels": mine, "valid_labels": theirs}
         labels = classes if trial.arm.by_label else {}
         given: dict[str, Any] = dict(labels)
@@ -51,11 +88,15 @@ class Choice(NamedTuple):
             both = self._sides("gradient")
             given["rewards"] = gx.alignment(*both, **labels, drop=config.reward.drop)
         if config.by_norms:
-            given["grad_norms"] = self._read("gradient")["norms"][pool]
-        given |= {"lambda_": config.lambdas[0], "key": jax.random.key(seed)}
+            given["grad_norms"] = self._read("gradient")["norms"][self.drawn.pool]
         x, y = config.space.of([self._sides(part.name) for part in config.space.parts])
-        method = config.method
-        return pool[gx.goracs(x, y, budget=BUDGET, method=method, **given).indices]
+        return x, y, given
+
+    def _answers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the answers of the pool, and those of the target."""
+        of = lambda records, rows: np.array([records[row]["output"] for row in rows])
+        u, drawn = self.universe, self.drawn
+        return of(u.pool, drawn.pool), of(u.held, drawn.target)
 
     def depends_on(self, arm: str, seed: int) -> dict[str, Any]:
         """Return lambda, where it weighs, and the features that the arm reads."""
@@ -68,7 +109,7 @@ class Choice(NamedTuple):
         return {"lambda": trial.lambda_, "features": names}
 
     def _trial(self, arm: str, seed: int) -> Trial:
-        trial = Trial(arm, self.lambda_, BUDGET, seed)
+        trial = Trial(arm, self.lambda_, self.budget, seed)
         trial = trial if trial.weighs else trial._replace(lambda_=None)
         config = trial.config
         if config.by_loss_drop or "prediction_errors" in config.method.needs:
@@ -109,9 +150,23 @@ def _load(path: Path) -> Mapping[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def _in_classes(order: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def _in_classes(
+    order: np.ndarray, mine: np.ndarray, theirs: np.ndarray, budget: int
+) -> np.ndarray:
     """Take the first rows of each class, in proportion to its rows in the target."""
     classes = make_classes(mine[order], theirs, (len(order), len(theirs)))
-    shares = class_budgets(classes, BUDGET).tolist()
+    shares = class_budgets(classes, budget).tolist()
     parts = [order[classes.train == c][:n] for c, n in enumerate(shares)]
     return np.concatenate(parts)
+
+
+def _area(planted: np.ndarray, score: np.ndarray, strata: np.ndarray) -> float:
+    """Return the AUC of a flag over the pairs of rows of one stratum."""
+    right = pairs = 0.0
+    for stratum in np.unique(strata):
+        flag, mine = planted[strata == stratum], score[strata == stratum]
+        if 0 < flag.sum() < len(flag):
+            count = flag.sum() * (~flag).sum()
+            right += count * auc_values(flag, mine).mean()
+            pairs += count
+    return float(right / pairs)

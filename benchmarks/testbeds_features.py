@@ -9,9 +9,10 @@ from testbeds_pools import Universe
 from goracs_jax.data.demo import fetch
 from goracs_jax.data.examples import write_jsonl
 from goracs_jax.files import atomic
+from goracs_jax.models.targets import LINEAR_NAMES
 
 WARM = 0.05  # share of the pool on which the adapter is trained whose gradients count
-LAYERS = "last:6"
+LAYERS, TARGETS = "last:2", ",".join(LINEAR_NAMES)
 DIM = 1024
 
 
@@ -29,7 +30,7 @@ def embed(universe: Universe, folder: Path) -> None:
 def gradients(universe: Universe, folder: Path) -> None:
     """Project the gradients of all rows; writes gradient.npz.
 
-    They are those of the answer, by a LoRA adapter in the last six layers that was
+    They are those of the answer, by a LoRA adapter in the last two layers that was
     trained for a few epochs on a twentieth of the pool, which is in random order.
     """
     files, work = _files(universe, folder), folder / "gradient"
@@ -37,10 +38,12 @@ def gradients(universe: Universe, folder: Path) -> None:
     work.mkdir(exist_ok=True)
     warm = work / "warm.jsonl"
     write_jsonl(warm, universe.pool[: round(WARM * len(universe.pool))])
-    steps = ("--steps", 30, "--warmup-steps", 5, "--batch-size", 16)
+    steps = ("--steps", 60, "--warmup-steps", 6, "--batch-size", 16)
+    adapter = ("--layers", LAYERS, "--targets", TARGETS, "--dropout", 0)
     goracs(
         *("finetune", "--data", warm, "--valid", warm, *model, *answer, *steps),
-        *("--learning-rate", "1e-3", "--layers", LAYERS, "--out", work / "adapter"),
+        *adapter,
+        *("--learning-rate", "3e-3", "--out", work / "adapter"),
     )
     found = {}
     for side, data in files.items():

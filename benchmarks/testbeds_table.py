@@ -3,6 +3,7 @@
 from statistics import mean
 from typing import Any
 
+from common import RESULTS
 from figures import load, markdown
 from testbeds_pools import TESTBEDS
 
@@ -21,6 +22,9 @@ def testbeds() -> str:
     ]
     head = ["testbed", "planted, %", *names]
     lines = [*markdown(head, rows), "\n" + _note(records["flips"])]
+    if choices := [row for name in TESTBEDS for row in _choices(name)]:
+        head = ["testbed", "arm", *SHARES, *AREAS]
+        lines += ["", *markdown(head, choices), "\n" + CHOICES]
     cells = [row for name, record in records.items() for row in _arms(name, record)]
     if cells:
         head = ["testbed", "arm", "outcome", "seeds", "value", "over random"]
@@ -28,12 +32,35 @@ def testbeds() -> str:
     return "\n".join(lines)
 
 
+SHARES = ("share of 64", "share of 200")
+AREAS = ("AUC by nearness", "AUC by reward")
+CHOICES = (
+    "Shares of planted rows among the 64 or 200 that an arm chooses, and the AUC of "
+    "the planted rows by the mean distance to the ten nearest rows of the target in "
+    "the arm's space, and by its reward (`by-label`: inside the answers). Means over "
+    "seeds with t intervals of 95 %; nothing is trained but the adapter of the "
+    "gradients (`benchmarks/testbeds.py planted`)."
+)
 CELLS = (
     "Means over seeds, each of which draws pool, target, judge and the fresh adapter "
     "of SmolLM2-135M. Differences to random are paired by seed, with t intervals of "
     "95 %. The share of the gap from random to the oracle has Fieller's interval, "
     "because both of its parts are uncertain and correlated."
 )
+
+
+def _choices(name: str) -> list[list[str]]:
+    if not (RESULTS / f"planted_{name}.json").exists():
+        return []
+    return [
+        [name, _named(row), *(_interval(row.get(each)) for each in (*SHARES, *AREAS))]
+        for row in load(f"planted_{name}")["arms"]
+    ]
+
+
+def _named(row: dict[str, Any]) -> str:
+    weight = row["lambda"]
+    return row["arm"] if weight is None else f"{row['arm']}, lambda {weight:g}"
 
 
 def _note(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from goracs_jax.data.examples import read_examples as read_examples
     from goracs_jax.errors import InputError as InputError
     from goracs_jax.errors import NumericalError as NumericalError
     from goracs_jax.gradients.adam import Moments as Moments
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 # The same names, for the interpreter.
 _HOMES = {
+    "read_examples": "data.examples",
     "InputError": "errors",
     "NumericalError": "errors",
     "Moments": "gradients.adam",

@@ -53,10 +53,19 @@ FormatName = Literal[
     "amazon-2014",
     "amazon-2018",
     "amazon-2023",
+    "steam",
+    "goodreads",
+    "mind",
+    "kuairec",
+    "yelp",
     "recbole",
     "csv",
     "jsonl",
+    "parquet",
 ]
+
+#: What orders interactions: their times, their place in the file, or chance.
+Order = Literal["time", "file", "random"]
 
 #: The largest share of a raw file's lines that may be unreadable.
 MAX_BAD = 0.01

@@ -56,13 +56,18 @@ Axes of arrays: train, valid, budget, dim (width of an embedding), rows, units; 
 language models batch, time, vocab, dim.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 AnyArray = jax.Array | np.ndarray
+#: What the front doors take, and `goracs_jax.inputs.arrays.as_array` reads: arrays,
+#: tensors of other libraries, frames, datasets and lists.
+GivenArray = Any
 
-Train = Float[AnyArray, "train dim"]
+Train = Real[AnyArray, "train dim"]
 Valid = Float[AnyArray, "valid dim"]
 GradNorms = Float[AnyArray, " train"]
 Rows = Int[AnyArray, " budget"]

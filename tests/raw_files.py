@@ -2,7 +2,10 @@
 
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+
+import polars as pl
 
 # user, item, rating, seconds: not in the order of time, with a tie.
 RATINGS = [
@@ -12,6 +15,8 @@ RATINGS = [
     ("8", "12", 4.0, 300.0),
     ("7", "12", 1.0, 300.0),
 ]
+#: Formats whose interactions have no ratings.
+UNRATED = ("steam", "mind")
 TITLES = {"10": "Amélie", "11": "Crouching Tiger & Dragon, 2000", "12": 'The "Thing"'}
 
 
@@ -109,6 +114,95 @@ def recbole(folder, ratings, titles):
     return folder, None
 
 
+def dated(seconds, form):
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def python_lines(path, records):
+    """As Python 2 printed dictionaries: with u before each text."""
+    return lines(path, [repr(r).replace("'user", "u'user") for r in records])
+
+
+def steam(folder, ratings, titles):
+    """Real dates are days; these have seconds, so that all formats say the same."""
+    reviews = [
+        {"username": u, "product_id": i, "hours": 1.5, "date": dated(t, "%F %T")}
+        for u, i, _, t in ratings
+    ]
+    games = [
+        {"id": i, "app_name": title, "title": title} for i, title in titles.items()
+    ]
+    path = python_lines(folder / "steam_reviews.json", reviews)
+    return path, python_lines(folder / "steam_games.json", [*games, {"id": "99"}])
+
+
+def goodreads(folder, ratings, titles):
+    records = [
+        {
+            "user_id": u,
+            "book_id": i,
+            "is_read": True,
+            "rating": int(r),
+            "date_added": dated(t, "%a %b %d %H:%M:%S +0000 %Y"),
+        }
+        for u, i, r, t in ratings
+    ]
+    books = [{"book_id": i, "title": t, "similar_books": []} for i, t in titles.items()]
+    path = json_lines(folder / "goodreads_interactions_poetry.json.gz", records)
+    return path, json_lines(folder / "goodreads_books_poetry.json.gz", books)
+
+
+def mind(folder, ratings, titles):
+    rows = [
+        f"{n}\t{u}\t{dated(t, '%m/%d/%Y %I:%M:%S %p')}\t\t99-0 {i}-1"
+        for n, (u, i, _, t) in enumerate(ratings)
+    ]
+    lines(folder / "behaviors.tsv", rows)
+    news = [
+        f"{i}\tnews\tworld\t{t}\tabout\thttps://x\t[]\t[]" for i, t in titles.items()
+    ]
+    lines(folder / "news.tsv", news)
+    return folder, None
+
+
+def kuairec(folder, ratings, titles):
+    head = "user_id,video_id,play_duration,video_duration,time,date,timestamp,"
+    rows = [
+        f"{u},{i},9,9,{dated(t, '%F %T')},19700101,{t},{r}" for u, i, r, t in ratings
+    ]
+    lines(folder / "big_matrix.csv", [head + "watch_ratio", *rows])
+    named = [f"{i},UNKNOWN,{quoted(t)},[],-124" for i, t in titles.items()]
+    head = "video_id,manual_cover_text,caption,topic_tag,first_level_category_id"
+    lines(folder / "kuairec_caption_category.csv", [head, *named])
+    return folder, None
+
+
+def yelp(folder, ratings, titles):
+    records = [
+        {
+            "review_id": "r",
+            "user_id": u,
+            "business_id": i,
+            "stars": r,
+            "date": dated(t, "%F %T"),
+            "text": "Good.\n",
+        }
+        for u, i, r, t in ratings
+    ]
+    places = [{"business_id": i, "name": t, "city": "X"} for i, t in titles.items()]
+    path = json_lines(folder / "yelp_academic_dataset_review.json", records)
+    return path, json_lines(folder / "yelp_academic_dataset_business.json", places)
+
+
+def plain_parquet(folder, ratings, titles):
+    names = ("user_id", "item_id", "rating", "timestamp")
+    columns = dict(zip(names, map(list, zip(*ratings, strict=True)), strict=True))
+    pl.DataFrame(columns).write_parquet(folder / "a.parquet")
+    named = {"item_id": list(titles), "title": list(titles.values())}
+    pl.DataFrame(named).write_ipc(folder / "items.arrow")
+    return folder / "a.parquet", folder / "items.arrow"
+
+
 def plain_csv(folder, ratings, titles):
     rows = [
         f"{t},{u},{i},{quoted(titles[i]) if i in titles else ''},{r}"
@@ -137,7 +231,13 @@ WRITERS = {
     "amazon-2014": amazon_2014,
     "amazon-2018": amazon_2018,
     "amazon-2023": amazon_2023,
+    "steam": steam,
+    "goodreads": goodreads,
+    "mind": mind,
+    "kuairec": kuairec,
+    "yelp": yelp,
     "recbole": recbole,
     "csv": plain_csv,
     "jsonl": plain_jsonl,
+    "parquet": plain_parquet,
 }

@@ -130,16 +130,15 @@ def example(start):
 def test_example_of_a_raw_format(tmp_path, monkeypatch):
     from goracs_jax.data import formats, interactions, raw_files
 
-    added = eval("{" + example('"yelp"') + "}", vars(formats))
+    added = eval("{" + example('"library"') + "}", vars(formats))
     monkeypatch.setattr(formats, "FORMATS", formats.FORMATS | added)
     monkeypatch.setattr(raw_files, "FORMATS", formats.FORMATS)
-    reviews, places = tmp_path / "review.json", tmp_path / "business.json"
-    reviews.write_text(
-        '{"user_id": "u", "business_id": "b", "stars": 4.0, '
-        '"date": "1970-01-02 00:00:01"}\n'
+    loans, books = tmp_path / "loans.json", tmp_path / "books.json"
+    loans.write_text(
+        '{"reader": "u", "isbn": "b", "stars": 4.0, "date": "1970-01-02 00:00:01"}\n'
     )
-    places.write_text('{"business_id": "b", "name": "Café"}\n')
-    raw = interactions.read_raw(raw_files.find_raw_files("auto", reviews, places))
+    books.write_text('{"isbn": "b", "name": "Café"}\n')
+    raw = interactions.read_raw(raw_files.find_raw_files("auto", loans, books))
     assert raw.ratings.rows.rows() == [("u", "b", 4.0, 86_401.0)]
     assert raw.titles.rows.rows() == [("b", "Café")]
 

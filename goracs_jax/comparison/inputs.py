@@ -21,7 +21,7 @@ from goracs_jax.comparison.steps import check_tokens
 from goracs_jax.comparison.tuning import tuning_trials
 from goracs_jax.evaluate.ctr import read_answers
 from goracs_jax.evaluate.metrics import Bootstrap
-from goracs_jax.files import hash_files
+from goracs_jax.inputs.parts import hash_input
 from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
 from goracs_jax.jobs.finetune import TrainConfig
@@ -227,6 +227,6 @@ def _hashes(s: Compare, items: Path, test: Pool) -> dict[str, str | None]:
     models = {name: getattr(s, name) for name in ("model", "adapter", "encoder")}
     return {
         "test": test.sha256,
-        "items": hash_files(items) if ranked else None,
+        "items": hash_input(items) if ranked else None,
         **{name: path and hash_model(path) for name, path in models.items()},
     }

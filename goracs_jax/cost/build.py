@@ -28,8 +28,9 @@ from goracs_jax.cost.factors import (
 )
 from goracs_jax.cost.passes import map_rows
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_array
 from goracs_jax.mesh import replicate, row_mesh, shard_rows
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import AnyArray, GivenArray
 
 #: Entries of D whose median stands for all: enough to be close to it (the share of
 #: entries below is off by about 0.5 / sqrt(2^20), a 2000th), and few enough to sort.
@@ -37,12 +38,12 @@ MEDIAN_ENTRIES = 1 << 20
 
 
 def make_cost(
-    train: AnyArray,
-    valid: AnyArray,
-    grad_norms: AnyArray | None = None,
+    train: GivenArray,
+    valid: GivenArray,
+    grad_norms: GivenArray | None = None,
     lambda_: float = 0.0,
     *,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
     scale: str = "max",
     mesh: Mesh | None = None,
     block_entries: int = BLOCK_ENTRIES,
@@ -55,8 +56,10 @@ def make_cost(
     coincide, max(D) is taken as 1 (D is zero whatever the scale).
 
     Args:
-        train: x_i, shape [N, dim]. A CPU uses 16 and 32-bit floats where they lie,
-            memory-mapped or not: leave them as they are while the cost is in use.
+        train: x_i, shape [N, dim], in any form that `inputs.arrays.as_array` reads:
+            floats, or the int8 or uint8 of quantised embeddings. A CPU uses numbers of
+            up to 32 bits where they lie, memory-mapped or not: leave them as they are
+            while the cost is in use.
         valid: y_j, shape [M, dim].
         grad_norms: g_i >= 0, shape [N]; may be left out when lambda is 0.
         lambda_: Weight of the gradient term, in units of the largest distance.
@@ -82,7 +85,8 @@ def make_cost(
     >>> cost_rows(cost, jnp.arange(2)).tolist()
     [[0.75], [0.5]]
     """
-    train, valid = np.asarray(train), np.asarray(valid)
+    train = as_array(train, "training embeddings")
+    valid = as_array(valid, "validation embeddings")
     check_inputs(train, valid, grad_norms, lambda_, rewards)
     if scale not in get_args(Scale):
         raise InputError(f"scale must be max or median, got {scale!r}.")
@@ -124,9 +128,9 @@ def make_cost(
 
 def with_lambda(
     cost: Cost,
-    grad_norms: AnyArray | None,
+    grad_norms: GivenArray | None,
     lambda_: float,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
 ) -> Cost:
     """Change lambda, and keep the distances: no pass over C is needed.
 
@@ -199,11 +203,11 @@ def nearest_distances(cost: Cost) -> Float[jax.Array, " train"]:
 
 
 def _reward(
-    scores: AnyArray | None, lambda_: float, n_train: int
+    scores: GivenArray | None, lambda_: float, n_train: int
 ) -> Float[np.ndarray, " train"]:
     if scores is None or lambda_ == 0:
         return np.zeros(n_train, np.float32)
-    r = np.asarray(scores, np.float64)
+    r = np.asarray(as_array(scores), np.float64)
     return (lambda_ * r / np.abs(r).max()).astype(np.float32)
 
 

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from goracs_jax.errors import InputError
-from goracs_jax.shapes import AnyArray
+from goracs_jax.inputs.arrays import as_array
+from goracs_jax.shapes import GivenArray
 
 # float32 keeps 4 digits of a distance beside a reward of this size.
 LAMBDA_MAX = 1000
+#: Types of quantised embeddings, whose distances are those of the integers.
+QUANTISED = {np.dtype(np.int8), np.dtype(np.uint8)}
 # The most numbers that are checked together: no temporary array is larger.
 CHUNK = 1 << 22
 
@@ -30,9 +33,9 @@ def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
 def check_inputs(
     train: np.ndarray,
     valid: np.ndarray,
-    grad_norms: AnyArray | None,
+    grad_norms: GivenArray | None,
     lambda_: float,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
 ) -> None:
     """Check embeddings, gradient norms or rewards, and lambda.
 
@@ -59,14 +62,21 @@ def check_inputs(
             f"training embeddings have {train.shape[1]} dimensions, validation "
             f"embeddings {valid.shape[1]}: embed both with the same model."
         )
+    types = {train.dtype, valid.dtype}
+    if types & QUANTISED and len(types) > 1:
+        raise InputError(
+            f"training embeddings are {train.dtype}, validation embeddings "
+            f"{valid.dtype}: quantise both alike, or neither, since numbers of "
+            "different units have no distance."
+        )
     check_norms(grad_norms, lambda_, len(train), rewards)
 
 
 def check_norms(
-    grad_norms: AnyArray | None,
+    grad_norms: GivenArray | None,
     lambda_: float,
     n_train: int,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
 ) -> None:
     """Check lambda and the gradient norms or rewards that it weighs.
 
@@ -83,7 +93,7 @@ def check_norms(
                 "norms where lambda weighs them; methods that rank need norms."
             )
         check_row_scores(rewards, n_train, "rewards", signed=True)
-        if lambda_ > 0 and not np.any(rewards):
+        if lambda_ > 0 and not as_array(rewards).any():
             raise InputError(
                 "all rewards are zero, so lambda has nothing to weigh: set it to 0."
             )
@@ -96,7 +106,7 @@ def check_norms(
             )
         return
     check_row_scores(grad_norms, n_train, "gradient norms")
-    if lambda_ > 0 and np.max(grad_norms) == 0:
+    if lambda_ > 0 and as_array(grad_norms).max() == 0:
         raise InputError(
             "all gradient norms are zero, so lambda has nothing to weigh: check the "
             "adapter and the labels, or set lambda to 0."
@@ -104,7 +114,7 @@ def check_norms(
 
 
 def check_row_scores(
-    scores: AnyArray, n_train: int, name: str, *, signed: bool = False
+    scores: GivenArray, n_train: int, name: str, *, signed: bool = False
 ) -> None:
     """Check that each training row has one score, which is finite and not negative.
 
@@ -121,7 +131,7 @@ def check_row_scores(
     """
     if np.iscomplexobj(scores):
         raise InputError(f"{name} must be real numbers, got {scores.dtype}.")
-    values = np.asarray(scores, np.float64)
+    values = np.asarray(as_array(scores, name), np.float64)
     if values.shape != (n_train,):
         raise InputError(
             f"{name} have shape {list(values.shape)}, the training embeddings "
@@ -150,10 +160,12 @@ def check_lambda(lambda_: float) -> None:
 
 def _check_embeddings(x: np.ndarray, name: str) -> None:
     # bfloat16 is a float to JAX alone.
-    if x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+    numbers = jnp.issubdtype(x.dtype, jnp.floating) or x.dtype in QUANTISED
+    if x.ndim != 2 or 0 in x.shape or not numbers:
         raise InputError(
-            f"{name} must be a matrix [rows, dim] of floats with at least one row, got "
-            f"shape {list(x.shape)} of {x.dtype}: save one vector per row."
+            f"{name} must be a matrix [rows, dim] of floats with at least one row, or "
+            f"of int8 or uint8, got shape {list(x.shape)} of {x.dtype}: save one "
+            "vector per row."
         )
     bad = np.flatnonzero(
         np.concatenate([~np.isfinite(part).all(1) for part in chunks(x)])

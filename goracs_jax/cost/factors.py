@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE
 from goracs_jax.shapes import AnyArray, GradNorms, Train, Valid
@@ -146,9 +146,7 @@ def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
 
 
 @jax.jit
-def train_rows(
-    cost: Cost, rows: Int[AnyArray, " rows"]
-) -> Float[jax.Array, "rows dim"]:
+def train_rows(cost: Cost, rows: Int[AnyArray, " rows"]) -> Real[jax.Array, "rows dim"]:
     """Collect training rows, as they were given, from the devices where they lie.
 
     >>> import numpy as np
@@ -268,8 +266,6 @@ def cost_of(
     return scaled - jnp.asarray(cost.reward)[rows][:, None]
 
 
-def centred(
-    cost: Cost, x: Float[jax.Array, "rows dim"]
-) -> Float[jax.Array, "rows dim"]:
+def centred(cost: Cost, x: Real[jax.Array, "rows dim"]) -> Float[jax.Array, "rows dim"]:
     """Return training rows in float32, less the centre."""
     return x.astype(jnp.float32) - jnp.asarray(cost.centre)

@@ -1,13 +1,16 @@
-"""Read and write Alpaca records (JSON or JSONL), with their places for messages."""
+"""Read Alpaca records, with their places for messages, and write them as JSONL."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.data.texts import check_record, check_texts
-from goracs_jax.errors import InputError, one_line
-from goracs_jax.files import atomic, existing_file
+from goracs_jax.errors import InputError
+from goracs_jax.files import atomic
+from goracs_jax.inputs.parsed import reason
+from goracs_jax.inputs.records import records_of
+from goracs_jax.inputs.tables import as_frame, is_frame, rows_of
 
 TEXT_KEYS = ("instruction", "input", "output")
 
@@ -24,46 +27,53 @@ class Example(NamedTuple):
         return tuple(self.record.get(key, "") for key in TEXT_KEYS)
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Read and check a file of Alpaca records: a JSON array, or JSONL.
+def read_examples(source: Any) -> list[Example]:
+    """Read and check Alpaca records.
 
     Args:
-        path: UTF-8 file. Every record needs the strings `instruction` and `output`;
-            `input` may be left out; other keys are kept.
+        source: As for `read_records`. Every record needs the strings `instruction` and
+            `output`; `input` may be left out, null or NaN, which all mean that there is
+            none; other keys are kept.
 
     Returns:
-        The records in the order of the file.
+        The records in their order.
 
     Raises:
         InputError: The file cannot be read, or a record lacks a text; the message names
             the place.
+
+    >>> read_examples([{"instruction": "i", "input": None, "output": "o"}])[0].record
+    {'instruction': 'i', 'input': '', 'output': 'o'}
     """
-    examples = read_records(path)
+    examples = [_with_input(example) for example in read_records(source)]
     for example in examples:
         _check(example)
     return examples
 
 
-def read_records(path: Path) -> list[Example]:
-    """Read a file of JSON objects of any kind: a JSON array, or JSONL.
+def read_records(source: Any) -> list[Example]:
+    """Read records of any kind.
 
     Args:
-        path: UTF-8 file.
+        source: A path: JSON (a list of records, a list inside an object, or columns),
+            JSONL, CSV, Parquet or Arrow, packed or not; a folder or a pattern of
+            shards; or a saved dataset. Or a value: a list of dictionaries, a frame of
+            polars or pandas, a table of PyArrow, or a dataset of `datasets`.
 
     Returns:
-        The objects in the order of the file, at least one.
+        The records in their order, at least one. NaN is None in them.
 
     Raises:
-        InputError: The file cannot be read, is empty, or contains anything but objects.
+        InputError: The file cannot be read, is empty, or contains anything but records.
     """
-    path = Path(path)
-    text = _read_text(path)
-    if not text.strip():
-        raise InputError(f"{path} is empty: give a file with at least one record.")
-    parse = _array if text.lstrip().startswith("[") else _lines
-    records = [Example(record, place) for record, place in parse(text, path)]
+    if isinstance(source, str | Path):
+        records = list(_of_file(Path(source)))
+        empty = f"{source} is empty: give a file with at least one record."
+    else:
+        records = list(_of_value(source))
+        empty = "there are no records: give at least one."
     if not records:
-        raise InputError(f"{path} contains no record: give at least one.")
+        raise InputError(empty)
     for record, place in records:
         if not isinstance(record, dict):
             raise InputError(
@@ -126,57 +136,60 @@ def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
         yield (encode(record) + "\n").encode()
 
 
-def _read_text(path: Path) -> str:
-    raw = existing_file(path).read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+def _of_file(path: Path) -> Iterator[Example]:
+    found = records_of(path)
+    for file, parsed in found:
+        place = f"{file}{parsed.place}"
+        if parsed.error:
+            last = next(found, None) is None
+            raise InputError(f"{place}: {_why(parsed.error, last)}.") from None
+        yield Example(_plain(parsed.fields), place)
+
+
+def _of_value(source: Any) -> Iterator[Example]:
+    what = type(source).__name__
+    if is_frame(source):
+        source = rows_of(as_frame(source), what)
+    elif isinstance(source, Mapping) or not isinstance(source, Iterable):
+        splits = f": give one of {', '.join(map(str, source))}" if source else ""
         raise InputError(
-            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8: convert the "
-            "file (iconv -f latin1 -t utf-8)."
-        ) from None
+            "records must be a path, a list of dictionaries or a frame, got "
+            f"{what}{splits if isinstance(source, Mapping) else ''}."
+        )
+    for i, record in enumerate(source, 1):
+        yield Example(_plain(record), f"{what}, record {i}")
 
 
-def _array(text: str, path: Path) -> Iterable[tuple[dict, str]]:
-    try:
-        records = _parsed(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}:{error.lineno}: not valid JSON ({error.msg}): if the file was cut "
-            "off, write it again."
-        ) from None
-    return [(record, f"{path}, record {i}") for i, record in enumerate(records, 1)]
+def _plain(record: Any) -> Any:
+    """Replace NaN, which pandas writes for what is missing, by None."""
+    if not isinstance(record, dict):
+        return record
+    is_nan = lambda value: isinstance(value, float) and value != value
+    if not any(map(is_nan, record.values())):
+        return record
+    return {key: None if is_nan(value) else value for key, value in record.items()}
 
 
-def _lines(text: str, path: Path) -> Iterable[tuple[dict, str]]:
-    # Split at line feeds only: str.splitlines would also split inside JSON strings.
-    lines = text.split("\n")
-    last = max(i for i, line in enumerate(lines, 1) if line.strip())
-    for i, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield _parsed(line), f"{path}:{i}"
-        except json.JSONDecodeError as error:
-            hint = (
-                "the last line is cut off: write the file again"
-                if i == last
-                else "JSONL needs one complete record on every line"
-            )
-            raise InputError(
-                f"{path}:{i}: not valid JSON ({error.msg}): {hint}."
-            ) from None
+def _with_input(example: Example) -> Example:
+    """Write an input that is null as no text."""
+    if example.record.get("input", "") is not None:
+        return example
+    return example._replace(record=example.record | {"input": ""})
 
 
-def _parsed(text: str) -> Any:
-    """Parse JSON; numbers without end and deep nesting are no JSON either."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise json.JSONDecodeError(one_line(error), text, 0) from None
+def _why(error: BaseException, last: bool) -> str:
+    """Say what is wrong with a record, and how to mend it."""
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"byte 0x{error.object[error.start]:02x} is not UTF-8: convert the file "
+            "(iconv -f latin1 -t utf-8)"
+        )
+    if not isinstance(error, json.JSONDecodeError):
+        return f"cannot be read ({reason(error)}): correct it"
+    hint = "JSONL needs one complete record on every line"
+    if last:
+        hint = "the last line is cut off: write the file again"
+    return f"not valid JSON ({error.msg}): {hint}"
 
 
 def _check(example: Example) -> None:

@@ -14,14 +14,19 @@ Interactions at the same time are ordered by user, then as in the file.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
-from goracs_jax.choices import MAX_BAD
+from goracs_jax.choices import MAX_BAD, Order
 from goracs_jax.data.raw import Reading, read_rows
-from goracs_jax.data.raw_files import RawFiles, to_interaction, to_title
+from goracs_jax.data.raw_files import RawFiles
+from goracs_jax.data.raw_rows import to_interactions, to_titles
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.parts import files_of, mib_of
+from goracs_jax.inputs.records import How, look_at
 
 RATINGS = {
     "user": pl.String,
@@ -74,16 +79,44 @@ def read_raw(
     Raises:
         InputError: A file cannot be read or has too many bad lines.
     """
-    interaction, title = to_interaction(files), to_title(files)
-    kind, first = files.format, files.ratings.stat().st_size / 2**20
-    ratings = read_rows(
-        files.ratings, kind.ratings, interaction, RATINGS, max_bad=max_bad, tell=tell
-    )
-    after = lambda mib: tell(first + mib)
-    titles = read_rows(
-        files.titles, kind.titles, title, TITLES, max_bad=max_bad, tell=after
-    )
-    return Raw(ratings, titles)
+    first = mib_of(files.ratings)
+    how_ratings, how_titles = files.how
+
+    def read(path: Path, how: How, before: float, *rows: Any) -> Reading:
+        # Without a word of the user, a file that is not UTF-8 is not guessed at.
+        known = files.encoding is not None or not _is_separated(path, how)
+        after = lambda mib: tell(before + mib)
+        return read_rows(
+            path, how, *rows, max_bad=max_bad, any_encoding=known, tell=after
+        )
+
+    ratings = read(files.ratings, how_ratings, 0.0, to_interactions(files), RATINGS)
+    return Raw(ratings, read(files.titles, how_titles, first, to_titles(files), TITLES))
+
+
+def in_order(ratings: pl.DataFrame, order: Order, seed: int) -> pl.DataFrame:
+    """Give interactions without times the places that order them, from 0.
+
+    Args:
+        ratings: The rows, in the order of the file.
+        order: "time" leaves the times, "file" takes the rows' numbers, and "random"
+            draws the places.
+        seed: Seed of what is drawn.
+
+    >>> rows = pl.DataFrame({"user": ["u", "v"], "timestamp": [None, None]})
+    >>> in_order(rows, "file", 0)["timestamp"].to_list()
+    [0.0, 1.0]
+    """
+    if order == "time":
+        return ratings
+    places = np.arange(len(ratings), dtype=np.float64)
+    if order == "random":
+        np.random.default_rng(seed).shuffle(places)
+    return ratings.with_columns(pl.Series("timestamp", places))
+
+
+def _is_separated(path: Path, how: How) -> bool:
+    return look_at(files_of(path)[0], how).kind == "separated"
 
 
 def tidy(
@@ -116,20 +149,22 @@ def tidy(
     >>> tidied.table["title"].to_list(), tidied.steps[-1].dropped
     (['Alien', 'Brazil'], 1)
     """
+    titles = titles.drop_nulls("title").unique("item", keep="first")
     table = ratings.sort("timestamp", "user", maintain_order=True)
     steps = [_step("read", table, table)]
 
-    def then(step: str, left: pl.DataFrame) -> None:
+    def then(step: str, left: pl.DataFrame, more: str = "") -> None:
         nonlocal table
         steps.append(_step(step, left, table))
         if not len(left):
-            raise InputError(f"no interaction is left {REASONS[step]}")
+            raise InputError(f"no interaction is left {REASONS[step]}{more}")
         table = left
 
     same = ["user", "item", "timestamp"] if repeats else ["user", "item"]
     then("repeated", table.unique(same, keep="first", maintain_order=True))
-    titles = titles.drop_nulls("title").unique("item", keep="first")
-    then("untitled", table.join(titles, on="item", maintain_order="left"))
+    ids = " and ".join(str(side["item"].head(2).to_list()) for side in (table, titles))
+    titled = table.join(titles, on="item", maintain_order="left")
+    then("untitled", titled, f" The first ids are {ids}.")
     if rated:
         then("unrated", table.drop_nulls("rating"))
     if core > 1:
@@ -139,7 +174,8 @@ def tidy(
 
 REASONS = {
     "repeated": "at all: check that the file has lines below its header.",
-    "untitled": "that has a title: check that both files use the same item ids.",
+    "untitled": "that has a title: check that both files use the same item ids, or "
+    "name their fields with --item-column and --metadata-item-column.",
     "unrated": "that has a rating: --task ctr needs ratings; name them with "
     "--rating-column.",
     "core": "with --core: take a smaller one.",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from goracs_jax.errors import InputError
-from goracs_jax.runs.arrays import read_npy
+from goracs_jax.inputs.array_files import read_array
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
 from goracs_jax.selection.classes import (
@@ -96,6 +96,6 @@ def _read(
     if not train or not valid:
         raise InputError("give --train-labels and --valid-labels together.")
     kind = "integers or strings"
-    one = read_npy(train, "training labels", kind)
-    two = read_npy(valid, "validation labels", kind)
+    one = read_array(train, "training labels", kind)
+    two = read_array(valid, "validation labels", kind)
     return make_classes(one, two, shape)

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from goracs_jax.choices import Order
 from goracs_jax.data.examples import write_jsonl
-from goracs_jax.data.interactions import CleaningStep, Raw, read_raw, tidy
+from goracs_jax.data.interactions import CleaningStep, Raw, in_order, read_raw, tidy
 from goracs_jax.data.negatives import check_negatives, draw_negatives
 from goracs_jax.data.raw_files import RawFiles
 from goracs_jax.data.records import Wording, item_records, records, with_negatives
@@ -21,7 +22,9 @@ from goracs_jax.data.splits import (
     split_by_time,
     training_rows,
 )
+from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files, together, write_json
+from goracs_jax.inputs.parts import hash_input, mib_of
 from goracs_jax.jobs.leakage import Leaked, Watch, texts_of
 from goracs_jax.runs.progress import progress
 from goracs_jax.runs.say import say, waiting
@@ -39,6 +42,7 @@ class PrepareConfig:
     valid: int | float  # examples, or their share, of a global split
     test: int | float
     min_history: int  # earlier items that an example needs
+    order: Order  # what orders the interactions
     core: int  # interactions that a user and an item need
     repeats: Literal["drop", "keep"]  # of a user with an item
     negatives: int  # items drawn beside each target of seqrec
@@ -132,7 +136,7 @@ class Prepared(NamedTuple):
         if self.config.template:
             paths["template"] = self.config.template
         inputs: dict[str, dict[str, Any]] = {
-            name: {"file": str(path), "sha256": hash_files(path)}
+            name: {"file": str(path), "sha256": hash_input(path)}
             for name, path in paths.items()
         }
         for name, reading in self.raw._asdict().items():
@@ -156,13 +160,15 @@ def run(files: RawFiles, config: PrepareConfig) -> Prepared:
     """
     raw = _read(files, config.max_bad)
     tidied = tidy(
-        raw.ratings.rows,
+        in_order(raw.ratings.rows, config.order, config.seed),
         raw.titles.rows,
         rated=config.wording.task == "ctr",
         repeats=config.repeats == "keep",
         core=config.core,
     )
     log = _unquote(make_log(tidied.table), config.wording)
+    if config.wording.task == "ctr":
+        _check_labels(log, config.wording.like_above)
     if config.split == "leave-one-out":
         split = leave_one_out(log, min_history=config.min_history)
     else:
@@ -174,9 +180,22 @@ def run(files: RawFiles, config: PrepareConfig) -> Prepared:
     return Prepared(files, config, raw, tidied.steps, log, split)
 
 
+def _check_labels(log: Log, like_above: float) -> None:
+    """Refuse ratings that are all on one side of what counts as liked."""
+    low, high = log.rating.min(), log.rating.max()
+    if not low <= like_above < high:
+        cure = "take --task seqrec: there is nothing to tell apart"
+        if low < high:
+            cure = f"set --like-above to a number in [{low:g}, {high:g})"
+        raise InputError(
+            f"all ratings lie in [{low:g}, {high:g}], on one side of --like-above "
+            f"{like_above:g}: {cure}."
+        )
+
+
 def _read(files: RawFiles, max_bad: float) -> Raw:
     paths = (files.ratings, files.titles)
-    mib = sum(path.stat().st_size for path in paths) / 2**20
+    mib = sum(map(mib_of, paths))
     with progress() as bar:
         task = bar.add_task("MiB read", total=mib)
         tell = lambda done: bar.update(task, completed=done)

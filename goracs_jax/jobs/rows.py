@@ -1,22 +1,23 @@
 """The rows of both sets in each source: arrays of a file, or stages yet to run."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from goracs_jax.errors import InputError, one_line
+from goracs_jax.cost.checks import QUANTISED
+from goracs_jax.errors import InputError
 from goracs_jax.files import existing_file, hash_files
 from goracs_jax.gradients.adam import Moments
+from goracs_jax.inputs.array_files import read_array
 from goracs_jax.jobs.leakage import Kept
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
 from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.tokens import Scored
-from goracs_jax.npy import check_header
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Check, Compare, Select
@@ -159,7 +160,7 @@ class Sources(NamedTuple):
 
 
 def read_sides(path: Path, lengths: list[int]) -> Sides:
-    """Read the rows of both sets from an .npz file.
+    """Read the rows of both sets from an .npz file or one of safetensors.
 
     Args:
         path: The file, with the arrays train and valid.
@@ -168,26 +169,23 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     Raises:
         InputError: There is no such file, it lacks an array, or one has other rows.
     """
-    if path.suffix != ".npz":
+    if path.suffix not in (".npz", ".safetensors"):
         raise InputError(
-            "--space must be text, gradient, subspace, states or an .npz file with "
-            f"arrays train and valid, got {str(path)!r}."
+            "--space must be text, gradient, subspace, states or an .npz file (or one "
+            f"of safetensors) with arrays train and valid, got {str(path)!r}."
         )
     existing_file(path)
+    named = [Path(f"{path}:{name}") for name in Sides._fields[:2]]
     try:
-        with zipfile.ZipFile(path) as parts, np.load(path, allow_pickle=False) as file:
-            for info in parts.infolist():
-                with parts.open(info) as part:
-                    check_header(part, info.file_size)
-            found = [np.asarray(file[name]) for name in Sides._fields[:2]]
-    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
+        found = [read_array(each, "rows", "floats") for each in named]
+    except InputError as error:
         raise InputError(
-            f"{path} is not an .npz file with arrays train and valid "
-            f"({one_line(error)}): write it with numpy.savez(path, train=..., "
-            "valid=...)."
+            f"{error} --space takes the arrays train and valid of one file: write it "
+            "with numpy.savez(path, train=..., valid=...)."
         ) from None
     for name, rows, length in zip(Sides._fields, found, lengths, strict=False):
-        if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != length:
+        numbers = jnp.issubdtype(rows.dtype, jnp.floating) or rows.dtype in QUANTISED
+        if rows.ndim != 2 or not numbers or len(rows) != length:
             raise InputError(
                 f"{path}: {name} must be floats [{length}, dim], one row for each "
                 f"example, got {rows.dtype} {list(rows.shape)}."

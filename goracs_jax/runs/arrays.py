@@ -1,14 +1,15 @@
-"""Arrays that a user gives as .npy files: memory-mapped, and never unpickled."""
+"""Arrays of floats that a user gives as files."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from goracs_jax.errors import InputError, one_line
-from goracs_jax.files import existing_file, hash_files
-from goracs_jax.npy import check_header
+from goracs_jax.cost.checks import QUANTISED
+from goracs_jax.errors import InputError
+from goracs_jax.inputs.array_files import hash_array, read_array
 
 
 class Given(NamedTuple):
@@ -25,37 +26,17 @@ def read_floats(paths: Mapping[str, tuple[Path | None, str]]) -> Given:
         paths: The path, or None, and what the array is called in messages, by name.
 
     Raises:
-        InputError: A file is missing, not a .npy file, or holds other values.
+        InputError: As `goracs_jax.inputs.array_files.read_array`, or a file holds other
+            values.
     """
     given = Given({}, {})
     for name, (path, what) in paths.items():
         if path:
-            given.arrays[name] = read_npy(path, what, "floats")
-            if given.arrays[name].dtype.kind != "f":
+            array = read_array(path, what, "floats")
+            # Embeddings may be quantised; scores are floats.
+            floats = jnp.issubdtype(array.dtype, jnp.floating)
+            if not floats and not (array.ndim == 2 and array.dtype in QUANTISED):
                 raise InputError(f"{path}: the {what} must be one array of floats.")
-            given.sha256[name] = hash_files(path)
+            given.arrays[name] = array
+            given.sha256[name] = hash_array(path)
     return given
-
-
-def read_npy(path: Path, what: str, kind: str) -> np.ndarray:
-    """Map one array of a .npy file into memory.
-
-    Args:
-        path: The file.
-        what: What the array is called in messages.
-        kind: Which values it should have, for the same messages.
-
-    Raises:
-        InputError: The file is missing, not a .npy file, or holds Python objects.
-    """
-    try:
-        with existing_file(path).open("rb") as file:
-            check_header(file, path.stat().st_size)
-        return np.lib.format.open_memmap(path, mode="r")
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
-        raise InputError(
-            f"{path} is not a .npy file of numbers or strings ({one_line(error)}): "
-            f"write the {what} with numpy.save, as an array of {kind}."
-        ) from None

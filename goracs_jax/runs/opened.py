@@ -12,6 +12,7 @@ from goracs_jax.choices import Remat
 from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import hash_files
+from goracs_jax.inputs.parts import hash_input
 from goracs_jax.llm.profile import default_dtype, execution_on
 from goracs_jax.llm.prompts import Prompt, format_prompt
 from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
@@ -89,7 +90,7 @@ def read_pool(path: Path) -> Pool:
     Raises:
         InputError: The first thing that is wrong, with its file and line.
     """
-    return Pool(read_examples(path), hash_files(path), path)
+    return Pool(read_examples(path), hash_input(path), path)
 
 
 def read_pools(
@@ -98,7 +99,7 @@ def read_pools(
     """Read and check files of examples.
 
     Args:
-        paths: Alpaca records, JSON or JSONL.
+        paths: Alpaca records, as for `goracs_jax.data.examples.read_examples`.
         duplicates: Whether examples of the first file may repeat each other's texts.
 
     Raises:

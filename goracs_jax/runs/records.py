@@ -1,15 +1,10 @@
 """Small JSON files that describe the results beside them."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
-#: What reading a lost or damaged file raises.
-UNREADABLE = (
-    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
-    *(RecursionError, OverflowError),
-)
+from goracs_jax.inputs.array_files import BROKEN as UNREADABLE
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

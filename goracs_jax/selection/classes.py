@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_array
 from goracs_jax.selection.problem import check_budget
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import GivenArray
 
 Counts = Int[np.ndarray, " classes"]
 
@@ -34,8 +35,8 @@ class Classes(NamedTuple):
 
 
 def make_classes(
-    train: Shaped[AnyArray, "..."],
-    valid: Shaped[AnyArray, "..."],
+    train: GivenArray,
+    valid: GivenArray,
     shape: tuple[int, int],
 ) -> Classes:
     """Number the classes of both sets.
@@ -58,7 +59,7 @@ def make_classes(
     for name, given, size in zip(
         ("training", "validation"), (train, valid), shape, strict=True
     ):
-        given = np.asarray(given)
+        given = as_array(given, f"{name} labels")
         if given.shape != (size,) or given.dtype.kind not in "biuU":
             raise InputError(
                 f"{name} labels must be {size} integers or strings, one per row, got "
@@ -169,8 +170,8 @@ def class_notes(classes: Classes, budget: int) -> list[str]:
 
 
 def given_classes(
-    train: AnyArray | None,
-    valid: AnyArray | None,
+    train: GivenArray | None,
+    valid: GivenArray | None,
     shape: tuple[int, int],
     budgets: Sequence[int],
 ) -> Classes | None:

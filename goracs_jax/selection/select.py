@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_array, as_arrays
 from goracs_jax.selection.by_class import by_class
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.method import Method, find_method
@@ -19,25 +20,25 @@ from goracs_jax.selection.problem import (
     check_memory,
     objective,
 )
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import AnyArray, GivenArray
 from goracs_jax.transport import find_solver
 
 
 def goracs(
-    train_embeddings: AnyArray,
-    valid_embeddings: AnyArray,
-    grad_norms: AnyArray | None = None,
+    train_embeddings: GivenArray,
+    valid_embeddings: GivenArray,
+    grad_norms: GivenArray | None = None,
     *,
     budget: int,
     lambda_: float = 0.1,
     key: jax.Array,
     method: str | Method = "goracs",
     solver: str = "auto",
-    errors: AnyArray | None = None,
-    rewards: AnyArray | None = None,
+    errors: GivenArray | None = None,
+    rewards: GivenArray | None = None,
     scale: str = "max",
-    train_labels: AnyArray | None = None,
-    valid_labels: AnyArray | None = None,
+    train_labels: GivenArray | None = None,
+    valid_labels: GivenArray | None = None,
     mesh: Mesh | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
@@ -46,7 +47,9 @@ def goracs(
     (GORACS, Mei et al., KDD 2025).
 
     Args:
-        train_embeddings: x_i, shape [N, dim].
+        train_embeddings: x_i, shape [N, dim]: floats, or the int8 or uint8 of quantised
+            embeddings. Here and below, an array of NumPy or JAX, a tensor of PyTorch, a
+            frame of polars or pandas, a dataset of `datasets` or lists.
         valid_embeddings: y_j, shape [M, dim].
         grad_norms: g_i, shape [N]; needed where lambda_ > 0, and by methods that rank
             by them, such as "grad-norm".
@@ -87,6 +90,9 @@ def goracs(
     >>> selection.indices.tolist(), round(selection.objective, 4)
     ([1, 4], 0.1333)
     """
+    grad_norms, errors, rewards = as_arrays(
+        gradient_norms=grad_norms, prediction_errors=errors, rewards=rewards
+    )
     embeddings = train_embeddings, valid_embeddings
     cost = make_cost(
         *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
@@ -111,9 +117,9 @@ def select_from_cost(
     key: jax.Array,
     method: str | Method = "goracs",
     solver: str = "exact",
-    grad_norms: AnyArray | None = None,
+    grad_norms: GivenArray | None = None,
     prediction_errors: AnyArray | None = None,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
     classes: Classes | None = None,
 ) -> Selection:
     """Choose as `goracs` does, from a cost that is made already.
@@ -212,13 +218,13 @@ SCORES = {
 
 
 def poo(
-    train_embeddings: AnyArray,
-    valid_embeddings: AnyArray,
-    grad_norms: AnyArray | None,
-    indices: AnyArray,
+    train_embeddings: GivenArray,
+    valid_embeddings: GivenArray,
+    grad_norms: GivenArray | None,
+    indices: GivenArray,
     *,
     lambda_: float = 0.1,
-    rewards: AnyArray | None = None,
+    rewards: GivenArray | None = None,
     scale: str = "max",
     solver: str = "exact",
     mesh: Mesh | None = None,
@@ -253,7 +259,7 @@ def poo(
     cost = make_cost(
         *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
     )
-    rows = np.asarray(indices)
+    rows = as_array(indices, "indices")
     n_train, _ = cost.shape
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise InputError(

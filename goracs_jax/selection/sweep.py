@@ -9,30 +9,31 @@ from jax.sharding import Mesh
 
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_arrays
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.method import Method
 from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.select import checked_choice
-from goracs_jax.shapes import AnyArray, Rows
+from goracs_jax.shapes import AnyArray, GivenArray, Rows
 from goracs_jax.transport import find_solver
 
 
 def sweep(
-    train_embeddings: AnyArray,
-    valid_embeddings: AnyArray,
-    grad_norms: AnyArray | None = None,
+    train_embeddings: GivenArray,
+    valid_embeddings: GivenArray,
+    grad_norms: GivenArray | None = None,
     *,
     budgets: Sequence[int],
     lambdas: Sequence[float],
     key: jax.Array,
     method: str | Method = "goracs",
     solver: str = "auto",
-    errors: AnyArray | None = None,
-    rewards: AnyArray | None = None,
+    errors: GivenArray | None = None,
+    rewards: GivenArray | None = None,
     scale: str = "max",
-    train_labels: AnyArray | None = None,
-    valid_labels: AnyArray | None = None,
+    train_labels: GivenArray | None = None,
+    valid_labels: GivenArray | None = None,
     mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
     """Run `goracs` for every budget with every lambda, each as it would run alone.
@@ -68,6 +69,9 @@ def sweep(
     for lambda_ in lambdas:
         check_lambda(lambda_)
     grid = ordered(budgets, lambdas)
+    grad_norms, errors, rewards = as_arrays(
+        gradient_norms=grad_norms, prediction_errors=errors, rewards=rewards
+    )
     embeddings = train_embeddings, valid_embeddings
     largest = max(lambdas)
     cost = make_cost(
@@ -113,8 +117,8 @@ def chooser(
     key: jax.Array,
     method: str | Method = "goracs",
     solver: str = "exact",
-    grad_norms: AnyArray | None = None,
-    rewards: AnyArray | None = None,
+    grad_norms: GivenArray | None = None,
+    rewards: GivenArray | None = None,
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
 ) -> Callable[[int, float], Selection]:

@@ -56,9 +56,9 @@ class Check(_Sizes, Rows, Training, Settings):
     group: ClassVar[str] = "data and spaces"
 
     train: Path
-    """Training pool: Alpaca records, JSON or JSONL."""
+    """Training pool: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
     valid: Path
-    """Validation examples, JSON or JSONL; one half is the target, the other judges."""
+    """Validation examples, likewise; one half is the target, the other judges."""
     out: CheckOut
     """Folder for check.json, check.png and the trainings."""
     spaces: Annotated[

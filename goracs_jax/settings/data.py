@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import MAX_BAD, FormatName, Task
+from goracs_jax.choices import MAX_BAD, FormatName, Order, Task
 from goracs_jax.settings.common import Leaks, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.outputs import DemoOut, ExamplesOut
@@ -20,19 +20,34 @@ class _Raw:
     group: ClassVar[str] = "raw data"
 
     format: Literal["auto", FormatName] = "auto"
-    """Format of the input; auto finds it out where the files leave no doubt."""
+    """What the fields are called and where the titles are; auto finds it out where the
+    files leave no doubt. csv, jsonl and parquet take fields of your own."""
     metadata: Annotated[
-        Path | None, Flag(default="where the format keeps it; csv, jsonl: the input")
+        Path | None,
+        Flag(default="where the format keeps it; csv, jsonl, parquet: the input"),
     ] = None
     """File of titles."""
+    encoding: Annotated[
+        str | None, Flag(metavar="NAME", default="UTF-8, or as the format prescribes")
+    ] = None
+    """Encoding of CSV and other separated text, such as latin-1 or gbk, where no mark
+    at its start tells it."""
     user_column: Annotated[str | None, _by_format("user_id")] = None
-    """Name of the field that holds users."""
+    """Name of the field that holds users, or its number, from 1, in a CSV file without
+    a header line."""
     item_column: Annotated[str | None, _by_format("item_id")] = None
     """Name of the field that holds items."""
+    metadata_item_column: Annotated[
+        str | None, Flag(metavar="FIELD", default="as in the input")
+    ] = None
+    """Name of the field that holds items in the file of titles."""
     rating_column: Annotated[str | None, _by_format("rating")] = None
     """Name of the field that holds ratings, which seqrec does not need."""
     time_column: Annotated[str | None, _by_format("timestamp")] = None
     """Name of the field that holds times, as numbers or as ISO 8601 dates."""
+    order: Order = "time"
+    """What orders interactions: their time; their place in the file, where later ones
+    count as newer; or chance (random), which gives a random split."""
     title_column: Annotated[
         str | None, _by_format("title, or the only one that ends in title")
     ] = None
@@ -86,7 +101,7 @@ class _Prompts:
     group: ClassVar[str] = "prompts"
 
     noun: Annotated[
-        str | None, Flag(metavar="WORD", default="movie, product or item, by format")
+        str | None, Flag(metavar="WORD", default="movie, product and so on, by format")
     ] = None
     """What the prompt calls an item."""
     template: Path | None = None
@@ -109,8 +124,8 @@ class Prepare(_Raw, _Examples, _Split, Leaks, _Prompts, Settings):
     """Name the next title (seqrec), or answer Yes or No to whether the user will like
     it (ctr)."""
     input: Path
-    """File of interactions, gzipped or not, or the folder of a MovieLens or RecBole
-    data set."""
+    """File of interactions (JSON, CSV, Parquet or Arrow, packed or not), or the folder
+    of a MovieLens, MIND, KuaiRec or RecBole data set."""
     out: ExamplesOut
     """Folder for the four files and manifest.json."""
 

@@ -55,7 +55,9 @@ def _read(flag: FlagOf, value: object) -> list[Path]:
     """List the files and folders that a flag names to be read."""
     if isinstance(value, Path):
         found = value.parent.glob(value.name) if GLOB.search(value.name) else ()
-        return [value, *found]
+        # An array of a file may be named behind it.
+        file, colon, _ = str(value).rpartition(":")
+        return [value, *found, *([Path(file)] if colon and file else [])]
     values = value if isinstance(value, tuple) else (value,)
     found = (re.findall(flag.flag.reads, str(v)) for v in values if flag.flag.reads)
     return [Path(name) for names in found for name in names]

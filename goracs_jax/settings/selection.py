@@ -17,7 +17,9 @@ from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
 from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
 
-ROWS_FILE = r"[^+]+?\.npz"  # of a source of rows, in the name of a space
+ROWS_FILE = (
+    r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
+)
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
@@ -39,7 +41,7 @@ class Embed(Machine, Processes, Settings):
     group: ClassVar[str] = "model"
 
     data: Path
-    """Examples to embed: Alpaca records, JSON or JSONL."""
+    """Examples to embed: Alpaca records as JSON, JSONL, CSV, Parquet or Arrow."""
     out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
@@ -95,7 +97,7 @@ class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
-    """Examples to take gradients of: Alpaca records, JSON or JSONL."""
+    """Examples to take gradients of: Alpaca records as JSON, JSONL, CSV or Parquet."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     out: ArrayOut
@@ -109,9 +111,10 @@ class _Texts:
     group: ClassVar[str] = "texts and models"
 
     train: Path | None = None
-    """Training pool: Alpaca records, JSON or JSONL."""
+    """Training pool: Alpaca records as JSON, JSONL, CSV, Parquet, Arrow or a saved
+    dataset."""
     valid: Path | None = None
-    """Validation examples: Alpaca records, JSON or JSONL."""
+    """Validation examples, likewise."""
     model: Path | None = None
     """LLM for gradient norms, and for embeddings where --encoder is not given: a
     Hugging Face folder or a .gguf file."""
@@ -134,16 +137,17 @@ class _Arrays:
     group: ClassVar[str] = "arrays, instead of a model"
 
     train_embeddings: Path | None = None
-    """Training embeddings, .npy of floats [N, dim]."""
+    """Training embeddings [N, dim] of floats, int8 or uint8: .npy, .npz, safetensors,
+    Parquet or Arrow; FILE:NAME of several arrays; a folder or a pattern of shards."""
     valid_embeddings: Path | None = None
-    """Validation embeddings, .npy of floats [M, dim]."""
+    """Validation embeddings [M, dim], likewise."""
     grad_norms: Path | None = None
-    """Gradient norms of the training examples, .npy of floats [N]."""
+    """Gradient norms of the training examples, floats [N]."""
     rewards: Path | None = None
-    """Rewards of the training examples in place of gradient norms, .npy of floats [N]
+    """Rewards of the training examples in place of gradient norms, floats [N]
     of any sign, which are divided by the largest of their sizes."""
     errors: Path | None = None
-    """Prediction errors of the training examples, .npy of floats [N], for methods that
+    """Prediction errors of the training examples, floats [N], for methods that
     rank by them, such as error; from texts they are computed (EL2N) when left out."""
 
 
@@ -158,9 +162,9 @@ class _Classes:
     method runs inside each class, with a budget in proportion to the class's share of
     validation."""
     train_labels: Path | None = None
-    """Classes of the training rows from a file, .npy of integers or strings [N]."""
+    """Classes of the training rows from a file, integers or strings [N]."""
     valid_labels: Path | None = None
-    """Classes of the validation rows from a file, .npy of integers or strings [M]."""
+    """Classes of the validation rows from a file, integers or strings [M]."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class Training(_Adapter, _Memory, Backward, Machine):
     """LLM: a Hugging Face folder or a .gguf file."""
     valid: Path
     """Validation examples, whose loss is reported, and decides what is kept by --keep
-    best: Alpaca records, JSON or JSONL."""
+    best: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
     task: Task = "seqrec"
     """Sequential recommendation (seqrec) or click-through rate (ctr); the task decides
     the defaults of --epochs, --learning-rate and --labels."""
@@ -123,7 +123,7 @@ class Finetune(Training, _Events, Processes, Settings):
     """
 
     data: Path
-    """Training examples, such as a coreset: Alpaca records, JSON or JSONL."""
+    """Training examples, such as a coreset: Alpaca records as JSON, CSV or Parquet."""
     out: AdapterOut
     """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
     manifest.json."""
@@ -152,7 +152,7 @@ class Judging:
     group: ClassVar[str] = "evaluation"
 
     test: Path
-    """Test examples as goracs prepare writes them, JSON or JSONL."""
+    """Test examples as goracs prepare writes them."""
     items: Annotated[Path | None, Flag(default="items.jsonl beside --test")] = None
     """File of all items (item_id, title, interactions, mean_rating), used for seqrec
     and for what goracs compare says is reached without a model."""

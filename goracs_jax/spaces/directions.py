@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_array
 from goracs_jax.shapes import AnyArray, Valid
 
 #: Share of the squared lengths that directions must hold where their number is not
@@ -36,7 +37,7 @@ def leading_directions(
     >>> np.abs(leading_directions(g)).tolist()
     [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
     """
-    rows = np.asarray(gradients, np.float64)
+    rows = np.asarray(as_array(gradients, "gradients"), np.float64)
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise InputError(
             "directions are found in a matrix [rows, dim] of finite numbers, got shape "

@@ -8,7 +8,8 @@ from jaxtyping import Float32
 
 from goracs_jax.cost import chunks
 from goracs_jax.errors import InputError
-from goracs_jax.shapes import AnyArray
+from goracs_jax.inputs.arrays import as_array
+from goracs_jax.shapes import GivenArray
 from goracs_jax.spaces.transforms import ROUNDING
 
 KINDS = ("grad-norm", "alignment", "loss-drop", "none")
@@ -46,11 +47,11 @@ class Reward(NamedTuple):
 
 
 def alignment(
-    train: AnyArray,
-    valid: AnyArray,
+    train: GivenArray,
+    valid: GivenArray,
     *,
-    train_labels: AnyArray | None = None,
-    valid_labels: AnyArray | None = None,
+    train_labels: GivenArray | None = None,
+    valid_labels: GivenArray | None = None,
     drop: int = 0,
 ) -> Float32[np.ndarray, " train"]:
     r"""Return the inner product of each gradient with the mean of the target's.
@@ -85,7 +86,7 @@ def alignment(
     >>> alignment(x, y, train_labels=c, valid_labels=c).tolist()
     [3.0, 0.0]
     """
-    x, y = np.asarray(train), np.asarray(valid, np.float64)
+    x, y = as_array(train), np.asarray(as_array(valid), np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not y.size:
         raise InputError(
             "gradients of both sets must be matrices [rows, dim] of one width, got "
@@ -98,10 +99,10 @@ def alignment(
     if (train_labels is None) != (valid_labels is None):
         raise InputError("give labels of both sets, or of none.")
     names, theirs = np.unique(
-        np.zeros(len(y)) if valid_labels is None else np.asarray(valid_labels),
+        np.zeros(len(y)) if valid_labels is None else as_array(valid_labels),
         return_inverse=True,
     )
-    mine = np.zeros(len(x)) if train_labels is None else np.asarray(train_labels)
+    mine = np.zeros(len(x)) if train_labels is None else as_array(train_labels)
     if len(mine) != len(x) or len(theirs) != len(y):
         raise InputError(
             f"labels must be one per row, {len(x)} and {len(y)}, got {len(mine)} and "

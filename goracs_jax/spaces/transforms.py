@@ -19,7 +19,8 @@ from jaxtyping import Float, Float32
 
 from goracs_jax.cost import chunks
 from goracs_jax.errors import InputError
-from goracs_jax.shapes import AnyArray
+from goracs_jax.inputs.arrays import as_array
+from goracs_jax.shapes import GivenArray
 
 # Embeddings are float32: what is smaller, beside what it is the rest of, is rounding.
 ROUNDING = float(np.finfo(np.float32).eps)
@@ -37,7 +38,7 @@ class Fitted(NamedTuple):
     gains: Float[np.ndarray, " k"]
     rest: float | None
 
-    def transform(self, x: AnyArray) -> Float32[np.ndarray, "rows out"]:
+    def transform(self, x: GivenArray) -> Float32[np.ndarray, "rows out"]:
         """Transform rows, computed in float64, a part of them at a time.
 
         Args:
@@ -50,7 +51,7 @@ class Fitted(NamedTuple):
         Raises:
             InputError: The rows have another width.
         """
-        x = np.asarray(x)
+        x = as_array(x, "rows to transform")
         if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise InputError(
                 f"rows to transform have shape {list(x.shape)}, those that were fitted "
@@ -78,7 +79,7 @@ class Fitted(NamedTuple):
 class Transform(Protocol):
     """A transform that can be fitted."""
 
-    def fit(self, valid: AnyArray) -> Fitted:
+    def fit(self, valid: GivenArray) -> Fitted:
         """Fit the transform on validation rows."""
         ...
 
@@ -91,7 +92,7 @@ class Center:
     [[-1.0, 0.0], [-2.0, 1.0]]
     """
 
-    def fit(self, valid: AnyArray) -> Fitted:
+    def fit(self, valid: GivenArray) -> Fitted:
         """Fit the mean of the validation rows, [M, dim]."""
         mean = _checked(valid).mean(axis=0)
         return Fitted(mean, np.empty((len(mean), 0)), np.empty(0), 1.0)
@@ -111,7 +112,7 @@ class Whiten:
     True
     """
 
-    def fit(self, valid: AnyArray) -> Fitted:
+    def fit(self, valid: GivenArray) -> Fitted:
         """Fit mean and covariance of the validation rows, [M, dim].
 
         Raises:
@@ -155,7 +156,7 @@ class Subspace:
     def __post_init__(self):
         _check_k(self.k)
 
-    def fit(self, valid: AnyArray) -> Fitted:
+    def fit(self, valid: GivenArray) -> Fitted:
         """Fit the leading directions of the validation rows, [M, dim].
 
         Raises:
@@ -182,7 +183,7 @@ class Drop:
     def __post_init__(self):
         _check_k(self.k)
 
-    def fit(self, valid: AnyArray) -> Fitted:
+    def fit(self, valid: GivenArray) -> Fitted:
         """Fit the leading directions of the validation rows, [M, dim].
 
         Raises:
@@ -197,7 +198,7 @@ class Drop:
         return Fitted(mean, directions, np.zeros(self.k), 1.0)
 
 
-def unit_rows(x: AnyArray, name: str = "rows") -> Float32[np.ndarray, "rows dim"]:
+def unit_rows(x: GivenArray, name: str = "rows") -> Float32[np.ndarray, "rows dim"]:
     """Scale every row to length 1, so that || x - y ||^2 = 2 - 2 cos(x, y).
 
     Args:
@@ -210,9 +211,14 @@ def unit_rows(x: AnyArray, name: str = "rows") -> Float32[np.ndarray, "rows dim"
     >>> unit_rows(np.array([[3.0, 4.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    x = np.asarray(x)
+    x = as_array(x, name)
     if x.ndim != 2:
         raise InputError(f"{name} must be a matrix [rows, dim], got {list(x.shape)}.")
+    if x.dtype == np.uint8:
+        raise InputError(
+            f"{name} are uint8, whose zero is not the origin, and have no direction: "
+            "give floats, or take the euclidean metric."
+        )
 
     def scale(rows: np.ndarray, first: int) -> np.ndarray:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -255,8 +261,8 @@ def _check_k(k: object) -> None:
         raise InputError(f"k must be a positive integer, got {k!r}.")
 
 
-def _checked(valid: AnyArray) -> Float[np.ndarray, "valid dim"]:
-    y = np.asarray(valid, np.float64)
+def _checked(valid: GivenArray) -> Float[np.ndarray, "valid dim"]:
+    y = np.asarray(as_array(valid, "validation rows"), np.float64)
     if y.ndim != 2 or not y.size or not np.isfinite(y).all():
         raise InputError(
             "a transform is fitted on a matrix [rows, dim] of finite numbers, got "
@@ -265,7 +271,7 @@ def _checked(valid: AnyArray) -> Float[np.ndarray, "valid dim"]:
     return y
 
 
-def _principal(valid: AnyArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _principal(valid: GivenArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean, the variances above rounding, and their directions [dim, k]."""
     y = _checked(valid)
     mean = y.mean(axis=0)
@@ -282,7 +288,7 @@ def _principal(valid: AnyArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, s[:count] ** 2 / len(y), directions[:count].T
 
 
-def _leading(valid: AnyArray, k: int, name: str) -> tuple[np.ndarray, ...]:
+def _leading(valid: GivenArray, k: int, name: str) -> tuple[np.ndarray, ...]:
     mean, variances, directions = _principal(valid)
     if k > len(variances):
         raise InputError(

@@ -10,6 +10,7 @@ from goracs_jax.data.records import Wording
 from goracs_jax.data.splits import check_size
 from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
+from goracs_jax.inputs.parts import mib_of
 from goracs_jax.jobs.prepare import PrepareConfig, run
 from goracs_jax.llm.prompts import read_template
 from goracs_jax.runs.manifest import made_by
@@ -28,7 +29,7 @@ def prepare(settings: Prepare) -> None:
     _check(settings)
     s, out = settings, settings.out
     columns = {name: getattr(s, f"{name}_column") for name in Columns._fields}
-    files = find_raw_files(s.format, s.input, s.metadata, columns)
+    files = find_raw_files(s.format, s.input, s.metadata, columns, s.encoding, s.order)
     check_paths(s, files.ratings, files.titles)
     config = _config(s, files)
     say(f"{files.name}: {files.ratings}, titles from {files.titles}")
@@ -83,7 +84,7 @@ def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
 
 def _say_plan(s: Prepare, files: RawFiles, config: PrepareConfig) -> None:
     for path in dict.fromkeys((files.ratings, files.titles)):
-        say(f"would read {path}: {path.stat().st_size / 2**20:.1f} MiB")
+        say(f"would read {path}: {mib_of(path):.1f} MiB")
     newest = "each user's newest"
     if s.split == "global":
         sizes = (config.test, config.valid)

@@ -104,6 +104,20 @@ def test_types_and_layouts(dtype):
     np.testing.assert_allclose(found, expected, atol=1e-6)  # float32 of x - mean
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_quantised_rows_stay_so(dtype):
+    case = instance(12, 8, seed=3)
+    low = -100 if dtype == np.int8 else 0
+    x, y = ((30 * rows + 30).clip(low, 127).astype(dtype) for rows in (case.x, case.y))
+    cost = make_cost(x, y)
+    assert cost.train.dtype == dtype
+    # Differences of such integers are exact in float32; the centre is rounded to 1e-7
+    # of 127.
+    expected = oracles.cost_matrix(x.astype(float), y.astype(float))
+    np.testing.assert_allclose(exact_cost(cost, np.arange(12)), expected, atol=1e-6)
+    np.testing.assert_allclose(cost_rows(cost, np.arange(12)), expected, atol=1e-5)
+
+
 def test_far_from_the_origin():
     case = instance(12, 8, seed=4)
     x, y = (part.astype(float) for part in (case.x, case.y))
@@ -144,7 +158,12 @@ NAN = np.array([[0, 1, 2], [0, np.nan, 1], [np.inf, 0, 0]], np.float32)
         ),
         ((X[0], X), r"training embeddings must be a matrix .*shape \[3\]"),
         ((X, X[:0]), r"validation embeddings must be a matrix .*shape \[0, 3\]"),
-        ((X.astype(int), X), r"floats with at least one row, got shape .* of int64"),
+        ((X.astype(int), X), r"floats .* or uint8, got shape .* of int64"),
+        (
+            (X.astype(np.int8), X.astype(np.uint8)),
+            r"are int8, validation embeddings uint8: quantise both alike",
+        ),
+        ((X.astype(np.int8), X), r"are int8, validation embeddings float32: quantise"),
         ((X, X, np.ones(2), 0.1), r"gradient norms have shape \[2\].*3 rows"),
         ((X, X, np.array([1, -1, 1.0]), 0.1), r"1 gradient norms are negative.*row 1"),
         ((X, X, np.array([1, 1, np.nan]), 0.1), r"NaN or infinite, the first at row 2"),

@@ -34,7 +34,7 @@ def test_blank_lines_and_byte_order_mark(tmp_path):
     [
         ("", r"a\.jsonl is empty: give a file"),
         (" \n\n", r"a\.jsonl is empty"),
-        ("[]", r"a\.jsonl contains no record"),
+        ("[]", r"a\.jsonl is empty"),
         (f"{LINE}\n{LINE[:-9]}", r"a\.jsonl:2: not valid JSON.*last line is cut off"),
         (
             f"{LINE[:-9]}\n{LINE}",

@@ -1,14 +1,15 @@
 import gzip
 import json
 
-import polars as pl
 import pytest
 
 from goracs_jax.data.formats import FORMATS
-from goracs_jax.data.interactions import RATINGS
+from goracs_jax.data.interactions import RATINGS, TITLES
 from goracs_jax.data.raw import read_rows
-from goracs_jax.data.raw_files import RawFiles, to_interaction, to_title
+from goracs_jax.data.raw_files import RawFiles
+from goracs_jax.data.raw_rows import to_interactions, to_titles
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.records import How
 
 GOOD = {"reviewerID": "u", "asin": "i", "overall": 4, "unixReviewTime": 7}
 BAD = {
@@ -32,8 +33,8 @@ BAD = {
 def read(path, max_bad=0.5, name="amazon-2018", **options):
     kind = FORMATS[name]
     files = RawFiles(name, kind, path, path, kind.columns)
-    to_row = to_interaction(files)
-    return read_rows(path, kind.ratings, to_row, RATINGS, max_bad=max_bad, **options)
+    rows = to_interactions(files)
+    return read_rows(path, How(), rows, RATINGS, max_bad=max_bad, **options)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -103,7 +104,6 @@ def test_literals_are_never_executed(tmp_path):
     path = tmp_path / "meta.json"
     path.write_text("{'asin': __import__('os').getcwd(), 'title': 'x'}\n")
     kind = FORMATS["amazon-2014"]
-    to_row = to_title(RawFiles("", kind, path, path, kind.columns))
-    schema = {"item": pl.String, "title": pl.String}
-    reading = read_rows(path, kind.titles, to_row, schema, max_bad=1.0)
+    rows = to_titles(RawFiles("", kind, path, path, kind.columns))
+    reading = read_rows(path, How(), rows, TITLES, max_bad=1.0)
     assert (reading.bad, len(reading.rows)) == (1, 0)

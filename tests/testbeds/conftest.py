@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
-PARTS = ("arms", "baselines", "cells", "features", "pools", "questions", "training")
+PARTS = (
+    "arms",
+    "baselines",
+    "cells",
+    "features",
+    "planted",
+    "pools",
+    "questions",
+    "training",
+)
 
 
 @pytest.fixture(scope="module")

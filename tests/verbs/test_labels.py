@@ -119,7 +119,7 @@ def test_classes_that_fall_short_are_said(labelled, capsys):
         (TRAIN[:-1], r"training labels must be 24 .*got shape \[23\]"),
         (np.ones(N), r"training labels must be 24 integers or strings.*float64"),
         (np.ones(N, int), r"training labels are int64, validation labels <U3"),
-        (np.array([{}] * N), r"l\.npy is not a \.npy file of numbers or strings"),
+        (np.array([{}] * N), r"l\.npy is not a file of numbers or strings"),
         (np.where(TRAIN == "No", "A", "B"), r"budget must be at most 0, got 5: .*A, B"),
     ],
 )

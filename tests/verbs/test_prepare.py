@@ -127,6 +127,40 @@ def test_ctr_leave_one_out(raw):
         assert "negatives" not in record
 
 
+def test_interactions_without_times(raw, capsys):
+    """The line that asks for an order leads on."""
+    rows = (raw / "raw/ratings.dat").read_text().splitlines()
+    cells = [row.split("::") for row in rows]
+    head = "user_id,item_id,title,rating"
+    lines = [f"{user},{item},T {item},{rating}" for user, item, rating, _ in cells]
+    raw_files.lines(raw / "r.csv", [head, *lines])
+    command = PREPARE.replace("--input raw", "--input r.csv --format csv")
+    message = r"no column 'timestamp'.*--order file .* or --order random"
+    assert_refused(command, None, capsys, message)
+    found = {}
+    for order in ("file", "random"):
+        assert run(f"{command} --order {order}", None) == 0
+        test = read(raw / "out", "test.jsonl")
+        found[order] = [(record["user"], record["target"]) for record in test]
+    pairs = [(user, item) for user, item, *_ in cells]
+    # An example has three earlier interactions of its user.
+    users = [user for user, _ in pairs]
+    examples = [p for i, p in enumerate(pairs) if users[:i].count(p[0]) >= 3]
+    newest = examples[-len(found["file"]) :]
+    assert found["file"] == newest
+    assert set(found["random"]) != set(newest)
+    assert run(f"{command} --order random --seed 1", None) == 0
+    other = [(r["user"], r["target"]) for r in read(raw / "out", "test.jsonl")]
+    assert other != found["random"]
+
+
+def test_ratings_on_one_side(raw, capsys):
+    command = PREPARE.replace("seqrec", "ctr")
+    message = r"all ratings lie in \[1, 5\], .*--like-above to a number in \[1, 5\)"
+    assert_refused(f"{command} --like-above 9", None, capsys, message)
+    assert run(f"{command} --like-above 4.9", None) == 0
+
+
 def test_dry_run_writes_nothing(raw, capsys):
     assert run(PREPARE + " --dry-run", None) == 0
     printed = capsys.readouterr().out

@@ -135,7 +135,7 @@ def test_mistakes_are_found_before_any_work(files, flags, message, capsys):
 @pytest.mark.parametrize(
     ("arrays_in_it", "message"),
     [
-        ({"train": np.ones((24, 3))}, "not an .npz file with arrays train and valid"),
+        ({"train": np.ones((24, 3))}, "takes the arrays train and valid of one file"),
         ({"train": np.ones((23, 3)), "valid": np.ones((10, 3))}, r"floats \[24, dim\]"),
         ({"train": np.ones((24, 3)), "valid": np.ones((10, 3), int)}, "got int64"),
     ],

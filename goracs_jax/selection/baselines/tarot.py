@@ -17,6 +17,7 @@ from goracs_jax.cost import (
     without_reward,
 )
 from goracs_jax.errors import InputError
+from goracs_jax.inputs.arrays import as_array
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.problem import (
     Problem,
@@ -25,7 +26,7 @@ from goracs_jax.selection.problem import (
     check_memory,
     solve,
 )
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import GivenArray
 from goracs_jax.transport import exact, sinkhorn
 
 
@@ -101,8 +102,8 @@ def layers(cost: Cost, depth: int) -> Int[np.ndarray, " train"]:
 
 
 def tarot_budget(
-    train_embeddings: AnyArray,
-    valid_embeddings: AnyArray,
+    train_embeddings: GivenArray,
+    valid_embeddings: GivenArray,
     *,
     key: jax.Array,
     folds: int = 10,
@@ -133,7 +134,8 @@ def tarot_budget(
     >>> tarot_budget(x, x[[0, 0, 1, 1]], folds=2, key=jax.random.key(0))
     2
     """
-    train, valid = np.asarray(train_embeddings), np.asarray(valid_embeddings)
+    train = as_array(train_embeddings, "training embeddings")
+    valid = as_array(valid_embeddings, "validation embeddings")
     cost = make_cost(train, valid)
     n_train, n_valid = cost.shape
     if not 2 <= folds <= n_valid:

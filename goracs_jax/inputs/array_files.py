@@ -1,0 +1,200 @@
+"""Arrays from files: .npy, .npz, safetensors, Parquet or Arrow, whole or in shards.
+
+Nothing is unpickled. A .npy file is used where it lies, and so is a tensor that starts
+at a multiple of 64 bytes; all else but .npz is copied, piece by piece, into a file
+without a name, which is used so.
+"""
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+from safetensors import safe_open
+
+from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import digest
+from goracs_jax.inputs.arrays import array_of_frame
+from goracs_jax.inputs.parts import files_of, hash_input
+from goracs_jax.inputs.streams import head_of
+from goracs_jax.inputs.tables import batches, is_table
+from goracs_jax.npy import check_header
+
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+#: Types of safetensors whose names are not NumPy's.
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+#: The bytes that a CPU's arrays in place start at a multiple of.
+ALIGNED = 64
+#: Bytes that are copied at a time.
+PIECE = 1 << 26
+READ = ".npy, .npz, .safetensors, Parquet or Arrow"
+#: What reading a lost or damaged file raises.
+BROKEN = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
+    *(RecursionError, OverflowError),
+)
+
+
+class Named(NamedTuple):
+    """The files of an array, and its name in them; empty where there is one alone."""
+
+    path: Path
+    name: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Named":
+        """Split FILE:NAME, unless there is a file of that name.
+
+        >>> Named.of(Path("x.npz:train"))
+        Named(path=PosixPath('x.npz'), name='train')
+        """
+        file, colon, name = str(path).rpartition(":")
+        return cls(path, "") if path.exists() or not colon else cls(Path(file), name)
+
+
+def read_array(path: Path, what: str, kind: str) -> np.ndarray:
+    """Read one array of numbers or strings.
+
+    Args:
+        path: A file, a folder or a pattern of shards (see
+            `goracs_jax.inputs.parts.files_of`); or FILE:NAME, where a file has several
+            arrays or columns.
+        what: What the array is called in messages.
+        kind: Which values it should have, for the same messages.
+
+    Raises:
+        InputError: There is no such file or array, a file is damaged or of another
+            kind, or shards do not fit together.
+    """
+    given = Named.of(path)
+    files = files_of(given.path)
+    try:
+        if len(files) == 1 and not is_table(head_of(files[0])):
+            found = _of_file(files[0], given.name)
+            if found.ctypes.data % ALIGNED == 0 or not isinstance(found, np.memmap):
+                return found
+            return _joined(_cut(found), path)
+        return _joined(
+            (piece for file in files for piece in _pieces(file, given.name)), path
+        )
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
+        raise InputError(
+            f"{path} is not a file of numbers or strings that can be read "
+            f"({one_line(error)}): write the {what} as {READ}, as an array of {kind}."
+        ) from None
+
+
+def hash_array(path: Path) -> str:
+    """Return the SHA-256 of the files of an array, with its name if it has one."""
+    given = Named.of(path)
+    found = hash_input(given.path)
+    return digest({"files": found, "name": given.name}) if given.name else found
+
+
+def _of_file(file: Path, name: str) -> np.ndarray:
+    head = head_of(file)
+    if head.startswith(NPY):
+        with file.open("rb") as stream:
+            check_header(stream, file.stat().st_size)
+        if name:
+            raise InputError(f"{file} has one array without a name: leave out :{name}.")
+        return np.lib.format.open_memmap(file, mode="r")
+    if head[8:9] == b"{":
+        return _of_safetensors(file, name)
+    with file.open("rb") as stream:  # NumPy leaves a damaged file open
+        if not stream.read(4).startswith(ZIP):
+            raise ValueError("its first bytes are of another kind")
+        with zipfile.ZipFile(stream) as parts:
+            for info in parts.infolist():
+                if info.filename.endswith(".npy"):
+                    with parts.open(info) as part:
+                        check_header(part, info.file_size)
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as arrays:
+            if any(each.endswith("data.pkl") for each in arrays.files):
+                raise InputError(
+                    f"{file} is a file of PyTorch, a pickle, which stays unread: write "
+                    "it with safetensors or numpy.save."
+                )
+            return arrays[_chosen(file, name, arrays.files)]
+
+
+def _of_safetensors(file: Path, name: str) -> np.ndarray:
+    with safe_open(file, framework="numpy") as tensors:  # checks the header
+        name = _chosen(file, name, [*tensors.keys()])
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        entry = json.loads(stream.read(size))[name]
+    if entry["dtype"] not in TYPES:
+        raise InputError(f"{file}: {name} has the type {entry['dtype']}: write floats.")
+    start, _ = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    return np.memmap(file, TYPES[entry["dtype"]], "r", 8 + size + start, shape)
+
+
+def _cut(array: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(1, PIECE // max(1, array[:1].nbytes))
+    return (array[i : i + step] for i in range(0, len(array), step))
+
+
+def _pieces(file: Path, name: str) -> Iterator[np.ndarray]:
+    if not is_table(head_of(file)):
+        yield from _cut(_of_file(file, name))
+        return
+    for frame in batches(file, [name] if name else None):
+        if name and name not in frame.columns:
+            raise InputError(f"{file} has no column {name!r}: check the name.")
+        yield array_of_frame(frame, str(file))
+
+
+def _chosen(file: Path, name: str, present: list[str]) -> str:
+    if name and name in present:
+        return name
+    if not name and len(present) == 1:
+        return present[0]
+    raise InputError(
+        f"{file} has the arrays {', '.join(present) or '(none)'}: name one, as in "
+        f"{file}:{present[0] if present else 'NAME'}."
+    )
+
+
+def _joined(pieces: Iterable[np.ndarray], path: Path) -> np.ndarray:
+    """Write arrays below each other into a file without a name, and map it."""
+    form, rows, texts = None, 0, []
+    with tempfile.TemporaryFile() as file:
+        for piece in pieces:
+            own = ("text" if piece.dtype.kind == "U" else piece.dtype, piece.shape[1:])
+            if own != (form := form or own):
+                shown = (f"{kind} {list(shape)}" for kind, shape in (form, own))
+                raise InputError(
+                    f"{path}: the rows of its shards are {' and '.join(shown)}: write "
+                    "them alike."
+                )
+            if piece.dtype.kind == "U":
+                texts.append(piece)
+            else:
+                file.write(np.ascontiguousarray(piece).view(np.uint8).data)
+            rows += len(piece)
+        if form is None or not rows:
+            raise InputError(f"{path} has no rows: give at least one.")
+        if texts:
+            return np.concatenate(texts)
+        file.flush()
+        return np.memmap(file, form[0], "r", 0, (rows, *form[1]))

@@ -1,0 +1,111 @@
+"""Arrays from what users have in Python: tensors, frames, datasets and lists."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+
+from goracs_jax.errors import InputError, one_line
+from goracs_jax.inputs.tables import as_frame, is_frame
+
+
+def as_array(value: Any, name: str = "the rows") -> np.ndarray:
+    """Make an array of NumPy, without a copy where the memory allows that.
+
+    Args:
+        value: An array of NumPy or JAX; a tensor of PyTorch, or of any library that has
+            DLPack; a frame or series of polars or pandas, a table of PyArrow or a
+            dataset of `datasets`, with one column of vectors or columns of numbers; or
+            lists. Numbers in lists of lists become float32.
+        name: What it is, for messages.
+
+    Raises:
+        InputError: It cannot be read so; or vectors differ in length or are missing.
+
+    >>> as_array([[1, 2], [3, 4]]).dtype, as_array([1, 2]).dtype
+    (dtype('float32'), dtype('int64'))
+    >>> as_array(pl.DataFrame({"text": ["a"], "vector": [[1.0, 2.0]]})).tolist()
+    [[1.0, 2.0]]
+    """
+    if isinstance(value, np.ndarray | jax.Array):
+        return np.asarray(value)
+    if is_frame(value):
+        return array_of_frame(as_frame(value), name)
+    try:
+        if hasattr(value, "__dlpack__"):
+            return _of_tensor(value)
+        array = np.asarray(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        cure = "give one list of numbers for each row, all of one length"
+        if hasattr(value, "__dlpack__"):
+            cure = "give tensor.detach().cpu()"
+        raise InputError(
+            f"{name} cannot be read as an array ({one_line(error)}): {cure}."
+        ) from None
+    if array.ndim == 2 and isinstance(value, Sequence) and array.dtype.kind in "if":
+        array = array.astype(np.float32)
+    return array
+
+
+def as_arrays(**given: Any) -> list[np.ndarray | None]:
+    """Make an array of each value that is given, and leave None.
+
+    >>> as_arrays(rewards=[1.0], grad_norms=None)
+    [array([1.]), None]
+    """
+    return [
+        None if value is None else as_array(value, name.replace("_", " "))
+        for name, value in given.items()
+    ]
+
+
+def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
+    """Make a matrix of the one column of vectors, or of all columns of numbers.
+
+    A frame with one column, of numbers or text, gives a vector.
+
+    Raises:
+        InputError: There are several columns of vectors, or none and no numbers; or
+            vectors differ in length or are missing.
+    """
+    kinds = dict(frame.schema)
+    vectors = [
+        column
+        for column, dtype in kinds.items()
+        if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric()
+    ]
+    if len(vectors) == 1:
+        return _stacked(frame[vectors[0]], name)
+    if len(kinds) == 1 and not vectors:
+        column = frame.to_series()
+        return column.to_numpy() if column.dtype != pl.String else np.array([*column])
+    if vectors or not all(dtype.is_numeric() for dtype in kinds.values()):
+        raise InputError(
+            f"{name} have the columns {', '.join(kinds)}: give one column of vectors, "
+            "or numbers alone."
+        )
+    return frame.to_numpy()
+
+
+def _stacked(column: pl.Series, name: str) -> np.ndarray:
+    if isinstance(column.dtype, pl.Array) and not column.null_count():
+        return column.to_numpy()
+    lengths = column.cast(pl.List(column.dtype.inner)).list.len()  # type: ignore
+    missing = lengths.is_null() | (lengths != lengths.drop_nulls().mode()[0])
+    if missing.any():
+        row = missing.arg_true()[0]
+        raise InputError(
+            f"{name}: row {row} (from 0) has {lengths[row] or 'no'} numbers, others "
+            f"have {lengths.drop_nulls().mode()[0]}: give each row one vector."
+        )
+    return column.explode().to_numpy().reshape(len(column), -1)
+
+
+def _of_tensor(value: Any) -> np.ndarray:
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError):
+        # NumPy knows no bfloat16 and no memory of a GPU, and JAX does.
+        return np.asarray(jax.dlpack.from_dlpack(value))

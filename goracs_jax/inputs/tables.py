@@ -1,0 +1,133 @@
+"""Tables of columns: Parquet, Arrow (file, stream), and frames of other libraries."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import polars.selectors as cs
+
+from goracs_jax.errors import InputError, one_line
+from goracs_jax.inputs.streams import opened
+
+#: Rows that are Python objects at the same time.
+CHUNK = 50_000
+#: Types that JSON lacks, and those of them that become text where they are not nested.
+NO_JSON = ("Binary", "Object", "Date", "Time", "Duration", "Decimal")
+PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def is_table(head: bytes) -> bool:
+    """Whether a file that starts so is a table of columns."""
+    return head.startswith((PARQUET, ARROW, STREAM))
+
+
+def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """Read a table, some rows at a time.
+
+    Args:
+        path: A Parquet file, or an Arrow file or stream (Feather and IPC are others of
+            its names).
+        columns: Those to read, where the file has them; all if None.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    with opened(path) as file:
+        head = file.stream.peek(8)[:8]
+        try:
+            if head.startswith(STREAM):
+                frames = iter([pl.read_ipc_stream(file.stream.read())])
+            else:
+                scan = pl.scan_parquet if head.startswith(PARQUET) else pl.scan_ipc
+                # Unpacked bytes where the file is packed as a whole, which is rare.
+                source = file.stream.read() if _is_packed(path, head) else path
+                frames = scan(source).collect_batches(
+                    chunk_size=CHUNK, maintain_order=True
+                )
+            for frame in frames:
+                if columns is not None:
+                    frame = frame.select(cs.by_name(*columns, require_all=False))
+                yield frame
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise InputError(
+                f"{path} is damaged, or a table that cannot be read "
+                f"({one_line(error)}): write it again."
+            ) from None
+
+
+def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table as dictionaries of what JSON can hold.
+
+    NaN becomes None, and dates become text (ISO 8601).
+
+    Raises:
+        InputError: A column has bytes, objects, or dates inside lists.
+
+    >>> list(rows_of(pl.DataFrame({"a": [1.5, float("nan")]}), "a.parquet"))
+    [{'a': 1.5}, {'a': None}]
+    """
+    for name, dtype in frame.schema.items():
+        found = NO_JSON if dtype.is_nested() else NO_JSON[:2]
+        if any(kind in str(dtype) for kind in found):
+            raise InputError(
+                f"{where}: column {name!r} has the type {dtype}, which JSON does not "
+                "have: leave it out, or write it as text or numbers."
+            )
+    plain = frame.with_columns(
+        (cs.temporal() | cs.decimal() | cs.categorical() | cs.enum()).cast(pl.String),
+        cs.float().fill_nan(None),
+    )
+    return plain.iter_rows(named=True)
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a table of polars, pandas, PyArrow or datasets."""
+    return isinstance(value, pl.DataFrame | pl.LazyFrame | pl.Series) or any(
+        hasattr(value, name) for name in ("to_polars", "__arrow_c_stream__", "iloc")
+    )
+
+
+def as_frame(value: Any) -> pl.DataFrame:
+    """Make a table of polars from one of pandas, PyArrow or datasets.
+
+    The index of pandas is left out.
+
+    Raises:
+        InputError: Its columns cannot be read.
+    """
+    try:
+        if isinstance(value, pl.LazyFrame):
+            return value.collect()
+        if isinstance(value, pl.Series):
+            return value.to_frame()
+        if hasattr(value, "to_polars"):  # datasets, with its own choice of rows
+            return value.to_polars()
+        if hasattr(value, "iloc"):
+            frame = value.to_frame() if hasattr(value, "to_frame") else value
+            return pl.DataFrame(
+                {str(name): _values(frame[name]) for name in frame.columns},
+                strict=False,
+            )
+        return pl.DataFrame(value)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InputError(
+            f"a {type(value).__name__} cannot be read as a table ({one_line(error)}): "
+            "give columns of text or numbers."
+        ) from None
+
+
+def _values(column: Any) -> Any:
+    """Return the values of a column of pandas, with None for what is missing."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return column.to_numpy()
+    pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
+    return [None if missing else value for value, missing in pairs]
+
+
+def _is_packed(path: Path, head: bytes) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(len(head)) != head
+    return False

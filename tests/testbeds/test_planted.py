@@ -1,0 +1,85 @@
+"""How well arms find what is planted, against plain loops."""
+
+from statistics import mean
+
+import numpy as np
+import pytest
+
+import goracs_jax as gx
+
+
+@pytest.fixture
+def folder(universe, tmp_path):
+    rng = np.random.default_rng(1)
+    pool, held = len(universe.pool), len(universe.held)
+    # Planted rows are a little nearer.
+    x = rng.normal(size=(pool, 3)) - 0.5 * universe.planted[:, None]
+    rows = {"train": x, "valid": rng.normal(size=(held, 3)) - 0.5}
+    np.savez(tmp_path / "some.npz", **rows)
+    norms = rng.random(pool) + 0.2 * universe.planted
+    np.savez(tmp_path / "gradient.npz", **rows, norms=norms)
+    return tmp_path
+
+
+def area(flag, score):
+    """Count the pairs in the right order."""
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a in score[flag].tolist()
+        for b in score[~flag].tolist()
+    ]
+    return sum(pairs), len(pairs)
+
+
+def test_nearness_and_rewards_are_judged_inside_classes(beds, universe, folder):
+    drawn = beds.pools.draw(universe, 0)
+    choice = beds.arms.Choice(universe, drawn, folder, 0.5)
+    with np.load(folder / "gradient.npz") as file:
+        x, y = file["train"][drawn.pool], file["valid"][drawn.target]
+        norms = file["norms"][drawn.pool]
+    mine = np.array([universe.pool[row]["output"] for row in drawn.pool])
+    theirs = np.array([universe.held[row]["output"] for row in drawn.target])
+    flag = universe.planted[drawn.pool]
+    near = np.zeros(len(x))
+    for row, answer in enumerate(mine):
+        apart = np.linalg.norm(y[theirs == answer] - x[row], axis=1)
+        near[row] = -np.sort(apart)[:10].mean()
+    rewards = gx.alignment(x, y, train_labels=mine, valid_labels=theirs)
+
+    def inside(score):
+        each = [area(flag[mine == a], score[mine == a]) for a in ("Yes", "No")]
+        right, pairs = map(sum, zip(*each, strict=True))
+        return right / pairs
+
+    expected = {"nearness": inside(near), "reward": inside(np.asarray(rewards))}
+    found = choice.found("greedy:by-label@some@alignment", 0)
+    # Distances in float32 or in squares change the order of few pairs.
+    assert found == pytest.approx(expected, abs=1e-3)
+    without = choice.found("greedy@some", 0)
+    right, pairs = area(flag, norms)
+    assert without["reward"] == pytest.approx(right / pairs, abs=1e-6)
+    assert without["nearness"] != found["nearness"]
+    assert choice.found("random", 0) == choice.found("oracle", 0) == {}
+
+
+def test_shares_are_those_of_what_arms_choose(beds, universe, folder):
+    arms, seeds = ["nearest@some", "oracle"], [0, 3]
+    areas = []
+    near, oracle = beds.planted.planted(universe, folder, arms, seeds, 0.1)
+    for budget in (64, 200):
+        shares = []
+        for seed in seeds:
+            choice = beds.arms.Choice(
+                universe, beds.pools.draw(universe, seed), folder, 0.1, budget
+            )
+            rows = choice.rows("nearest@some", seed)
+            areas.append(choice.found("nearest@some", seed)["nearness"])
+            assert len(set(rows.tolist())) == budget
+            shares.append(mean(universe.planted[rows].tolist()))
+        found = near[f"share of {budget}"]
+        assert found["value"] == pytest.approx(mean(shares))
+        assert found["low"] < found["value"] < found["high"]
+        assert oracle[f"share of {budget}"]["value"] == 1
+    assert [name.split()[0] for name in near["features"]] == ["some"]
+    assert near["AUC by nearness"]["value"] == pytest.approx(mean(areas))
+    assert "AUC by nearness" not in oracle
