@@ -86,7 +86,6 @@ STAYING = (
     "nearest_rows",
     "sweeps",
     "slot_candidates",
-    "row_values",
     "values_below",
     "core_arcs",
 )

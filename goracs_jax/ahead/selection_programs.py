@@ -24,7 +24,7 @@ from goracs_jax.cost import (
 from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
 from goracs_jax.selection.bound import core_shape, values_below
 from goracs_jax.selection.method import Goracs
-from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs, row_values
+from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
 from goracs_jax.selection.search import annealing, group_exchange
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
@@ -148,7 +148,6 @@ def selection_programs(
         ),
         "sinkhorn": lambda: _iterate.trace(*transport),
         "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
-        "row_values": lambda: row_values.trace(cost, g, budget),
         "values_below": lambda: values_below.trace(cost, g, budget),
         "core_arcs": lambda: core_arcs.trace(
             core, g, width, min(settings.bound.listing, size)

@@ -35,7 +35,6 @@ from goracs_jax.selection.relaxation import (
     core_arcs,
     points_served,
     row_value,
-    row_values,
 )
 from goracs_jax.transport import exact
 
@@ -81,41 +80,42 @@ def relax(
     rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
     size, width = core_shape(cost.shape, budget, count_distinct(cost), settings)
     chosen, step, steps = np.zeros(n_train, np.float32), 1.0, settings.steps
-    best, trial = -np.inf, replicate(np.float32(g), mesh)
+    everywhere = partial(replicate, mesh=mesh)
+    best, trial = -np.inf, np.asarray(g, np.float32)
     centre = trial
+    below = np.zeros(n_train)
     for left in reversed(range(rounds + 1)):
-        w = np.asarray(row_values(cost, trial, budget))
-        bound = float(trial.mean() + np.partition(w, budget - 1)[:budget].sum())
+        w = _below(cost, trial, budget)
+        bound = _sum_up(trial, w, budget)
         if bound > best:
-            best, centre = bound, trial
-        if not left or value - best <= settings.closed:
+            best, centre, below = bound, trial, w
+        if not left:
             break
         # Where the last core was wrong, the prices that were too high show the way.
-        high = jnp.maximum(centre, trial)
+        high = np.maximum(centre, trial)
         if centre is not trial:
-            w = np.asarray(row_values(cost, high, budget))
+            w = _below(cost, high, budget)
         order = np.lexsort((w, chosen <= WANTED))
         rows = np.sort(order[:size])
         core = materialize(some_rows(cost, rows))
-        arcs = core_arcs(core, high, width, min(settings.listing, size))
+        arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
         ascent = ascend(
-            Arcs(*(replicate(part, mesh) for part in arcs)),
-            centre,
-            replicate(chosen[rows], mesh),
+            Arcs(*map(everywhere, arcs)),
+            everywhere(centre),
+            everywhere(chosen[rows]),
             value,
             step,
             steps,
             budget,
         )
-        trial = ascent.best
+        trial = np.asarray(ascent.best)
         chosen[:] = 0
         chosen[rows] = np.asarray(ascent.chosen)
         # The next arcs may allow longer steps again.
         step = min(1.0, max(1.5 * float(ascent.step), 0.02))
         steps *= 2
-    wanted = np.lexsort((w, -chosen))
-    g = np.asarray(centre, np.float64)
-    return Relaxed(g, dual_bound(cost, g, budget), wanted)
+    wanted = np.lexsort((below, -chosen))
+    return Relaxed(centre, _certified(cost, centre, below, budget), wanted)
 
 
 def core_shape(
@@ -160,9 +160,35 @@ def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float
     >>> round(dual_bound(make_cost(x, x), np.zeros(2), 1), 4)
     0.5
     """
+    g = np.asarray(g, np.float32)
+    return _certified(cost, g, _below(cost, g, budget), budget)
+
+
+def _below(
+    cost: Cost, g: Float[np.ndarray, " valid"], budget: int
+) -> Float[np.ndarray, " train"]:
+    """Return `values_below` on the host."""
+    w = values_below(cost, replicate(g, cost.tiling.mesh), budget)
+    return np.asarray(w, np.float64)
+
+
+def _sum_up(
+    g: Float[np.ndarray, " valid"], w: Float[np.ndarray, " train"], n: int
+) -> float:
+    """Return B(g) from w_i(g), or what is below it from less."""
+    return float(g.mean(dtype=np.float64) + np.partition(w, n - 1)[:n].sum())
+
+
+def _certified(
+    cost: Cost,
+    g: Float[np.ndarray, " valid"],
+    below: Float[np.ndarray, " train"],
+    budget: int,
+) -> float:
+    """Return `dual_bound`, where a bound of every w_i is known."""
     n_train, n_valid = cost.shape
     s = points_served(budget, n_valid)
-    w = np.float64(values_below(cost, jnp.asarray(g, jnp.float32), budget))
+    w = below.copy()
     few = min(n_train, budget + budget // 2 + 64)
     rows = np.argpartition(w, few - 1)[:few]
     step = min(few, block_rows(cost))
@@ -170,8 +196,7 @@ def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float
         # The last block starts early to keep its shape.
         block = rows[min(first, few - step) :][:step]
         w[block] = _exact_value(exact_cost(cost, block) - g, budget, s)
-    bound = g.mean() + np.partition(w, budget - 1)[:budget].sum()
-    return float(bound - rounding(cost))
+    return _sum_up(g, w, budget) - rounding(cost)
 
 
 def _exact_value(

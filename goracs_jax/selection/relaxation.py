@@ -42,7 +42,7 @@ PARTS = 1 << 12
 # What the next direction keeps of the last one, and how often it may fail to raise the
 # bound before the steps become shorter, by this factor.
 MOMENTUM, PATIENCE, SHORTER = 0.7, 10, 0.7
-# Weight of one step in the mean that tells how often a row is chosen.
+# Weight of the first step in the mean that tells how often a row is chosen.
 RECENT = 0.03
 
 
@@ -111,22 +111,6 @@ def row_value(
     t = last_served(reduced, s)
     below = jnp.minimum(reduced - t[:, None], 0).sum(1)
     return (t + below / s) / n
-
-
-@partial(jax.jit, static_argnames="n")
-def row_values(
-    cost: Cost, g: Float[jax.Array, " valid"], n: int
-) -> Float[jax.Array, " train"]:
-    """Return w_i(g) of all training rows in float32, by one pass over C.
-
-    >>> import numpy as np
-    >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [4.0]])
-    >>> row_values(make_cost(x, x), jnp.zeros(2), n=1).tolist()
-    [0.5, 0.5]
-    """
-    s = points_served(n, cost.shape[1])
-    return map_rows(cost, lambda block: row_value(block.cost - g, n, s))
 
 
 @partial(jax.jit, static_argnames=("width", "listing"))
@@ -216,12 +200,16 @@ def ascend(
         best = jnp.where(rose, state.g, state.best)
         stalled = jnp.where(rose, 0, state.stalled + 1)
         gave_up = stalled == PATIENCE
-        norm = jnp.maximum(direction @ direction, jnp.finfo(jnp.float32).tiny)
+        # Weights in proportion to the length of steps (Larsson, Patriksson and
+        # Stromberg, Mathematical Programming 1999).
+        recent = RECENT * state.step / step
+        faded = (1 - recent) * state.chosen
+        norm = jnp.maximum((direction**2).sum(), jnp.finfo(jnp.float32).tiny)
         length = state.step * jnp.maximum(value - bound, 0) / norm
         return Ascent(
             # Shorter steps start at the best prices again.
             g=jnp.where(gave_up, best, state.g + length * direction),
-            chosen=((1 - RECENT) * state.chosen).at[rows].add(RECENT),
+            chosen=faded.at[rows].set(faded[rows] + recent),
             step=jnp.where(gave_up, SHORTER, 1) * state.step,
             direction=jnp.where(gave_up, 0, direction),
             stalled=jnp.where(gave_up, 0, stalled),

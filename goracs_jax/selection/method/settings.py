@@ -85,7 +85,7 @@ class GroupExchange:
 class LowerBound:
     """Settings of the Lagrangian relaxation: the lower bound and the rows it wants."""
 
-    max_rounds: int = 6
+    max_rounds: int = 4
     """Ascents at most, each over a core that is chosen by a pass over C."""
     fewest_rounds: int = 3
     """Ascents that the largest problems may still take."""
@@ -99,5 +99,3 @@ class LowerBound:
     """Rows of the core at least, where there are as many."""
     listing: int = 8
     """Rows of the core that see a validation point at least."""
-    closed: float = 1e-6
-    """Distance of a known POO from the bound at which the rounds end."""
