@@ -15,6 +15,7 @@ from goracs_jax.selection.bound import (
     values_below,
 )
 from goracs_jax.selection.method import LowerBound
+from goracs_jax.selection.problem import objective
 
 
 @settings(max_examples=30, deadline=None)
@@ -125,3 +126,13 @@ def test_no_subset_of_the_given_arrays_is_below(seed, lambda_, dtype):
     assert bound <= oracles.best_poo(cost, 8)
     every = lower_bound(make_cost(x, y, g, lambda_), np.arange(9))
     assert every <= oracles.poo(cost, np.arange(9))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dim", [2, 384])
+def test_copies_of_the_validation_set_cost_nothing(dtype, dim):
+    x = (3 + np.random.default_rng(dim).normal(size=(20, dim))).astype(dtype)
+    cost = make_cost(x, x[::-2])
+    chosen = np.arange(1, 20, 2)
+    assert objective(cost, chosen) == 0.0
+    assert lower_bound(cost, chosen) <= 0.0
