@@ -24,12 +24,14 @@ import numpy as np
 from common import RESULTS, peak_mib, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost, materialize
-from goracs_jax.selection.bound import lower_bound
-from goracs_jax.selection.method import METHODS, PairMoves
-from goracs_jax.selection.problem import Problem, Step
+from goracs_jax.selection.bound import core_shape, relax
+from goracs_jax.selection.method import METHODS, Goracs, PairMoves
+from goracs_jax.selection.problem import Problem, Refined, Step, solve
+from goracs_jax.selection.relaxation import points_served
 from goracs_jax.selection.search.annealing import anneal, plan_search, units_per_slot
 from goracs_jax.selection.search.group_exchange import group_exchange
 from goracs_jax.selection.search.pair_exchange import pairs_per_sweep
+from goracs_jax.selection.search.stages import anneals, refined
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:
@@ -107,25 +109,43 @@ def stages(
     kept = 0 if cost.matrix is None else cost.matrix.nbytes
     a_pass, read = (0, kept) if kept else (once, inputs)
     stage("cost", once + kept / 4 * 2 * dim, inputs + kept)
-    problem = Problem(cost)
+    problem, settings = Problem(cost), Goracs()
     rows = np.asarray(problem.start(cost, budget))
     stage("greedy", 2 * a_pass + 2 * budget * n_valid * dim, 2 * read)
-    annealed = anneal(problem, rows, key=key, started=started)
-    s = units_per_slot(budget, n_valid)
-    epochs, sweeps = plan_search(budget, n_valid)
-    moves = (1 + epochs) * sweeps * pairs_per_sweep(budget)
-    looked_at = moves * (2 + PairMoves().drawn) * 2 * s  # entries of C
-    transports = (1 + epochs) * 2 * budget * n_valid * dim
-    sums = looked_at * 3 * 2 * s
-    reached = annealed.trace[-1].objective
-    stage("annealing", a_pass + transports + sums, read + 4 * looked_at, reached)
-    found = group_exchange(problem, annealed.rows, key=key, started=started)
-    rounds = len(found.trace)
-    flops = rounds * (once + 2 * n_train * (budget + n_valid))
-    stage("group exchange", flops, rounds * inputs, found.trace[-1].objective)
-    bound, _ = lower_bound(cost, found.rows)
-    stage("lower bound", a_pass, read)
-    return done, [*annealed.trace, *found.trace[1:]], bound
+    rows_cost, solved = solve(cost, rows, problem.solver)
+    found = Refined(rows, (Step(solved.value, time.perf_counter() - started, 0),), True)
+    transport = 2 * budget * n_valid * dim
+    stage("transport", transport, 0, solved.value)
+    relaxed = relax(cost, rows_cost.min(0), solved.value, budget)
+    size, width = core_shape(cost.shape, budget, n_train)
+    rounds = settings.bound.fewest_rounds  # at least
+    steps = settings.bound.steps * (2**rounds - 1)
+    s = points_served(budget, n_valid)
+    arcs = size * width
+    stage(
+        "prices",
+        (rounds + 2) * a_pass + rounds * 2 * size * n_valid * dim + steps * arcs * s,
+        (rounds + 2) * read + steps * 8 * arcs,
+    )
+    refine = partial(refined, problem, key=key, started=started)
+
+    def exchange(found: Refined, rows: np.ndarray) -> Refined:
+        found = refine(found, rows, group_exchange)
+        flops = once + 2 * n_train * (budget + n_valid) + transport
+        stage("group exchange", flops, inputs, found.trace[-1].objective)
+        return found
+
+    found = exchange(found, relaxed.wanted[:budget])
+    if anneals(found.trace[-1].objective - relaxed.bound, budget, settings.annealing):
+        found = refine(found, found.rows, anneal)
+        s = units_per_slot(budget, n_valid)
+        epochs, sweeps = plan_search(budget, n_valid)
+        moves = (1 + epochs) * sweeps * pairs_per_sweep(budget)
+        looked_at = moves * (2 + PairMoves().drawn) * 2 * s  # entries of C
+        flops = a_pass + (1 + epochs) * transport + looked_at * 3 * 2 * s
+        stage("annealing", flops, read + 4 * looked_at, found.trace[-1].objective)
+        found = exchange(found, found.rows)
+    return done, list(found.trace), relaxed.bound
 
 
 def measure(

@@ -25,6 +25,9 @@ Optimal transport:
     epsilon         entropic regularisation of Sinkhorn
     POO             the objective: OT cost C of the uniform measures on S and V
     lower bound     a number that no subset of this size has a POO below
+    price           what mass costs that a validation point lacks, a potential g_j
+    core, arc       rows that are asked for their worth at some prices; a pair of such a
+                    row and one of the points that it lists
 
 The search:
     slot, group     one of the n places in S; the validation mass that P sends to it

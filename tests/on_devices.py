@@ -15,7 +15,7 @@ from goracs_jax.cost import (
     nearest_rows,
 )
 from goracs_jax.mesh import row_mesh
-from goracs_jax.selection.bound import slack_below
+from goracs_jax.selection.bound import values_below
 from goracs_jax.selection.search import group_exchange
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.select import select_from_cost
@@ -63,7 +63,7 @@ def arrays(devices):
         "value": value,
         "largest": cost.distance_scale,
         "nearest": nearest_distances(cost),
-        "slack": slack_below(cost, np.zeros(N_VALID, "f4")),
+        "values": values_below(cost, np.zeros(N_VALID, "f4"), BUDGET),
     }
 
 
@@ -86,8 +86,8 @@ STAYING = (
     "nearest_rows",
     "sweeps",
     "slot_candidates",
-    "slack",
-    "slack_below",
+    "values_below",
+    "core_arcs",
 )
 
 

@@ -68,6 +68,33 @@ def relaxed_poo(cost, budget) -> float:
     ).fun
 
 
+def strongly_relaxed_poo(cost, budget) -> float:
+    """min <P, C> where row i is a share z_i in [0, 1] of a chosen one, sum z = n.
+
+    Its mass is z_i / n, of which a column gets z_i min(1/n, 1/M) at most.
+    """
+    n_train, n_valid = cost.shape
+    most = min(1 / budget, 1 / n_valid)
+    shares = np.kron(np.eye(n_train), np.ones((n_valid, 1)))
+    zeros = np.zeros((n_valid, n_train))
+    return linprog(
+        np.append(cost.ravel(), np.zeros(n_train)),
+        A_ub=np.hstack([np.eye(cost.size), -most * shares]),
+        b_ub=np.zeros(cost.size),
+        A_eq=np.vstack([
+            np.hstack([np.kron(np.ones(n_train), np.eye(n_valid)), zeros]),
+            np.hstack([
+                np.kron(np.eye(n_train), np.ones(n_valid)), -np.eye(n_train) / budget
+            ]),
+            np.append(np.zeros(cost.size), np.ones(n_train))[None],
+        ]),
+        b_eq=np.concatenate(
+            [np.full(n_valid, 1 / n_valid), np.zeros(n_train), [budget]]
+        ),
+        bounds=[(0, None)] * cost.size + [(0, 1)] * n_train,
+    ).fun  # fmt: skip
+
+
 def rank(distances, titles, target) -> int:
     """Candidates strictly closer than the best occurrence of a title."""
     best = np.inf

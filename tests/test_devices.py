@@ -53,7 +53,7 @@ def test_many_devices_choose_like_one(found, one, devices):
     np.testing.assert_array_equal(many["indices"], one["indices"])
     np.testing.assert_array_equal(many["others"], one["others"])
     np.testing.assert_array_equal(many["rows"], one["rows"])
-    for name in ("bound", "value", "largest", "nearest", "slack"):
+    for name in ("bound", "value", "largest", "nearest", "values"):
         # The same float32 operations, in matrix products of other shapes.
         np.testing.assert_allclose(many[name], one[name], rtol=1e-6, atol=1e-6)
 

@@ -15,14 +15,16 @@ from goracs_jax.cost import (
     build,
     centred_rows,
     cost_rows,
+    distinct,
     nearest_distances,
     nearest_rows,
     passes,
     train_rows,
 )
 from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
-from goracs_jax.selection.bound import slack, slack_below
+from goracs_jax.selection.bound import core_shape, values_below
 from goracs_jax.selection.method import Goracs
+from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
 from goracs_jax.selection.search import annealing, group_exchange
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
@@ -114,6 +116,17 @@ def selection_programs(
         integers(budget + 1),
     )
 
+    # As in `relax`, where no row is a copy.
+    size, width = core_shape((n_train, n_valid), budget, n_train)
+    spread = -(-size // mesh.size) * mesh.size
+    core = plain._replace(
+        train=everywhere(spread, dim, spec=BY_ROWS), reward=everywhere(size)
+    )
+    if size * n_valid <= plain.tiling.matrix_entries:
+        core = core._replace(matrix=everywhere(spread, n_valid, spec=BY_ROWS))
+    arcs = Arcs(integers(size, width), everywhere(size, width))
+    number = everywhere()
+
     # Transport by Sinkhorn is a program of one device.
     single = partial(_shaped, row_mesh([mesh.devices.flat[0]]))
     transport = (
@@ -126,7 +139,7 @@ def selection_programs(
         "materialize": lambda: passes._matrix.trace(plain),
         "greedy": lambda: greedy.trace(cost, budget),
         "train_rows": lambda: train_rows.trace(cost, integers(budget)),
-        "count_distinct": lambda: annealing._sums.trace(cost),
+        "count_distinct": lambda: distinct._sums.trace(cost),
         "nearest_rows": lambda: nearest_rows.trace(cost, field.near.shape[1]),
         "centred_rows": lambda: centred_rows.trace(cost, integers(pool)),
         "cost_rows": lambda: cost_rows.trace(cost, integers(pool)),
@@ -135,8 +148,13 @@ def selection_programs(
         ),
         "sinkhorn": lambda: _iterate.trace(*transport),
         "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
-        "slack": lambda: slack.trace(cost, g),
-        "slack_below": lambda: slack_below.trace(cost, g),
+        "values_below": lambda: values_below.trace(cost, g, budget),
+        "core_arcs": lambda: core_arcs.trace(
+            core, g, width, min(settings.bound.listing, size)
+        ),
+        "ascend": lambda: ascend.trace(
+            arcs, g, everywhere(size), number, number, integers(), budget
+        ),
     }
     if cost is plain:
         del programs["materialize"]

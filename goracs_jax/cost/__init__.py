@@ -5,6 +5,7 @@ from goracs_jax.cost.build import largest_distance as largest_distance
 from goracs_jax.cost.build import make_cost as make_cost
 from goracs_jax.cost.build import median_distance as median_distance
 from goracs_jax.cost.build import nearest_distances as nearest_distances
+from goracs_jax.cost.build import some_rows as some_rows
 from goracs_jax.cost.build import with_lambda as with_lambda
 from goracs_jax.cost.checks import LAMBDA_MAX as LAMBDA_MAX
 from goracs_jax.cost.checks import check_inputs as check_inputs
@@ -12,6 +13,7 @@ from goracs_jax.cost.checks import check_lambda as check_lambda
 from goracs_jax.cost.checks import check_norms as check_norms
 from goracs_jax.cost.checks import check_row_scores as check_row_scores
 from goracs_jax.cost.checks import chunks as chunks
+from goracs_jax.cost.distinct import count_distinct as count_distinct
 from goracs_jax.cost.factors import BLOCK_ENTRIES as BLOCK_ENTRIES
 from goracs_jax.cost.factors import MATRIX_ENTRIES as MATRIX_ENTRIES
 from goracs_jax.cost.factors import Cost as Cost

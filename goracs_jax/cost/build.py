@@ -157,10 +157,31 @@ def with_lambda(
     return cost._replace(reward=replicate(reward, cost.tiling.mesh))
 
 
+def some_rows(cost: Cost, rows: Int[AnyArray, " rows"]) -> Cost:
+    """Return the cost of some training rows alone, spread anew over the devices.
+
+    Args:
+        cost: C as factors.
+        rows: Row numbers, at least one.
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> cost_rows(some_rows(make_cost(x, x), np.array([1])), jnp.array([0])).tolist()
+    [[1.0, 0.0]]
+    """
+    return cost._replace(
+        train=shard_rows(np.asarray(train_rows(cost, rows)), cost.tiling.mesh),
+        reward=jnp.asarray(cost.reward)[rows],
+        matrix=None,
+    )
+
+
 def exact_cost(
     cost: Cost, rows: Int[AnyArray, " rows"]
 ) -> Float[np.ndarray, "rows valid"]:
     """Compute rows of C in float64 on the host, for reported and certified values.
+
+    A distance that its own rounding could feign is zero, so that copies of a point are
+    at distance zero.
 
     Args:
         cost: C as factors.
@@ -176,13 +197,19 @@ def exact_cost(
     # Lengths are rounded up to powers of two, so that few programs are compiled.
     padded = np.resize(rows, 1 << (len(rows) - 1).bit_length())
     x = np.asarray(train_rows(cost, padded), np.float64)[: len(rows)]
-    x -= np.asarray(cost.centre)
+    # Rounded as `cost.valid` is.
+    x = (x - np.asarray(cost.centre)).astype(np.float32).astype(np.float64)
     y = np.asarray(cost.valid, np.float64)
     # In place: matrices of this size are most of the memory of a selection.
     entries = -2 * x @ y.T
-    entries += (x * x).sum(1)[:, None]
+    squares = (x * x).sum(1)
+    entries += squares[:, None]
     entries += (y * y).sum(1)
-    np.sqrt(np.maximum(entries, 0, out=entries), out=entries)
+    # |x|^2 + |y|^2 - 2 x.y is off by (dim + 2) u (|x| + |y|)^2 at most (Higham, 2002,
+    # Sec. 3.1), with u = 2^-53, and |y| is |x| where the distance is near zero.
+    rounding = 4 * (x.shape[1] + 4) * 2.0**-53 * squares
+    entries[entries <= rounding[:, None]] = 0
+    np.sqrt(entries, out=entries)
     entries /= float(cost.distance_scale)
     entries -= np.asarray(cost.reward, np.float64)[rows][:, None]
     return entries

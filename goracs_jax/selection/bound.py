@@ -1,69 +1,257 @@
 r"""A lower bound of POO: it certifies how far a subset can be from the best one.
 
-Relaxing |S| = n to row masses in [0, 1/n] gives a linear programme,
-
-    min <P, C>,   P 1 <= 1/n,   P^T 1 = 1/M,
-
-whose value no subset can beat. Its dual is concave and free of constraints once f is
-eliminated: for ANY g in R^M
-
-    B(g) = (1/M) sum_j g_j + (1/n) sum_i min(0, min_j (C_ij - g_j))
-
-is a lower bound of POO (weak duality), however g was found. A good g comes from the
-programme over few rows: it is a transport problem with one more column that takes the
-mass a row does not use at cost 0. Rows that B(g) shows to be missing are added until
-none is (row generation); then B(g) is the value of the whole programme. The value over
-few rows is at least that of the whole one, so it tells how much B(g) can still rise.
-The search for g runs in float32; what is returned is B(g) of the best one in float64.
+Any prices g of the validation points give one, B(g) of `relaxation`. Good prices come
+from an ascent over a core of training rows, which are chosen by one pass over C. What
+was left out may have been needed: then B(g) over all of C is less than over the core,
+and the next ascent starts again at the best prices known, over a core that has what was
+missing (a null step; Hiriart-Urruty and Lemarechal, Convex Analysis and Minimization
+Algorithms II, 1993). The search for g runs in float32; what is returned is B(g) in
+float64, rounded down.
 """
+
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Block, Cost, block_rows, exact_cost, map_rows, nearest_rows
+from goracs_jax.cost import (
+    Block,
+    Cost,
+    block_rows,
+    count_distinct,
+    exact_cost,
+    map_rows,
+    materialize,
+    some_rows,
+)
+from goracs_jax.mesh import replicate
 from goracs_jax.selection.method import LowerBound
+from goracs_jax.selection.relaxation import (
+    Arcs,
+    ascend,
+    core_arcs,
+    points_served,
+    row_value,
+)
 from goracs_jax.transport import exact
 
+DEFAULTS = LowerBound()
+# The widths of arcs are multiples of this, so that few programs are compiled.
+WIDTHS = 16
+# A row with this share of the steps behind it belongs to the next core.
+WANTED = 0.01
 
-def dual_bound(
-    cost: Cost, g: Float[np.ndarray, " valid"], budget: int
-) -> tuple[float, Float[np.ndarray, " train"]]:
-    """Return B(g), a lower bound of POO for every subset of size n, whatever g is.
+
+class Relaxed(NamedTuple):
+    """The relaxed problem, solved as far as the settings say."""
+
+    g: Float[np.ndarray, " valid"]
+    bound: float
+    wanted: Int[np.ndarray, " train"]  # all rows, the most wanted first
+
+
+def relax(
+    cost: Cost,
+    g: Float[np.ndarray, " valid"],
+    value: float,
+    budget: int,
+    settings: LowerBound = DEFAULTS,
+) -> Relaxed:
+    """Find prices with a high bound, and how much each training row is wanted there.
 
     Args:
         cost: C as factors.
-        g: Any potential of the validation points, shape [M].
+        g: Prices to start from, such as the least cost of each point to a subset.
+        value: The POO of some subset of this size.
+        budget: n.
+        settings: How many rounds and steps.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
+    >>> relax(make_cost(x, y), np.zeros(3), 0.5, 1).wanted.tolist()
+    [0, 1]
+    """
+    n_train, n_valid = cost.shape
+    mesh = cost.tiling.mesh
+    affordable = settings.passed_entries // (n_train * n_valid)
+    rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
+    size, width = core_shape(cost.shape, budget, count_distinct(cost), settings)
+    chosen, step, steps = np.zeros(n_train, np.float32), 1.0, settings.steps
+    everywhere = partial(replicate, mesh=mesh)
+    best, trial = -np.inf, np.asarray(g, np.float32)
+    centre = trial
+    below = np.zeros(n_train)
+    for left in reversed(range(rounds + 1)):
+        w = _below(cost, trial, budget)
+        bound = _sum_up(trial, w, budget)
+        if bound > best:
+            best, centre, below = bound, trial, w
+        if not left:
+            break
+        # Where the last core was wrong, the prices that were too high show the way.
+        high = np.maximum(centre, trial)
+        if centre is not trial:
+            w = _below(cost, high, budget)
+        order = np.lexsort((w, chosen <= WANTED))
+        rows = np.sort(order[:size])
+        core = materialize(some_rows(cost, rows))
+        arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
+        ascent = ascend(
+            Arcs(*map(everywhere, arcs)),
+            everywhere(centre),
+            everywhere(chosen[rows]),
+            value,
+            step,
+            steps,
+            budget,
+        )
+        trial = np.asarray(ascent.best)
+        chosen[:] = 0
+        chosen[rows] = np.asarray(ascent.chosen)
+        # The next arcs may allow longer steps again.
+        step = min(1.0, max(1.5 * float(ascent.step), 0.02))
+        steps *= 2
+    wanted = np.lexsort((below, -chosen))
+    return Relaxed(centre, _certified(cost, centre, below, budget), wanted)
+
+
+def core_shape(
+    shape: tuple[int, int],
+    budget: int,
+    distinct: int,
+    settings: LowerBound = DEFAULTS,
+) -> tuple[int, int]:
+    """Return the number of rows of a core, and the number of arcs of each.
+
+    Args:
+        shape: N and M.
+        budget: n.
+        distinct: Training rows that are no copies: the others take places in the core.
+        settings: The size of a core.
+
+    >>> core_shape((15_000, 5_000), 1000, 15_000), core_shape((12, 5), 6, 12)
+    ((4000, 64), (12, 5))
+    """
+    n_train, n_valid = shape
+    size = max(settings.least_core, settings.core * budget * n_train // distinct)
+    width = 4 * points_served(budget, n_valid) + 3 * WIDTHS
+    return min(n_train, size), min(n_valid, WIDTHS * round(width / WIDTHS))
+
+
+def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float:
+    """Return B(g), a lower bound of POO for every subset of size n, whatever g is.
+
+    Rows that `values_below` shows to be far from the n smallest w_i keep the bound of
+    w_i that they have there; this lowers B(g) at most.
+
+    Args:
+        cost: C as factors.
+        g: Any prices of the validation points, shape [M].
         budget: n.
 
     Returns:
-        B(g) in float64, and the row potentials f_i = min(0, min_j (C_ij - g_j)), shape
-        [N]: the more negative f_i is, the more the relaxed programme wants row i.
+        B(g) in float64, less what the rounding of the factors to float32 can hide.
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [2.0]], np.float32)
-    >>> dual_bound(make_cost(x, x), np.zeros(2), 1)[0]
-    0.0
+    >>> round(dual_bound(make_cost(x, x), np.zeros(2), 1), 4)
+    0.5
     """
-    f = np.zeros(cost.shape[0])
-    # Only a row that may lie below zero is worth float64.
-    left = np.flatnonzero(
-        np.asarray(slack_below(cost, jnp.asarray(g, jnp.float32))) < 0
-    )
-    step = block_rows(cost)
-    for first in range(0, len(left), step):
+    g = np.asarray(g, np.float32)
+    return _certified(cost, g, _below(cost, g, budget), budget)
+
+
+def _below(
+    cost: Cost, g: Float[np.ndarray, " valid"], budget: int
+) -> Float[np.ndarray, " train"]:
+    """Return `values_below` on the host."""
+    w = values_below(cost, replicate(g, cost.tiling.mesh), budget)
+    return np.asarray(w, np.float64)
+
+
+def _sum_up(
+    g: Float[np.ndarray, " valid"], w: Float[np.ndarray, " train"], n: int
+) -> float:
+    """Return B(g) from w_i(g), or what is below it from less."""
+    return float(g.mean(dtype=np.float64) + np.partition(w, n - 1)[:n].sum())
+
+
+def _certified(
+    cost: Cost,
+    g: Float[np.ndarray, " valid"],
+    below: Float[np.ndarray, " train"],
+    budget: int,
+) -> float:
+    """Return `dual_bound`, where a bound of every w_i is known."""
+    n_train, n_valid = cost.shape
+    s = points_served(budget, n_valid)
+    w = below.copy()
+    few = min(n_train, budget + budget // 2 + 64)
+    rows = np.argpartition(w, few - 1)[:few]
+    step = min(few, block_rows(cost))
+    for first in range(0, few, step):
         # The last block starts early to keep its shape.
-        rows = left[max(0, min(first, len(left) - step)) :][:step]
-        f[rows] = np.minimum((exact_cost(cost, rows) - g).min(1), 0)
-    return float(g.mean() + f.sum() / budget), f
+        block = rows[min(first, few - step) :][:step]
+        w[block] = _exact_value(exact_cost(cost, block) - g, budget, s)
+    return _sum_up(g, w, budget) - rounding(cost)
 
 
-@jax.jit
-def slack_below(
-    cost: Cost, g: Float[jax.Array, " valid"]
+def _exact_value(
+    reduced: Float[np.ndarray, "rows valid"], n: int, s: float
+) -> Float[np.ndarray, " rows"]:
+    """Return `relaxation.row_value` in float64."""
+    k = int(np.ceil(s)) - 1
+    least = np.partition(reduced, k, axis=1)[:, : k + 1]
+    return (least[:, k] + (least - least[:, k:]).sum(1) / s) / n
+
+
+def rounding(cost: Cost) -> float:
+    """Bound by how much POO changes because C is made of float32 numbers.
+
+    With u = 2^-24: rewards and points are rounded once, by u relative to their size,
+    and max(D) has an error of (dim + 2) u / 2, since |x|^2, |y|^2 and -2 x.y do not
+    cancel where points are farthest apart. No mean distance is above 1 in units of
+    max(D).
+
+    >>> from goracs_jax.cost import make_cost
+    >>> f"{rounding(make_cost(np.eye(2), np.eye(2))):.0e}"
+    '8e-07'
+    """
+    dim = cost.valid.shape[1]
+    largest = float(jnp.abs(jnp.asarray(cost.reward)).max())
+    return 2.0**-24 * (dim + 12 + 2 * largest)
+
+
+def lower_bound(
+    cost: Cost, rows: Int[np.ndarray, " budget"], settings: LowerBound = DEFAULTS
+) -> float:
+    """Bound the POO of all subsets of this size from below.
+
+    Args:
+        cost: C as factors.
+        rows: A subset of size n; the better it is, the fewer steps it takes.
+        settings: How many rounds and steps.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
+    >>> round(lower_bound(make_cost(x, y), np.array([1])), 4)
+    0.5
+    """
+    rows_cost = exact_cost(cost, rows)
+    value = exact(rows_cost).value
+    if len(rows) == cost.shape[0]:  # nothing to choose
+        return value - rounding(cost)
+    return relax(cost, rows_cost.min(0), value, len(rows), settings).bound
+
+
+@partial(jax.jit, static_argnames="n")
+def values_below(
+    cost: Cost, g: Float[jax.Array, " valid"], n: int
 ) -> Float[jax.Array, " train"]:
-    r"""Bound min_j (C_ij - g_j) of every row from below, by one pass in float32.
+    r"""Bound w_i(g) of every row from below, by one pass in float32.
 
     With u = 2^-24 and any order of summation, |x|^2 + |y|^2 - 2 x.y is off by at most
     (dim + 2) u (|x| + |y|)^2 to first order (Higham, Accuracy and Stability of
@@ -74,11 +262,12 @@ def slack_below(
 
     also holds the terms of second order, and D_ij >= sqrt(max(D32_ij^2 - e_i, 0)): the
     root is monotone, so nothing is lost where D is near zero. What follows are numbers
-    of size D / max(D), lambda and g, each rounded a few times.
+    of size D / max(D), lambda and g, each rounded a few times, and a mean of s of them.
 
     Args:
         cost: C as factors.
-        g: Any potential of the validation points, shape [M].
+        g: Any prices of the validation points, shape [M].
+        n: The budget.
 
     Returns:
         One number per row, shape [N]. The floor of the work is a pass over C: 2 N M dim
@@ -86,89 +275,20 @@ def slack_below(
 
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0]], np.float32)
-    >>> slack_below(make_cost(x, x), jnp.array([0.5, 1.0])).round(3).tolist()
-    [-0.5, -1.0]
+    >>> values_below(make_cost(x, x), jnp.array([0.5, 1.0]), 2).round(3).tolist()
+    [-0.25, -0.5]
     """
     unit = jnp.finfo(jnp.float32).eps / 2
-    scale, (_, dim) = cost.distance_scale, cost.valid.shape
+    scale, (n_valid, dim) = cost.distance_scale, cost.valid.shape
+    s = points_served(n, n_valid)
     farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
     reward = jnp.asarray(cost.reward)
-    rounding = 8 * unit * (1 + jnp.abs(reward).max() + jnp.abs(g).max())
+    size = 1 + jnp.abs(reward).max() + jnp.abs(g).max()
 
     def least(block: Block) -> jax.Array:
         reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale
         squared = block.cost**2 - (2 * (dim + 10) * unit * reach**2)[:, None]
-        return (jnp.sqrt(jnp.maximum(squared, 0)) - g).min(1)
+        return row_value(jnp.sqrt(jnp.maximum(squared, 0)) - g, n, s)
 
     no_reward = cost._replace(reward=jnp.zeros_like(reward))
-    return map_rows(no_reward, least) - reward - rounding
-
-
-def lower_bound(
-    cost: Cost,
-    rows: Int[np.ndarray, " budget"],
-    settings: LowerBound | None = None,
-) -> tuple[float, Float[np.ndarray, " train"]]:
-    """Bound the POO of all subsets of this size from below, by row generation.
-
-    Args:
-        cost: C as factors.
-        rows: A subset of size n; the better it is, the fewer rounds it takes.
-        settings: When the rounds end; the defaults of `LowerBound` when left out.
-
-    Returns:
-        The bound and the row potentials f that belong to it, shape [N].
-
-    >>> from goracs_jax.cost import make_cost
-    >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
-    >>> round(lower_bound(make_cost(x, y), np.array([1]))[0], 6)
-    0.166667
-    """
-    settings = settings or LowerBound()
-    n_train, n_valid = cost.shape
-    budget = len(rows)
-    affordable = settings.passed_entries // (n_train * n_valid)
-    rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
-    most = settings.pool_entries // n_valid
-    fits = lambda size: max(64, min(2 * budget, most - size))
-    nearest = nearest_rows(cost, 1)
-    near, listed = np.unique(nearest.rows, return_counts=True)
-    wanted = near[np.argsort(-listed, kind="stable")[: fits(budget)]]
-    pool, solution = np.union1d(rows, wanted), None
-    # With g_j = min_i C_ij no f is below zero, and B(g) is the mean of g.
-    g = np.asarray(nearest.cost[:, 0], np.float64)
-    best = (g.mean(), g)
-    for _ in range(rounds):
-        # All masses times n / |pool|, so that both marginals sum to one.
-        share = budget / len(pool)
-        unused = np.zeros((len(pool), 1))
-        solved = exact(
-            np.concatenate([exact_cost(cost, pool), unused], 1),
-            np.full(len(pool), 1 / len(pool)),
-            np.append(np.full(n_valid, share / n_valid), 1 - share),
-            g=solution,
-        )
-        solution = solved.g
-        g = solution[:-1] - solution[-1]
-        f = np.minimum(slack(cost, jnp.asarray(g, jnp.float32)), 0)
-        best = max(best, (g.mean() + f.sum() / budget, g), key=lambda pair: pair[0])
-        missing = np.setdiff1d(np.flatnonzero(f < 0), pool)
-        if not len(missing) or solved.value / share - best[0] <= settings.tolerance:
-            break
-        # Without the rows that it leaves unused the programme keeps its value.
-        pool = pool[solved.plan[:, :-1].any(1)]
-        wanted = missing[np.argsort(f[missing], kind="stable")[: fits(len(pool))]]
-        pool = np.union1d(pool, wanted)
-    return dual_bound(cost, best[1], budget)
-
-
-@jax.jit
-def slack(cost: Cost, g: Float[jax.Array, " valid"]) -> Float[jax.Array, " train"]:
-    """Return min_j (C_ij - g_j) of every row, in float32.
-
-    >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [4.0]], np.float32)
-    >>> slack(make_cost(x, x), jnp.array([0.5, 1.0])).tolist()
-    [-0.5, -1.0]
-    """
-    return map_rows(cost, lambda block: (block.cost - g).min(1))
+    return map_rows(no_reward, least) - (reward + (8 + s) * unit * size) / n

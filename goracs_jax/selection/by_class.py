@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import Cost, materialize, to_points, train_rows
-from goracs_jax.mesh import shard_rows
+from goracs_jax.cost import Cost, materialize, some_rows, to_points
 from goracs_jax.selection.bound import lower_bound
 from goracs_jax.selection.classes import Classes, class_budgets
 from goracs_jax.selection.method import LowerBound, Method
@@ -92,7 +91,7 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
         bound = -np.inf
         if any(np.isfinite(part.lower_bound) for part in parts):
             settings = getattr(method, "bound", LowerBound())
-            bound, _ = lower_bound(problem.cost, indices, settings)
+            bound = lower_bound(problem.cost, indices, settings)
         converged = all(part.converged for part in parts)
         return Selection(indices, value, bound, trace, converged)
 
@@ -132,10 +131,7 @@ def _of_class(cost: Cost, classes: Classes, c: int) -> Cost:
     """Return the rows and columns of C that belong to class c."""
     mine = np.flatnonzero(classes.train == c)
     theirs = np.flatnonzero(classes.valid == c)
-    return to_points(cost, jnp.asarray(cost.valid)[theirs])._replace(
-        train=shard_rows(np.asarray(train_rows(cost, mine)), cost.tiling.mesh),
-        reward=jnp.asarray(cost.reward)[mine],
-    )
+    return some_rows(to_points(cost, jnp.asarray(cost.valid)[theirs]), mine)
 
 
 def _some(scores: AnyArray | None, rows: Int[np.ndarray, " rows"]) -> AnyArray | None:

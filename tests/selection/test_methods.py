@@ -13,7 +13,13 @@ from goracs_jax import goracs, poo
 from goracs_jax.cost import exact_cost, make_cost
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.selection.bound import lower_bound
-from goracs_jax.selection.method import METHODS, Goracs, KMeans, SimulatedAnnealing
+from goracs_jax.selection.method import (
+    METHODS,
+    Goracs,
+    KMeans,
+    LowerBound,
+    SimulatedAnnealing,
+)
 from goracs_jax.selection.problem import (
     Problem,
     Refined,
@@ -21,7 +27,7 @@ from goracs_jax.selection.problem import (
     check_budget,
     objective,
 )
-from goracs_jax.selection.search import three_stages
+from goracs_jax.selection.search import stages
 from goracs_jax.selection.select import select_from_cost
 from goracs_jax.transport import sinkhorn
 
@@ -62,7 +68,7 @@ def test_indices_and_objective(run, n_train, n_valid, budget):
     assert found.indices[-1] < n_train
     cost = exact_cost(case.cost, np.arange(n_train))
     assert found.objective == pytest.approx(oracles.poo(cost, found.indices), abs=1e-9)
-    bound, _ = lower_bound(case.cost, found.indices)
+    bound = lower_bound(case.cost, found.indices)
     assert found.lower_bound <= bound + 1e-9
     assert bound <= found.objective + 1e-9
     assert found.converged
@@ -158,7 +164,10 @@ def test_rows_far_away_change_nothing(method):
 
 # Few steps of each loop: without jit a sweep takes tenths of a second.
 SHORT = METHODS | {
-    "goracs": Goracs(annealing=SimulatedAnnealing(epochs=2, sweeps=1, starts=1)),
+    "goracs": Goracs(
+        bound=LowerBound(max_rounds=2, steps=2),
+        annealing=SimulatedAnnealing(gap=-1.0, epochs=2, sweeps=1, starts=1),
+    ),
     "k-means": KMeans(rounds=2),
 }
 
@@ -250,7 +259,7 @@ def test_a_solver_that_misleads_does_no_harm(monkeypatch):
     """The end is compared with the start by exact transport."""
     case = instance(60, 30, seed=8)
     worse = Refined(np.arange(8), (Step(-9.0, 0.0, 8),), True)
-    monkeypatch.setattr(three_stages, "group_exchange", lambda *a, **k: worse)
+    monkeypatch.setattr(stages, "group_exchange", lambda *a, **k: worse)
     key = jax.random.key(0)
     start = METHODS["greedy"].choose(Problem(case.cost), 8, key=key)
     found = METHODS["goracs"].choose(Problem(case.cost, sinkhorn), 8, key=key)

@@ -21,7 +21,7 @@ from goracs_jax.selection.method.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class Goracs:
-    """Minimise POO: greedy start, simulated annealing, group exchange, lower bound.
+    """Minimise POO: greedy start, prices, group exchange and annealing.
 
     >>> quick = Goracs(name="goracs-quick", annealing=SimulatedAnnealing(epochs=5))
     >>> quick.weighed, quick.needs, quick.exchange.max_rounds
@@ -34,9 +34,9 @@ class Goracs:
     exchange: GroupExchange = field(default_factory=GroupExchange)
     """Settings of the exchange of groups."""
     bound: LowerBound = field(default_factory=LowerBound)
-    """Settings of the lower bound."""
+    """Settings of the prices, which give the lower bound."""
     about: str = (
-        "The least POO by greedy start, simulated annealing and group exchange, with a "
+        "The least POO by greedy start, prices, group exchange and annealing, with a "
         "lower bound."
     )
     needs: tuple[Need, ...] = field(default=("embeddings",), init=False)
@@ -45,10 +45,10 @@ class Goracs:
     reward: str = "grad-norm"
 
     def choose(self, problem, budget, *, key):
-        """Choose by the three stages (see `Method.choose`)."""
-        from goracs_jax.selection.search.three_stages import three_stages
+        """Choose by all stages (see `Method.choose`)."""
+        from goracs_jax.selection.search.stages import all_stages
 
-        return three_stages(problem, budget, key=key, settings=self)
+        return all_stages(problem, budget, key=key, settings=self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ BUILT_IN: tuple[Method, ...] = (
     Goracs(),
     FunctionMethod(
         name="greedy",
-        choose=imported("search.three_stages", "greedy_only"),
+        choose=imported("search.stages", "greedy_only"),
         about="The greedy start of goracs, without any refinement.",
         weighed=True,
     ),

@@ -27,6 +27,11 @@ class SimulatedAnnealing:
     pair once a quench at temperature zero has ended.
     """
 
+    gap: float = 5e-4
+    """The annealing runs where POO is above the lower bound by more than this, in the
+    units of C,"""
+    slot_gap: float = 5e-6
+    """or by more than this for each slot: of few slots, each weighs much."""
     heat: float = 0.27
     """First temperature of an annealing."""
     hotter: float = 16.0
@@ -78,17 +83,19 @@ class GroupExchange:
 
 @dataclass(frozen=True, kw_only=True)
 class LowerBound:
-    """Settings that say how long row generation improves the lower bound of POO."""
+    """Settings of the Lagrangian relaxation: the lower bound and the rows it wants."""
 
-    tolerance: float = 5e-4
-    """Distance to the value of the relaxed programme, in the units of C, at which the
-    rounds end."""
-    max_rounds: int = 20
-    """Rounds at most; the bound is valid after any number of them."""
-    fewest_rounds: int = 2
-    """Rounds that the largest problems may still take."""
-    passed_entries: int = 4_000_000_000
+    max_rounds: int = 4
+    """Ascents at most, each over a core that is chosen by a pass over C."""
+    fewest_rounds: int = 3
+    """Ascents that the largest problems may still take."""
+    passed_entries: int = 300_000_000
     """Entries of C in the passes of all rounds: larger problems get fewer rounds."""
-    pool_entries: int = 28_000_000
-    """Entries of the programme over few rows: 224 MiB in float64; its transport takes
-    about five times as much."""
+    steps: int = 40
+    """Steps of the first ascent; each further one has twice as many."""
+    core: int = 4
+    """Rows of the core for each row that is to be chosen."""
+    least_core: int = 64
+    """Rows of the core at least, where there are as many."""
+    listing: int = 8
+    """Rows of the core that see a validation point at least."""

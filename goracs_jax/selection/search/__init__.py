@@ -1,1 +1,1 @@
-"""The three stages of the search: greedy, annealing, group exchange."""
+"""The stages of the search: greedy, prices, group exchange, annealing."""

@@ -1,4 +1,4 @@
-r"""Stage 2 of the search and its schedule: simulated annealing of pairs of slots.
+r"""The last stage and its schedule: simulated annealing of pairs of slots.
 
 A slot is the place of one selected row, and its group is the validation mass that it
 carries. Rows and groups change together, pair by pair (`pair_exchange`), while a
@@ -18,14 +18,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from goracs_jax.cost import (
     Cost,
     centred_rows,
     cost_rows,
+    count_distinct,
     exact_cost,
-    map_rows,
     nearest_rows,
 )
 from goracs_jax.mesh import replicate
@@ -181,23 +181,6 @@ def candidate_field(
     if len(pool) * n_valid <= settings.dense_entries:
         field = field._replace(dense=cost_rows(cost, pool))
     return pool, field
-
-
-def count_distinct(cost: Cost) -> int:
-    """Count the training rows that differ in place or reward, by weighted sums.
-
-    >>> from goracs_jax.cost import make_cost
-    >>> count_distinct(make_cost(np.array([[1.0], [0.0], [1.0]]), np.ones((1, 1))))
-    2
-    """
-    return len(np.unique(np.asarray(_sums(cost)) + np.asarray(cost.reward)))
-
-
-@jax.jit
-def _sums(cost: Cost) -> Float[jax.Array, " train"]:
-    weights = jax.random.normal(jax.random.key(0), cost.centre.shape)
-    # Not a matrix product, in which equal rows could get different sums.
-    return map_rows(cost, lambda block: (block.points * weights).sum(1))
 
 
 def units_per_slot(n: int, n_valid: int, uneven: float = DEFAULTS.uneven) -> int:

@@ -1,4 +1,4 @@
-r"""Stage 1 of the search: the greedy start on the relaxed objective (KDD 2025).
+r"""The first stage: the greedy start on the relaxed objective (KDD 2025).
 
 Without the constraint that each selected row carries 1 / n, the best weights send every
 validation point to its nearest selected row, and

@@ -1,4 +1,4 @@
-r"""Stage 3 of the search: exchange whole groups at once.
+r"""Exchange whole groups at once.
 
 Call the place of a selected row a slot, k. The optimal plan P of OT_C(U_S, U_V) gives
 every slot its group, the validation mass that it carries. With P fixed, row i in slot k

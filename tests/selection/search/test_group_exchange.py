@@ -191,7 +191,7 @@ def test_refuses_an_unconverged_plan():
 
 def test_second_selection_compiles_nothing(caplog):
     # The number of candidates is a shape that depends on the data: here there is one.
-    method = Goracs(annealing=SimulatedAnnealing(pool_sizes=1))
+    method = Goracs(annealing=SimulatedAnnealing(gap=-1.0, pool_sizes=1))
     one, two = instance(64, 16, seed=8), instance(64, 16, seed=9)
     run = lambda case: method.choose(Problem(case.cost), 4, key=jax.random.key(0))
     run(one)

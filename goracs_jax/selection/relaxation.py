@@ -1,0 +1,229 @@
+r"""Lagrangian relaxation of POO: the prices of the validation points.
+
+A chosen row sends out a mass of 1/n, and to one validation point no more than that
+point takes, so P_ij <= min(1/n, 1/M). Relax the rule that a point receives 1/M: what it
+lacks is paid for at a price g_j. Rows then no longer compete for points, and row i does
+best to serve those that are cheapest for it,
+
+    w_i(g) = min { sum_j (C_ij - g_j) P_ij :  0 <= P_ij <= min(1/n, 1/M),
+                                              sum_j P_ij = 1/n }.
+
+With s = max(M / n, 1) this is 1/n times the mean of the s smallest C_ij - g_j, where
+only a part of the last one counts if s is no integer. Choosing the n rows of least w_i
+is best, so
+
+    B(g) = (1/M) sum_j g_j + sum of the n smallest w_i(g)
+
+is a lower bound of POO whatever the prices are. It is concave, with 1/M - sum_i P_ij
+over the chosen rows as a subgradient: prices rise where mass is lacking (Held, Wolfe
+and Crowder, Mathematical Programming 1974; for medians Cornuejols, Fisher and
+Nemhauser, Management Science 1977). How often a row is chosen on the way tells how much
+of it the relaxed problem wants (Barahona and Anbil, Mathematical Programming 2000).
+
+The ascent sees a core of training rows, and the cheapest points of each: the arcs.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from goracs_jax.cost import Block, Cost, map_rows, nearest_rows
+
+# Up to this many of the smallest numbers are found one after the other; more are
+# sorted.
+FEW = 32
+# Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
+# same in whichever order a device adds them up.
+PARTS = 1 << 12
+# What the next direction keeps of the last one, and how often it may fail to raise the
+# bound before the steps become shorter, by this factor.
+MOMENTUM, PATIENCE, SHORTER = 0.7, 10, 0.7
+# Weight of the first step in the mean that tells how often a row is chosen.
+RECENT = 0.03
+
+
+Number = jax.Array | float | int
+
+
+class Arcs(NamedTuple):
+    """The core: a part of C that an ascent sees."""
+
+    points: Int[jax.Array, "core width"]  # the cheapest validation points of each row
+    cost: Float[jax.Array, "core width"]  # their C_ij
+
+
+class Ascent(NamedTuple):
+    """The state of an ascent."""
+
+    g: Float[jax.Array, " valid"]
+    chosen: Float[jax.Array, " core"]  # how often each row was chosen of late, in [0,1]
+    step: Float[jax.Array, ""]  # multiplier on the step length
+    direction: Float[jax.Array, " valid"]
+    stalled: Int[jax.Array, ""]  # steps since the bound rose
+    bound: Float[jax.Array, ""]  # the best B(g), over the arcs alone
+    best: Float[jax.Array, " valid"]  # its g
+
+
+def points_served(n: int, n_valid: int) -> float:
+    """Return s, the number of validation points whose mass a row can take on.
+
+    >>> points_served(2, 5), points_served(5, 2)
+    (2.5, 1.0)
+    """
+    return max(n_valid / n, 1.0)
+
+
+def last_served(
+    reduced: Float[jax.Array, "rows width"], s: float
+) -> Float[jax.Array, " rows"]:
+    """Return the ceil(s)-th smallest number of every row.
+
+    >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 2.5).tolist()
+    [2.0]
+    """
+    k = math.ceil(s)
+    if k > FEW:
+        return -jax.lax.top_k(-reduced, k)[0][:, -1]
+
+    def next_larger(_: Number, t: jax.Array) -> jax.Array:
+        enough = (reduced <= t[:, None]).sum(1) >= k  # equal numbers count each
+        above = jnp.where(reduced > t[:, None], reduced, jnp.inf).min(1)
+        return jnp.where(enough, t, above)
+
+    return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(reduced), -jnp.inf))
+
+
+def row_value(
+    reduced: Float[jax.Array, "rows width"], n: int, s: float
+) -> Float[jax.Array, " rows"]:
+    """Return w_i of some rows, from their C_ij - g_j.
+
+    The sum of the s smallest numbers x is max_t (s t + sum_j min(x_j - t, 0)), and the
+    last of them is a t that attains it.
+
+    >>> row_value(jnp.array([[3.0, 1.0, 2.0]]), n=1, s=1.5).round(4).tolist()
+    [1.3333]
+    """
+    t = last_served(reduced, s)
+    below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+    return (t + below / s) / n
+
+
+@partial(jax.jit, static_argnames=("width", "listing"))
+def core_arcs(
+    core: Cost, g: Float[jax.Array, " valid"], width: int, listing: int
+) -> Arcs:
+    """List the cheapest validation points of each row of a core, at prices g.
+
+    Args:
+        core: C of the rows of the core alone.
+        g: Prices.
+        width: Points listed per row.
+        listing: Rows of least C_ij that list point j in any case, if they have room:
+            no price can then rise because the rows that would stop it do not see it.
+
+    >>> import numpy as np
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0], [5.0]])
+    >>> core_arcs(make_cost(x, x), jnp.zeros(3), width=2, listing=1).points.tolist()
+    [[0, 1], [1, 2], [2, 1]]
+    """
+    near = nearest_rows(core, listing).cost[:, -1]
+    # More than two numbers C_ij - g_j can differ by.
+    ahead = 4 + 2 * jnp.abs(jnp.asarray(core.reward)).max() + 2 * jnp.abs(g).max()
+
+    def lists(block: Block) -> jax.Array:
+        order = g - block.cost + jnp.where(block.cost <= near, ahead, 0)
+        _, points = jax.lax.top_k(order, width)
+        cost = jnp.take_along_axis(block.cost, points, 1)
+        return jnp.stack([points, cost.view(jnp.int32)], 1)
+
+    both = map_rows(core, lists)
+    return Arcs(both[:, 0], both[:, 1].view(jnp.float32))
+
+
+@partial(jax.jit, static_argnames="n")
+def ascend(
+    arcs: Arcs,
+    g: Float[jax.Array, " valid"],
+    chosen: Float[jax.Array, " core"],
+    value: Number,
+    step: Number,
+    steps: Number,
+    n: int,
+) -> Ascent:
+    """Raise B(g) over the arcs of a core by subgradient steps.
+
+    The length of a step is Polyak's (USSR Computational Mathematics 1969),
+
+        step (value - B(g)) / |direction|^2,
+
+    and `step` shrinks where B(g) no longer rises.
+
+    Args:
+        arcs: The core.
+        g: Prices to start from.
+        chosen: How often each row was chosen before.
+        value: The POO of some subset.
+        step: Multiplier on the length of the first steps, at most 1.
+        steps: The number of steps.
+        n: The budget.
+
+    >>> x = jnp.arange(3.0)  # the best single row of three is the middle one
+    >>> arcs = Arcs(jnp.tile(jnp.arange(3), (3, 1)), abs(x[:, None] - x))
+    >>> found = ascend(arcs, x, jnp.zeros(3), 1.0, 1.0, 5, n=1)
+    >>> round(found.bound.item(), 4), found.chosen.argmax().item()
+    (0.6667, 1)
+    """
+    n_valid = len(g)
+    s = points_served(n, n_valid)
+
+    def climb(_: Number, state: Ascent) -> Ascent:
+        reduced = arcs.cost - state.g[arcs.points]
+        t = last_served(reduced, s)
+        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+        gain, rows = jax.lax.top_k(-(t + below / s) / n, n)
+        bound = state.g.mean() - gain.sum()
+        # Points below t are served in full, and those at t share what is left.
+        x, last = reduced[rows], t[rows][:, None]
+        left = (s - (x < last).sum(1)) / (x == last).sum(1)
+        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
+        mass = jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
+        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(mass)
+        lacking = 1 / n_valid - got / (PARTS * n * s)
+        direction = lacking + MOMENTUM * state.direction
+        rose = bound > state.bound
+        best = jnp.where(rose, state.g, state.best)
+        stalled = jnp.where(rose, 0, state.stalled + 1)
+        gave_up = stalled == PATIENCE
+        # Weights in proportion to the length of steps (Larsson, Patriksson and
+        # Stromberg, Mathematical Programming 1999).
+        recent = RECENT * state.step / step
+        faded = (1 - recent) * state.chosen
+        norm = jnp.maximum((direction**2).sum(), jnp.finfo(jnp.float32).tiny)
+        length = state.step * jnp.maximum(value - bound, 0) / norm
+        return Ascent(
+            # Shorter steps start at the best prices again.
+            g=jnp.where(gave_up, best, state.g + length * direction),
+            chosen=faded.at[rows].set(faded[rows] + recent),
+            step=jnp.where(gave_up, SHORTER, 1) * state.step,
+            direction=jnp.where(gave_up, 0, direction),
+            stalled=jnp.where(gave_up, 0, stalled),
+            bound=jnp.maximum(bound, state.bound),
+            best=best,
+        )
+
+    start = Ascent(
+        g=g,
+        chosen=chosen,
+        step=jnp.float32(step),
+        direction=jnp.zeros_like(g),
+        stalled=jnp.int32(0),
+        bound=jnp.float32(-jnp.inf),
+        best=g,
+    )
+    return jax.lax.fori_loop(0, steps, climb, start)

@@ -1,0 +1,135 @@
+"""The search for the subset of least POO, stage by stage."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from goracs_jax.selection.baselines.random import selection_of
+from goracs_jax.selection.bound import relax, rounding
+from goracs_jax.selection.method import Goracs, SimulatedAnnealing
+from goracs_jax.selection.problem import (
+    Problem,
+    Refined,
+    Selection,
+    Step,
+    check_budget,
+    objective,
+    solve,
+)
+from goracs_jax.selection.search.annealing import anneal
+from goracs_jax.selection.search.group_exchange import group_exchange
+from goracs_jax.transport import exact
+
+
+def all_stages(
+    problem: Problem, budget: int, *, key: jax.Array, settings: Goracs | None = None
+) -> Selection:
+    """Choose by greedy start, prices and group exchange, and anneal where it can help.
+
+    The Lagrangian relaxation bounds POO from below and tells which rows it wants most.
+    Their groups are exchanged. Where POO is then still above the bound by more than
+    `SimulatedAnnealing.gap`, pairs of slots are annealed, and groups exchanged again.
+
+    The trace never rises, and the subset returned is never worse, by exact transport,
+    than the greedy one. The search ends when group exchange finds nothing better.
+
+    Args:
+        problem: The cost and the transport solver.
+        budget: n.
+        key: Draws the moves of the annealing.
+        settings: The settings of the stages; the defaults of `Goracs` when left out.
+
+    Returns:
+        The subset with its lower bound.
+
+    Raises:
+        NumericalError: The solver did not converge.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.arange(6, dtype=np.float32)[:, None]
+    >>> problem = Problem(make_cost(x, x))
+    >>> all_stages(problem, 2, key=jax.random.key(0)).indices.tolist()
+    [1, 4]
+    """
+    settings = settings or Goracs()
+    n_train, _ = problem.cost.shape
+    check_budget(n_train, budget)
+    started = time.perf_counter()
+    cost = problem.materialize(problem.cost)
+    problem = problem._replace(cost=cost)
+    start = np.asarray(problem.start(cost, budget))
+    rows_cost, solved = solve(cost, start, problem.solver)
+    first = Step(solved.value, time.perf_counter() - started, 0)
+    found = Refined(start, (first,), True)
+    bound = solved.value
+    if budget < n_train:
+        least, exchange = rows_cost.min(0), settings.exchange
+        relaxed = relax(cost, least, solved.value, budget, settings.bound)
+        bound = relaxed.bound
+        refine = partial(refined, problem, key=key, started=started)
+        wanted = relaxed.wanted[:budget]
+        found = refine(found, wanted, group_exchange, settings=exchange)
+        annealing = settings.annealing
+        if anneals(found.trace[-1].objective - bound, budget, annealing):
+            found = refine(found, found.rows, anneal, settings=annealing)
+            found = refine(found, found.rows, group_exchange, settings=exchange)
+    rows, trace, converged = found
+    value = trace[-1].objective
+    if problem.solver is not exact:
+        # Entropic values are upper bounds and may fall where the exact one rises: the
+        # better end is taken, and the trace ends with its exact value.
+        ends = [
+            (objective(cost, rows), rows, trace),
+            (objective(cost, start), start, ()),
+        ]
+        value, rows, trace = min(ends, key=lambda end: end[0])
+        trace = (*trace, Step(value, time.perf_counter() - started, 0))
+    if budget == n_train:  # there is nothing to choose
+        bound = value - rounding(cost)
+    return Selection(np.sort(rows).astype(np.int64), value, bound, trace, converged)
+
+
+def anneals(gap: float, budget: int, settings: SimulatedAnnealing) -> bool:
+    """Tell whether POO is so far above its lower bound that annealing may help.
+
+    >>> [anneals(4e-4, budget, SimulatedAnnealing()) for budget in (1000, 10)]
+    [False, True]
+    """
+    return gap > min(settings.gap, settings.slot_gap * budget)
+
+
+def refined(
+    problem: Problem,
+    found: Refined,
+    rows: Int[np.ndarray, " budget"],
+    stage: Callable[..., Refined],
+    **more: Any,
+) -> Refined:
+    """Return what a stage makes of some rows, or what was found, whichever is lower."""
+    after = stage(problem, rows, **more)
+    start, *steps = after.trace
+    start = start._replace(replaced=len(np.setdiff1d(rows, found.rows)))
+    value = found.trace[-1].objective
+    lower = [step for step in (start, *steps) if step.objective < value]
+    if not lower:
+        return found._replace(converged=after.converged)
+    return Refined(after.rows, (*found.trace, *lower), after.converged)
+
+
+def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+    """Choose by the greedy start without any refinement; `key` is not used.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
+    >>> greedy_only(Problem(make_cost(x, x)), 1, key=jax.random.key(0)).indices.tolist()
+    [1]
+    """
+    check_budget(problem.cost.shape[0], budget)
+    started = time.perf_counter()
+    rows = np.asarray(problem.start(problem.materialize(problem.cost), budget))
+    return selection_of(problem, rows, started)
