@@ -208,7 +208,7 @@ def test_headers_that_lie(tmp_path, name):
     started = time.process_time()
     with pytest.raises(InputError, match=r"x\.npy is not a"):
         read_floats({"x": (path, "rows")})
-    with pytest.raises(InputError, match=r"rows\.npz is not a"):
+    with pytest.raises(InputError, match=r"rows\.npz:train is not a"):
         read_sides(rows, [4, 10])
     assert time.process_time() - started < SECONDS
 
