@@ -181,8 +181,9 @@ def lora_rows(
         inputs = model.prefix(ids)  # [batch, time, dim]: no gradient goes through here
         run = lambda layer, x, at: (model, model.tail(layer, x, at))
     else:
-        parts, theta, rest, inputs = graph, lora, frozen, ids
-        run = lambda whole, ids, at: (whole, whole.hidden_at(ids, at))
+        # No gradient goes through the layers below all adapters either.
+        parts, theta, rest, inputs = graph, lora, frozen, model.lower(ids)
+        run = lambda whole, text, at: (whole, whole.hidden_at(text, at))
 
     def loss(theta, rest, example):
         inputs, labels = example
