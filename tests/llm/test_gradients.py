@@ -1,6 +1,8 @@
+import dataclasses
 import logging
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,10 +19,11 @@ from lora_examples import (
 )
 
 from goracs_jax.errors import InputError, NumericalError
-from goracs_jax.llm.gradients import example_scores, gradient_norms
+from goracs_jax.llm.gradients import example_scores, gradient_norms, lora_rows
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
+from goracs_jax.models.targets import Rules
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,32 @@ def test_a_fresh_adapter_has_a_gradient_in_b_alone(tokens):
     )
     for path, gradient in nnx.to_flat_state(jax.jit(jax.grad(loss))(lora)):
         assert bool(jnp.any(gradient[...])) == (path[-1] == "lora_b")
+
+
+def test_no_gradient_goes_below_the_adapters(tokens):
+    """With adapters in the last two of six layers, four are run forwards alone."""
+    lora = LoraConfig(rules=Rules(targets=("q_proj", "down_proj"), layers=(4, 5)))
+    config = dataclasses.replace(TINY, num_layers=6)
+    deep = trained(Decoder(config, lora, key=jax.random.key(0)))
+    norms = gradient_norms(deep, tokens, which="all_lora", tokens_per_batch=64)
+    expected = [np.linalg.norm(g) for g in loop_gradients(deep, tokens, "all_lora")]
+    np.testing.assert_allclose(norms, expected, **F32)
+    parts = nnx.split(deep, nnx.LoRAParam, ...)
+    ids = jnp.zeros((2, 8), jnp.int32)
+    traced = jax.make_jaxpr(lambda ids: lora_rows("all_lora", 7, *parts, ids, ids)[0])
+    loops = [(loop["length"], loop["reverse"]) for loop in scans(traced(ids).jaxpr)]
+    assert (4, False) in loops
+    assert all(length < 4 for length, backwards in loops if backwards)
+    assert any(backwards for _, backwards in loops)
+
+
+def scans(jaxpr):
+    """Yield the parameters of all loops over layers."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "scan":
+            yield eqn.params
+        for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+            yield from scans(inner)
 
 
 def test_the_second_call_compiles_nothing(model, tokens, caplog):
