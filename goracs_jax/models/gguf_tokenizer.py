@@ -32,7 +32,7 @@ _ROLES = {
 # Split a text into contractions, letters, digits and signs (from the published
 # tokenizer.json). Llama 3 keeps up to three digits together, Qwen 2 splits all digits.
 _WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{%s}"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # Mistral's Tekken also splits words where a capital letter follows a small one.
@@ -54,7 +54,7 @@ class Split(NamedTuple):
     whole_words_and_bos: bool = False
 
 
-_LLAMA3 = Split(_WORDS % "1,3", whole_words_and_bos=True)
+_LLAMA3 = Split(_WORDS % "{1,3}", whole_words_and_bos=True)
 #: By tokenizer.ggml.pre; llama.cpp has several names for the same.
 SPLITS = {
     **dict.fromkeys(("gpt-2", "phi-2", "mellum"), Split()),
@@ -63,8 +63,8 @@ SPLITS = {
         Split(single_digits=True),
     ),
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3"), _LLAMA3),
-    **dict.fromkeys(("smaug-bpe", "dbrx"), Split(_WORDS % "1,3")),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Split(_WORDS % "1", nfc=True)),
+    **dict.fromkeys(("smaug-bpe", "dbrx"), Split(_WORDS % "{1,3}")),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Split(_WORDS % "", nfc=True)),
     "tekken": Split(_TEKKEN, whole_words_and_bos=True),
 }
 # Files of 2024 and before may lack the name. These families have one tokenizer each.
