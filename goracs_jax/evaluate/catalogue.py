@@ -34,7 +34,8 @@ class Candidates(NamedTuple):
 
     items: Int[np.ndarray, "examples candidates"]  # rows of the catalogue, or NONE
     answers: list[list[str]]  # each example's output, with every candidate's title
-    quotes: int  # number of quotation marks around the title in an answer
+    around: list[tuple[str, str]]  # each output before and after the title
+    quotes: int  # the most quotation marks of an answer; 0 if titles are not quoted
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -97,7 +98,7 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
             among its own negatives, a negative is repeated, or an output does not
             contain the target's title.
     """
-    rows, answers, quotes = [], [], set()
+    rows, answers, around = [], [], []
     for example in examples:
         row = _rows(example, catalogue)
         titles = [catalogue.titles[catalogue.title_of[item]] for item in row]
@@ -110,7 +111,8 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
         before, _, after = output.rpartition(titles[0])
         rows.append(row)
         answers.append([before + title + after for title in titles])
-        quotes.add((before + after).count('"'))
+        around.append((before, after))
+    quotes = {(before + after).count('"') for before, after in around}
     if len(quotes) > 1:
         raise InputError(
             "titles are quoted in some outputs but not in others: quote all or none."
@@ -118,7 +120,9 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
     items = np.full((len(rows), max(map(len, rows))), NONE)
     for slots, row in zip(items, rows, strict=True):
         slots[: len(row)] = row
-    return Candidates(items, answers, quotes.pop())
+    marks = quotes.pop()
+    inside = max(title.count('"') for title in catalogue.titles)
+    return Candidates(items, answers, around, marks + inside if marks else 0)
 
 
 def _rows(example: Example, catalogue: Catalogue) -> list[int]:

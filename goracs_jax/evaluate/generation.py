@@ -54,12 +54,13 @@ def prompt_tokens(
 def ending(
     tokenizer: "PreTrainedTokenizerFast", vocab_size: int, quotes: int
 ) -> Ending:
-    """Say when an answer ends: at the end of text, or at the closing quotation mark.
+    """Say when an answer ends: at the end of text, or at the last quotation mark.
 
     Args:
         tokenizer: The model's tokenizer.
         vocab_size: Rows of the model's output head, which may exceed the vocabulary.
-        quotes: Number of quotation marks in an answer; 0 if titles are not quoted.
+        quotes: The most quotation marks of an answer, those inside a title included; 0
+            if titles are not quoted.
 
     Returns:
         The number of quotation marks in every token, and the number that ends an
@@ -68,11 +69,10 @@ def ending(
     Raises:
         InputError: The end of text is outside the vocabulary.
     """
-    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     weights = np.zeros(vocab_size, np.int32)
-    if quotes:
-        counts = [(name or "").count('"') for name in names][:vocab_size]
-        weights[: len(counts)] = counts
+    for name, token in tokenizer.get_vocab().items() if quotes else ():
+        if token < vocab_size:
+            weights[token] = name.count('"')
     limit = max(quotes, 1)
     check_ids(ragged([[end_of_text(tokenizer)]]), vocab_size)
     weights[end_of_text(tokenizer)] = limit

@@ -5,7 +5,7 @@ layer's hidden state of its last token, and items are ranked by the L2 distance 
 titles to the generated text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,19 +21,41 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def title_in(text: str, quotes: int) -> str:
-    r"""Return the title in a generated text: up to the closing quote, without quotes.
+def title_in(text: str, around: tuple[str, str], titles: Collection[str]) -> str:
+    r"""Return the title in a generated text.
+
+    A title may have quotation marks inside, so that the first mark behind the opening
+    one need not close it. If the text is a title of the catalogue with what stands
+    around it, the longest such title is meant. Else it is what stands before the
+    closing mark, or all of the text if titles are not quoted, without quotation marks
+    and white space at its ends.
 
     Args:
         text: The generated text.
-        quotes: Number of quotation marks around the title in an answer.
+        around: What stands before and after the title in the right answer.
+        titles: The titles of the catalogue.
 
     Returns:
-        The title, without quotation marks and white space at its ends.
+        The title.
 
-    >>> title_in('"Heat" or so', 2), title_in("Heat\n", 2), title_in("Heat", 0)
-    ('Heat', 'Heat', 'Heat')
+    >>> marks, titles = ('"', '"'), {"Heat", '12" oak', "12"}
+    >>> title_in('"Heat" or so', marks, titles), title_in('"12" oak"', marks, titles)
+    ('Heat', '12" oak')
+    >>> title_in('"Hea" or so', marks, titles), title_in("Heat\n", ("", ""), titles)
+    ('Hea', 'Heat')
     """
+    before, after = around
+    # The text ends at the closing mark, whatever follows it in an answer.
+    close, mark, _ = after.partition('"')
+    opening, close = before.lstrip(), (close + mark).rstrip()
+    stripped = text.strip()
+    if stripped.startswith(opening):
+        rest = stripped[len(opening) :]
+        ends = range(len(rest), -1, -1) if close else [len(rest)]
+        for end in ends:
+            if rest.startswith(close, end) and rest[:end] in titles:
+                return rest[:end]
+    quotes = (before + after).count('"')
     parts = text.split('"')
     return '"'.join(parts[:quotes] if quotes else parts).strip(' "\n\t')
 

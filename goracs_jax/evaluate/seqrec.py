@@ -155,7 +155,13 @@ def _grounding(
     def compute(mapper: Mapper) -> Arrays:
         decoder, tokenizer = llm.load()
         ids = run_stage(work, written).arrays["ids"]
-        texts = [title_in(t, candidates.quotes) for t in texts_of(ids, tokenizer)]
+        titles = frozenset(catalogue.titles)
+        texts = [
+            title_in(text, around, titles)
+            for text, around in zip(
+                texts_of(ids, tokenizer), candidates.around, strict=True
+            )
+        ]
         both = catalogue.titles + texts
         x = embed_texts(decoder, tokenizer, both, mapper=mapper)
         return {"embeddings": x, "generated": np.array(texts)}

@@ -14,7 +14,7 @@ from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
-from goracs_jax.llm.tokens import Tokens, check_ids, ragged
+from goracs_jax.llm.tokens import Tokens, check_ids, encode, ragged
 from goracs_jax.models.attention import rows_at
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
@@ -148,13 +148,11 @@ def encoder_tokens(
     config = encoder.config
     # The tokenizer cuts texts and keeps its closing token. The encoder's length counts,
     # whatever the tokenizer's own file says.
-    encode = lambda texts, **kw: tokenizer(list(texts), verbose=False, **kw)[
-        "input_ids"
-    ]
+    ids_of = lambda texts, **kw: encode(texts, tokenizer, **kw)["input_ids"]
     texts = [text.lower() for text in texts] if config.lowercase else texts
-    ids = encode(texts, truncation=True, max_length=config.max_tokens)
+    ids = ids_of(texts, truncation=True, max_length=config.max_tokens)
     full = [i for i, row in enumerate(ids) if len(row) == config.max_tokens]
-    whole = encode([texts[i] for i in full], truncation=False) if full else []
+    whole = ids_of([texts[i] for i in full], truncation=False) if full else []
     tokens = ragged(ids)
     check_ids(tokens, config.vocab_size)
     return tokens, sum(len(row) > config.max_tokens for row in whole)

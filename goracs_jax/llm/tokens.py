@@ -1,13 +1,13 @@
 """Turn texts into token ids, and say which tokens the loss scores."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from goracs_jax.choices import Scored as Scored
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, one_line
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
@@ -96,12 +96,10 @@ def tokenize(
     if not texts:
         raise InputError("there are no examples to tokenise: give at least one.")
     eos = end_of_text(tokenizer)
-    encoded = tokenizer(
+    encoded = encode(
         [prompt + answer for prompt, answer in texts],
+        tokenizer,
         return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
     )
     all_ids, all_labels = [], []
     for i, (prompt, _) in enumerate(texts):
@@ -131,6 +129,33 @@ def tokenize(
     return ragged(all_ids, all_labels)
 
 
+def encode(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", **options: Any
+) -> Mapping[str, Any]:
+    """Call a tokenizer on texts.
+
+    Args:
+        texts: The texts.
+        tokenizer: A fast tokenizer.
+        options: What else the tokenizer is to know or to return.
+
+    Returns:
+        By name what the tokenizer returns, such as "input_ids".
+
+    Raises:
+        InputError: The tokenizer cannot read them, such as one without a token for
+            characters that it does not know.
+    """
+    plain = {"return_attention_mask": False, "return_token_type_ids": False}
+    try:
+        return tokenizer(list(texts), verbose=False, **plain, **options)
+    except Exception as error:  # noqa: BLE001 (tokenizers has no type of its own)
+        raise InputError(
+            f"the tokenizer cannot read the texts ({one_line(error)}): take its files "
+            "from where the model was published."
+        ) from None
+
+
 def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
     """Return the id of the end-of-text token.
 
@@ -154,8 +179,7 @@ def open_ended(
     Some tokenizers add one themselves; it is removed.
     """
     eos = end_of_text(tokenizer)
-    encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)
-    rows = map(list, encoded["input_ids"])
+    rows = map(list, encode(texts, tokenizer)["input_ids"])
     return [row[:-1] if row[-1:] == [eos] else row for row in rows]
 
 

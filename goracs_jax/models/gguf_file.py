@@ -1,6 +1,7 @@
 """Read GGUF files (the format of llama.cpp) into plain arrays."""
 
 import functools
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ class _Reader(GGUFReader):
 
 
 class GGUFFile(NamedTuple):
-    """The metadata of an open file, and its tensors, still quantised and on disk."""
+    """The metadata of an open model, and its tensors, still quantised and on disk."""
 
     path: Path
     metadata: dict[str, Any]
@@ -58,28 +59,78 @@ class GGUFFile(NamedTuple):
 
 
 def open_gguf(path: str | Path) -> GGUFFile:
-    """Open a GGUF file; tensors are memory-mapped, not read.
+    """Open a GGUF model; tensors are memory-mapped, not read.
+
+    A model may be in several files, NAME-00001-of-00003.gguf and so on. The first has
+    the metadata, and all have tensors.
 
     Args:
-        path: The file.
+        path: The file, or the first of several.
 
     Returns:
-        The file's metadata and tensors.
+        The model's metadata and tensors.
 
     Raises:
-        InputError: The file does not exist, is not GGUF, is incomplete or one part of
-            several, or two of its tensors share bytes.
+        InputError: A file does not exist, is not GGUF, is incomplete or is no part of
+            this model; it is not the first of its parts; or two tensors share bytes.
     """
     path = Path(path)
+    first = _file(path, "give the path of a .gguf file.")
+    count = first.metadata.get("split.count", 1)
+    if count in (0, 1):
+        return first
+    names = part_names(path.name)
+    if len(names) != count:
+        raise InputError(
+            f"{path}: one of {count!r:.20} parts of a model: give all parts the names "
+            "that they were published with, in one folder (NAME-00001-of-00003.gguf "
+            "and so on)."
+        )
+    if path.name != names[0]:
+        raise InputError(f"{path}: a later part of a model: give {names[0]}.")
+    missing = f"it is one of the {count} parts of this model, put it there."
+    files = [_file(path.with_name(name), missing) for name in names]
+    tensors: dict[str, Any] = {}
+    for i, file in enumerate(files):
+        place = tuple(file.metadata.get(f"split.{key}") for key in ("no", "count"))
+        if place != (i, count) or not tensors.keys().isdisjoint(file.tensors):
+            raise InputError(
+                f"{file.path}: no part {i + 1} of {count} of {path.name}: fetch it "
+                "again."
+            )
+        tensors |= file.tensors
+    expected = first.metadata.get("split.tensors.count", len(tensors))
+    if len(tensors) != expected:
+        raise InputError(
+            f"{path}: its {count} parts have {len(tensors)} tensors, not {expected}: "
+            "fetch them again."
+        )
+    return first._replace(tensors=tensors)
+
+
+def part_names(name: str) -> list[str]:
+    """Return the names of all parts of a model, as llama.cpp numbers them.
+
+    >>> part_names("m-00001-of-00002.gguf"), part_names("m.gguf")
+    (['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf'], ['m.gguf'])
+    """
+    found = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", name, re.DOTALL)
+    if not found:
+        return [name]
+    stem, count = found.groups()
+    return [f"{stem}-{i + 1:05}-of-{count}.gguf" for i in range(int(count))]
+
+
+def _file(path: Path, cure: str) -> GGUFFile:
     if not path.is_file():
-        raise InputError(f"{path}: no such file: give the path of a .gguf file.")
+        raise InputError(f"{path}: no such file: {cure}")
     state = path.stat()
     return _open(path, state.st_size, state.st_mtime_ns)
 
 
 # The tokenizer and the weights come from the same file, so its metadata is cached. Size
 # and time are part of the cache's key, so that a changed file is read again.
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=64)
 def _open(path: Path, size: int, time: int) -> GGUFFile:
     del size, time
     try:
@@ -91,12 +142,6 @@ def _open(path: Path, size: int, time: int) -> GGUFFile:
             f"{path}: not a complete GGUF file of a known kind ({one_line(error)}): "
             "fetch it again, or use the model's Hugging Face folder."
         ) from None
-    parts = metadata.get("split.count", 1)
-    if parts not in (0, 1):
-        raise InputError(
-            f"{path}: one of {parts} parts of a model: join them with llama.cpp's "
-            "llama-gguf-split --merge and give the whole file."
-        )
     end = reader.data_offset
     for tensor in sorted(reader.tensors, key=lambda t: t.data_offset):
         if tensor.data_offset < end:
@@ -105,7 +150,8 @@ def _open(path: Path, size: int, time: int) -> GGUFFile:
                 "file again."
             )
         end = tensor.data_offset + tensor.n_bytes
-    return GGUFFile(path, metadata, {t.name: t for t in reader.tensors})
+    tensors = {t.name: t for t in reader.tensors}
+    return GGUFFile(path, metadata, tensors)
 
 
 def unpermute(rows: np.ndarray, num_heads: int) -> np.ndarray:

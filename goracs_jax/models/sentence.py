@@ -17,6 +17,19 @@ POOLING = {
     "max": "max",
 }
 
+# The length of texts stands in the first of these files; early versions named them
+# after the kind of model. The list is that of sentence-transformers.
+_KINDS = (
+    "bert",
+    "roberta",
+    "distilbert",
+    "camembert",
+    "albert",
+    "xlm-roberta",
+    "xlnet",
+)
+LENGTHS = tuple(f"sentence_{kind}_config.json" for kind in _KINDS)
+
 
 def sentence_options(folder: Path) -> dict[str, Any]:
     """Read pooling, normalisation and length from a sentence-transformers folder.
@@ -61,8 +74,8 @@ def sentence_options(folder: Path) -> dict[str, Any]:
             f"{listing}: the Transformer is in folder {modules[0]['path']!r}: move its "
             "files beside modules.json and empty that path."
         )
-    bert = folder / "sentence_bert_config.json"
-    if bert.is_file():
+    files = (folder / name for name in LENGTHS)
+    if bert := next(filter(Path.is_file, files), None):
         lowercase = read_json(bert)[0].get("do_lower_case") or False
         if not isinstance(lowercase, bool):
             raise InputError(

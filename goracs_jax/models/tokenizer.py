@@ -1,27 +1,36 @@
-"""Load the tokenizer of a model from its folder or its GGUF file."""
+"""Load the tokenizer of a model from its folder or its GGUF file, as it is.
+
+tokenizer.json describes a tokenizer completely: how a text is normalised, split, joined
+to tokens, and what stands around it. Nothing else in a folder changes the ids.
+"""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.models.folder import existing_model, inside, read_json
-from goracs_jax.models.gguf_file import open_gguf
+from goracs_jax.models.gguf_tokenizer import gguf_tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     """Load the tokenizer of a model, without any download and without code of others.
 
+    The ids are those of `tokenizers.Tokenizer.from_file("tokenizer.json")`, whatever
+    class tokenizer_config.json names. That file and special_tokens_map.json say which
+    token ends a text. A folder without tokenizer.json is read by its class, which
+    builds a tokenizer from the files of its vocabulary.
+
     A folder may come with a tokenizer class of its own, which its tokenizer_config.json
     names in `auto_map`. It is never run: tokenizer.json has all that it needs.
 
     Args:
-        path: A Hugging Face folder or a .gguf file. GGUF files must have a byte-level
-            BPE tokenizer of kind smollm, gpt-2, llama-bpe or qwen2.
+        path: A Hugging Face folder or a .gguf file, with a byte-level BPE or a
+            SentencePiece tokenizer.
 
     Returns:
         A fast tokenizer.
@@ -34,39 +43,90 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     # At import, transformers warns that PyTorch is missing; we do not need it.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if path.suffix == ".gguf":
-        try:
-            return _gguf_tokenizer(path)
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001 (as below)
-            raise InputError(
-                f"{path}: its tokenizer cannot be built ({one_line(error)}): use the "
-                "model's Hugging Face folder."
-            ) from None
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
+        return gguf_tokenizer(path)
+    _refuse_others(path)
+    file = path / "tokenizer.json"
+    if not file.exists():
+        return _by_class(path)
+    backend = _described(file)
+    from transformers import PreTrainedTokenizerFast  # takes seconds
 
-    own_code = _has_own_code(path)
-    kind = PreTrainedTokenizerFast if own_code else AutoTokenizer
-    try:
-        tokenizer = kind.from_pretrained(
-            str(path), local_files_only=True, trust_remote_code=False
+    # transformers reads the roles of tokens and the chat template.
+    tokenizer = _loaded(PreTrainedTokenizerFast, path, "tokenizer_config.json")
+    # It also adds tokens, and may split special ones: undone here.
+    tokenizer._tokenizer = backend
+    tokenizer.split_special_tokens = False
+    eos = tokenizer.eos_token
+    if eos is not None and backend.token_to_id(str(eos)) is None:
+        raise InputError(
+            f"{path / 'tokenizer_config.json'}: eos_token {str(eos)!r:.60} is no token "
+            "of tokenizer.json: take both files from where the model was published."
         )
+    return tokenizer
+
+
+def _described(file: Path) -> "Tokenizer":
+    """Build what a tokenizer.json describes, if it is one and its tokens are fixed."""
+    from tokenizers import Tokenizer, __version__
+
+    raw, where = read_json(file)
+    backend = _quiet(
+        lambda: Tokenizer.from_file(str(file)),
+        f"{where}: not what tokenizers {__version__} reads",
+        "fetch it again, or install a newer version of the package tokenizers.",
+    )
+    # What stands around a text is only looked up when there is one.
+    _quiet(lambda: backend.encode(""), f"{where}: cannot encode", "fetch it again.")
+    vocabulary = backend.get_vocab()
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise InputError(f"{where}: two tokens have the same id: fetch it again.")
+    dropout = getattr(backend.model, "dropout", None)
+    if dropout:
+        raise InputError(
+            f"{where}: model.dropout {dropout:.3g} makes tokens random: set it to null."
+        )
+    # tokenizers numbers these tokens anew if the file's numbers are not free.
+    for token in raw.get("added_tokens") or ():
+        found = backend.token_to_id(token["content"])
+        if found != token["id"]:
+            raise InputError(
+                f"{where}: added token {token['content']!r:.60} has id {token['id']} "
+                f"there, but comes out as {found}: fetch it again."
+            )
+    return backend
+
+
+def _quiet(load: Any, what: str, cure: str) -> Any:
+    """Call a loader of another library, and say what was wrong in one line."""
+    try:
+        return load()
     except Exception as error:  # noqa: BLE001 (tokenizers has no type of its own)
-        raise _unloaded(path, error) from None
+        raise InputError(f"{what} ({one_line(error)}): {cure}") from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # Rust's, no Exception
             raise
-        raise _unloaded(path, error) from None
+        raise InputError(f"{what} ({one_line(error)}): {cure}") from None
+
+
+def _loaded(kind: Any, path: Path, file: str) -> "PreTrainedTokenizerFast":
+    return _quiet(
+        lambda: kind.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        ),
+        f"{path}: no tokenizer could be loaded",
+        f"copy {file} there from where the model was published.",
+    )
+
+
+def _by_class(path: Path) -> "PreTrainedTokenizerFast":
+    """Load a tokenizer that has no tokenizer.json by the name of its class."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(AutoTokenizer, path, "tokenizer.json and tokenizer_config.json")
     if not tokenizer.is_fast:
         raise InputError(
             f"{path}: the tokenizer has no tokenizer.json, which gives the place of "
             "each token in the text: copy it there."
-        )
-    dropout = getattr(tokenizer.backend_tokenizer.model, "dropout", None)
-    if dropout:
-        raise InputError(
-            f"{path / 'tokenizer.json'}: model.dropout {dropout:.3g} makes tokens "
-            "random: set it to null."
         )
     return tokenizer
 
@@ -76,8 +136,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
 _OTHER_FILES = ("vocab_file", "merges_file", "spm_file", "vocab", "merges", "gguf_file")
 
 
-def _has_own_code(path: Path) -> bool:
-    """Tell whether a folder has a tokenizer class of its own; no file may lie outside.
+def _refuse_others(path: Path) -> None:
+    """Refuse a tokenizer that is outside its folder, or only in code of its own.
 
     Raises:
         InputError: A file that the tokenizer reads lies outside the folder, or there is
@@ -85,7 +145,7 @@ def _has_own_code(path: Path) -> bool:
     """
     config = path / "tokenizer_config.json"
     if not config.exists():
-        return False
+        return
     raw, where = read_json(config)
     versions = raw.get("fast_tokenizer_files") or []
     for name in versions if isinstance(versions, list) else [versions]:
@@ -100,126 +160,3 @@ def _has_own_code(path: Path) -> bool:
             f"{where}: the tokenizer needs code of its own (auto_map), which is never "
             "run: save it as tokenizer.json with the library that it was made for."
         )
-    return "auto_map" in raw
-
-
-def _unloaded(path: Path, error: BaseException) -> InputError:
-    """Blame config.json, which transformers checks first, or else the tokenizer."""
-    from transformers import AutoConfig
-
-    config = path / "config.json"
-    try:
-        if config.is_file():
-            AutoConfig.from_pretrained(
-                str(path), local_files_only=True, trust_remote_code=False
-            )
-    except Exception as fault:  # noqa: BLE001 (as above)
-        return InputError(
-            f"{config}: not what transformers reads ({one_line(fault)}): take the file "
-            "that was published with the weights."
-        )
-    return InputError(
-        f"{path}: no tokenizer could be loaded ({one_line(error)}): copy "
-        "tokenizer.json and tokenizer_config.json there."
-    )
-
-
-# Split a text into contractions, letters, digits and signs (from the published
-# tokenizer.json). Llama 3 keeps up to three digits together, Qwen 2 splits all digits.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{%s}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
-
-
-def _pre_tokenizer(kind: str) -> Any:
-    """Make the pre-tokenizer, which splits a text before the merges, from its name."""
-    from tokenizers import Regex
-    from tokenizers import pre_tokenizers as pre
-
-    gpt2 = pre.ByteLevel(add_prefix_space=False, use_regex=True)
-    bytes_only = pre.ByteLevel(add_prefix_space=False, use_regex=False)
-    words = lambda digits: pre.Split(Regex(_WORDS % digits), "isolated")
-    return {
-        "smollm": lambda: pre.Sequence([pre.Digits(individual_digits=True), gpt2]),
-        "gpt-2": lambda: gpt2,
-        "llama-bpe": lambda: pre.Sequence([words("1,3"), bytes_only]),
-        "qwen2": lambda: pre.Sequence([words("1"), bytes_only]),
-    }.get(kind, lambda: None)()
-
-
-def _gguf_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
-    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    meta = {
-        name.removeprefix("tokenizer.ggml."): value
-        for name, value in open_gguf(path).metadata.items()
-        if name.startswith("tokenizer.ggml.")
-    }
-    for name in ("model", "pre", "tokens", "merges", "token_type", "eos_token_id"):
-        if name not in meta:
-            raise InputError(
-                f"{path}: metadata tokenizer.ggml.{name} is missing: use a GGUF file "
-                "with its tokenizer."
-            )
-    kind = meta["pre"]
-    splitter = _pre_tokenizer(kind)
-    if meta["model"] != "gpt2" or splitter is None:
-        raise InputError(
-            f"{path}: tokenizer {meta['model']!r} with pre-tokenizer {kind!r} is not "
-            "supported: use the model's Hugging Face folder."
-        )
-    names = meta["tokens"]
-    ids = {token: i for i, token in enumerate(names)}
-    if len(ids) < len(names):
-        raise InputError(f"{path}: two tokens have the same text: fetch it again.")
-    tokenizer = Tokenizer(
-        BPE(
-            ids,
-            [tuple(merge.split(" ", 1)) for merge in meta["merges"]],
-            # Some words of Llama 3's vocabulary cannot be reached by its merges.
-            ignore_merges=kind == "llama-bpe",
-        )
-    )
-    if kind == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = splitter
-    tokenizer.decoder = decoders.ByteLevel()
-    added = {
-        token: AddedToken(token, special=type_ == _CONTROL, normalized=False)
-        for token, type_ in zip(names, meta["token_type"], strict=True)
-        if type_ in (_CONTROL, _USER_DEFINED)
-    }
-    tokenizer.add_tokens([t for t in added.values() if not t.special])
-    tokenizer.add_special_tokens([t for t in added.values() if t.special])
-    special = {
-        role: _name_of(meta, key, path)
-        for role, key in [
-            ("bos_token", "bos_token_id"),
-            ("eos_token", "eos_token_id"),
-            ("unk_token", "unknown_token_id"),
-            ("pad_token", "padding_token_id"),
-        ]
-        if key in meta
-    }
-    # llama.cpp starts texts of Llama 3 with bos, even if the file does not say so.
-    if meta.get("add_bos_token", kind == "llama-bpe"):
-        bos = special["bos_token"]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=[bos, "$A"], special_tokens=[(bos, meta["bos_token_id"])]
-        )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-
-
-def _name_of(meta: Mapping[str, Any], key: str, path: Path) -> str:
-    """Return the text of a special token."""
-    names, token = meta["tokens"], meta[key]
-    if type(token) is not int or not 0 <= token < len(names):  # bool is another type
-        raise InputError(
-            f"{path}: metadata tokenizer.ggml.{key} must be the number of a token, in "
-            f"[0, {len(names) - 1}], got {token!r}: fetch it again."
-        )
-    return names[token]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from goracs_jax.choices import Remat
 from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
-from goracs_jax.files import hash_files
+from goracs_jax.files import digest, hash_files
 from goracs_jax.inputs.parts import hash_input
 from goracs_jax.llm.profile import default_dtype, execution_on
 from goracs_jax.llm.prompts import Prompt, format_prompt
@@ -29,6 +29,7 @@ from goracs_jax.models import (
     read_lora_config,
 )
 from goracs_jax.models.decoder import with_execution
+from goracs_jax.models.gguf_file import part_names
 from goracs_jax.settings import Machine
 
 if TYPE_CHECKING:
@@ -221,13 +222,20 @@ def open_models(
 
 
 def hash_model(path: Path) -> str:
-    """Return the SHA-256 of a model's file or folder.
+    """Return the SHA-256 of a model's file or folder, or of all parts of a GGUF model.
 
     Raises:
         InputError: There is none.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path.")
+    parts = [
+        part
+        for name in part_names(path.name)
+        if (part := path.with_name(name)).is_file()
+    ]
+    if len(parts) > 1:
+        return digest({part.name: hash_files(part) for part in parts})
     return hash_files(path)
 
 

@@ -137,8 +137,9 @@ def test_bos_is_added_where_the_file_says_so(tmp_path, pre, bos, starts):
     ("changes", "named"),
     [
         ({"pre": "deepseek-llm"}, "pre-tokenizer 'deepseek-llm' is not supported"),
-        ({"pre": "smollm", "model": "llama"}, "tokenizer 'llama' with"),
-        ({"pre": "smollm", "eos": None}, r"tokenizer\.ggml\.eos_token_id is missing"),
+        ({"pre": "smollm", "model": "t5"}, "tokenizer 't5' is not supported, only"),
+        ({"pre": None}, "pre is missing, .* with gguf-new-metadata --pre-tokenizer"),
+        ({"pre": "smollm", "eos": None}, "eos_token_id must be .*, got None: fetch"),
         (
             {"pre": "smollm", "eos": -1},
             r"eos_token_id must be .* in \[0, \d+\], got -1",

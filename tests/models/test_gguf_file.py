@@ -7,7 +7,8 @@ import pytest
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import gguf_file
-from goracs_jax.models.gguf_file import open_gguf, unpermute
+from goracs_jax.models.gguf_file import open_gguf, part_names, unpermute
+from goracs_jax.runs.opened import hash_model
 
 Kind = gguf.GGMLQuantizationType
 
@@ -167,3 +168,54 @@ def test_an_offset_beside_the_tensors(tmp_path):
         path.write_bytes(header(2, 0, two) + bytes(256 + offset % 32))
         with pytest.raises(InputError, match=r"tensor . lies upon the one before it"):
             open_gguf(path)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Three tensors in three files, as the library splits them; the files' names."""
+    rng = np.random.default_rng(0)
+    tensors = {n: rng.normal(size=(4, 8)).astype(np.float32) for n in "abc"}
+    out = gguf.GGUFWriter(tmp_path / "m.gguf", "llama", split_max_tensors=1)
+    out.add_uint32("llama.block_count", 7)
+    for name, tensor in tensors.items():
+        out.add_tensor(name, tensor)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    return tensors, sorted(tmp_path.glob("*.gguf"))
+
+
+def test_a_model_in_parts_is_read_whole(parts):
+    tensors, files = parts
+    assert [f.name for f in files] == part_names("m-00001-of-00003.gguf")
+    model = open_gguf(files[0])
+    assert model.metadata["llama.block_count"] == 7
+    assert model.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(model.read(name), tensor)
+
+
+def test_a_part_that_is_missing_or_not_the_first_is_named(parts, tmp_path):
+    _, (first, second, third) = parts
+    with pytest.raises(InputError, match=f"{second.name}: a later part .*{first.name}"):
+        open_gguf(second)
+    whole = second.read_bytes()
+    second.write_bytes(third.read_bytes())
+    with pytest.raises(
+        InputError, match=f"{second.name}: no part 2 of 3 of {first.name}"
+    ):
+        open_gguf(first)
+    second.write_bytes(whole)
+    third.rename(tmp_path / "m-00003-of-00004.gguf")
+    with pytest.raises(InputError, match=f"{third.name}: no such file: .* 3 parts"):
+        open_gguf(first)
+    with pytest.raises(InputError, match=r"one of 3 parts .* published with"):
+        open_gguf(first.rename(tmp_path / "model.gguf"))
+
+
+def test_parts_are_hashed_together(parts):
+    _, (first, _, third) = parts
+    before = hash_model(first)
+    third.write_bytes(third.read_bytes()[:-1] + b"\x3e")
+    assert hash_model(first) != before

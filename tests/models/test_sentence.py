@@ -54,6 +54,21 @@ def test_what_is_left_out(write):
     }
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"],
+)
+def test_every_name_of_the_file_of_the_length(write, kind):
+    """The seven names of sentence-transformers; the first that is there counts."""
+    files = {
+        "sentence_bert_config.json": None,
+        "sentence_xlnet_config.json": {"max_seq_length": 6},
+        f"sentence_{kind}_config.json": {"max_seq_length": 5, "do_lower_case": True},
+    }
+    options = sentence_options(write(files))
+    assert (options["max_tokens"], options["lowercase"]) == (5, True)
+
+
 @pytest.mark.parametrize("length", [512, 1e30])
 def test_a_plain_folder_tells_the_length_at_most(tmp_path, length):
     assert sentence_options(tmp_path) == {}

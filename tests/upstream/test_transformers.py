@@ -43,10 +43,11 @@ def test_a_tokenizer_is_rebuilt_by_the_name_of_its_class(saved, name, kept):
     """transformers 5.23: `AutoTokenizer` takes some parts from the class, not the file.
 
     With "GPT2Tokenizer" in tokenizer_config.json, the pre-tokenizer that stands in
-    tokenizer.json is replaced by GPT-2's, and other tokens come out. So the tokenizer
-    of a GGUF file (goracs_jax/models/tokenizer.py) is a PreTrainedTokenizerFast, which
-    is saved and read as it is, and the files of a Hugging Face folder are copied and
-    not saved anew (goracs_jax/models/merge.py).
+    tokenizer.json is replaced by GPT-2's, and other tokens come out. So
+    `load_tokenizer` (goracs_jax/models/tokenizer.py) never asks for the class of a
+    folder that has a tokenizer.json, the tokenizer of a GGUF file is a
+    PreTrainedTokenizerFast, and the files of a folder are copied and not saved anew
+    (goracs_jax/models/merge.py).
     """
     fast, save = saved
     parts = lambda t: json.loads(t.backend_tokenizer.to_str())["pre_tokenizer"]
@@ -80,6 +81,29 @@ def test_code_of_a_folder_is_asked_for_though_it_is_not_needed(saved, monkeypatc
     found = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
     assert len(asked) == 1
     assert found("12 one")["input_ids"] == fast("12 one")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"eos_token": "o"}, {"split_special_tokens": True, "eos_token": "<s>"}]
+)
+def test_a_tokenizer_is_changed_by_its_configuration(saved, fields):
+    """transformers 5.23: PreTrainedTokenizerFast, too, gives other ids than the file.
+
+    Tokens that have a role are added as special ones, which are cut out of words, and
+    special ones may be split. So `load_tokenizer` (goracs_jax/models/tokenizer.py) puts
+    the tokenizer of tokenizer.json back.
+    """
+    _, save = saved
+    folder = save("PreTrainedTokenizerFast")
+    described = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    described.add_special_tokens(["<s>"])
+    described.save(str(folder / "tokenizer.json"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | fields))
+    found = PreTrainedTokenizerFast.from_pretrained(folder)
+    assert found("one<s>two")["input_ids"] != described.encode("one<s>two").ids, (
+        "the configuration changes no ids: load_tokenizer need not replace _tokenizer"
+    )
 
 
 def test_rope_theta_is_inside_rope_parameters():

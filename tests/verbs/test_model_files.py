@@ -11,7 +11,6 @@ import tiny
 from commands import TEXTS, assert_refused, edit_config, edit_tensors, run
 from safetensors.numpy import load_file, save_file
 
-from goracs_jax.errors import InputError
 from goracs_jax.models.tokenizer import load_tokenizer
 from goracs_jax.runs import opened
 from goracs_jax.runs.opened import hash_model
@@ -243,12 +242,11 @@ def test_what_cannot_be_merged_leaves_nothing(files, capsys, kind, dry_run):
     ("field", "value"),
     [("initializer_range", None), ("use_cache", "x"), ("id2label", 3)],
 )
-def test_a_config_is_not_blamed_on_the_tokenizer(files, field, value):
+def test_a_tokenizer_needs_no_config_of_a_model(files, field, value):
     """Fields that change nothing here, but that transformers checks."""
+    expected = load_tokenizer(files / "llm")("Name 12")["input_ids"]
     edit_config(files / "llm", **{field: value})
-    with pytest.raises(InputError, match=r"llm/config\.json: not what trans") as error:
-        load_tokenizer(files / "llm")
-    assert "tokenizer.json" not in str(error.value)
+    assert load_tokenizer(files / "llm")("Name 12")["input_ids"] == expected
 
 
 CODE = """
@@ -290,15 +288,3 @@ def test_a_tokenizer_from_elsewhere(files, capsys):
         config.write_text(json.dumps(whole | {field: value}))
         message = r"tokenizer_config\.json: '\.\./tokenizer\.1\.0\.json' leads outside"
         assert_refused(VERBS["embed"], None, capsys, message)
-
-
-def test_random_tokens_are_refused(files):
-    path = files / "llm" / "tokenizer.json"
-    raw = json.loads(path.read_text())
-    raw["model"]["dropout"] = 0.1
-    path.write_text(json.dumps(raw))
-    config = files / "llm" / "tokenizer_config.json"
-    fast = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    config.write_text(json.dumps(json.loads(config.read_text()) | fast))
-    with pytest.raises(InputError, match=r"model\.dropout 0\.1 makes tokens random"):
-        load_tokenizer(files / "llm")
