@@ -13,8 +13,8 @@ from goracs_jax.models.fields import Fields
 from goracs_jax.models.hf_fields import HARMLESS, mapping
 from goracs_jax.models.tensors import Tensors, renamed
 
-#: What the text part of a published file leaves out: the defaults of Gemma3TextConfig
-#: in transformers 4.50 to 5.24.
+#: What the text part of a published file may leave out: the defaults of transformers'
+#: Gemma3TextConfig.
 GEMMA3_TEXT = {
     "vocab_size": 262_208,
     "hidden_size": 2304,
@@ -89,7 +89,7 @@ def text_tensors(tensors: Tensors) -> Tensors:
 def _text_name(name: str) -> str:
     """Return a name without the part that names the language model.
 
-    It stood first until transformers 4.51, and stands behind "model." since.
+    It stands first in older files, and behind "model." in newer ones.
     """
     if name.startswith("model.language_model."):
         return "model." + name.removeprefix("model.language_model.")

@@ -86,7 +86,7 @@ def test_an_adapter_of_matrices_in_one(save_decoder, tmp_path, targets):
 
 
 def test_gradient_norms_of_a_part_of_a_matrix(save_decoder, tmp_path):
-    """lora_B of v_proj is the last rows of that of qkv_proj; before it, all is equal."""
+    """lora_B of v_proj is the last rows of that of qkv_proj."""
     base, folder = save_decoder("phi3")
     theirs = with_peft(base, tmp_path, ["qkv_proj"])
     lora = read_lora_config(tmp_path / "adapter")
@@ -179,7 +179,7 @@ def test_the_text_part_of_a_model_of_pictures(tmp_path):
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert type(merged).__name__ == "Gemma3ForCausalLM"
     np.testing.assert_allclose(logits(merged), expected, **F32)
-    # Until transformers 4.51, names of weights started with that of the part.
+    # In older files, names of weights start with that of the part.
     first = lambda name: (
         "language_model." + name.replace("language_model.", "")
         if "language_model." in name
