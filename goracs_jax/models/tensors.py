@@ -20,7 +20,7 @@ from goracs_jax.models.folder import PICKLES, inside, read_json
 Slices = tuple[slice, ...]
 
 #: Beginnings of the names that safetensors gives to floats of 8 bits or fewer.
-NARROW = ("F8", "F6", "F4")
+NARROW = ("F8_", "F6_", "F4")
 
 
 class Tensors(NamedTuple):
