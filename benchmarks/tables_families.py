@@ -43,7 +43,7 @@ OTHERS = {
 def families() -> str:
     """Return the families, whether they are read, and what they were tried with."""
     sys.path.insert(0, str(ROOT / "tests"))
-    import families as cases
+    import families as cases  # pyright: ignore[reportMissingImports]
 
     tried: dict[str, list[str]] = {}
     for name, raw in cases.FAMILIES.items():

@@ -55,7 +55,8 @@ def split(tensors: Tensors, config: DecoderConfig) -> Tensors:
         found = NAME.fullmatch(name)
         parts = FUSED[found[2]] if found else ()
         shared = "lora_A" in name
-        if not found or not (shared or shape[:1] == (rows[parts[-1]].stop,)):
+        height = max((rows[part].stop for part in parts), default=0)
+        if not found or not (shared or shape[:1] == (height,)):
             shapes[name] = shape
             continue
         for part in parts:
