@@ -12,6 +12,7 @@ from pathlib import Path
 from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead
+from tables_families import families
 from tables_kernels import kernels
 from tables_layers import layers
 from tables_passes import (
@@ -57,6 +58,7 @@ RENDER = {
     "adapters": adapters,
     "ahead": ahead,
     "accelerators": accelerators,
+    "families": families,
     "trainers": trainers,
     "testbeds": testbeds,
 }

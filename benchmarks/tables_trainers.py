@@ -1,11 +1,9 @@
 """The table of docs/trainers.md: what was tried of which trainer."""
 
-from pathlib import Path
 from typing import Any
 
-from figures import load, markdown
+from figures import load, markdown, pinned
 
-ROOT = Path(__file__).parent.parent
 TUNIX = {
     "Qwen3 float32": "hidden states are sown with output_hidden_states=True",
     "Qwen3 bfloat16": "NF4 base weights were not tried",
@@ -37,7 +35,7 @@ def trainers() -> str:
         for name, note in TUNIX.items()
     ]
     rows += [
-        [name, f"{package} {_pinned(package)}", "within 1e-6, in tests", "", ""]
+        [name, f"{package} {pinned(package)}", "within 1e-6, in tests", "", ""]
         for name, package in MODULES.items()
     ]
     rows += [[name, "not tried", "", "", note] for name, note in NOT_TRIED.items()]
@@ -69,10 +67,3 @@ def _training(case: dict[str, Any]) -> str:
         f"{len(done['rows chosen'])} rows, {done['steps']} steps: loss {before:.2f} to "
         f"{after:.2f}"
     )
-
-
-def _pinned(package: str) -> str:
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        if line.startswith(f"{package}=="):
-            return line.partition("==")[2]
-    raise ValueError(f"constraints.txt has no {package}.")

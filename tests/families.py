@@ -21,6 +21,23 @@ LLAMA3 = {
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
 PLAIN = {"rope_type": "default", "rope_theta": 300.0}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 300.0,
+    "factor": 4.0,
+    # Pairs of all three kinds: kept, between, and slowed by the whole factor.
+    "beta_fast": 3.0,
+    "beta_slow": 0.3,
+    "original_max_position_embeddings": 16,
+}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 300.0, "factor": 4.0}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 300.0,
+    "short_factor": [1.0, 1.5, 2.0, 3.0],
+    "long_factor": [4.0, 5.0, 6.0, 7.0],
+    "original_max_position_embeddings": 40,
+}
 BOTH = {"full_attention": LINEAR, "sliding_attention": PLAIN | {"rope_theta": 30.0}}
 GEMMA = {
     "head_dim": 12,
@@ -33,6 +50,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
     "llama-linear": {"model_type": "llama", "rope_parameters": LINEAR},
     "llama-3": {"model_type": "llama", "rope_parameters": LLAMA3},
+    "llama-yarn": {"model_type": "llama", "rope_parameters": YARN},
+    "llama-yarn-mscale": {
+        "model_type": "llama",
+        "rope_parameters": YARN
+        | {"mscale": 2.0, "mscale_all_dim": 0.5, "truncate": False},
+    },
+    "llama-dynamic": {"model_type": "llama", "rope_parameters": DYNAMIC},
+    "llama-longrope": {"model_type": "llama", "rope_parameters": LONGROPE},
     "llama-bias": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "qwen2": {"model_type": "qwen2"},
@@ -50,6 +75,43 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window_pattern": 2,
         "rope_parameters": BOTH,
     },
+    "smollm3": {
+        "model_type": "smollm3",
+        "no_rope_layer_interval": 2,
+        "tie_word_embeddings": True,
+    },
+    "smollm3-window": {
+        "model_type": "smollm3",
+        "num_hidden_layers": 2,
+        "no_rope_layers": [0, 1],
+        "tie_word_embeddings": True,
+        "use_sliding_window": True,
+        "sliding_window": 7,
+    },
+    "granite": {
+        "model_type": "granite",
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.5,
+        "residual_multiplier": 0.4,
+        "logits_scaling": 0.7,
+    },
+    "olmo2": {"model_type": "olmo2"},
+    "olmo3": {
+        "model_type": "olmo3",
+        "num_hidden_layers": 2,
+        "sliding_window": 7,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {"full_attention": YARN, "sliding_attention": PLAIN},
+    },
+    "phi3": {"model_type": "phi3"},
+    "phi3-window": {"model_type": "phi3", "sliding_window": 7},
+    "phi4-mini": {
+        "model_type": "phi3",
+        "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 40,
+        "rope_parameters": LONGROPE
+        | {"short_factor": [1.0, 1.5, 2.0], "long_factor": [4.0, 5.0, 6.0]},
+    },
 }
 
 
@@ -60,6 +122,11 @@ CLASSES = {
     "qwen3": "Qwen3ForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "olmo3": "Olmo3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
 }
 
 
@@ -80,7 +147,8 @@ def old_spelling(folder: Path):
     raw = json.loads(file.read_text())
     rope = raw.pop("rope_parameters")
     if "full_attention" in rope:
-        raw["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        if raw["model_type"].startswith("gemma"):
+            raw["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
     raw["rope_theta"] = rope.pop("rope_theta")
     kind = rope.pop("rope_type")

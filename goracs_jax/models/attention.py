@@ -31,6 +31,18 @@ class Look(NamedTuple):
     splash: Splash | None = None
     asking: Asking | None = None  # None: all tokens
 
+    def still(self, here: Bool[Array, ""]) -> "Look":
+        """Return this look without the rotation where that is `here`."""
+
+        def identity(rope: Rope) -> Rope:
+            cos, sin = rope
+            return jnp.where(here, 1.0, cos), jnp.where(here, 0.0, sin)
+
+        asking = self.asking
+        if asking is not None:
+            asking = asking._replace(rope=identity(asking.rope))
+        return self._replace(rope=identity(self.rope), asking=asking)
+
     def queries(self, x: Float[Array, "*batch time dim"]) -> Array:
         """Return the states of the tokens that ask."""
         return x if self.asking is None else rows_at(x, self.asking.places)
@@ -191,10 +203,12 @@ class Attention(nnx.Module):
         self.k_proj = make("k_proj", c.hidden_size, keys)
         self.v_proj = make("v_proj", c.hidden_size, keys)
         self.o_proj = make("o_proj", queries, c.hidden_size)
-        if c.qk_norm:
-            norm = partial(RMSNorm, c.head_dim, c.norm_eps, offset=c.norm_offset)
-            self.q_norm, self.k_norm = norm(dtype=dtype), norm(dtype=dtype)
+        if c.qk_norm or c.wide_qk_norm:
+            q, k = (queries, keys) if c.wide_qk_norm else (c.head_dim, c.head_dim)
+            norm = partial(RMSNorm, eps=c.norm_eps, offset=c.norm_offset, dtype=dtype)
+            self.q_norm, self.k_norm = norm(q), norm(k)
         self.head_dim, self.qk_norm = c.head_dim, c.qk_norm
+        self.wide_qk_norm = c.wide_qk_norm
         self.scale, self.cap = c.query_scale, c.attention_softcap
 
     def __call__(
@@ -216,7 +230,10 @@ class Attention(nnx.Module):
         """
         heads = lambda y: y.reshape(*y.shape[:-1], -1, self.head_dim)
         asking = look.queries(x)
-        q, k = heads(self.q_proj(asking)), heads(self.k_proj(x))
+        q = self.q_proj(asking)
+        q = heads(self.q_norm(q) if self.wide_qk_norm else q)
+        k = self.k_proj(x)
+        k = heads(self.k_norm(k) if self.wide_qk_norm else k)
         v = heads(self.v_proj(x))  # [*batch, time, heads, head_dim]
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)

@@ -28,21 +28,28 @@ class DecoderConfig:
         activation: Activation function of the MLP's gate.
         biases: Names of the linear layers that have a bias.
         qk_norm: Whether queries and keys are normalised, head by head.
+        wide_qk_norm: Whether they are normalised over all heads together instead.
         norm_offset: Number added to the weights of the norms.
+        pre_norms: Whether the inputs of attention and MLP are normalised.
         post_norms: Whether the outputs of attention and MLP are normalised before they
             are added to the residual stream.
         embed_scale: Factor of the token embeddings.
+        residual_scale: Factor of what attention and MLP add to the residual stream.
         attention_scale: Factor of the attention scores; None stands for head_dim^-1/2.
         attention_softcap: Soft cap of the attention scores; None means no cap.
         logit_softcap: Soft cap of the logits; None means no cap.
+        hidden_scale: Factor of the final hidden states, and so of the logits.
         sliding: Whether each layer sees only the last `window` tokens; empty if no
             layer does.
         window: Number of tokens that a sliding layer sees, the token itself included.
         sliding_rope: Rotation in sliding layers; None means `rope`.
+        no_rope: Whether each layer has no rotation; empty if all have one.
+        fused: Whether a checkpoint stores q_proj, k_proj and v_proj as one matrix, and
+            gate_proj and up_proj as another one.
 
     Raises:
-        InputError: The length of `sliding` is neither 0 nor the number of layers, or
-            heads cannot be halved for the rotation.
+        InputError: The length of `sliding` or `no_rope` is neither 0 nor the number of
+            layers, or what is rotated of a head cannot be halved.
 
     >>> DecoderConfig.tiny().head_dim
     8
@@ -62,25 +69,37 @@ class DecoderConfig:
     activation: Literal["silu", "gelu_tanh"] = "silu"
     biases: tuple[str, ...] = ()
     qk_norm: bool = False
+    wide_qk_norm: bool = False
     norm_offset: float = 0.0
+    pre_norms: bool = True
     post_norms: bool = False
     embed_scale: float = 1.0
+    residual_scale: float = 1.0
     attention_scale: float | None = None
     attention_softcap: float | None = None
     logit_softcap: float | None = None
+    hidden_scale: float = 1.0
     sliding: tuple[bool, ...] = ()
     window: int | None = None
     sliding_rope: RopeConfig | None = None
+    no_rope: tuple[bool, ...] = ()
+    fused: bool = False
 
     def __post_init__(self):
-        if len(self.sliding) not in (0, self.num_layers):
-            raise InputError(
-                f"sliding must name {self.num_layers} layers, got {len(self.sliding)}: "
-                "correct it."
-            )
+        for name in ("sliding", "no_rope"):
+            if (count := len(getattr(self, name))) not in (0, self.num_layers):
+                raise InputError(
+                    f"{name} must name {self.num_layers} layers, got {count}: "
+                    "correct it."
+                )
         if self.head_dim % 2:
             raise InputError(
                 f"the width of a head must be even, got {self.head_dim}: correct it."
+            )
+        if (rotated := int(self.head_dim * self.rope.share)) % 2 or not rotated:
+            raise InputError(
+                "what is rotated of a head must be even and not empty, got "
+                f"{rotated} of {self.head_dim}: correct partial_rotary_factor."
             )
 
     @property

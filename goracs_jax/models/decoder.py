@@ -128,7 +128,8 @@ class Decoder(nnx.Module):
         new = keys[..., keys.shape[-1] - time :]
 
         def look(rope: RopeConfig, window: int | None) -> Look:
-            table = partial(rope_table, frequencies=rope.frequencies(c.head_dim))
+            speed = rope.frequencies(c.head_dim)
+            table = partial(rope_table, frequencies=speed, magnitude=rope.magnitude)
             turn = table(new)
             if at is not None:
                 seen = visible_pairs(at, keys, window)
@@ -140,13 +141,17 @@ class Decoder(nnx.Module):
         if layout is None and at is None:
             splash = splash_for(c, self.execution, time, self.embed.dtype)
             full = full._replace(splash=splash)
-        if not any(c.sliding):
-            return lambda index: full
-        sliding = look(c.sliding_rope or c.rope, c.window)
-        is_sliding = jnp.asarray(c.sliding)
-        return lambda index: jax.tree.map(
-            partial(jnp.where, is_sliding[index]), sliding, full
-        )
+        by_window = lambda index: full
+        if any(c.sliding):
+            sliding = look(c.sliding_rope or c.rope, c.window)
+            is_sliding = jnp.asarray(c.sliding)
+            by_window = lambda index: jax.tree.map(
+                partial(jnp.where, is_sliding[index]), sliding, full
+            )
+        if not any(c.no_rope):
+            return by_window
+        is_still = jnp.asarray(c.no_rope)
+        return lambda index: by_window(index).still(is_still[index])
 
     def _run(
         self,
@@ -190,6 +195,10 @@ class Decoder(nnx.Module):
         given = isinstance(text, LowerStates)
         x = jnp.asarray(text.states) if given else self._embedded(text)
         return jax.lax.scan(step, x, (jnp.arange(start, num_layers), adapters, past))
+
+    def _final(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+        x, scale = self.norm(x), self.config.hidden_scale
+        return x if scale == 1.0 else x * scale
 
     def _embedded(
         self, ids: Int[Array, "*batch time"]
@@ -252,7 +261,7 @@ class Decoder(nnx.Module):
             return rows_at(self.tail(layer, x), at)
         look = self._looks(x.shape[-2], at=at)(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
-            return self.norm(self.execution.by_example(layer(x, look)[0]))
+            return self._final(self.execution.by_example(layer(x, look)[0]))
 
     def hidden(
         self, text: Text, layout: Layout | None = None
@@ -268,7 +277,7 @@ class Decoder(nnx.Module):
             One hidden state per token; those of padding are meaningless.
         """
         with jax.default_matmul_precision("float32"):
-            return self.norm(self._run(text, self.config.num_layers, layout)[0])
+            return self._final(self._run(text, self.config.num_layers, layout)[0])
 
     def hidden_at(
         self,
@@ -325,7 +334,7 @@ class Decoder(nnx.Module):
         with jax.default_matmul_precision("float32"):
             x, new = self._run(ids, self.config.num_layers, layout, past)
             assert new is not None  # because a past is given
-            return self.norm(x), new
+            return self._final(x), new
 
     def logits(
         self,

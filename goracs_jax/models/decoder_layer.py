@@ -13,14 +13,16 @@ class DecoderLayer(nnx.Module):
     """A decoder layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
     With post norms, the outputs of attention and MLP are normalised before they are
-    added.
+    added. Without pre norms, attention and MLP read what is not normalised.
     """
 
     def __init__(self, c: DecoderConfig, lora: LoraConfig, *, rngs: nnx.Rngs, dtype):
         norm = lambda: RMSNorm(
             c.hidden_size, c.norm_eps, offset=c.norm_offset, dtype=dtype
         )
-        self.attention_norm, self.mlp_norm = norm(), norm()
+        self.pre_norms, self.residual_scale = c.pre_norms, c.residual_scale
+        if c.pre_norms:
+            self.attention_norm, self.mlp_norm = norm(), norm()
         self.attention = Attention(c, lora, rngs=rngs, dtype=dtype)
         self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
         self.post_norms = c.post_norms
@@ -37,9 +39,14 @@ class DecoderLayer(nnx.Module):
 
         See `Attention` for the arguments, and for the tokens that have an output.
         """
-        mixed, new = self.attention(self.attention_norm(x), look, past)
+        read = self.attention_norm(x) if self.pre_norms else x
+        mixed, new = self.attention(read, look, past)
         x = look.queries(x)
-        x = x + (self.attention_post_norm(mixed) if self.post_norms else mixed)
-        changed = self.mlp(self.mlp_norm(x))
-        x = x + (self.mlp_post_norm(changed) if self.post_norms else changed)
-        return x, new
+        mixed = self.attention_post_norm(mixed) if self.post_norms else mixed
+        x = x + self._scaled(mixed)
+        changed = self.mlp(self.mlp_norm(x) if self.pre_norms else x)
+        changed = self.mlp_post_norm(changed) if self.post_norms else changed
+        return x + self._scaled(changed), new
+
+    def _scaled(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return x if self.residual_scale == 1.0 else x * self.residual_scale

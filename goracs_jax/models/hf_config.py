@@ -1,4 +1,4 @@
-"""Read model configurations from a Hugging Face config.json, family by family.
+"""Read the configuration of a decoder from a Hugging Face config.json, by family.
 
 We read the raw file, not a library's config class. Libraries fill missing fields with
 defaults, and a wrong default would change the model in silence. For the same reason, a
@@ -8,59 +8,19 @@ field that is neither read nor known to be harmless is refused by name.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError, located
+from goracs_jax.errors import located
 from goracs_jax.models.bitsandbytes import stored_bits
-from goracs_jax.models.config import DecoderConfig, EncoderConfig, Pooling
+from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
-from goracs_jax.models.rope import RopeConfig, llama3_divisors
-
-# Fields that do not change a forward pass in evaluation mode: dropout, ids of special
-# tokens, initialisation of weights, the program that wrote the file.
-HARMLESS = frozenset(
-    [
-        "_attn_implementation_autoset",
-        "_name_or_path",
-        "attention_dropout",
-        "attention_probs_dropout_prob",
-        "bos_token_id",
-        "cache_implementation",
-        "chunk_size_feed_forward",
-        "classifier_dropout",
-        "cls_token_id",
-        "directionality",
-        "dtype",
-        "eos_token_id",
-        "finetuning_task",
-        "gradient_checkpointing",
-        "hidden_dropout_prob",
-        "id2label",
-        "initializer_range",
-        "is_llama_config",
-        "label2id",
-        "mask_token_id",
-        "max_sequence_length",
-        "output_past",
-        "pad_token_id",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "pooler_type",
-        "pretraining_tp",
-        "problem_type",
-        "sep_token_id",
-        "task_specific_params",
-        "tie_word_embeddings",
-        "tokenizer_class",
-        "torch_dtype",
-        "transformers.js_config",
-        "transformers_version",
-        "unk_token_id",
-        "unsloth_fixed",
-        "unsloth_version",
-        "use_cache",
-    ]
+from goracs_jax.models.hf_fields import harmless
+from goracs_jax.models.hf_layers import (
+    turned_layers,
+    window_everywhere,
+    windows_by_layer,
 )
+from goracs_jax.models.hf_multimodal import text_config
+from goracs_jax.models.hf_rope import read_rope, read_two_ropes
+
 QKV = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 Traits = dict[str, Any]  # fields of a DecoderConfig
@@ -80,6 +40,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         InputError: The family, activation or RoPE type is not supported, or a field is
             missing or unknown.
     """
+    raw = text_config(raw, where)
     field = Fields(raw, where)
     family = FAMILIES[field.only("model_type", FAMILIES)]
     wanted = family.architecture
@@ -115,7 +76,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
     traits = family.traits(field, sizes)
     stored_bits(raw, where)  # refuses what is not read
     field.ignore("quantization_config")
-    _harmless(field)
+    harmless(field)
     with located(where):
         return DecoderConfig(**(sizes | traits))
 
@@ -128,10 +89,79 @@ def _llama(field: Fields, sizes: Traits) -> Traits:
     return _plain(field, sizes) | {"biases": _attention_bias(field) + mlp}
 
 
+def _granite(field: Fields, sizes: Traits) -> Traits:
+    return _llama(field, sizes) | {
+        "embed_scale": field("embedding_multiplier", float),
+        "attention_scale": field("attention_multiplier", float),
+        "residual_scale": field("residual_multiplier", float),
+        "hidden_scale": 1 / field("logits_scaling", float),
+    }
+
+
+def _smollm3(field: Fields, sizes: Traits) -> Traits:
+    field.ignore("max_window_layers")  # of Qwen, without an effect here
+    turned = turned_layers(field, sizes["num_layers"])
+    used = field.flag("use_sliding_window")
+    window = field.nullable("sliding_window", int) if used else None
+    field.ignore("sliding_window")
+    rule = [window is not None and not turns for turns in turned]
+    return {
+        **_llama(field, sizes),
+        "tie_embeddings": field.flag("tie_word_embeddings", default=True),
+        "no_rope": tuple(not turns for turns in turned),
+        **windows_by_layer(field, window, rule),
+    }
+
+
+def _olmo2(field: Fields, sizes: Traits) -> Traits:
+    return _plain(field, sizes) | _olmo(field)
+
+
+def _olmo3(field: Fields, sizes: Traits) -> Traits:
+    field.only("hidden_act", {"silu"})
+    theta = field("rope_theta", float, default=5e5)
+    rule = [(i + 1) % 4 != 0 for i in range(sizes["num_layers"])]
+    return {
+        "tie_embeddings": field.flag("tie_word_embeddings"),
+        **_olmo(field),
+        **read_two_ropes(field, sizes, theta=theta, local_theta=theta),
+        **windows_by_layer(field, field.nullable("sliding_window", int), rule),
+    }
+
+
+def _olmo(field: Fields) -> Traits:
+    """Read the fields that OLMo 2 and 3 share."""
+    return {
+        "biases": _attention_bias(field),
+        "pre_norms": False,
+        "post_norms": True,
+        "wide_qk_norm": True,
+    }
+
+
 def _mistral(field: Fields, sizes: Traits) -> Traits:
     window = field.nullable("sliding_window", int)
-    sliding = () if window is None else (True,) * sizes["num_layers"]
-    return _plain(field, sizes) | {"window": window, "sliding": sliding}
+    return _plain(field, sizes) | window_everywhere(window, sizes["num_layers"])
+
+
+def _phi3(field: Fields, sizes: Traits) -> Traits:
+    # transformers has this family of its own, so the code that auto_map names is not
+    # needed. Dropout of embeddings and of the residual stream is for training alone.
+    field.ignore("auto_map", "embd_pdrop", "resid_pdrop")
+    field.only("hidden_act", {"silu"})
+    for name in ("attention_bias", "mlp_bias", "lm_head_bias"):
+        field.only(name, {False}, default=False)
+    for name in ("full_attn_mod", "interpolate_factor"):
+        field.only(name, {1}, default=1)
+    window = field.get("sliding_window") and field("sliding_window", int)
+    if window is not None and window >= sizes["max_positions"]:
+        window = None
+    return {
+        "tie_embeddings": field.flag("tie_word_embeddings"),
+        "fused": True,
+        **read_rope(field, sizes, partial=True),
+        **window_everywhere(window, sizes["num_layers"]),
+    }
 
 
 def _qwen2(field: Fields, sizes: Traits) -> Traits:
@@ -155,7 +185,7 @@ def _qwen(field: Fields, sizes: Traits) -> Traits:
         field.ignore("sliding_window", "max_window_layers")
         window, first = None, num_layers
     rule = [i >= first for i in range(num_layers)]
-    return _plain(field, sizes) | _windows(field, window, rule)
+    return _plain(field, sizes) | windows_by_layer(field, window, rule)
 
 
 def _gemma2(field: Fields, sizes: Traits) -> Traits:
@@ -163,10 +193,10 @@ def _gemma2(field: Fields, sizes: Traits) -> Traits:
     window = field.nullable("sliding_window", int)
     return {
         **_gemma(field, sizes),
-        "rope": _rope(field, sizes),
+        **read_rope(field, sizes),
         "attention_softcap": field.nullable("attn_logit_softcapping", float),
         "logit_softcap": field.nullable("final_logit_softcapping", float),
-        **_windows(field, window, alternate),
+        **windows_by_layer(field, window, alternate),
     }
 
 
@@ -178,29 +208,23 @@ def _gemma3(field: Fields, sizes: Traits) -> Traits:
         "sliding_window_pattern", int, field("_sliding_window_pattern", int, 6)
     )
     default = [(i + 1) % period != 0 for i in range(sizes["num_layers"])]
-    nested = _mapping(field, "rope_parameters")
-    kinds = Fields(nested, f"{field.where}: rope_parameters")
-    full = {**_mapping(field, "rope_scaling"), **_mapping(kinds, "full_attention")}
     theta = field("rope_theta", float, default=1e6)
     local = field("rope_local_base_freq", float, default=1e4)
-    sliding_rope = _one_rope(_mapping(kinds, "sliding_attention"), local, field, sizes)
-    kinds.nothing_else()
     return {
         **_gemma(field, sizes),
         "qk_norm": True,
-        "rope": _one_rope(full, theta, field, sizes),
-        "sliding_rope": sliding_rope,
+        **read_two_ropes(field, sizes, theta=theta, local_theta=local),
         "logit_softcap": cap and field("final_logit_softcapping", float),
-        **_windows(field, field.nullable("sliding_window", int), default),
+        **windows_by_layer(field, field.nullable("sliding_window", int), default),
     }
 
 
 def _plain(field: Fields, sizes: Traits) -> Traits:
-    """Read the fields that Llama, Mistral and Qwen share."""
+    """Read the fields that Llama, Mistral, Qwen and OLMo 2 share."""
     field.only("hidden_act", {"silu"})
     return {
         "tie_embeddings": field.flag("tie_word_embeddings"),
-        "rope": _rope(field, sizes),
+        **read_rope(field, sizes),
     }
 
 
@@ -235,168 +259,13 @@ FAMILIES = {
     "qwen3": Family("Qwen3ForCausalLM", _qwen3),
     "gemma2": Family("Gemma2ForCausalLM", _gemma2),
     "gemma3_text": Family("Gemma3ForCausalLM", _gemma3),
+    "smollm3": Family("SmolLM3ForCausalLM", _smollm3, ("head_dim",)),
+    "granite": Family("GraniteForCausalLM", _granite, ("head_dim",)),
+    "olmo2": Family("Olmo2ForCausalLM", _olmo2, ("head_dim", "num_key_value_heads")),
+    "olmo3": Family("Olmo3ForCausalLM", _olmo3, ("head_dim", "num_key_value_heads")),
+    "phi3": Family("Phi3ForCausalLM", _phi3, ("head_dim", "num_key_value_heads")),
 }
 
 
 def _attention_bias(field: Fields) -> tuple[str, ...]:
     return (*QKV, "o_proj") if field.flag("attention_bias") else ()
-
-
-def _windows(field: Fields, window: int | None, default: list[bool]) -> Traits:
-    """Read which layers have a window; `default` is used if the file does not say."""
-    kinds = {"sliding_attention": True, "full_attention": False}
-    stated = field.get(
-        "layer_types", [k for d in default for k in kinds if kinds[k] == d]
-    )
-    if not isinstance(stated, list) or len(stated) != len(default):
-        raise InputError(
-            f"{field.where}: field 'layer_types' must name {len(default)} layers, got "
-            f"{stated!r}: take the file that was published with the weights."
-        )
-    for kind in stated:
-        if kind not in list(kinds):  # a list, because `kind` may not be hashable
-            raise InputError(
-                f"{field.where}: layer_types {kind!r} is not supported: use a model "
-                f"of {' and '.join(kinds)}."
-            )
-    sliding = tuple(kinds[kind] for kind in stated)
-    if any(sliding) and window is None:
-        raise InputError(
-            f"{field.where}: layer_types has sliding_attention without a "
-            "sliding_window: take the file that was published with the weights."
-        )
-    return {"sliding": sliding, "window": window} if any(sliding) else {}
-
-
-def _rope(field: Fields, sizes: Traits) -> RopeConfig:
-    """Read the rotation in its old or new spelling.
-
-    transformers 5 moved `rope_theta` into `rope_parameters`. Earlier versions had the
-    scaling in `rope_scaling`, with `type` or `rope_type`. If a file has both, the new
-    spelling takes precedence.
-    """
-    rope = {**_mapping(field, "rope_scaling"), **_mapping(field, "rope_parameters")}
-    # Llama's value, which all readers assume if an old config.json lacks it.
-    theta = field("rope_theta", float, default=10000.0)
-    return _one_rope(rope, theta, field, sizes)
-
-
-def _one_rope(
-    raw: Mapping[str, Any], theta: float, top: Fields, sizes: Traits
-) -> RopeConfig:
-    field = Fields(raw, f"{top.where}: rope_parameters")
-    kinds = {"default", "linear", "llama3"}
-    kind = field.only("rope_type", kinds, default=field.get("type", "default"))
-    theta = field("rope_theta", float, default=theta)
-    for place in (top, field):
-        place.only("partial_rotary_factor", {1.0}, default=1.0)
-    name = "original_max_position_embeddings"
-    inside = field(name, int, default=sizes["max_positions"])
-    # Like in transformers, a field outside of rope_parameters takes precedence.
-    original = top(name, int, default=inside)
-    divisors = None
-    if kind == "linear":
-        divisors = (field("factor", float),) * (sizes["head_dim"] // 2)
-    if kind == "llama3":
-        divisors = llama3_divisors(
-            theta,
-            sizes["head_dim"],
-            factor=field("factor", float),
-            low_freq_factor=field("low_freq_factor", float),
-            high_freq_factor=field("high_freq_factor", float),
-            original_positions=original,
-        )
-    field.nothing_else()
-    return RopeConfig(theta=theta, divisors=divisors)
-
-
-def _harmless(field: Fields) -> None:
-    """Check that all other fields are harmless, and the ids of tokens integers."""
-    for name in sorted(HARMLESS):
-        if name.endswith("_token_id"):
-            field.ids(name, several=name == "eos_token_id")
-    field.nothing_else(HARMLESS)
-
-
-def _mapping(field: Fields, name: str) -> Mapping[str, Any]:
-    part = field.get(name, {})
-    if not isinstance(part, Mapping):
-        raise InputError(
-            f"{field.where}: field {name!r} must be an object, got {part!r}: take the "
-            "file that was published with the weights."
-        )
-    return part
-
-
-def read_encoder_config(
-    raw: Mapping[str, Any],
-    where: str,
-    *,
-    pooling: Pooling = "mean",
-    normalize: bool = False,
-    lowercase: bool = False,
-    max_tokens: int | None = None,
-) -> EncoderConfig:
-    """Read the config.json of a BERT, RoBERTa or MPNet encoder.
-
-    Args:
-        raw: The parsed file.
-        where: Path of the file, for messages.
-        pooling: Whether a text's vector is the mean or the maximum over its tokens, or
-            the hidden state of its first token.
-        normalize: Whether vectors are scaled to length 1.
-        lowercase: Whether texts are lower-cased before they are tokenized.
-        max_tokens: Longer texts are cut to this number of tokens; None means the number
-            of positions.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        InputError: The model type, activation or position embedding is not supported,
-            or a field is missing or unknown.
-    """
-    field = Fields(raw, where)
-    model_type = field.only("model_type", {"bert", "roberta", "xlm-roberta", "mpnet"})
-    field.ignore("architectures")  # they differ in the head, which is not used
-    field.only("position_embedding_type", {"absolute"}, default="absolute")
-    for name in ("is_decoder", "add_cross_attention"):
-        field.only(name, {False}, default=False)
-    act = field.only("hidden_act", {"gelu", "gelu_new", "gelu_pytorch_tanh"})
-    num_positions = field("max_position_embeddings", int)
-    num_heads, hidden_size = (
-        field("num_attention_heads", int),
-        field("hidden_size", int),
-    )
-    field.divides("num_attention_heads", num_heads, hidden_size, "of hidden_size")
-    first, buckets = 0, 0
-    if model_type in ("roberta", "xlm-roberta"):
-        first = field("pad_token_id", int, default=1, positive=False) + 1
-    if model_type == "mpnet":
-        # transformers uses these two numbers, whatever the file says.
-        first, buckets = 2, field.only("relative_attention_num_buckets", {32})
-    if num_positions <= first:
-        raise InputError(
-            f"{where}: field 'max_position_embeddings' must be more than {first}, the "
-            f"positions that are not used, got {num_positions}: take the file that was "
-            "published with the weights."
-        )
-    config = EncoderConfig(
-        vocab_size=field("vocab_size", int),
-        hidden_size=hidden_size,
-        intermediate_size=field("intermediate_size", int),
-        num_layers=field("num_hidden_layers", int, most=MOST_LAYERS),
-        num_heads=num_heads,
-        num_positions=num_positions,
-        first_position=first,
-        num_types=0 if model_type == "mpnet" else field("type_vocab_size", int),
-        norm_eps=field("layer_norm_eps", float),
-        gelu="exact" if act == "gelu" else "tanh",
-        pooling=pooling,
-        normalize=normalize,
-        lowercase=lowercase,
-        max_tokens=min(max_tokens or num_positions, num_positions - first),
-        relative_buckets=buckets,
-    )
-    _harmless(field)
-    return config

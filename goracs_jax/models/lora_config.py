@@ -148,6 +148,11 @@ class LoraConfig:
             return self._resolved(config)
 
     def _resolved(self, config: DecoderConfig) -> "LoraConfig":
+        if config.fused and (self.dora or self.bias):
+            raise InputError(
+                "DoRA and biases of adapters are not supported for a model whose "
+                "q_proj, k_proj and v_proj are one matrix: use plain LoRA."
+            )
         outside = [i for _, ids in self.tokens for i in ids if i >= config.vocab_size]
         if outside:
             raise InputError(
@@ -165,7 +170,8 @@ class LoraConfig:
         lora = replace(self, tokens=tuple(sorted(tokens.items())))
         if self.rules is None:
             return lora
-        sites = self.rules.sites(config.num_layers, self.r, self.alpha)
+        layers, fused = config.num_layers, config.fused
+        sites = self.rules.sites(layers, self.r, self.alpha, fused=fused)
         names = tuple(sorted({site.name for site in sites}))
         r, kinds = max(s.r for s in sites), {(s.r, s.alpha) for s in sites}
         found = {"rules": None, "targets": names, "r": r}

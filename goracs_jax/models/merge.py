@@ -16,12 +16,14 @@ from goracs_jax.files import atomic
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.folder import read_json
+from goracs_jax.models.fused import join
 from goracs_jax.models.hf_config import read_decoder_config
+from goracs_jax.models.hf_multimodal import text_config
 from goracs_jax.models.lora import ADAPTERS
+from goracs_jax.models.stored_names import stored_names
 from goracs_jax.models.tensors import spread
 from goracs_jax.models.tokenizer import load_tokenizer
 from goracs_jax.models.variants import check_merge, merge_layers, merge_tables
-from goracs_jax.models.weights import stored_names
 
 # Like transformers, write files of at most 5 GB.
 SHARD_BYTES = 5 * 10**9
@@ -126,7 +128,7 @@ def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
     if base.suffix == ".gguf":
         raw = _llama_config(model.config, base)
     else:
-        raw, _ = read_json(base / "config.json")
+        raw = dict(text_config(*read_json(base / "config.json")))
         raw.pop("torch_dtype", None)  # the old name of dtype
         raw.pop("quantization_config", None)  # what is written are floats
     return raw | {"dtype": str(model.embed.dtype)}
@@ -169,7 +171,10 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     parts: list[Path] = []
     home: dict[str, int] = {}  # from a tensor's name to the number of its file
     total = 0
-    for shard in _shards(spread(state, names), shard_bytes):
+    tensors = spread(state, names)
+    if model.config.fused:
+        tensors = join(tensors)
+    for shard in _shards(tensors, shard_bytes):
         parts.append(folder / f"model-{len(parts) + 1:05d}.safetensors.part")
         save_file(shard, parts[-1], metadata={"format": "pt"})
         home |= dict.fromkeys(shard, len(parts))

@@ -20,6 +20,16 @@ BLOCKS = {
 }
 LINEAR_NAMES = tuple(BLOCKS)
 
+#: Layers that some families store as one, by the name of the whole, in the order of
+#: their rows; and the whole that each belongs to.
+FUSED = {
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_up_proj": ("gate_proj", "up_proj"),
+}
+WHOLE = {part: whole for whole, parts in FUSED.items() for part in parts}
+#: All names of linear layers that an adapter's file may have.
+STORED_NAMES = (*LINEAR_NAMES, *FUSED)
+
 #: The tables of a vocabulary, which can be trained as well, by our names.
 TABLES = {"embed": "model.embed_tokens", "head": "lm_head"}
 
@@ -49,7 +59,8 @@ def full_name(name: str, layer: int | str) -> str:
     >>> full_name("q_proj", 3)
     'model.layers.3.self_attn.q_proj'
     """
-    return f"model.layers.{layer}.{BLOCKS[name]}.{name}"
+    block = BLOCKS[FUSED.get(name, (name,))[0]]
+    return f"model.layers.{layer}.{block}.{name}"
 
 
 def last_layers(name: str, num_layers: int) -> tuple[int, ...]:
@@ -128,13 +139,16 @@ class Rules:
                         f"{shown!r}: correct it."
                     ) from None
 
-    def sites(self, num_layers: int, r: int, alpha: float) -> tuple[Site, ...]:
+    def sites(
+        self, num_layers: int, r: int, alpha: float, *, fused: bool = False
+    ) -> tuple[Site, ...]:
         """List the linear layers that have an adapter.
 
         Args:
             num_layers: The number of layers of the model.
             r: The rank where no pattern matches.
             alpha: The numerator of the scale where no pattern matches.
+            fused: Whether the file names the wholes of `FUSED`, not their parts.
 
         Raises:
             InputError: There is none.
@@ -143,7 +157,7 @@ class Rules:
             Site(name, layer, find(self.ranks, key, r), find(self.alphas, key, alpha))
             for layer in range(num_layers)
             for name in LINEAR_NAMES
-            for key in [full_name(name, layer)]
+            for key in [full_name(WHOLE.get(name, name) if fused else name, layer)]
             if self.match(key)
         ]
         if not found:
@@ -164,7 +178,7 @@ class Rules:
             return False
         if isinstance(self.targets, str):
             if self.targets.lower() == ALL_LINEAR:
-                return key.rpartition(".")[2] in LINEAR_NAMES
+                return key.rpartition(".")[2] in STORED_NAMES
             return _named(self.targets, key)
         # A name in full is meant, whatever `layers` says.
         by_end = _named(self.targets, key) and key not in self.targets

@@ -19,6 +19,9 @@ from goracs_jax.models.folder import PICKLES, inside, read_json
 
 Slices = tuple[slice, ...]
 
+#: Beginnings of the names that safetensors gives to floats of 8 bits or fewer.
+NARROW = ("F8_", "F6_", "F4")
+
 
 class Tensors(NamedTuple):
     """The named tensors of a checkpoint: all shapes, and parts of them read one by one.
@@ -62,7 +65,14 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
                         f"{folder}: tensor {name} is in {home[name].name} and in "
                         f"{file.name}: keep one of them."
                     )
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                stored = tensors.get_slice(name)
+                if (kind := stored.get_dtype()).startswith(NARROW):
+                    raise InputError(
+                        f"{file}: tensor {name} is stored as {kind}, floats of 8 bits "
+                        "or fewer, which are not supported: give the model's folder as "
+                        "it was before it was quantised, or a GGUF file."
+                    )
+                shapes[name] = tuple(stored.get_shape())
                 home[name] = file
     for name in sorted(index.keys() | home.keys()) if index else ():
         if index.get(name) != home.get(name):

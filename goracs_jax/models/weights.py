@@ -16,12 +16,17 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
 from goracs_jax.models.folder import existing_model, read_json
-from goracs_jax.models.gguf_config import LINEAR, read_gguf_config
+from goracs_jax.models.fused import split
+from goracs_jax.models.gguf_config import read_gguf_config
 from goracs_jax.models.gguf_file import open_gguf, unpermute
-from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
+from goracs_jax.models.hf_config import read_decoder_config
+from goracs_jax.models.hf_encoder import read_encoder_config
+from goracs_jax.models.hf_multimodal import text_tensors
 from goracs_jax.models.lora import ADAPTERS, DEFAULT_LORA, LoraConfig
+from goracs_jax.models.quantised import refuse_quantised
 from goracs_jax.models.sentence import sentence_options
 from goracs_jax.models.sharding import abstract_decoder
+from goracs_jax.models.stored_names import BERT, MPNET, stored_names
 from goracs_jax.models.tensors import (
     Slices,
     Tensors,
@@ -31,109 +36,6 @@ from goracs_jax.models.tensors import (
     renamed,
 )
 from goracs_jax.models.variants import start
-
-# From a path in our module to the names in a Hugging Face file and in a GGUF file. "{}"
-# stands for the layer. Both files store kernels as [out, in], our modules as [in, out].
-# Entries for parts that a model does not have (biases, some norms) are not used.
-LLAMA = (
-    {
-        "embed": ("model.embed_tokens.weight", "token_embd.weight"),
-        "head": ("lm_head.weight", "output.weight"),
-        "norm.weight": ("model.norm.weight", "output_norm.weight"),
-    }
-    | {
-        f"layers.{ours}": (f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}")
-        for block, hf_block, names in [
-            ("attention", "self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
-            ("mlp", "mlp", ("gate_proj", "up_proj", "down_proj")),
-        ]
-        for name in names
-        for ours, hf, gguf in [
-            (
-                f"{block}.{name}.kernel",
-                f"{hf_block}.{name}.weight",
-                f"{LINEAR[name]}.weight",
-            ),
-            (f"{block}.{name}.bias", f"{hf_block}.{name}.bias", f"{LINEAR[name]}.bias"),
-        ]
-    }
-    | {
-        f"layers.{ours}.weight": (
-            f"model.layers.{{}}.{hf}.weight",
-            f"blk.{{}}.{gguf}.weight",
-        )
-        for ours, hf, gguf in [
-            ("attention_norm", "input_layernorm", "attn_norm"),
-            ("mlp_norm", "post_attention_layernorm", "ffn_norm"),
-            ("attention.q_norm", "self_attn.q_norm", "attn_q_norm"),
-            ("attention.k_norm", "self_attn.k_norm", "attn_k_norm"),
-        ]
-    }
-)
-# In models with post norms, the name of Llama's norm before the MLP belongs to the norm
-# after attention.
-POST_NORMS = {
-    f"layers.{ours}.weight": (
-        f"model.layers.{{}}.{hf}.weight",
-        f"blk.{{}}.{gguf}.weight",
-    )
-    for ours, hf, gguf in [
-        ("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
-        ("mlp_norm", "pre_feedforward_layernorm", "ffn_norm"),
-        ("mlp_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
-    ]
-}
-BERT = {
-    "words": "embeddings.word_embeddings.weight",
-    "positions": "embeddings.position_embeddings.weight",
-    "types": "embeddings.token_type_embeddings.weight",
-    "norm.weight": "embeddings.LayerNorm.weight",
-    "norm.bias": "embeddings.LayerNorm.bias",
-} | {
-    f"layers.{ours}.{ours_part}": f"encoder.layer.{{}}.{hf}.{hf_part}"
-    for ours, hf in [
-        ("query", "attention.self.query"),
-        ("key", "attention.self.key"),
-        ("value", "attention.self.value"),
-        ("out", "attention.output.dense"),
-        ("attention_norm", "attention.output.LayerNorm"),
-        ("up", "intermediate.dense"),
-        ("down", "output.dense"),
-        ("mlp_norm", "output.LayerNorm"),
-    ]
-    for ours_part, hf_part in [
-        ("weight" if "norm" in ours else "kernel", "weight"),
-        ("bias", "bias"),
-    ]
-}
-# The names of MPNet that differ from those of BERT.
-MPNET = {"relative_bias": "encoder.relative_attention_bias.weight"} | {
-    f"layers.{ours}": f"encoder.layer.{{}}.attention.{hf}"
-    for name, letter in [("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")]
-    for ours, hf in [
-        (f"{name}.kernel", f"attn.{letter}.weight"),
-        (f"{name}.bias", f"attn.{letter}.bias"),
-        ("attention_norm.weight", "LayerNorm.weight"),
-        ("attention_norm.bias", "LayerNorm.bias"),
-    ]
-}
-
-
-def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
-    """Map paths in a decoder to names in a checkpoint, "{}" for the layer.
-
-    Args:
-        config: Sizes of the model.
-        gguf: Whether the checkpoint is a GGUF file; otherwise it is from Hugging Face.
-
-    Returns:
-        From paths to names.
-
-    >>> stored_names(DecoderConfig.tiny(), gguf=False)["embed"]
-    'model.embed_tokens.weight'
-    """
-    table = LLAMA | (POST_NORMS if config.post_norms else {})
-    return {ours: stored[gguf] for ours, stored in table.items()}
 
 
 def decoder_config(path: str | Path) -> DecoderConfig:
@@ -185,8 +87,14 @@ def load_decoder(
     else:
         raw, where = read_json(path / "config.json")
         config = read_decoder_config(raw, where)
-        tensors = dequantised(open_safetensors(path), stored_bits(raw, where))
+        tensors = open_safetensors(path)
+        refuse_quantised(tensors)
+        tensors = dequantised(tensors, stored_bits(raw, where))
+        if raw.get("text_config") is not None:
+            tensors = text_tensors(tensors)
         tensors = _with_prefix(tensors)
+        if config.fused:
+            tensors = split(tensors, config)
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])

@@ -4,7 +4,8 @@ import families
 import pytest
 
 from goracs_jax.errors import InputError
-from goracs_jax.models.hf_config import read_decoder_config, read_encoder_config
+from goracs_jax.models.hf_config import read_decoder_config
+from goracs_jax.models.hf_encoder import read_encoder_config
 from goracs_jax.models.rope import RopeConfig
 
 BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
@@ -65,7 +66,20 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"attention_bias": "yes"}, "'attention_bias' must be true or false"),
         ({"rope_scaling": {"type": "linear"}}, "'factor' is missing"),
         ({"rope_scaling": {"type": "linear", "factor": -1}}, "'factor' must be pos"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
+        ({"rope_scaling": {"rope_type": "axial"}}, "rope_type 'axial'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "'factor' is missing"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, "'factor' is missing"),
+        ({"rope_scaling": {"type": "longrope"}}, "'short_factor' is missing"),
+        ({"rope_parameters": families.YARN | {"rope_theta": 1}}, "must be more than 1"),
+        ({"rope_parameters": families.YARN | {"a": 1}}, "field 'a' (1) is not known"),
+        (
+            {"rope_parameters": families.LONGROPE | {"short_factor": [1.0]}},
+            "short_factor must have 4 numbers, got 1",
+        ),
+        (
+            {"rope_parameters": families.LONGROPE | {"long_factor": [1, 1, 1, "1"]}},
+            "long_factor: field '3' must be a finite number, got '1'",
+        ),
         ({"rope_parameters": {"rope_type": "llama3"}}, "'factor' is missing"),
         ({"rope_parameters": {"beta_fast": 32}}, "'beta_fast' (32) is not known"),
         ({"rope_parameters": {"full_attention": {}}}, "'full_attention' ({}) is not"),
@@ -112,14 +126,20 @@ def test_no_field_of_a_family_may_be_missing(family):
     # What transformers, too, takes for granted where it does not stand.
     optional = {"architectures", "tie_word_embeddings", "rope_theta", "rope_parameters"}
     optional |= {"attention_bias", "mlp_bias", "use_sliding_window", "rope_scaling"}
-    optional |= {"sliding_window_pattern"} | (
-        {"num_key_value_heads"} if family.startswith("llama") else set()
-    )
+    optional |= {"sliding_window_pattern", "no_rope_layer_interval", "no_rope_layers"}
+    optional |= {"partial_rotary_factor", "original_max_position_embeddings"}
+    optional |= {"layer_types"}
+    if family.startswith(("llama", "olmo", "phi")):
+        optional.add("num_key_value_heads")
+    if family == "phi3-window":
+        optional.add("sliding_window")
     if family == "gemma3":
         optional.add("final_logit_softcapping")
     for name in raw:
         less = {key: value for key, value in raw.items() if key != name}
-        if name in optional or (family == "qwen2-window" and "window" in name):
+        if name in optional or (
+            family in ("qwen2-window", "smollm3-window") and "window" in name
+        ):
             continue
         with pytest.raises(InputError, match=f"{name!r} is missing|{name} None"):
             read_decoder_config(less, "config.json")
@@ -143,6 +163,12 @@ def test_no_field_of_a_family_may_be_missing(family):
         ("gemma3", {}, (True, False), 7),
         ("gemma3", {"sliding_window_pattern": 6}, (True, True), 7),
         ("gemma3", {"sliding_window_pattern": 1}, (), None),
+        ("smollm3", {"sliding_window": 9}, (), None),
+        ("smollm3-window", {"no_rope_layers": [0, 1]}, (True, False), 7),
+        ("olmo3", {"layer_types": None}, (True, True), 7),
+        ("phi3", {}, (), None),
+        ("phi3-window", {}, (True, True), 7),
+        ("phi3", {"sliding_window": 64}, (), None),  # as many as there are positions
     ],
 )
 def test_windows(family, changes, sliding, window):
@@ -183,6 +209,13 @@ def test_windows(family, changes, sliding, window):
         ("gemma2", {"hidden_act": "gelu_pytorch_tanh"}),
         ("gemma3", {"attn_logit_softcapping": None, "attention_bias": False}),
         ("gemma3", {"use_bidirectional_attention": False}),
+        ("smollm3", {"max_window_layers": 28, "pretraining_tp": 2}),
+        ("granite", {"attention_bias": False, "mlp_bias": False}),
+        ("olmo2", {"clip_qkv": None}),
+        ("phi3", {"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}),
+        ("phi3", {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attention_bias": False}),
+        ("phi4-mini", {"full_attn_mod": 1, "interpolate_factor": 1}),
+        ("phi4-mini", {"lm_head_bias": False, "mlp_bias": False}),
     ],
 )
 def test_harmless_fields_change_nothing(family, published):
@@ -207,6 +240,17 @@ def test_harmless_fields_change_nothing(family, published):
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0"),
         ("gemma3", {"rope_parameters": families.PLAIN}, "'rope_type' ('default')"),
         ("gemma3", {"model_type": "gemma3"}, "model_type 'gemma3' is not supported"),
+        ("smollm3", {"no_rope_layers": [1]}, "'no_rope_layers' must have 2 numbers"),
+        ("smollm3", {"no_rope_layers": [1, True]}, "'no_rope_layers' must have 2 num"),
+        ("smollm3", {"layer_types": [FULL, SLIDING]}, "without a sliding_window"),
+        ("granite", {"logits_scaling": 0}, "'logits_scaling' must be positive, got 0"),
+        ("granite", {"residual_multiplier": None}, "'residual_multiplier' is missing"),
+        ("olmo2", {"clip_qkv": 8.0}, "'clip_qkv' (8.0) is not known"),
+        ("olmo3", {"rope_parameters": families.PLAIN}, "'rope_type' ('default')"),
+        ("phi3", {"lm_head_bias": True}, "lm_head_bias True is not supported"),
+        ("phi3", {"full_attn_mod": 2}, "full_attn_mod 2 is not supported"),
+        ("phi3", {"partial_rotary_factor": 0.1}, "must be even and not empty, got 0"),
+        ("phi3", {"rope_scaling": families.YARN}, "rope_type 'yarn' is not supported"),
     ],
 )
 def test_a_family_refuses_by_name(family, change, named):
@@ -313,3 +357,17 @@ def test_roberta_starts_behind_the_padding_index():
     assert config.first_position == 2
     assert config.max_tokens == 12 - 2
     assert read_encoder_config(BERT, "config.json").first_position == 0
+
+
+def test_texts_are_as_long_as_the_short_factors_of_longrope_allow():
+    """A longer text would turn all of its tokens by other angles."""
+    config = read_decoder_config(families.raw_config("phi4-mini"), "config.json")
+    assert config.max_positions == 40
+    assert config.rope.divisors == (1.0, 1.5, 2.0)
+    assert config.rope.share == 0.75
+
+
+def test_layers_without_rope():
+    layers = {"num_hidden_layers": 8, "no_rope_layer_interval": None}
+    config = read_decoder_config(families.raw_config("smollm3", **layers), "c.json")
+    assert config.no_rope == (False, False, False, True) * 2  # the default is 4

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -213,6 +214,27 @@ def test_weights_are_finite_floats(write_hf, random_llama_tensors, kind, name):
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(InputError, match=f"tensor {name} {message}"):
         load_decoder(folder, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("model.layers.0.mlp.up_proj.weight_scale_inv", "FP8"),
+        ("model.layers.0.mlp.up_proj.weight_scale", "FP8"),
+        ("model.layers.0.mlp.up_proj.input_scale", "FP8"),
+        ("model.layers.0.mlp.experts.gate_up_proj_blocks", "MXFP4"),
+        ("model.layers.0.mlp.up_proj.qweight", "GPTQ or AWQ"),
+        ("model.layers.0.mlp.up_proj.weight_packed", "compressed-tensors"),
+        ("model.layers.0.mlp.up_proj.W_q", "HQQ"),
+    ],
+)
+def test_quantised_weights_without_their_config_are_named(
+    write_hf, random_llama_tensors, llama_config, name, method
+):
+    tensors = random_llama_tensors(llama_config) | {name: np.zeros((2, 2), np.uint8)}
+    match = f"{re.escape(name)} is of weights that {method} quantised"
+    with pytest.raises(InputError, match=match):
+        load_decoder(write_hf(tensors=tensors), key=KEY)
 
 
 def test_float8_is_named(write_hf, random_llama_tensors, llama_config):

@@ -93,7 +93,11 @@ def torch_norms(model, ids, labels, which):
     return norms
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# In Phi, PEFT has one adapter for q, k and v: see test_families_parity.py.
+APART = [name for name in FAMILIES if not name.startswith("phi")]
+
+
+@pytest.mark.parametrize("family", APART)
 def test_gradient_norms(save_decoder, tmp_path, family):
     base, folder = save_decoder(family)
     theirs, adapter = with_adapter(base, tmp_path, ["q_proj", "v_proj"])

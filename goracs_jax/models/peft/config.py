@@ -9,7 +9,13 @@ from goracs_jax.models.fields import FLOATS, KINDS, Fields
 from goracs_jax.models.folder import read_json
 from goracs_jax.models.lora_config import LoraConfig
 from goracs_jax.models.peft.fields import MERGE, check_fields
-from goracs_jax.models.targets import LINEAR_NAMES, TABLES, Rules, full_name
+from goracs_jax.models.targets import (
+    LINEAR_NAMES,
+    STORED_NAMES,
+    TABLES,
+    Rules,
+    full_name,
+)
 
 #: Parts of a decoder, besides its linear layers, that PEFT could train as a whole.
 OTHER_MODULES = [
@@ -99,7 +105,7 @@ class AdapterFields(Fields):
         if isinstance(targets, tuple):
             lasts = {name.rpartition(".")[2] for name in targets}
             if not lasts & {
-                *LINEAR_NAMES,
+                *STORED_NAMES,
                 *(x.rpartition(".")[2] for x in TABLES.values()),
             }:
                 raise InputError(
@@ -125,7 +131,7 @@ class AdapterFields(Fields):
             InputError: A name is that of another part of a decoder.
         """
         names = self._list("modules_to_save", str)
-        other = [full_name(name, 0) for name in LINEAR_NAMES] + OTHER_MODULES
+        other = [full_name(name, 0) for name in STORED_NAMES] + OTHER_MODULES
         for name in names:
             if found := [module for module in other if module.endswith(name)]:
                 raise InputError(

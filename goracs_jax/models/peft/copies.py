@@ -12,9 +12,9 @@ from goracs_jax.errors import InputError
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.lora import ADAPTERS
 from goracs_jax.models.peft.names import PREFIX, peft_name
+from goracs_jax.models.stored_names import stored_names
 from goracs_jax.models.targets import TABLES
 from goracs_jax.models.tensors import Tensors, renamed, unstacked
-from goracs_jax.models.weights import stored_names
 
 #: What PEFT puts between the name of a module of the base and that of its weight.
 WRAPPERS = re.compile(r"\.(original_module|token_adapter\.base_layer|base_layer)(?=\.)")

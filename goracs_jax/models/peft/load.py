@@ -13,6 +13,7 @@ from flax import nnx
 from goracs_jax.errors import InputError
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.fused import split
 from goracs_jax.models.lora_config import LoraConfig
 from goracs_jax.models.peft.config import read_lora_config
 from goracs_jax.models.peft.copies import usual_name, without_copies
@@ -71,7 +72,7 @@ def load_adapter(
         )
     places = stored(model)
     expected = {name: s.shape for name, s in places.items() if not s.absent}
-    tensors = without_copies(_open(folder), expected, model)
+    tensors = without_copies(_open(folder, model.config), expected, model)
     account(expected, tensors, lambda name: False, cure=CURE)
     graph, skeleton, frozen = nnx.split(model, nnx.LoRAParam, ...)
     names, full = peft_names(skeleton), _padded(tensors, places)
@@ -99,7 +100,7 @@ def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -
         InputError: The linear layers that have an adapter are others in the tensors, or
             have other shapes.
     """
-    tensors = _open(Path(folder))
+    tensors = _open(Path(folder), config)
     places = stored(abstract_decoder(config, None, lora=lora)).items()
     named = {usual_name(name): shape for name, shape in tensors.shapes.items()}
     # Tables are as large as those of the model, and copies of them come later.
@@ -110,7 +111,7 @@ def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -
     account(expected, tensors._replace(shapes=shapes), lambda name: False, cure=CURE)
 
 
-def _open(folder: Path) -> Tensors:
+def _open(folder: Path, config: DecoderConfig) -> Tensors:
     """Open the tensors of an adapter, whose names must be those of a language model."""
     names = {path.name for path in folder.iterdir()}
     if not names & {f"{STEM}.safetensors", f"{STEM}.safetensors.index.json"}:
@@ -141,7 +142,7 @@ def _open(folder: Path) -> Tensors:
             f"{folder}: names of tensors contain that of the adapter, {adapter!r}: "
             "save it with PEFT's save_pretrained, or rename the tensors."
         )
-    return tensors
+    return split(tensors, config) if config.fused else tensors
 
 
 def _padded(tensors: Tensors, places: Mapping[str, Stored]) -> Tensors:

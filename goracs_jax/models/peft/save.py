@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from goracs_jax.files import atomic
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.lora_config import LoraConfig
+from goracs_jax.models.peft.fused import fused_adapter
 from goracs_jax.models.peft.names import is_untrained, peft_names, stored
 from goracs_jax.models.targets import TABLES
 from goracs_jax.models.tensors import spread
@@ -41,6 +42,9 @@ def save_adapter(model: Decoder, folder: str | Path, base: str = "") -> None:
         if not places[name].absent
     }
     config = peft_config(model.lora) | {"base_model_name_or_path": base or None}
+    if model.config.fused:
+        made, fields = fused_adapter(made, model.lora, model.config)
+        config |= fields
     with atomic(folder / "adapter_config.json") as file:
         file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
     with atomic(folder / "adapter_model.safetensors") as file:
