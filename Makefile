@@ -79,9 +79,10 @@ notebooks: $(VENV)/installed-dev
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks \
 		$(filter-out notebooks/tunix.ipynb,$(wildcard notebooks/*.ipynb))
 
-# Pages into build/site, warnings as errors; tests/test_docs.py runs their code.
+# Pages into build/site, warnings as errors, which --quiet would hide; tests/test_docs.py
+# runs their code.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Every program, compiled for devices that are not here: an hour on two cores. A run that
 # was stopped goes on.

@@ -173,8 +173,8 @@ class FinetuneConfig:
 
         >>> config = FinetuneConfig(epochs=9, learning_rate=1.0, warmup_steps=2)
         >>> rate = config.schedule(6)
-        >>> [float(rate(step)) for step in range(7)]
-        [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+        >>> " ".join(f"{rate(step):.2f}" for step in range(7))
+        '0.00 0.50 1.00 0.75 0.50 0.25 0.00'
         """
         if self.warmup_steps and total_steps < 2:
             raise InputError(
