@@ -19,7 +19,8 @@ make of all rows is computed once. Every cell is kept in DIR/NAME/cells as it en
 run that was stopped goes on. A cell is named by its training and all that it read:
 where rows or features of a testbed change, it is trained anew. The cells of today's
 rows and features with this --learning-rate are packed into
-results/testbeds_NAME.parquet.
+results/testbeds_NAME.parquet. The default rate was chosen on the oracle's rows
+of another seed of flips.
 
 `planted` trains nothing: it writes how many of the rows that arms choose are planted,
 and how well their spaces and rewards find these, to results/planted_NAME.json.

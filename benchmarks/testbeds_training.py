@@ -25,7 +25,7 @@ from goracs_jax.runs.opened import Llm, open_llm, tokenize_pool
 from goracs_jax.training import FinetuneConfig, finetune
 
 # All linear layers of the last two of SmolLM2-135M's thirty. Without dropout, whose
-# random numbers would cost a fifth of a step.
+# random numbers cost time.
 LORA = LoraConfig(rules=Rules(targets=LINEAR_NAMES, layers=(28, 29)), dropout=0.0)
 
 

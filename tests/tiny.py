@@ -109,6 +109,17 @@ def random_llama(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
 WORDS = "### Instruction:\n### Input:\n### Response:\nYes No Yes No\nYes\nNo"
 
 
+def train_bpe(tokenizer: Tokenizer, texts: list[str]) -> None:
+    """Train a byte-level BPE of 300 tokens, <eos> the first of them."""
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<eos>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+
+
 def write_llm(
     folder: Path,
     raw: dict = LLAMA,
@@ -122,13 +133,7 @@ def write_llm(
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<eos>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([words], trainer)
+    train_bpe(tokenizer, [words])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
     fast.save_pretrained(folder)
     return folder

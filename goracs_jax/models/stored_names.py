@@ -3,6 +3,18 @@
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.gguf_config import LINEAR
 
+
+def _norms(*names: tuple[str, str, str]) -> dict[str, tuple[str, str]]:
+    """Name the norms of a layer: in our modules, by Hugging Face, in GGUF files."""
+    return {
+        f"layers.{ours}.weight": (
+            f"model.layers.{{}}.{hf}.weight",
+            f"blk.{{}}.{gguf}.weight",
+        )
+        for ours, hf, gguf in names
+    }
+
+
 # From a path in our module to the names in a Hugging Face file and in a GGUF file. "{}"
 # stands for the layer. Both files store kernels as [out, in], our modules as [in, out].
 # Entries for parts that a model does not have (biases, some norms) are not used.
@@ -28,32 +40,20 @@ LLAMA = (
             (f"{block}.{name}.bias", f"{hf_block}.{name}.bias", f"{LINEAR[name]}.bias"),
         ]
     }
-    | {
-        f"layers.{ours}.weight": (
-            f"model.layers.{{}}.{hf}.weight",
-            f"blk.{{}}.{gguf}.weight",
-        )
-        for ours, hf, gguf in [
-            ("attention_norm", "input_layernorm", "attn_norm"),
-            ("mlp_norm", "post_attention_layernorm", "ffn_norm"),
-            ("attention.q_norm", "self_attn.q_norm", "attn_q_norm"),
-            ("attention.k_norm", "self_attn.k_norm", "attn_k_norm"),
-        ]
-    }
+    | _norms(
+        ("attention_norm", "input_layernorm", "attn_norm"),
+        ("mlp_norm", "post_attention_layernorm", "ffn_norm"),
+        ("attention.q_norm", "self_attn.q_norm", "attn_q_norm"),
+        ("attention.k_norm", "self_attn.k_norm", "attn_k_norm"),
+    )
 )
 # In models with post norms, the name of Llama's norm before the MLP belongs to the norm
 # after attention.
-POST_NORMS = {
-    f"layers.{ours}.weight": (
-        f"model.layers.{{}}.{hf}.weight",
-        f"blk.{{}}.{gguf}.weight",
-    )
-    for ours, hf, gguf in [
-        ("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
-        ("mlp_norm", "pre_feedforward_layernorm", "ffn_norm"),
-        ("mlp_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
-    ]
-}
+POST_NORMS = _norms(
+    ("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
+    ("mlp_norm", "pre_feedforward_layernorm", "ffn_norm"),
+    ("mlp_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
+)
 BERT = {
     "words": "embeddings.word_embeddings.weight",
     "positions": "embeddings.position_embeddings.weight",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import tiny
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from goracs_jax.errors import InputError
 from goracs_jax.llm.tokens import check_ids, encode, ragged
@@ -25,13 +25,7 @@ def folder(tmp_path):
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_only])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<eos>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([tiny.WORDS, *TEXTS], trainer)
+    tiny.train_bpe(tokenizer, [tiny.WORDS, *TEXTS])
     tokenizer.enable_truncation(5)
     tokenizer.enable_padding(length=9)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
