@@ -121,10 +121,14 @@ def test_no_subset_of_the_given_arrays_is_below(seed, lambda_, dtype):
     rng = np.random.default_rng(seed)
     x, y = (rng.normal(size=(size, 6)).astype(dtype) for size in (9, 5))
     g = rng.gamma(4.0, size=9)
-    bound = lower_bound(make_cost(x, y, g, lambda_), np.arange(8))
+    made = make_cost(x, y, g, lambda_)
+    bound = lower_bound(made, np.arange(8))
     cost = oracles.cost_matrix(np.float64(x), np.float64(y), g, lambda_)
     assert bound <= oracles.best_poo(cost, 8)
-    every = lower_bound(make_cost(x, y, g, lambda_), np.arange(9))
+    # A single row serves all points whatever their prices: only rounding is between.
+    best, alone = oracles.best_poo(cost, 1), lower_bound(made, np.arange(1))
+    assert best - 2 * rounding(made) <= alone <= best
+    every = lower_bound(made, np.arange(9))
     assert every <= oracles.poo(cost, np.arange(9))
 
 
