@@ -11,8 +11,8 @@ inside each class. It and `random` take rows in one random order, so that they s
 rows. --lambda weighs the reward of the other arms.
 
 The sources `text` (MiniLM) and `gradient` of spaces are computed once for all rows that
-seeds draw from (testbeds_features.py); loss drops for every seed, by a training like
-that of a cell, but on the target itself. Other sources are read from
+seeds draw from (testbeds_features.py), and so are `prompts`; loss drops for every seed,
+by a training like that of a cell, but on the target itself. Other sources are read from
 DIR/NAME/SOURCE.npz, with a row of `train` for each of DIR/NAME/pool.jsonl, and of
 `valid` for each of held.jsonl.
 

@@ -23,8 +23,9 @@ from goracs_jax.selection.classes import class_budgets, make_classes
 ORACLE, RANDOM = "oracle", "random"
 #: Sources that are made where they are missing.
 MADE = {"text": embed, "gradient": gradients}
-#: And the loss drops of the pool that a seed draws, whose number follows.
-DROPS = "drops-"
+#: So are those that a trainer makes: mean states of prompts, and the loss drops of the
+#: pool that a seed draws, whose number follows.
+PROMPTS, DROPS = "prompts", "drops-"
 Rows = Int[np.ndarray, " budget"]
 
 
@@ -36,7 +37,7 @@ class Choice(NamedTuple):
     features: Path  # the folder of SOURCE.npz
     lambda_: float
     budget: int = BUDGET
-    trainer: Callable[[], Trainer] | None = None  # makes loss drops that are missing
+    trainer: Callable[[], Trainer] | None = None  # makes sources that are missing
 
     def rows(self, arm: str, seed: int) -> Rows:
         """Choose rows, as numbers of the universe's pool."""
@@ -88,9 +89,9 @@ class Choice(NamedTuple):
         classes = {"train_labels": mine, "valid_labels": theirs}
         labels = classes if trial.arm.by_label else {}
         given: dict[str, Any] = dict(labels)
-        if config.aligned:
-            both = self._sides("gradient")
-            given["rewards"] = gx.alignment(*both, **labels, drop=config.reward.drop)
+        if source := config.reward_source:
+            classes = (mine, theirs) if labels else None
+            given["rewards"] = config.reward.of(*self._sides(source), classes)
         if config.by_loss_drop:
             given["rewards"] = self._read(f"{DROPS}{trial.seed}")["rewards"]
         if config.by_norms:
@@ -133,6 +134,8 @@ class Choice(NamedTuple):
         path = self.features / f"{source}.npz"
         if not path.exists() and source in MADE:
             MADE[source](self.universe, self.features)
+        if not path.exists() and source == PROMPTS and self.trainer:
+            save(path, self.trainer().prompts())
         if not path.exists() and source.startswith(DROPS) and self.trainer:
             rewards = self.trainer().drops(self.drawn, int(source.removeprefix(DROPS)))
             save(path, {"rewards": rewards})

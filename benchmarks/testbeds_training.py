@@ -15,6 +15,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.evaluate.ctr import Questions, ask, yes_margins
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import ranks
+from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
@@ -66,6 +67,12 @@ class Trainer(NamedTuple):
             raise InputError(f"{folder} has no room for the states of all rows.")
         yes = np.array([record["output"] == "Yes" for record in universe.held])
         return cls(config, pool, held, yes, questions, candidates, lower)
+
+    def prompts(self) -> dict[str, Float32[np.ndarray, "rows dim"]]:
+        """Return the mean hidden states of the prompts of all rows, by side."""
+        model, given = llm(0).decoder(), {"pooling": "prompt", "lower": self.lower}
+        sides = {"train": self.pool, "valid": self.held}
+        return {k: embed_with_decoder(model, t, **given) for k, t in sides.items()}
 
     def drops(self, drawn: Drawn, seed: int) -> Float32[np.ndarray, " drawn"]:
         """Train on the target itself; return the loss drop of each row of the pool."""
