@@ -181,7 +181,7 @@ def probe(
             0, validation has one class, or no class is in both sets.
 
     >>> valid, c = np.array([[1.0], [3.0]]), np.array(["No", "Yes"])
-    >>> probe(np.array([[1.0], [1.0]]), valid, c, c).tolist()
+    >>> probe(np.array([[1.0], [1.0]]), valid, c, c, damping=2.0).tolist()
     [0.25, -0.25]
     """
     x, y = _both(train, valid)
