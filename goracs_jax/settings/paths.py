@@ -1,9 +1,9 @@
 """No output takes the place of an input: one rule for the flags of all verbs."""
 
 import re
-from glob import glob
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from glob import glob
 from pathlib import Path
 
 from goracs_jax.errors import InputError
