@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 #: XLA's older code for fusions, in one part: the program of a decoder's gradient
 #: compiles in a fifth of the time. The XLA of jaxlib 0.11 has no older code, and ends a
@@ -35,6 +36,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("goracs", deadline=None)
+settings.load_profile("goracs")
 
 # A fault of the program fails a test with its traceback.
 os.environ["GORACS_TRACEBACK"] = "1"

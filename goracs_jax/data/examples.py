@@ -151,13 +151,17 @@ def _of_value(source: Any) -> Iterator[Example]:
     if is_frame(source):
         source = rows_of(as_frame(source), what)
     elif isinstance(source, Mapping) or not isinstance(source, Iterable):
-        splits = f": give one of {', '.join(map(str, source))}" if source else ""
+        splits = f": give one of {', '.join(map(str, source or ()))}"
         raise InputError(
             "records must be a path, a list of dictionaries or a frame, got "
-            f"{what}{splits if isinstance(source, Mapping) else ''}."
+            f"{what}{splits if _has_splits(source) else ''}."
         )
     for i, record in enumerate(source, 1):
         yield Example(_plain(record), f"{what}, record {i}")
+
+
+def _has_splits(source: Any) -> bool:
+    return isinstance(source, Mapping) and any(map(is_frame, source.values()))
 
 
 def _plain(record: Any) -> Any:
@@ -187,7 +191,8 @@ def _why(error: BaseException, last: bool) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return f"cannot be read ({reason(error)}): correct it"
     hint = "JSONL needs one complete record on every line"
-    if last:
+    ends_early = error.msg.startswith("Unterminated") or error.pos >= len(error.doc)
+    if last and ends_early:
         hint = "the last line is cut off: write the file again"
     return f"not valid JSON ({error.msg}): {hint}"
 

@@ -231,6 +231,11 @@ def _check_column(column: str, what: str, present: list[str], path: Path) -> Non
     numbered = "--user-column 1 --item-column 2 --rating-column 3 --time-column 4"
     if what in ("metadata_item", "title"):
         numbered = "--metadata-item-column 1 --title-column 2"
+    if present[:1] == ["1"] and column.isdecimal():
+        raise InputError(
+            f"{path} has {len(present)} columns and no column {column:.40}: give "
+            f"{flag} a number from 1."
+        )
     if present[:1] == ["1"]:
         raise InputError(
             f"{path} has no header line: say which of its {len(present)} columns are "
@@ -249,7 +254,8 @@ def _how(kind: Format, style: Style, encoding: str | None) -> How:
 
 def _check_encoding(encoding: str | None) -> None:
     try:
-        b"".decode(encoding or "utf-8")
+        # Python looks for no codec where there is nothing to decode.
+        "\n".encode(encoding or "utf-8").decode(encoding or "utf-8")
     except (LookupError, ValueError):
         raise InputError(
             f"--encoding must be a name that Python knows, such as latin-1, got "

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from goracs_jax.data.raw_files import RawFiles
+from goracs_jax.data.texts import MOST_CHARACTERS, is_blank
 from goracs_jax.inputs.parsed import Fields
 
 #: Tags that shops left in titles; other text in angle brackets stays.
@@ -56,7 +57,7 @@ def to_titles(files: RawFiles) -> Callable[[Fields], Iterable[tuple]]:
     """Return a function from the fields of a record to (item, title).
 
     Runs of white space in a title become one space. The title is None where the record
-    has none.
+    has none, or none that shows.
     """
     columns, escaped = files.columns, files.format.escaped
     item_column = columns.metadata_item or columns.item
@@ -68,8 +69,8 @@ def to_titles(files: RawFiles) -> Callable[[Fields], Iterable[tuple]]:
         if not isinstance(title, str):
             return item, None
         title = " ".join((plain_title(title) if escaped else title).split())
-        title.encode()  # raises for half of a surrogate pair, which is not text
-        return item, title or None
+        _check_text(title, columns.title)
+        return item, None if is_blank(title) else title
 
     return lambda fields: (to_row(fields),)
 
@@ -102,9 +103,18 @@ def _identifier(fields: Fields, name: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name!r} is missing" if not value else f"{name!r} is no id")
-    if not value.isascii():
-        value.encode()  # raises for half of a surrogate pair, which is not text
+    _check_text(value, name)
     return value
+
+
+def _check_text(text: str, name: str) -> None:
+    """Raise for what could not be read again from the examples that have it."""
+    if not text.isascii():
+        text.encode()  # raises for half of a surrogate pair, which is not text
+    if "\0" in text:
+        raise ValueError(f"{name!r} has the character NUL")
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{name!r} has {len(text):,} characters")
 
 
 def _number(value: Any, name: str) -> float:

@@ -1,6 +1,7 @@
 """What a record may contain: what can be written again, and texts that can be read."""
 
 import json
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ MOST_LEVELS = 64
 #: format such as the zero-width space.
 _UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
 # One for all records: json.dumps would make a new one for each.
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def is_blank(text: str) -> bool:
@@ -37,8 +38,8 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
         place: Its file and line, for the message.
 
     Raises:
-        InputError: A text has half of a surrogate pair or the character NUL, lists are
-            nested too deeply, or a value is none of JSON.
+        InputError: A text has half of a surrogate pair or the character NUL, a number
+            is not finite, lists are nested too deeply, or a value is none of JSON.
 
     >>> check_record({"a": ["b", "c\ud83d"]}, "t.jsonl:1")
     Traceback (most recent call last):
@@ -52,15 +53,16 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
         deep = line.count("[") + line.count("{") > MOST_LEVELS
         if "\\u0000" not in line and not deep:
             return
-    except (RecursionError, UnicodeEncodeError):
-        pass
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{place}: not to be written as JSON ({one_line(error)}): leave it out."
-        ) from None
+        reason = ""
+    except (RecursionError, TypeError, ValueError) as error:
+        reason = one_line(error)
     for key, value in record.items():
         if fault := _fault(key) or _fault(value):
             raise InputError(f"{place}: {key!r:.60}: {fault}.")
+    if reason:
+        raise InputError(
+            f"{place}: not to be written as JSON ({reason}): leave it out."
+        )
 
 
 def check_texts(texts: Mapping[str, str], place: str) -> None:
@@ -105,6 +107,8 @@ def _fault(value: Any, level: int = 0) -> str:
             half = f"U+{ord(value[error.start]):04X}"
             return f"half of a surrogate pair, {half}, is no text: write it as UTF-8"
         return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no number of JSON: write null, or leave it out"
     inner: Sequence[Any] = ()
     if isinstance(value, Mapping):
         inner = [*value.keys(), *value.values()]

@@ -6,6 +6,7 @@ without a name, which is used so.
 """
 
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest
 from goracs_jax.inputs.arrays import array_of_frame
 from goracs_jax.inputs.parts import files_of, hash_input
-from goracs_jax.inputs.streams import head_of
+from goracs_jax.inputs.streams import head_of, is_packed
 from goracs_jax.inputs.tables import batches, is_table
 from goracs_jax.npy import check_header
 
@@ -64,7 +65,9 @@ class Named(NamedTuple):
         Named(path=PosixPath('x.npz'), name='train')
         """
         file, colon, name = str(path).rpartition(":")
-        return cls(path, "") if path.exists() or not colon else cls(Path(file), name)
+        if os.path.exists(path) or not colon:
+            return cls(path, "")
+        return cls(Path(file), name)
 
 
 def read_array(path: Path, what: str, kind: str) -> np.ndarray:
@@ -86,6 +89,8 @@ def read_array(path: Path, what: str, kind: str) -> np.ndarray:
     try:
         if len(files) == 1 and not is_table(head_of(files[0])):
             found = _of_file(files[0], given.name)
+            if not found.ndim:
+                raise InputError(f"{path} has one number: give one for each row.")
             if found.ctypes.data % ALIGNED == 0 or not isinstance(found, np.memmap):
                 return found
             return _joined(_cut(found), path)
@@ -110,6 +115,8 @@ def hash_array(path: Path) -> str:
 
 def _of_file(file: Path, name: str) -> np.ndarray:
     head = head_of(file)
+    if is_packed(file):
+        raise InputError(f"{file} is packed: unpack it, as arrays are used in place.")
     if head.startswith(NPY):
         with file.open("rb") as stream:
             check_header(stream, file.stat().st_size)
@@ -180,6 +187,8 @@ def _joined(pieces: Iterable[np.ndarray], path: Path) -> np.ndarray:
     form, rows, texts = None, 0, []
     with tempfile.TemporaryFile() as file:
         for piece in pieces:
+            if piece.dtype.hasobject:
+                raise ValueError("it has gaps, or values of another kind")
             own = ("text" if piece.dtype.kind == "U" else piece.dtype, piece.shape[1:])
             if own != (form := form or own):
                 shown = (f"{kind} {list(shape)}" for kind, shape in (form, own))

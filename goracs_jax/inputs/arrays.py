@@ -29,6 +29,8 @@ def as_array(value: Any, name: str = "the rows") -> np.ndarray:
     >>> as_array(pl.DataFrame({"text": ["a"], "vector": [[1.0, 2.0]]})).tolist()
     [[1.0, 2.0]]
     """
+    if np.ma.is_masked(value):
+        raise InputError(f"{name} have masked values: give rows without gaps.")
     if isinstance(value, np.ndarray | jax.Array):
         return np.asarray(value)
     if is_frame(value):
@@ -67,8 +69,9 @@ def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
     A frame with one column, of numbers or text, gives a vector.
 
     Raises:
-        InputError: There are several columns of vectors, or none and no numbers; or
-            vectors differ in length or are missing.
+        InputError: There are several columns of vectors, or none and no numbers; whole
+            numbers stand beside floats, as ids do; or vectors differ in length or are
+            missing.
     """
     kinds = dict(frame.schema)
     vectors = [
@@ -85,6 +88,12 @@ def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
         raise InputError(
             f"{name} have the columns {', '.join(kinds)}: give one column of vectors, "
             "or numbers alone."
+        )
+    whole = [column for column, dtype in kinds.items() if dtype.is_integer()]
+    if 0 < len(whole) < len(kinds):
+        raise InputError(
+            f"{name} have whole numbers ({', '.join(whole[:5])}) beside others: leave "
+            "out what is no number of the rows, such as ids, or write all as floats."
         )
     return frame.to_numpy()
 

@@ -7,7 +7,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from goracs_jax.errors import InputError, one_line
@@ -24,8 +24,12 @@ def decode(text: str) -> Any:
     Raises:
         json.JSONDecodeError: The text is not JSON.
     """
+    return _decoded(text, json.loads)
+
+
+def _decoded(text: str, read: Callable[[str], Any]) -> Any:
     try:
-        return json.loads(text)
+        return read(text)
     except json.JSONDecodeError:
         raise
     except (ValueError, RecursionError) as error:
@@ -52,6 +56,8 @@ def decode_literal(text: str) -> Any:
 def parse_lines(lines: Lines) -> Iterator[Parsed]:
     """Decode one record on each line: JSON, or as Python prints it."""
     for number, line in lines.numbered:
+        if not line.strip():
+            continue
         try:
             yield Parsed(number, decode_literal(lines.decode(line)))
         except UNREADABLE as error:
@@ -84,7 +90,8 @@ def _several(text: str) -> Iterator[Any]:
     """Decode values that follow each other, with white space between them."""
     decoder, at = json.JSONDecoder(), 0
     while rest := re.compile(r"\S").search(text, at):
-        value, at = decoder.raw_decode(text, rest.start())
+        start = rest.start()
+        value, at = _decoded(text, lambda text, at=start: decoder.raw_decode(text, at))
         yield value
 
 
@@ -103,6 +110,8 @@ def _records(value: Any) -> list[Any]:
     if not isinstance(value, dict) or not value:
         return [value]
     inner = list(value.values())
+    if any(map(_is_chat, inner)):
+        return [value]
     if isinstance(value.get("columns"), list) and _is_list_of(value.get("data"), list):
         # As pandas writes orient="split".
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
@@ -148,6 +157,12 @@ def _of_indices(value: dict[str, dict]) -> list[Any]:
     if any(column.keys() != first.keys() for column in value.values()):
         raise InputError("the columns have different rows: write the file again.")
     return [{name: column[row] for name, column in value.items()} for row in first]
+
+
+def _is_chat(value: Any) -> bool:
+    """Whether a value is the turns of a chat: a part of one record, not records."""
+    is_turn = lambda x: {"role", "content"} <= x.keys() or {"from", "value"} <= x.keys()
+    return _is_list_of(value, dict) and is_turn(value[0])
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import digest, hash_files, read_mapping
+from goracs_jax.files import check_kind, digest, hash_files, read_mapping
 from goracs_jax.inputs.streams import SUFFIXES
 
 #: What a saved dataset of Hugging Face says of its files, and one of several splits.
@@ -13,7 +13,7 @@ SAVED, SPLITS = "state.json", "dataset_dict.json"
 #: Files that lie beside data and are none, by name or suffix.
 OTHERS = (SAVED, SPLITS, "dataset_info.json", ".md", ".yaml", ".yml", ".lock", "")
 NUMBER = re.compile(r"[0-9]+")
-OF = re.compile(r"[0-9]+-of-([0-9]+)")
+OF = re.compile(r"([0-9]+)-of-([0-9]+)")
 
 
 def files_of(path: Path) -> list[Path]:
@@ -26,8 +26,8 @@ def files_of(path: Path) -> list[Path]:
             differ by numbers alone, or what `datasets` saves by `save_to_disk`.
 
     Raises:
-        InputError: There is no such file, a shard is missing, or a folder contains
-            several data sets.
+        InputError: There is no such file, a shard is missing or there twice, or a
+            folder contains several data sets.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -35,6 +35,7 @@ def files_of(path: Path) -> list[Path]:
     >>> [file.name for file in files_of(folder)]
     ['x-2.npy', 'x-10.npy']
     """
+    check_kind(path)
     if path.is_dir():
         return _saved(path) if (path / SAVED).is_file() else _shards(path)
     if path.exists() or not any(c in path.name for c in "*?["):
@@ -100,13 +101,20 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _complete(found: list[Path]) -> list[Path]:
-    """Check that no shard is missing where the names tell how many there are."""
-    told = [OF.search(file.name) for file in found]
-    sizes = {int(number[1]) for number in told if number}
-    if len(sizes) == 1 and all(told) and len(found) != (size := sizes.pop()):
+    """Check that each shard is there once where the names tell how many there are."""
+    told = [match for file in found if (match := OF.search(file.name))]
+    sizes = sorted({int(match[2]) for match in told})
+    numbers = {int(match[1]) for match in told}
+    if len(sizes) > 1 or 0 < len(numbers) < len(told):
         raise InputError(
-            f"{found[0].parent} has {len(found)} of {size} shards of {found[0].name}: "
-            "fetch the others."
+            f"{found[0].parent} has shards of several data sets, or of several times "
+            f"that one was saved ({found[0].name}, {found[-1].name}): give a pattern "
+            "that fits those of one."
+        )
+    if sizes and len(told) == len(found) != sizes[0]:
+        raise InputError(
+            f"{found[0].parent} has {len(found)} of {sizes[0]} shards of "
+            f"{found[0].name}: fetch the others."
         )
     return found
 

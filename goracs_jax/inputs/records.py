@@ -1,13 +1,16 @@
 """The records of a data set, whatever its files are, one after the other."""
 
+import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from goracs_jax.errors import InputError, located
+from goracs_jax.errors import InputError, located, one_line
 from goracs_jax.inputs.json_text import (
     decode_literal,
     is_document,
@@ -17,11 +20,15 @@ from goracs_jax.inputs.json_text import (
 from goracs_jax.inputs.parsed import UNREADABLE, Parsed
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
-from goracs_jax.inputs.streams import MARKS, lines_of, opened, text_of
+from goracs_jax.inputs.streams import MARKS, is_wide, lines_of, opened, text_of
 from goracs_jax.inputs.tables import CHUNK, batches, is_table, rows_of
 
 #: Records whose fields stand for those of all.
 FIRST = 100
+#: Characters that no text has: controls but for white space and escape; NUL is another
+#: matter, of UTF-16.
+CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
+PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 
 class How(NamedTuple):
@@ -50,22 +57,22 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
     """Find out what a file is.
 
     Raises:
-        InputError: It cannot be opened.
+        InputError: It cannot be opened, or is neither text nor a table.
         UnicodeDecodeError: The first line of separated text has another encoding.
     """
     with opened(path) as file:
-        head = file.stream.peek(8)[:8]
+        head = file.stream.peek(512)[:512]
         if is_table(head):
             return Look("table")
-        _refuse(path, head)
+        _refuse(path, head, how.encoding)
         lines = lines_of(file.stream, how.encoding, how.fallback)
-        two = [line for _, line in islice(lines.numbered, 2)]
+        two = [*islice((line for _, line in lines.numbered if line.strip()), 2)]
         if not two:
             return Look("empty")
         if how.style.separator or not any(map(_looks_like_json, two)):
-            return Look(
-                "separated", read_head(lines.decode(two[0]), how.style, how.positions)
-            )
+            first = lines.decode(two[0])
+            with _readable(path, first):
+                return Look("separated", read_head(first, how.style, how.positions))
         first, *second = (line.decode(lines.encoding, "replace") for line in two)
     if first.lstrip().startswith("["):
         return Look("document")
@@ -83,11 +90,32 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         return Look("document" if within else "lines")
 
 
-def _refuse(path: Path, head: bytes) -> None:
+@contextmanager
+def _readable(path: Path, line: str) -> Iterator[None]:
+    """Say why a line cannot be cut into fields."""
+    try:
+        yield
+    except csv.Error as error:
+        why = f"cannot be read ({one_line(error)}): write the names of columns there"
+        if "\r" in line:
+            why = "ends with CR alone, as all lines do: write LF (tr '\\r' '\\n')"
+        raise InputError(f"{path}: the first line {why}.") from None
+
+
+def _refuse(path: Path, head: bytes, encoding: str) -> None:
     """Refuse what is neither text nor a table."""
-    if head.startswith(b"PK\x03\x04"):
-        raise InputError(f"{path} is a zip archive: unpack it and name the file in it.")
-    if b"\0" in head and not head.startswith(tuple(MARKS)):
+    kind = {b"PK\x03\x04": "zip"}.get(head[:4]) or {b"ustar": "tar"}.get(head[257:262])
+    if kind:
+        raise InputError(
+            f"{path} is a {kind} archive: unpack it and name the file in it."
+        )
+    if PAGE.match(head):
+        raise InputError(
+            f"{path} is a page of HTML or XML and no data: fetch the file itself."
+        )
+    if head.startswith(tuple(MARKS)) or is_wide(encoding):
+        return
+    if b"\0" in head[:8] or CONTROL.search(head[:64]):
         raise InputError(
             f"{path} is no text: if it is UTF-16, write it as UTF-8 or with a mark at "
             "its start; pickled files stay unread."
@@ -126,11 +154,14 @@ def names_of(path: Path, how: How = AS_FOUND) -> list[str]:
     Raises:
         InputError: The file cannot be opened, or is empty.
     """
-    kind, head = look_at(files_of(path)[0], how)
+    first = files_of(path)[0]
+    kind, head = look_at(first, how)
     if kind == "empty":
         raise InputError(f"{path} is empty: give a file with at least one line.")
     if head:
         return head.names
+    if kind == "table":
+        return next((frame.columns for frame in batches(first)), [])
     found = islice(records_of(path, how), FIRST)
     each = (record.fields for _, record in found if isinstance(record.fields, Mapping))
     return list(dict.fromkeys(name for fields in each for name in fields))
@@ -149,12 +180,20 @@ def _records(path: Path, how: How, tell: Callable[[float], None]) -> Iterator[Pa
         if kind == "document":
             yield from _document(path, file.stream, how)
             return
+        if head and (twice := _twice(head.names)):
+            error = ValueError(f"two columns have the name {twice!r:.40}")
+            yield Parsed(1, None, error)
         lines = lines_of(file.stream, how.encoding, how.fallback)
         found = parse(lines, head, how.exact) if head else parse_lines(lines)
         for i, parsed in enumerate(found, 1):
             yield parsed
             if i % CHUNK == 0:
                 tell(file.mib())
+
+
+def _twice(names: list[str]) -> str:
+    """Return a name that stands twice; columns without a name are as a rule empty."""
+    return next((name for name in names if name and names.count(name) > 1), "")
 
 
 def _document(path: Path, stream: BufferedReader, how: How) -> Iterator[Parsed]:

@@ -84,12 +84,14 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
             more.
     """
     if head.is_header:
-        next(lines.numbered, None)
+        next((line for line in lines.numbered if line[1].strip()), None)
     names, by = head.names, head.style.separator
     quoted, decode = head.style.quoted, lines.decode
     waiting = deque[Line]()  # lines that are read again
     width = range(len(names), len(names) + 1 if exact else sys.maxsize)
     while line := waiting.popleft() if waiting else next(lines.numbered, None):
+        if not line[1].strip():
+            continue
         try:
             text = decode(line[1])
             if quoted and '"' in text:

@@ -28,6 +28,8 @@ PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
 }
+#: The first bytes of what Git leaves in place of a large file that was not fetched.
+POINTER = b"version https://git-lfs."
 #: The ends of their names.
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 #: Marks at the start of a text, and the encoding that each tells; the longest first.
@@ -70,7 +72,8 @@ def opened(path: Path) -> Iterator[Opened]:
     """Open a file, packed with gzip, bzip2, xz or zstd or not at all.
 
     Raises:
-        InputError: It does not exist, is a folder, or is damaged.
+        InputError: It does not exist, is a folder, is damaged, or stands for a file
+            that was not fetched.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a"
@@ -86,8 +89,13 @@ def opened(path: Path) -> Iterator[Opened]:
             f"{path} cannot be opened ({error.strerror}): check path and permissions."
         ) from None
     with file:
-        head = file.read(8)
+        head = file.read(len(POINTER))
         file.seek(0)
+        if head == POINTER:
+            raise InputError(
+                f"{path} is a pointer of Git LFS in place of the file: fetch it with "
+                "git lfs pull."
+            )
         unpack = next((f for m, f in PACKED.items() if head.startswith(m)), None)
         stream = io.BufferedReader(unpack(file)) if unpack else file  # type: ignore
         try:
@@ -98,6 +106,12 @@ def opened(path: Path) -> Iterator[Opened]:
             raise InputError(
                 f"{path} is damaged or cut off ({one_line(error)}): fetch it again."
             ) from None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is packed as a whole."""
+    with path.open("rb") as file:
+        return file.read(6).startswith(tuple(PACKED))
 
 
 def head_of(path: Path, size: int = 64) -> bytes:
@@ -128,10 +142,18 @@ def lines_of(
     if encoding == "utf-8-sig":
         stream.read(3)
         return Lines(_numbered(stream), "utf-8")
-    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
-        # A line feed is not one byte here.
+    if is_wide(encoding):
         return Lines(_numbered(_transcoded(stream, encoding)), "utf-8")
     return Lines(_numbered(stream), encoding, fallback)
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether a line feed is another byte than in ASCII, or more than one.
+
+    >>> is_wide("utf-16-le"), is_wide("latin-1"), is_wide("cp037")
+    (True, False, True)
+    """
+    return "\n".encode(encoding) != b"\n"
 
 
 def text_of(

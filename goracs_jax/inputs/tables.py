@@ -1,6 +1,5 @@
 """Tables of columns: Parquet, Arrow (file, stream), and frames of other libraries."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ import polars as pl
 import polars.selectors as cs
 
 from goracs_jax.errors import InputError, one_line
-from goracs_jax.inputs.streams import opened
+from goracs_jax.inputs.streams import is_packed, opened
 
 #: Rows that are Python objects at the same time.
 CHUNK = 50_000
 #: Types that JSON lacks, and those of them that become text where they are not nested.
-NO_JSON = ("Binary", "Object", "Date", "Time", "Duration", "Decimal")
+NO_JSON = ("Binary", "Object", "Duration", "Date", "Time", "Decimal")
+#: How pandas names the numbers of its rows, which are no data.
+INDEX = cs.matches(r"^__index_level_\d+__$")
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
@@ -25,7 +26,7 @@ def is_table(head: bytes) -> bool:
 
 
 def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
-    """Read a table, some rows at a time.
+    """Read a table, some rows at a time; an index of pandas is left out.
 
     Args:
         path: A Parquet file, or an Arrow file or stream (Feather and IPC are others of
@@ -43,14 +44,14 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.Dat
             else:
                 scan = pl.scan_parquet if head.startswith(PARQUET) else pl.scan_ipc
                 # Unpacked bytes where the file is packed as a whole, which is rare.
-                source = file.stream.read() if _is_packed(path, head) else path
+                source = file.stream.read() if is_packed(path) else path
                 frames = scan(source).collect_batches(
                     chunk_size=CHUNK, maintain_order=True
                 )
             for frame in frames:
                 if columns is not None:
                     frame = frame.select(cs.by_name(*columns, require_all=False))
-                yield frame
+                yield frame.select(~INDEX)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InputError(
                 f"{path} is damaged, or a table that cannot be read "
@@ -64,13 +65,13 @@ def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
     NaN becomes None, and dates become text (ISO 8601).
 
     Raises:
-        InputError: A column has bytes, objects, or dates inside lists.
+        InputError: A column has bytes, objects, durations, or dates inside lists.
 
     >>> list(rows_of(pl.DataFrame({"a": [1.5, float("nan")]}), "a.parquet"))
     [{'a': 1.5}, {'a': None}]
     """
     for name, dtype in frame.schema.items():
-        found = NO_JSON if dtype.is_nested() else NO_JSON[:2]
+        found = NO_JSON if dtype.is_nested() else NO_JSON[:3]
         if any(kind in str(dtype) for kind in found):
             raise InputError(
                 f"{where}: column {name!r} has the type {dtype}, which JSON does not "
@@ -107,10 +108,11 @@ def as_frame(value: Any) -> pl.DataFrame:
             return value.to_polars()
         if hasattr(value, "iloc"):
             frame = value.to_frame() if hasattr(value, "to_frame") else value
-            return pl.DataFrame(
-                {str(name): _values(frame[name]) for name in frame.columns},
-                strict=False,
-            )
+            names = [str(name) for name in frame.columns]
+            if len(set(names)) < len(names):
+                raise ValueError("two columns have the same name")
+            columns = (_values(frame[name]) for name in frame.columns)
+            return pl.DataFrame(dict(zip(names, columns, strict=True)), strict=False)
         return pl.DataFrame(value)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise InputError(
@@ -125,9 +127,3 @@ def _values(column: Any) -> Any:
         return column.to_numpy()
     pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
     return [None if missing else value for value, missing in pairs]
-
-
-def _is_packed(path: Path, head: bytes) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(len(head)) != head
-    return False

@@ -123,6 +123,11 @@ def _index(folder: Path, stem: str) -> dict[str, Path]:
             "since it can run any code): load the model with the library that wrote it "
             "and save it as safetensors, as save_pretrained does."
         )
+    if parts := sorted(folder.glob(f"{stem}-*.safetensors")):
+        raise InputError(
+            f"{folder}: no {index}, which says what is in {parts[0].name} and other "
+            "parts: fetch it from where the model was published."
+        )
     raise InputError(f"{folder}: no {single.name}: save the model as safetensors.")
 
 

@@ -5,6 +5,7 @@ to tokens, and what stands around it. Nothing else in a folder changes the ids.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     # It also adds tokens, and may split special ones: undone here.
     tokenizer._tokenizer = backend
     tokenizer.split_special_tokens = False
+    # transformers compares with it and warns; each reader of texts has its own bound.
+    tokenizer.model_max_length = sys.maxsize
     eos = tokenizer.eos_token
     if eos is not None and backend.token_to_id(str(eos)) is None:
         raise InputError(

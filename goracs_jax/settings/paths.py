@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from glob import glob
 from pathlib import Path
 
 from goracs_jax.errors import InputError
@@ -17,7 +18,9 @@ GLOB = re.compile(r"[*?[]")
 
 
 def check_paths(settings: Settings, *more: Path) -> None:
-    """Refuse devices and pipes, and outputs that lie on or in what is read.
+    """Refuse devices and pipes, and outputs whose place is taken.
+
+    No output lies on or in what is read, or where there is a folder of its name.
 
     The flags that name an output say what is written there (`Flag.writes`). All other
     paths are read, the file of flags too.
@@ -47,6 +50,7 @@ def check_paths(settings: Settings, *more: Path) -> None:
     for flag, out in outputs:
         for path in inputs:
             _check_apart(flag, out, path)
+        _check_free(flag, out)
     if len({out.resolve() for _, out in outputs}) < len(outputs):
         raise InputError("two outputs have the same name: give each its own file.")
 
@@ -80,6 +84,17 @@ def _check_apart(flag: FlagOf, out: Path, path: Path) -> None:
                     f"--{flag.name} {out} would write into the input {path}: choose "
                     "another."
                 )
+
+
+def _check_free(flag: FlagOf, out: Path) -> None:
+    # What ends in a star is in a folder that has folders of its own.
+    files = (pattern for pattern in _patterns(flag, out) if not pattern.endswith("/*"))
+    for path in (Path(found) for pattern in files for found in glob(pattern)):
+        if path.is_dir():
+            raise InputError(
+                f"--{flag.name} {out} would write {path.name}, and a folder has that "
+                "name there: choose another."
+            )
 
 
 def _patterns(flag: FlagOf, out: Path) -> Iterator[str]:

@@ -79,12 +79,24 @@ def test_dates_with_a_zone(tmp_path):
             {"rating": "stars"},
             r"no column 'stars'.*--rating-column",
         ),
+        (
+            "user_id,item_id,timestamp,title",
+            {"user": "9", "item": "2", "time": "3", "title": "4"},
+            r"has 4 columns and no column 9: give --user-column a number from 1",
+        ),
     ],
 )
 def test_headers_that_lack_a_column(tmp_path, head, columns, message):
     path = raw_files.lines(tmp_path / "a.csv", [head])
     with pytest.raises(InputError, match=message):
         find_raw_files("csv", path, columns=columns)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "rot13", "undefined", "a\0b"])
+def test_encodings_that_do_not_exist(tmp_path, encoding):
+    path = raw_files.lines(tmp_path / "a.csv", ["user_id,item_id,timestamp,title"])
+    with pytest.raises(InputError, match="--encoding must be a name that Python knows"):
+        find_raw_files("csv", path, encoding=encoding)
 
 
 @pytest.mark.parametrize(

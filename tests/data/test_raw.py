@@ -26,6 +26,11 @@ BAD = {
     "huge": (json.dumps(GOOD | {"overall": 10**400}).encode(), "too large"),
     "encoding": (b'{"asin": "\xff"}', "can't decode byte 0xff"),
     "surrogate": (json.dumps(GOOD | {"asin": "\ud800"}).encode(), "codec can't encode"),
+    "NUL": (json.dumps(GOOD | {"asin": "a\0"}).encode(), "has the character NUL"),
+    "a megabyte": (
+        json.dumps(GOOD | {"asin": "a" * 10**6}).encode(),
+        "'asin' has 1,000,000 characters",
+    ),
     "nested": (b"[" * 100_000, "recursion"),
 }
 
@@ -107,3 +112,24 @@ def test_literals_are_never_executed(tmp_path):
     rows = to_titles(RawFiles("", kind, path, path, kind.columns))
     reading = read_rows(path, How(), rows, TITLES, max_bad=1.0)
     assert (reading.bad, len(reading.rows)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("title", "found"),
+    [
+        (" A  b ", [("i", "A b")]),
+        ("\u200b", [("i", None)]),
+        (1984, [("i", "1984")]),
+        ("A\0", []),
+        ("A" * 600_000, []),
+        ("\ud800", []),
+    ],
+)
+def test_titles_that_an_example_could_not_have(tmp_path, title, found):
+    """What `read_examples` refuses in an example is no title of one."""
+    path = tmp_path / "meta.json"
+    path.write_text(json.dumps({"asin": "i", "title": title}))
+    kind = FORMATS["amazon-2018"]
+    rows = to_titles(RawFiles("", kind, path, path, kind.columns))
+    reading = read_rows(path, How(), rows, TITLES, max_bad=1.0)
+    assert (reading.rows.rows(), reading.bad) == (found, not found)

@@ -23,6 +23,8 @@ BAD = {
     "deeper": (f'"a", "k": {lists(900)}', f"deeper than {MOST_LEVELS} levels"),
     "deepest": (f'"a", "k": {lists(99999)}', "not valid JSON"),
     "digits": (f'"a", "k": {"9" * 5000}', "not valid JSON"),
+    "without end": ('"a", "k": 1e999', "'k': inf is no number of JSON: write null"),
+    "no number": ('"a", "k": [{"l": NaN}]', "'k': nan is no number of JSON"),
     "in a list": (r'"a", "k": [["\ud83d"]]', "'k': half of a surrogate pair"),
     "in a key": (r'"a", "\ud83d": 1', "half of a surrogate pair"),
     "in an inner key": (r'"a", "k": {"\u0000": 1}', "'k': the character NUL"),

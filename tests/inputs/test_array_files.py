@@ -1,5 +1,7 @@
 """Arrays of files are used where they lie, and their hashes name their content."""
 
+import gzip
+
 import ml_dtypes
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ from safetensors.numpy import save_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.array_files import ALIGNED, hash_array, read_array
+from goracs_jax.inputs.arrays import as_array
 
 
 def read(path):
@@ -66,3 +69,46 @@ def test_damaged_tables(tmp_path, write, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(InputError, match=r"is damaged|that can be read"):
         read(path)
+
+
+def test_the_index_of_pandas_is_no_dimension(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abc"), index=range(20, 9, -1))
+    frame[::-1].to_parquet(tmp_path / "x.parquet")
+    index = pandas.Index(np.arange(11)[::-1] % 7)
+    frame.set_index(index).to_parquet(tmp_path / "y.parquet")
+    assert "__index_level_0__" in pl.read_parquet_schema(tmp_path / "y.parquet")
+    np.testing.assert_array_equal(read(tmp_path / "x.parquet"), X[::-1])
+    np.testing.assert_array_equal(read(tmp_path / "y.parquet"), X)
+
+
+def test_ids_beside_floats_are_no_dimension(tmp_path):
+    frame = pl.DataFrame(X).with_row_index("id")
+    frame.write_parquet(tmp_path / "x.parquet")
+    for source in (lambda: read(tmp_path / "x.parquet"), lambda: as_array(frame)):
+        with pytest.raises(InputError, match=r"whole numbers \(id\) beside others"):
+            source()
+
+
+def test_masked_rows():
+    np.testing.assert_array_equal(as_array(np.ma.array(X)), X)
+    with pytest.raises(InputError, match="have masked values"):
+        as_array(np.ma.array(X, mask=X > 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one.npy", "has one number: give one for each row"),
+        ("x.npy.gz", r"x\.npy\.gz is packed: unpack it"),
+        ("gaps.parquet", "it has gaps, or values of another kind"),
+        ("x" * 300, "cannot be opened"),
+    ],
+)
+def test_what_is_no_array(tmp_path, name, message):
+    np.save(tmp_path / "one.npy", np.float32(1))
+    content = (tmp_path / "one.npy").read_bytes()
+    (tmp_path / "x.npy.gz").write_bytes(gzip.compress(content))
+    pl.DataFrame({"l": ["a", None]}).write_parquet(tmp_path / "gaps.parquet")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name)

@@ -147,6 +147,14 @@ def test_the_index_is_right_for_every_tensor(shards):
             load_decoder(folder, key=KEY)
 
 
+def test_shards_without_an_index(shards):
+    folder, _ = shards
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    message = r"no model\.safetensors\.index\.json, which says what is in model-1\.saf"
+    with pytest.raises(InputError, match=message):
+        load_decoder(folder, key=KEY)
+
+
 def test_a_tensor_in_two_shards(shards, random_llama_tensors, llama_config):
     folder, name = shards
     tensors = random_llama_tensors(llama_config)

@@ -68,6 +68,8 @@ def test_ids_are_those_of_the_file_whatever_the_class(folder, name):
         {"split_special_tokens": True},
         {"pad_token": "[PAD]", "extra_special_tokens": ["<more>"]},
         {"added_tokens_decoder": {"900": {"content": "<more>", "special": True}}},
+        {"model_max_length": "none"},
+        {"model_max_length": 3},
         {"eos_token": "N"},  # a token of the vocabulary that stands within words
     ],
 )

@@ -174,6 +174,30 @@ def test_all_that_verbs_leave_is_declared(files, tmp_path):
                 check_paths(settings)
 
 
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        (ARRAYS, "out/coreset.jsonl"),
+        (ARRAYS, "out/budget-3-lambda-0.0/indices.npy"),
+        ("embed --data x.jsonl --model llm --out e.npy", "e.npy.json"),
+        ("merge --model llm --adapter a --out m", "m/config.json"),
+        ("prepare --task ctr --input x.csv --out o[1]", "o[1]/valid.jsonl"),
+        (
+            "finetune --data x.jsonl --valid x.jsonl --model llm --out f",
+            "f/adapter_model.safetensors",
+        ),
+    ],
+)
+def test_a_folder_in_the_place_of_an_output(tmp_path, monkeypatch, command, taken):
+    monkeypatch.chdir(tmp_path)
+    budget = ["--budget", "3"] if command == ARRAYS else []
+    settings = parse([*command.split(), *budget])
+    check_paths(settings)
+    Path(taken).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"would write {Path(taken).name}, and a fold"):
+        check_paths(settings)
+
+
 def npy(header: str, content: bytes = b"") -> bytes:
     """A .npy file with any header."""
     text = (header + " " * (-(10 + len(header) + 1) % 64) + "\n").encode()

@@ -1,0 +1,155 @@
+"""Files of records that are easily taken for others, and those that are none."""
+
+import codecs
+import json
+import tarfile
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from goracs_jax.data.examples import read_examples, read_records
+from goracs_jax.errors import InputError
+from goracs_jax.inputs.records import How, names_of, records_of
+
+ONE = {"instruction": "i", "output": "o"}
+TWO = {"instruction": "j", "output": "p"}
+LINES = f"{json.dumps(ONE)}\n{json.dumps(TWO)}\n"
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(path):
+    return [example.record for example in read_records(path)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": TURNS},
+        {"conversations": SHARED},
+        {"prompt": TURNS[:1], "completion": TURNS[1:]},
+        {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]},
+    ],
+)
+def test_the_turns_of_a_single_chat_are_no_records(tmp_path, record, indent):
+    path = written(tmp_path / "a.json", json.dumps(record, indent=indent))
+    assert read(path) == [record]
+    assert read(written(path, json.dumps([record, record], indent=indent))) == (
+        [record, record]
+    )
+
+
+def test_lines_of_white_space_are_blank(tmp_path):
+    text = f" \n\t\n{LINES}  \n".replace("}\n", "}\n \t\r\n")
+    found = read_records(written(tmp_path / "a.jsonl", text))
+    assert [example.place[-2:] for example in found] == [":3", ":5"]
+    table = written(tmp_path / "a.csv", "  \ninstruction,output\n\t\ni,o\n   \n")
+    assert read(table) == [ONE]
+
+
+NO_DATA = {
+    "SQLite": (b"SQLite format 3\0\x10\0\1\1", r"is no text"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is no text"),
+    "Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is no text"),
+    "Avro": (b"Obj\x01\x04\x16avro.schema", r"is no text"),
+    "a page": ("\n<!DOCTYPE html>\n<p>404</p>", r"is a page of HTML or XML"),
+    "XML": ('<?xml version="1.0"?>\n<a/>', r"is a page of HTML or XML"),
+    "Git LFS": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        r"is a pointer of Git LFS .*: fetch it with git lfs pull",
+    ),
+    "CR alone": ("a,b\r1,2\r", r"the first line ends with CR alone"),
+    "a long header": ("x" * 2**21 + ",y\n1,2", r"the first line cannot be read"),
+    "a name twice": ("a,b,b\n1,2,3", r":1: .*two columns have the name 'b'"),
+    "one of several is deep": (
+        '{\n"a": 1\n}\n{\n"a": ' + "[" * 10**5,
+        r"not valid JSON \(maximum recursion depth",
+    ),
+    "one of several has digits": (
+        '{\n"a": 1\n}\n{\n"a": ' + "9" * 5000 + "\n}",
+        r"not valid JSON \(Exceeds the limit .* digits",
+    ),
+    "one line": (
+        LINES.replace("\n", ""),
+        r"\(Extra data\): JSONL needs one complete record on every line",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_DATA)
+def test_what_is_no_data(tmp_path, name):
+    content, message = NO_DATA[name]
+    with pytest.raises(InputError, match=message):
+        read_examples(written(tmp_path / "a", content))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_archives(tmp_path, mode):
+    with tarfile.open(tmp_path / "a", mode) as archive:
+        archive.add(written(tmp_path / "b", LINES))
+    with pytest.raises(InputError, match="is a tar archive: unpack it"):
+        read_examples(tmp_path / "a")
+
+
+def test_a_name_that_is_too_long_for_a_file():
+    with pytest.raises(InputError, match="cannot be opened"):
+        read_examples("x" * 300)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "U16", "utf-32-be", "cp037"])
+@pytest.mark.parametrize("text", [LINES, "instruction,output\ni,o\nj,p\n"])
+def test_encodings_whose_line_feed_is_not_that_of_ascii(tmp_path, encoding, text):
+    path = written(tmp_path / "a", text.encode(encoding))
+    found = records_of(path, How(encoding=encoding))
+    assert [parsed.fields for _, parsed in found] == [ONE, TWO]
+
+
+def test_a_mark_is_no_part_of_the_text(tmp_path):
+    path = written(tmp_path / "a", codecs.BOM_UTF8 + b"instruction,output\ni,o\n")
+    found = records_of(path, How(encoding="utf-8-sig"))
+    assert [parsed.fields for _, parsed in found] == [ONE]
+
+
+def test_durations_and_bytes_are_refused_where_they_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {"t": timedelta(1), "b": b"x"}
+    pl.DataFrame([ONE | columns]).write_parquet(path)
+    assert names_of(path) == [*ONE, *columns]
+    (found,) = records_of(path, How(columns=tuple(ONE)))
+    assert found[1].fields == ONE
+    with pytest.raises(InputError, match="column 't' has the type Duration"):
+        read(path)
+
+
+def test_the_index_of_pandas_is_no_data(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame([ONE, TWO], index=[7, 3]).to_parquet(path)
+    assert "__index_level_0__" in pl.read_parquet_schema(path)
+    assert read(path) == [ONE, TWO]
+    frame = pandas.DataFrame(
+        [["i", "o", "p"]], columns=["instruction", *["output"] * 2]
+    )
+    with pytest.raises(InputError, match="two columns have the same name"):
+        read_records(frame)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"x-{i}-of-{n}.jsonl" for n in (2, 3) for i in range(n)],
+        ["x-0-of-2.jsonl", "x-00-of-2.jsonl"],
+    ],
+)
+def test_shards_that_are_there_twice(tmp_path, names):
+    for name in names:
+        written(tmp_path / name, LINES)
+    with pytest.raises(InputError, match="shards of several data sets, or of several"):
+        read(tmp_path)
