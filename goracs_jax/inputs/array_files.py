@@ -6,6 +6,7 @@ without a name, which is used so.
 """
 
 import json
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
+from goracs_jax.buckets import Remote, as_path
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest
 from goracs_jax.inputs.arrays import array_of_frame
@@ -64,7 +66,9 @@ class Named(NamedTuple):
         Named(path=PosixPath('x.npz'), name='train')
         """
         file, colon, name = str(path).rpartition(":")
-        return cls(path, "") if path.exists() or not colon else cls(Path(file), name)
+        if name.startswith("//") or not colon or path.exists():  # of a URL, or none
+            return cls(path, "")
+        return cls(as_path(file), name)
 
 
 def read_array(path: Path, what: str, kind: str) -> np.ndarray:
@@ -112,10 +116,15 @@ def _of_file(file: Path, name: str) -> np.ndarray:
     head = head_of(file)
     if head.startswith(NPY):
         with file.open("rb") as stream:
-            check_header(stream, file.stat().st_size)
+            shape, fortran, dtype = check_header(stream, file.stat().st_size)
+            start = stream.tell()
         if name:
             raise InputError(f"{file} has one array without a name: leave out :{name}.")
-        return np.lib.format.open_memmap(file, mode="r")
+        if not isinstance(file, Remote) or dtype.hasobject:
+            return np.lib.format.open_memmap(file, mode="r")
+        if fortran:
+            return _mapped(file, dtype, start, shape[::-1]).T
+        return _mapped(file, dtype, start, shape)
     if head[8:9] == b"{":
         return _of_safetensors(file, name)
     with file.open("rb") as stream:  # NumPy leaves a damaged file open
@@ -146,7 +155,23 @@ def _of_safetensors(file: Path, name: str) -> np.ndarray:
         raise InputError(f"{file}: {name} has the type {entry['dtype']}: write floats.")
     start, _ = entry["data_offsets"]
     shape = tuple(entry["shape"])
-    return np.memmap(file, TYPES[entry["dtype"]], "r", 8 + size + start, shape)
+    return _mapped(file, np.dtype(TYPES[entry["dtype"]]), 8 + size + start, shape)
+
+
+def _mapped(
+    file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Map the bytes of one array; of an object in a bucket these alone are fetched."""
+    if not isinstance(file, Remote):
+        return np.memmap(file, dtype, "r", offset, shape)
+    left = math.prod(shape) * dtype.itemsize
+    with file.open("rb") as stream, tempfile.TemporaryFile() as own:
+        stream.seek(offset)
+        while left and (piece := stream.read(min(PIECE, left))):
+            own.write(piece)
+            left -= len(piece)
+        own.flush()
+        return np.memmap(own, dtype, "r", 0, shape)
 
 
 def _cut(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,5 +1,6 @@
 """Read named tensors from disk and fill a module with them; none may be left over."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -154,7 +155,7 @@ def _safe_open(file: Path) -> Any:
         fault = "is not a file" if file.exists() else "is missing"
         raise InputError(f"{file}: {fault}: fetch it again.")
     try:
-        return safe_open(file, framework="numpy")
+        return safe_open(os.fspath(file), framework="numpy")
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{file}: not a complete safetensors file ({one_line(error)}): fetch it "

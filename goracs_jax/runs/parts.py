@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from goracs_jax.buckets import deliver
 from goracs_jax.files import atomic, digest
 from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper
 from goracs_jax.llm.passes import results
@@ -23,6 +24,8 @@ from goracs_jax.runs.records import UNREADABLE
 
 #: The folder, inside that of a stage, where part results are kept.
 PARTS = "parts"
+#: They are sent to a bucket at most this often, in seconds: tables are sent whole.
+SEND_SECONDS = 600.0
 
 
 class Parts(NamedTuple):
@@ -62,7 +65,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
         examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
         work = np.cumsum([0, *(batch.work for batch in batches)]).tolist()
         tokens = [TokensColumn()] if isinstance(batches[0], Batch) else []
-        started = marked = time.perf_counter()
+        started = marked = sent = time.perf_counter()
         with progress(ExamplesColumn(), *tokens) as bar:
             task = bar.add_task(
                 label,
@@ -87,6 +90,9 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                         seconds = earlier.seconds + now - started
                         _mark(home, Parts(plan, i + 1, seconds, tables))
                         marked = now
+                        if now - sent > SEND_SECONDS:
+                            deliver(home)
+                            sent = time.perf_counter()
                 bar.update(task, completed=work[i + 1], examples=examples[i + 1])
         meet("tables are full")
         if not leads():

@@ -21,6 +21,7 @@ from typing import (
     get_origin,
 )
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag, FlagOf, flags_of
 
@@ -227,7 +228,7 @@ def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError
     os.fsencode(text)  # raises for half of a surrogate pair
-    return Path(text)
+    return as_path(text)
 
 
 READ: dict[type, Callable[[str], Any]] = {Path: _path}
