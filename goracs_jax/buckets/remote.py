@@ -4,6 +4,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from goracs_jax.buckets.paths import START, BucketPath
 from goracs_jax.buckets.stores import STORES, asked, mark_of, store_of
 from goracs_jax.errors import InputError
 
-#: Bytes that are asked for at a time where a file is read from its start to its end.
-RANGE = 1 << 22
+#: Bytes of the first range, and of the largest: each that follows another is twice as
+#: long, so that a header costs little, and a whole file few requests.
+FIRST, LONGEST = 1 << 16, 1 << 23
 #: The files of a model's folder that say how texts are cut into tokens.
 TOKENIZER = (".json", ".txt", ".model", ".jinja")
 
@@ -126,7 +128,7 @@ class Remote(BucketPath):
         """Open the object to read it in ranges."""
         if mode not in ("r", "rb", "rt"):
             raise InputError(f"{self} is read: it cannot be written over.")
-        file = io.BufferedReader(_Ranges(self), RANGE)
+        file = io.BufferedReader(_Ranges(self), FIRST)
         if "b" in mode:
             return file
         return io.TextIOWrapper(file, encoding or "utf-8", errors, newline)
@@ -164,12 +166,13 @@ class Remote(BucketPath):
 
 
 class _Ranges(io.RawIOBase):
-    """An object of a store, of which each read asks for a range."""
+    """An object of a store that is read in ranges, of which the last one is kept."""
 
     def __init__(self, path: Remote):
         self.name, self._at = str(path), 0
         self._store = store_of(self.name)
         self._size = path.stat().st_size
+        self._kept, self._start = memoryview(b""), 0
 
     def readable(self) -> bool:
         return True
@@ -186,11 +189,15 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
-        if self._at >= end:
-            return 0
-        take = lambda: self._store.cat_file(self.name, start=self._at, end=end)
-        found = asked(self.name, take)
+        if not 0 <= self._at - self._start < len(self._kept):
+            if self._at >= self._size:
+                return 0
+            follows = self._at == self._start + len(self._kept)
+            length = min(2 * len(self._kept), LONGEST) if follows else 0
+            end = min(self._at + max(length, FIRST, len(buffer)), self._size)
+            take = partial(self._store.cat_file, self.name, start=self._at, end=end)
+            self._kept, self._start = memoryview(asked(self.name, take)), self._at
+        found = self._kept[self._at - self._start :][: len(buffer)]
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)

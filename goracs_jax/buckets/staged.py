@@ -117,6 +117,8 @@ class Staged(BucketPath):
         Raises:
             InputError: It does not.
         """
+        if len(self.parts) < 3:
+            raise InputError(f"{self} is a whole bucket: name a folder in it.")
         probe = self.with_name(f"{self.name}.writable")
         self._asked(probe, lambda s, url: s.pipe_file(url, b""))
         self._asked(probe, lambda s, url: s.rm_file(url))

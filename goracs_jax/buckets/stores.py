@@ -22,7 +22,12 @@ STORES = {
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (for a public "
         "bucket FSSPEC_S3_ANON=true)",
         # Else a store that is not there is asked for minutes.
-        {"config_kwargs": {"connect_timeout": 5, "retries": {"mode": "standard", "max_attempts": 3}}},
+        {
+            "config_kwargs": {
+                "connect_timeout": 5,
+                "retries": {"mode": "standard", "max_attempts": 3},
+            }
+        },
     ),
     "gs": Store(
         "gcs",
