@@ -1,12 +1,13 @@
 """What is written to a bucket: first on this machine, then sent whole.
 
-An object appears in a store only when all of it is there. Objects are sent in the order
-in which files appeared here, so what says that others are complete (a manifest, a
-record) comes last; where it is sent anew, the old one goes first.
+An object appears in a store only when all of it is there. What says that others are
+complete (a manifest, a record) comes last; where it is sent anew, the old one goes
+first. What was being sent when a machine was lost is listed, and not fetched again.
 """
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -21,6 +22,9 @@ from goracs_jax.errors import InputError
 
 #: What stays here: locks, halves, and states that are quicker made than sent.
 LOCAL = (".lock", ".writable", ".writing", "*.part", "states.bin")
+#: Unfinished work is sent this often, in seconds: what the loss of a machine costs.
+SECONDS = 600.0
+_delivered: dict[str, float] = {}  # when each folder was
 
 
 class Sent(NamedTuple):
@@ -36,6 +40,11 @@ class Sent(NamedTuple):
             return cls(*json.loads(path.place("sent").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    @classmethod
+    def here_of(cls, path: "Staged") -> list[int] | None:
+        """Return what a file was here when it was sent; None if it was not."""
+        return sent.here if (sent := cls.of(path)) else None
 
     def record(self, path: "Staged") -> None:
         """Record it for a file."""
@@ -68,6 +77,8 @@ class Staged(BucketPath):
             InputError: The store is not reached.
         """
         store, there = store_of(str(self)), self._there()
+        for path in self._halves():
+            there.pop(path, None)
         for path, mark in there.items():
             sent = Sent.of(path)
             if path.exists() and sent and sent.mark == mark:
@@ -88,28 +99,46 @@ class Staged(BucketPath):
         Raises:
             InputError: The store is not reached, or does not take it.
         """
-        files = sorted(self._files(), key=lambda path: path.stat().st_ctime_ns)
-        changed = [
-            path
-            for path in files
-            if not (sent := Sent.of(path)) or sent.here != _here(path)
-        ]
+        files = [path for path in self._files() if Sent.here_of(path) != _here(path)]
+        files.sort(key=_in_order)
+        last = {path.parent: path for path in files}
         gone = [path for path in self._recorded() if not path.exists()]
-        last = {path.parent: path for path in changed}
-        seals = [
-            path
-            for path in last.values()
-            if sum(other.parent == path.parent for other in changed) > 1
-            and Sent.of(path)
-        ]
-        for path in [*gone, *seals]:
-            self._asked(path, lambda s, url: s.rm_file(url))
-            path.place("sent").unlink()
-        for path in changed:
+        halves = self._halves() if files or gone else []
+        if len(files) > 1:
+            names = [path.relative_to(self).as_posix() for path in files]
+            self._asked(self._flag, "pipe_file", json.dumps(names).encode())
+        # A seal goes before what it seals.
+        seals = [path for path in last.values() if Sent.of(path) and len(files) > 1]
+        for path in [*seals, *(path for path in gone if path.suffix == ".json")]:
+            self._remove(path)
+        for path in files:
             here = _here(path)
-            self._asked(path, lambda s, url, p=path: s.put_file(os.fspath(p), url))
-            found = self._asked(path, lambda s, url: s.info(url))
-            Sent(mark_of(found), here).record(path)
+            self._asked(path, "put_file", local=os.fspath(path))
+            Sent(mark_of(self._asked(path, "info")), here).record(path)
+        for path in {*gone, *halves}:
+            if not path.exists():
+                self._remove(path)
+        if len(files) > 1 or halves:
+            self._remove(self._flag)
+
+    @property
+    def _flag(self) -> "Staged":
+        """The object that lists what is being sent: if it stays, those are halves."""
+        return self.with_name(f"{self.name}.sending")
+
+    def _halves(self) -> list["Staged"]:
+        """List what a machine was sending when it was lost."""
+        url = str(self._flag)
+        try:
+            names = json.loads(asked(url, lambda: store_of(url).cat_file(url)))
+        except FileNotFoundError:
+            return []
+        return [self / name for name in names]
+
+    def _remove(self, path: "Staged") -> None:
+        with suppress(FileNotFoundError):
+            asked(str(path), lambda: store_of(str(path)).rm_file(str(path)))
+        path.place("sent").unlink(missing_ok=True)
 
     def check(self) -> None:
         """Check that the bucket takes what would be written.
@@ -120,12 +149,17 @@ class Staged(BucketPath):
         if len(self.parts) < 3:
             raise InputError(f"{self} is a whole bucket: name a folder in it.")
         probe = self.with_name(f"{self.name}.writable")
-        self._asked(probe, lambda s, url: s.pipe_file(url, b""))
-        self._asked(probe, lambda s, url: s.rm_file(url))
+        self._asked(probe, "pipe_file", b"")
+        self._remove(probe)
 
-    def _asked(self, path: "Staged", call: Any) -> Any:
+    def _asked(
+        self, path: "Staged", method: str, *given: Any, local: str | None = None
+    ) -> Any:
+        url = str(path)
+        places = (url,) if local is None else (local, url)
+        call = lambda: getattr(store_of(url), method)(*places, *given)
         try:
-            return asked(str(path), lambda: call(store_of(str(path)), str(path)))
+            return asked(url, call)
         except FileNotFoundError as error:
             raise InputError(
                 f"{path} cannot be written ({error}): make the bucket, or name another."
@@ -156,18 +190,36 @@ class Staged(BucketPath):
         return [self / p.relative_to(root) for p in found if p.is_file()]
 
 
-def deliver(folder: Path) -> None:
+def deliver(folder: Path, *, often: bool = True) -> None:
     """Send a folder of results, or a file, to the bucket that it is staged for.
 
-    >>> deliver(Path("a/folder/of/this/machine"))  # is where it belongs
+    Args:
+        folder: The folder; one that no bucket has stays as it is.
+        often: Whether to send it in any case, and not only if the last time was long
+            ago: for what is written again and again.
+
+    >>> deliver(Path("a/folder/of/this/machine"))
     """
-    if isinstance(folder, Staged):
+    if not isinstance(folder, Staged):
+        return
+    now, name = time.monotonic(), str(folder)
+    if often or now - _delivered.setdefault(name, now) > SECONDS:
         folder.send()
+        _delivered[name] = now
 
 
 def _here(path: Path) -> list[int]:
     found = path.stat()
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _in_order(path: Path) -> tuple[bool, bool, int]:
+    """Order files as they are sent: records after what they tell of, in their order.
+
+    Clocks of file systems are too coarse to tell which of two files came last.
+    """
+    record = path.suffix == ".json"
+    return record, path.name == "manifest.json", path.stat().st_mtime_ns
 
 
 def _is_local(path: Path, root: Path) -> bool:
@@ -190,6 +242,7 @@ def sending(places: Sequence[Staged]) -> Iterator[None]:
     """
     for place in places:
         place.fetch()
+        place.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:

@@ -24,8 +24,6 @@ from goracs_jax.runs.records import UNREADABLE
 
 #: The folder, inside that of a stage, where part results are kept.
 PARTS = "parts"
-#: They are sent to a bucket at most this often, in seconds: tables are sent whole.
-SEND_SECONDS = 600.0
 
 
 class Parts(NamedTuple):
@@ -65,7 +63,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
         examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
         work = np.cumsum([0, *(batch.work for batch in batches)]).tolist()
         tokens = [TokensColumn()] if isinstance(batches[0], Batch) else []
-        started = marked = sent = time.perf_counter()
+        started = marked = time.perf_counter()
         with progress(ExamplesColumn(), *tokens) as bar:
             task = bar.add_task(
                 label,
@@ -90,9 +88,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                         seconds = earlier.seconds + now - started
                         _mark(home, Parts(plan, i + 1, seconds, tables))
                         marked = now
-                        if now - sent > SEND_SECONDS:
-                            deliver(home)
-                            sent = time.perf_counter()
+                        deliver(home, often=False)
                 bar.update(task, completed=work[i + 1], examples=examples[i + 1])
         meet("tables are full")
         if not leads():

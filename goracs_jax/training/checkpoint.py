@@ -73,7 +73,7 @@ def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
                 numbers=ocp.args.JsonSave(state._numbers),
             ),
         )
-        deliver(folder.parent)  # with the metrics up to this step
+        deliver(folder.parent, often=False)  # with the metrics up to this step
 
     here = Path(os.path.realpath(folder))  # the local one, if it is sent to a bucket
     with ocp.CheckpointManager(here, options=options) as manager:

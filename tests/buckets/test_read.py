@@ -24,7 +24,8 @@ from goracs_jax.settings.parser import READ
 
 def test_names_are_those_of_urls():
     path = as_path("s3://pool//a/b-1.npy")
-    assert isinstance(path, Remote) and isinstance(path, Path)
+    assert isinstance(path, Remote)
+    assert isinstance(path, Path)
     assert str(path) == f"{path}" == "s3://pool/a/b-1.npy"
     assert str(path.parent / "c") == "s3://pool/a/c"
     assert str(path.with_name("d.npy")) == "s3://pool/a/d.npy"
@@ -48,12 +49,17 @@ def test_files_and_folders(bucket):
         bucket.pipe(f"pool/in/{name}", name.encode())
     bucket.touch("pool/in/")  # the mark of a folder that a console makes
     folder = as_path("s3://pool/in")
-    assert folder.is_dir() and folder.exists() and not folder.is_file()
+    assert folder.is_dir()
+    assert folder.exists()
+    assert not folder.is_file()
     assert sorted(p.name for p in folder.iterdir()) == ["deep", "x-10.npy", "x-2.npy"]
     two, ten = folder / "x-2.npy", folder / "x-10.npy"
-    assert two.is_file() and two.stat().st_size == 7 and two.read_bytes() == b"x-2.npy"
+    assert two.is_file()
+    assert two.stat().st_size == 7
+    assert two.read_bytes() == b"x-2.npy"
     assert two.read_text() == "x-2.npy"
-    assert not (folder / "x").exists() and not as_path("s3://none/x").exists()
+    assert not (folder / "x").exists()
+    assert not as_path("s3://none/x").exists()
     assert files_of(folder / "x-*.npy") == [two, ten]
     assert files_of(folder) == [two, ten]
     assert [str(p) for p in folder.glob("d*/*.npy")] == ["s3://pool/in/deep/y.npy"]
@@ -155,7 +161,8 @@ def test_one_array_of_a_zip_is_fetched_alone(bucket, tmp_path, monkeypatch):
     counted = Counted(monkeypatch)
     found = read_array(as_path("s3://pool/in/x.npz:x"), "rows", "floats")
     np.testing.assert_array_equal(found, np.ones((2, 3)))
-    assert counted.bytes < 2 << 20 and hash_array(as_path("s3://pool/in/x.npz:x"))
+    assert counted.bytes < 2 << 20
+    assert hash_array(as_path("s3://pool/in/x.npz:x"))
 
 
 def test_one_column_of_a_table_is_fetched_alone(bucket, tmp_path, monkeypatch):
@@ -190,7 +197,8 @@ def test_texts_are_streamed(bucket, monkeypatch):
     bucket.pipe({"pool/a.jsonl": lines, "pool/a.jsonl.gz": gzip.compress(lines, 1)})
     counted = Counted(monkeypatch)
     found = gx.read_examples("s3://pool/a.jsonl")
-    assert len(found) == 9000 and found[8999].record["output"] == "8999"
+    assert len(found) == 9000
+    assert found[8999].record["output"] == "8999"
     assert found[7].place == "s3://pool/a.jsonl:8"
     assert counted.bytes < 2.2 * len(lines)
     assert gx.read_examples("s3://pool/a.jsonl.gz")[5].record == found[5].record

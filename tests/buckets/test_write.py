@@ -23,7 +23,8 @@ def test_a_staged_path_is_a_folder_of_this_machine(bucket):
     with locked(out / "cells"):
         (out / "cells/a").mkdir()
         (out / "cells/a/x").write_text("x")
-    assert os.path.isdir(out) and (out / "cells/a/x").read_text() == "x"
+    assert os.path.isdir(out)
+    assert (out / "cells/a/x").read_text() == "x"
     assert [str(path) for path in out.glob("*/a/x")] == [f"{OUT}/cells/a/x"]
     assert {path.name for path in out.rglob("*")} == {"cells", ".lock", "a", "x"}
     assert str(out.resolve()) == str(out) == OUT
@@ -147,10 +148,15 @@ def test_a_cache_that_was_emptied_is_filled_again(bucket):
 
 def test_work_that_fails_is_sent_too(bucket):
     out = Staged(OUT)
-    with pytest.raises(KeyError), sending([out]):
-        out.mkdir(parents=True)
-        write_json(out / "stages/done.json".replace("stages/", ""), {})
-        raise KeyError
+
+    def work():
+        with sending([out]):
+            out.mkdir(parents=True)
+            write_json(out / "done.json", {})
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
     assert there(bucket) == ["out/done.json"]
 
 
