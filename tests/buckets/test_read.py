@@ -1,4 +1,4 @@
-"""What is read from a bucket is what was put there, and no more of it than is needed."""
+"""What is read from a bucket is what was put there, and no more than is needed."""
 
 import gzip
 import json

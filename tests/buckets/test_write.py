@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from goracs_jax.buckets import Staged, as_path, deliver, writable
 from goracs_jax.buckets.staged import sending
@@ -53,7 +54,7 @@ def test_only_what_changed_is_sent(bucket, requests):
     for name in "abc":
         (out / name).write_text(name)
     puts = lambda: sum("PUT" in line for line in requests(out.send))
-    assert puts() == 3
+    assert puts() == 4  # with the list of the three
     assert puts() == 0
     (out / "b").write_text("new")
     assert puts() == 1
@@ -76,6 +77,9 @@ def test_a_seal_goes_first_and_comes_last(bucket, requests):
         changes = [x.split('"')[1].split("?")[0] for x in lines if "HEAD" not in x]
         changes = [x.split() for x in changes if x.startswith(("PUT", "DELETE"))]
         order = [(verb, path.rpartition("/")[2]) for verb, path, *_ in changes]
+        assert order[0] == ("PUT", "out.sending")
+        assert order[-1] == ("DELETE", "out.sending")
+        order = order[1:-1]
         assert order[-1] == ("PUT", "manifest.json")
         assert (order[0] == ("DELETE", "manifest.json")) == (text == "two")
     assert {bucket.cat(f"pool/runs/out/{name}") for name in names} == {b"two"}
@@ -91,12 +95,12 @@ def test_an_upload_that_fails_leaves_the_old_object_or_none(bucket, monkeypatch)
     async def fails(*_, **__):
         raise OSError("the line is cut")
 
-    import s3fs
-
     with monkeypatch.context() as patch:
         patch.setattr(s3fs.S3FileSystem, "_put_file", fails)
+        s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(InputError, match=r"out/a: s3 does not answer \(OSError"):
             out.send()
+    s3fs.S3FileSystem.clear_instance_cache()
     assert bucket.cat("pool/runs/out/a") == b"old"
     out.send()
     assert bucket.info("pool/runs/out/a")["size"] == 60 << 20
@@ -158,6 +162,35 @@ def test_work_that_fails_is_sent_too(bucket):
     with pytest.raises(KeyError):
         work()
     assert there(bucket) == ["out/done.json"]
+
+
+def test_halves_of_a_machine_that_was_lost_are_not_taken(bucket, tmp_path, monkeypatch):
+    out = Staged(OUT)
+    out.mkdir(parents=True)
+    (out / "old").write_text("whole")
+    out.send()
+    for name in ("1", "2"):
+        (out / name).write_text(name)
+
+    async def cut(store, local, *given, **named):
+        if local.endswith("/2"):
+            raise OSError("the machine is lost")
+        return await put(store, local, *given, **named)
+
+    put = s3fs.S3FileSystem._put_file
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, "_put_file", cut)
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(InputError, match="the machine is lost"):
+            out.send()
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert there(bucket) == ["out.sending", "out/1", "out/old"]
+    monkeypatch.setenv("GORACS_CACHE", str(tmp_path / "other"))
+    out.fetch()
+    assert sorted(os.listdir(out)) == ["old"]
+    (out / "new").write_text("new")
+    out.send()
+    assert there(bucket) == ["out/new", "out/old"]
 
 
 def test_one_file_in_python(bucket):
