@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from functools import partial
 
 import loopback
 import numpy as np
@@ -10,6 +11,7 @@ import orbax.checkpoint as ocp
 import polars as pl
 import pytest
 import s3fs
+import tiny
 from commands import assert_refused, run
 from comparing import COMPARE, write_files
 
@@ -25,7 +27,7 @@ FINETUNE = (
 )
 EVALUATE = (
     "evaluate --task seqrec --test s3://pool/in/test.jsonl --model s3://pool/in/llm "
-    "--adapter s3://pool/runs/tuned --rank-by likelihood --out s3://pool/runs/m.json"
+    "--adapter s3://pool/in/a --rank-by likelihood --out s3://pool/runs/m.json"
 )
 SELECT = (
     "select --train s3://pool/in/train.parquet --valid s3://pool/in/valid.jsonl "
@@ -122,48 +124,47 @@ def test_grads_writes_one_array_and_its_record(inputs, capsys):
     assert "already done" in capsys.readouterr().out
 
 
-def test_finetune_evaluate_and_merge(inputs, monkeypatch, tmp_path, capsys):
-    """Stopped after its first checkpoint, it goes on elsewhere to the same adapter."""
-    whole = FINETUNE.replace("runs/tuned", "runs/whole")
-    assert main(whole.split()) == 0
+def test_finetune_goes_on_elsewhere(inputs, monkeypatch, tmp_path):
+    """Stopped after its first checkpoint, it ends with the same adapter."""
+    assert main(FINETUNE.replace("runs/tuned", "runs/whole").split()) == 0
+    save, saved = ocp.CheckpointManager.save, []
+
+    def stop(manager, step, **named):
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(step)
+        return save(manager, step, **named)
 
     with monkeypatch.context() as patch:
-        save, saved = ocp.CheckpointManager.save, []
-
-        def stop(manager, step, **named):
-            if saved:
-                raise KeyboardInterrupt
-            saved.append(step)
-            return save(manager, step, **named)
-
         patch.setattr(ocp.CheckpointManager, "save", stop)
-        patch.setitem(finetune.__kwdefaults__, "checkpoint_seconds", 0.0)
+        always = partial(finetune, checkpoint_seconds=0.0)
+        patch.setattr("goracs_jax.jobs.finetune.train_adapter", always)
         assert main(FINETUNE.split()) == 130
     left = there(inputs, "tuned")
-    assert any("/checkpoints/" in key for key in left)
+    assert any(f"/checkpoints/{saved[0]}/" in key for key in left)
     assert "adapter_model.safetensors" not in left
     on_another_machine(monkeypatch, tmp_path)
     assert main(FINETUNE.split()) == 0
-    names = ("adapter_config.json", "adapter_model.safetensors")
-    for name in names:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
         both = [inputs.cat(f"pool/runs/{run}/{name}") for run in ("whole", "tuned")]
         assert both[0] == both[1]
     assert not any("/checkpoints/" in key for key in there(inputs, "tuned"))
 
+
+def test_evaluate_and_merge(inputs, tmp_path, capsys):
+    inputs.put(f"{tiny.write_adapter(tmp_path / 'a')}/", "pool/in/a", recursive=True)
     assert main(EVALUATE.split()) == 0
     metrics = of_json(inputs, "m.json")
-    assert metrics["config"]["adapter"] == "s3://pool/runs/tuned"
+    assert metrics["config"]["adapter"] == "s3://pool/in/a"
     kept = inputs.cat("pool/runs/m.predictions.jsonl").splitlines()
     assert len(kept) == metrics["sizes"]["examples"]
     capsys.readouterr()
     assert main(EVALUATE.split()) == 0
     assert "s3://pool/runs/m.json is already done" in capsys.readouterr().out
-
-    merge = "merge --model s3://pool/in/llm --adapter s3://pool/runs/tuned --out "
+    merge = "merge --model s3://pool/in/llm --adapter s3://pool/in/a --out "
     assert main([*merge.split(), "s3://pool/runs/merged"]) == 0
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
-        *there(inputs, "merged")
-    }
+    merged = {"config.json", "model.safetensors", "tokenizer.json", "manifest.json"}
+    assert merged <= {*there(inputs, "merged")}
 
 
 def test_compare_keeps_its_cells(inputs, monkeypatch, tmp_path, capsys):
