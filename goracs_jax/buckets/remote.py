@@ -147,6 +147,8 @@ class Remote(BucketPath):
         copy, kept = self.place("copies"), self.place("marks")
         described = self.described
         if not described or described["type"] == "directory":
+            if copy.is_file():  # of an object that is no more
+                copy.unlink()
             return str(copy)
         mark = mark_of(described)
         if copy.is_file() and kept.is_file() and kept.read_text() == mark:

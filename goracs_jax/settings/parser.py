@@ -213,6 +213,8 @@ def _value(annotation: Any) -> _Value:
             return None
         try:
             return read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
         except (ValueError, KeyError):
             message = f"must be {must}, got {text!r}"
             raise argparse.ArgumentTypeError(message) from None
