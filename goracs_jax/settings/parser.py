@@ -214,7 +214,7 @@ def _value(annotation: Any) -> _Value:
         try:
             return read(text)
         except InputError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
         except (ValueError, KeyError):
             message = f"must be {must}, got {text!r}"
             raise argparse.ArgumentTypeError(message) from None

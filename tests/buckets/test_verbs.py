@@ -219,7 +219,7 @@ ARRAYS = (
         (("in/x.npy", "in/none.npy"), r"s3://pool/in/none\.npy does not exist: check"),
         (("pool/in/x", "nowhere/x"), r"s3://nowhere/x\.npy does not exist: check"),
         (("pool/runs", "nowhere/a"), r"s3://nowhere/a\S* cannot be written .*bucket"),
-        (("runs/out", "in"), r"--out s3://pool/in would write|lies in the input"),
+        (("runs/out", "in/x.npy"), r"--out s3://pool/in/x\.npy lies in the input"),
         (("s3://pool/in/x", "ftp://pool/x"), r"URLs of s3://, gs:// and hf:// are"),
     ],
 )
