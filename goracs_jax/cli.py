@@ -14,6 +14,8 @@ from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from goracs_jax.buckets import as_path
+from goracs_jax.cache import cache_folder
 from goracs_jax.errors import InputError, NumericalError, log_fault, one_line
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
@@ -33,6 +35,7 @@ from goracs_jax.settings import (
 from goracs_jax.settings.flags import flag_name, flags_of
 from goracs_jax.settings.parser import Parser, make_parser
 from goracs_jax.settings.paths import check_paths
+from goracs_jax.settings.staged import staged
 
 HELP = ("-h", "--help")
 #: Where this is set in the environment, faults of the program end in a traceback.
@@ -87,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse(arguments)
         check_paths(settings)
         keep_programs()
-        VERBS[arguments[0]].load()(settings)
+        with staged(settings) as settings:
+            VERBS[arguments[0]].load()(settings)
     except InputError as error:
         return _fail(str(error))
     except NumericalError as error:
@@ -155,8 +159,6 @@ def keep_programs() -> None:
     """
     import jax
 
-    from goracs_jax.data.demo import cache_folder
-
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -222,7 +224,7 @@ def with_config(arguments: Sequence[str]) -> list[str]:
     value = value if equals else "".join(arguments[given[0] + 1 : given[0] + 2])
     if not value or value.startswith("--"):
         raise InputError("--config must be a path: name a YAML file.")
-    return [arguments[0], *_flags(Path(value), arguments[0]), *arguments[1:]]
+    return [arguments[0], *_flags(as_path(value), arguments[0]), *arguments[1:]]
 
 
 def _flags(path: Path, verb: str) -> list[str]:

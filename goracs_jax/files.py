@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import yaml
 
+from goracs_jax.buckets import Remote
 from goracs_jax.errors import InputError, located, one_line
 
 #: The largest file of flags or texts that is read: YAML is read slowly.
@@ -32,6 +33,9 @@ def digest(value: Any) -> str:
 def hash_files(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of a folder's files.
 
+    Of an object in a bucket it is that of the mark which the store gives its content,
+    such as its ETag, and of its size.
+
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "a").write_text("x")
@@ -41,6 +45,8 @@ def hash_files(path: Path) -> str:
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return digest({str(p.relative_to(path)): hash_files(p) for p in inside})
+    if isinstance(path, Remote):  # the store has read it: nobody else needs to
+        return digest(path.mark)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -62,6 +68,8 @@ def check_kind(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return
+    except InputError:  # of a store that does not answer
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be opened ({reason}): give a file.") from None

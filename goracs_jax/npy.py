@@ -1,7 +1,7 @@
 """The header of a .npy file, checked before anything is allocated or mapped."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,15 @@ READERS = {
 }
 
 
-def check_header(file: Any, size: int) -> None:
+class Header(NamedTuple):
+    """The shape of an array, whether its columns follow each other, and its type."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+
+def check_header(file: Any, size: int) -> Header:
     """Check that the header of an array describes exactly the bytes that follow it.
 
     NumPy multiplies the lengths of the axes without a look at overflow, allocates what
@@ -21,12 +29,16 @@ def check_header(file: Any, size: int) -> None:
         file: An open .npy file, or one inside an .npz file, at its start.
         size: Its bytes.
 
+    Returns:
+        What the header says.
+
     Raises:
         ValueError: It is no such file, or has fewer or more bytes.
 
     >>> import io
     >>> np.save(file := io.BytesIO(), np.ones((2, 3), np.float32))
     >>> check_header(io.BytesIO(file.getvalue()), 152)
+    Header(shape=(2, 3), fortran=False, dtype=dtype('float32'))
     >>> check_header(io.BytesIO(file.getvalue()), 151)
     Traceback (most recent call last):
     ...
@@ -35,12 +47,14 @@ def check_header(file: Any, size: int) -> None:
     version = np.lib.format.read_magic(file)
     if version not in READERS:
         raise ValueError(f"its format has version {version}")
-    shape, _, dtype = READERS[version](file)
+    header = Header(*READERS[version](file))
+    shape, _, dtype = header
     if dtype.hasobject:
-        return  # a pickle, of another length, which no reader here opens
+        return header  # a pickle, of another length, which no reader here opens
     said, found = math.prod(shape) * dtype.itemsize, size - file.tell()
     if said != found or min(shape, default=0) < 0:
         raise ValueError(
             f"its header says shape {[*map(int, shape)]} of {dtype}, {said} bytes, and "
             f"{found} bytes follow"
         )
+    return header

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from goracs_jax.buckets import as_path
 from goracs_jax.check.examine import Features, Pair, Planted
 from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered, drawn_of
 from goracs_jax.choices import Scale
@@ -77,7 +78,7 @@ def sides_of(
         def sides(source: str) -> Sides:
             if not source.endswith(".npz"):
                 return sources.sides(source)
-            train, valid, sha256 = read_sides(Path(source), whole)
+            train, valid, sha256 = read_sides(as_path(source), whole)
             assert isinstance(train, np.ndarray)
             assert isinstance(valid, np.ndarray)
             return Sides(train[some.rows], valid[target.rows], sha256)

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from goracs_jax.buckets import as_path
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.planted import MOST_CLASSES, plant
 from goracs_jax.comparison.drawn import draw, halves, pool_of
@@ -153,7 +153,7 @@ def _check_names(
         space.check(target)
         for source, _ in space.parts:
             if source not in ("text", *LLM_SOURCES):
-                read_sides(Path(source), lengths)
+                read_sides(as_path(source), lengths)
     for reward in rewards:
         if reward.drop >= target:
             raise InputError(

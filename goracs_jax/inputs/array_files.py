@@ -5,8 +5,9 @@ at a multiple of 64 bytes; all else but .npz is copied, piece by piece, into a f
 without a name, which is used so.
 """
 
+import contextlib
 import json
-import os
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
+from goracs_jax.buckets import Remote, as_path
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest
 from goracs_jax.inputs.arrays import array_of_frame
@@ -65,9 +67,12 @@ class Named(NamedTuple):
         Named(path=PosixPath('x.npz'), name='train')
         """
         file, colon, name = str(path).rpartition(":")
-        if os.path.exists(path) or not colon:
+        if name.startswith("//") or not colon:  # of a URL, or none
             return cls(path, "")
-        return cls(Path(file), name)
+        with contextlib.suppress(OSError):  # a name may be too long for a file
+            if path.exists():
+                return cls(path, "")
+        return cls(as_path(file), name)
 
 
 def read_array(path: Path, what: str, kind: str) -> np.ndarray:
@@ -118,11 +123,7 @@ def _of_file(file: Path, name: str) -> np.ndarray:
     if is_packed(file):
         raise InputError(f"{file} is packed: unpack it, as arrays are used in place.")
     if head.startswith(NPY):
-        with file.open("rb") as stream:
-            check_header(stream, file.stat().st_size)
-        if name:
-            raise InputError(f"{file} has one array without a name: leave out :{name}.")
-        return np.lib.format.open_memmap(file, mode="r")
+        return _of_npy(file, name)
     if head[8:9] == b"{":
         return _of_safetensors(file, name)
     with file.open("rb") as stream:  # NumPy leaves a damaged file open
@@ -143,6 +144,19 @@ def _of_file(file: Path, name: str) -> np.ndarray:
             return arrays[_chosen(file, name, arrays.files)]
 
 
+def _of_npy(file: Path, name: str) -> np.ndarray:
+    with file.open("rb") as stream:
+        shape, fortran, dtype = check_header(stream, file.stat().st_size)
+        start = stream.tell()
+    if name:
+        raise InputError(f"{file} has one array without a name: leave out :{name}.")
+    if not isinstance(file, Remote) or dtype.hasobject:
+        return np.lib.format.open_memmap(file, mode="r")
+    if fortran:
+        return _mapped(file, dtype, start, shape[::-1]).T
+    return _mapped(file, dtype, start, shape)
+
+
 def _of_safetensors(file: Path, name: str) -> np.ndarray:
     with safe_open(file, framework="numpy") as tensors:  # checks the header
         name = _chosen(file, name, [*tensors.keys()])
@@ -153,7 +167,23 @@ def _of_safetensors(file: Path, name: str) -> np.ndarray:
         raise InputError(f"{file}: {name} has the type {entry['dtype']}: write floats.")
     start, _ = entry["data_offsets"]
     shape = tuple(entry["shape"])
-    return np.memmap(file, TYPES[entry["dtype"]], "r", 8 + size + start, shape)
+    return _mapped(file, np.dtype(TYPES[entry["dtype"]]), 8 + size + start, shape)
+
+
+def _mapped(
+    file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Map the bytes of one array; of an object in a bucket these alone are fetched."""
+    if not isinstance(file, Remote):
+        return np.memmap(file, dtype, "r", offset, shape)
+    left = math.prod(shape) * dtype.itemsize
+    with file.open("rb") as stream, tempfile.TemporaryFile() as own:
+        stream.seek(offset)
+        while left and (piece := stream.read(min(PIECE, left))):
+            own.write(piece)
+            left -= len(piece)
+        own.flush()
+        return np.memmap(own, dtype, "r", 0, shape)
 
 
 def _cut(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,5 +1,7 @@
 """Tables of columns: Parquet, Arrow (file, stream), and frames of other libraries."""
 
+import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from goracs_jax.buckets import Remote
 from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import existing_file
 from goracs_jax.inputs.streams import is_packed, opened
 
 #: Rows that are Python objects at the same time.
@@ -39,12 +43,15 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.Dat
     with opened(path) as file:
         head = file.stream.peek(8)[:8]
         try:
-            if head.startswith(STREAM):
+            if columns is not None and head.startswith(PARQUET) and _in_ranges(path):
+                frames = _columns_of(path, columns)
+            elif head.startswith(STREAM):
                 frames = iter([pl.read_ipc_stream(file.stream.read())])
             else:
                 scan = pl.scan_parquet if head.startswith(PARQUET) else pl.scan_ipc
+                packed = is_packed(path)
                 # Unpacked bytes where the file is packed as a whole, which is rare.
-                source = file.stream.read() if is_packed(path) else path
+                source = file.stream.read() if packed else os.fspath(path)
                 frames = scan(source).collect_batches(
                     chunk_size=CHUNK, maintain_order=True
                 )
@@ -57,6 +64,29 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.Dat
                 f"{path} is damaged, or a table that cannot be read "
                 f"({one_line(error)}): write it again."
             ) from None
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, and not packed."""
+    with existing_file(path).open("rb") as file:
+        return file.read(len(PARQUET)) == PARQUET
+
+
+def take_rows(files: Sequence[Path], rows: np.ndarray) -> pl.DataFrame:
+    """Take rows of tables that follow each other, with their columns and types.
+
+    Args:
+        files: The tables.
+        rows: Which rows, counted from 0 over all files, in the order of the result.
+    """
+    order = np.argsort(rows, kind="stable")
+    left, found, start = rows[order], [], 0
+    for file in files:
+        for frame in batches(file):
+            count = np.searchsorted(left, start + len(frame))
+            found.append(frame[left[:count] - start])
+            left, start = left[count:], start + len(frame)
+    return pl.concat(found)[np.argsort(order)]
 
 
 def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
@@ -127,3 +157,25 @@ def _values(column: Any) -> Any:
         return column.to_numpy()
     pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
     return [None if missing else value for value, missing in pairs]
+
+
+def _in_ranges(path: Path) -> bool:
+    return isinstance(path, Remote) and importlib.util.find_spec("pyarrow") is not None
+
+
+def _columns_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Read some columns of a Parquet file in a bucket; the others are not fetched.
+
+    polars reads ranges of files that have names, and fetches all of other streams.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with path.open("rb") as stream:
+            file = ParquetFile(stream)
+            present = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(CHUNK, columns=present):
+                yield pl.DataFrame(pa.table(batch))
+    except pa.ArrowException as error:
+        raise pl.exceptions.ComputeError(one_line(error)) from None

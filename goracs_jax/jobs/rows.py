@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from goracs_jax.buckets import as_path
 from goracs_jax.cost.checks import QUANTISED
 from goracs_jax.errors import InputError
 from goracs_jax.files import existing_file, hash_files
@@ -137,8 +138,8 @@ class Sources(NamedTuple):
         if source not in ("text", *LLM_SOURCES):
             sizes = [len(pool.examples) for pool in (self.train, self.valid)]
             if self.kept is None:
-                return read_sides(Path(source), sizes)
-            found = read_sides(Path(source), [self.kept.of, sizes[1]])
+                return read_sides(as_path(source), sizes)
+            found = read_sides(as_path(source), [self.kept.of, sizes[1]])
             assert isinstance(found.train, np.ndarray)
             return found._replace(train=self.kept.take(found.train))
         if source == "text":
@@ -182,7 +183,7 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
             f"{str(path)!r}."
         )
     existing_file(path)
-    named = [Path(f"{path}:{name}") for name in Sides._fields[:2]]
+    named = [as_path(f"{path}:{name}") for name in Sides._fields[:2]]
     try:
         found = [read_array(each, "rows", "floats") for each in named]
     except InputError as error:

@@ -226,6 +226,7 @@ def _select(
         drawn=Drawn(loaded.arrays["x"], loaded.arrays["y"], found),
         kept=inputs.kept,
         leaked=inputs.leaked,
+        source=inputs.pool and inputs.pool.path,
     )
 
 

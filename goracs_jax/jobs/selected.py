@@ -1,6 +1,7 @@
 """The result of `goracs select` for a budget and lambda, and the files that keep it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 
 from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.files import together, write_json
+from goracs_jax.inputs.parts import files_of
+from goracs_jax.inputs.tables import is_parquet, take_rows
 from goracs_jax.jobs.leakage import Kept, Leaked
 from goracs_jax.report.picture import Row, figure, table
 from goracs_jax.report.summary import summary_figure
@@ -64,6 +67,7 @@ class Selected(NamedTuple):
     drawn: Drawn | None = None  # None where the result was loaded
     kept: Kept | None = None  # the rows of the files that were selected from
     leaked: Leaked | None = None
+    source: Path | None = None  # the file of the training examples
 
     @property
     def method(self) -> str:
@@ -82,6 +86,9 @@ class Selected(NamedTuple):
             np.save(new / "indices.npy", self._rows)
             if self.records is not None:
                 write_jsonl(new / "coreset.jsonl", self.records)
+            if self.source and all(map(is_parquet, files := files_of(self.source))):
+                table = take_rows(files, self._rows)
+                table.write_parquet(os.fspath(new / "coreset.parquet"))
             np.savez(new / "scores.npz", allow_pickle=False, **self._scores())
             if self.drawn:
                 self._picture(self.drawn).savefig(new / "report.png", dpi=110)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
 from goracs_jax.files import check_kind
 
@@ -24,7 +25,7 @@ def existing_model(path: str | Path) -> Path:
         InputError: The path does not exist, or is a pickle, which can run any code, or
             another kind of file.
     """
-    path = Path(path)
+    path = as_path(path)
     check_kind(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder: give a local model path.")

@@ -9,6 +9,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError, one_line
 
 #: Parts of a header at most: those of the largest vocabularies are two million.
@@ -74,7 +75,7 @@ def open_gguf(path: str | Path) -> GGUFFile:
         InputError: A file does not exist, is not GGUF, is incomplete or is no part of
             this model; it is not the first of its parts; or two tensors share bytes.
     """
-    path = Path(path)
+    path = as_path(path)
     first = _file(path, "give the path of a .gguf file.")
     count = first.metadata.get("split.count", 1)
     if count in (0, 1):

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
+from goracs_jax.buckets import as_path, writable
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic
 from goracs_jax.models.config import DecoderConfig
@@ -90,22 +91,24 @@ def save_merged(
         InputError: The adapter cannot be merged, or the base not be written; nothing
             is written then.
     """
-    base, folder = Path(base), Path(folder)
+    base = as_path(base)
     raw = check_merged(model, base)
     tokenizer = load_tokenizer(base) if base.suffix == ".gguf" else None
-    folder.mkdir(parents=True, exist_ok=True)
-    # Until all is written, the folder has no config.json and is no model.
-    (folder / "config.json").unlink(missing_ok=True)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
         raw |= {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
-    else:
-        for name in COPIED:
-            if (base / name).is_file():
-                shutil.copyfile(base / name, folder / name)
-    _save_weights(merge_adapters(model), folder, shard_bytes)
-    with atomic(folder / "config.json") as file:
-        file.write((json.dumps(raw, indent=2) + "\n").encode())
+    with writable(folder) as here:
+        here.mkdir(parents=True, exist_ok=True)
+        # Until all is written, the folder has no config.json and is no model.
+        (here / "config.json").unlink(missing_ok=True)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(os.fspath(here))
+        else:
+            for name in COPIED:
+                if (base / name).is_file():
+                    shutil.copyfile(base / name, here / name)
+        _save_weights(merge_adapters(model), here, shard_bytes)
+        with atomic(here / "config.json") as file:
+            file.write((json.dumps(raw, indent=2) + "\n").encode())
 
 
 def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
             or has RoPE scaling.
     """
     check_merge(model.config, model.lora)
-    base = Path(base)
+    base = as_path(base)
     if base.suffix == ".gguf":
         raw = _llama_config(model.config, base)
     else:
@@ -176,7 +179,7 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
         tensors = join(tensors)
     for shard in _shards(tensors, shard_bytes):
         parts.append(folder / f"model-{len(parts) + 1:05d}.safetensors.part")
-        save_file(shard, parts[-1], metadata={"format": "pt"})
+        save_file(shard, os.fspath(parts[-1]), metadata={"format": "pt"})
         home |= dict.fromkeys(shard, len(parts))
         total += sum(tensor.nbytes for tensor in shard.values())
     if len(parts) == 1:

@@ -1,7 +1,8 @@
 """Read named tensors from disk and fill a module with them; none may be left over."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -57,8 +58,9 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
     home: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     index = _index(folder, stem)
+    local = cache(os.fspath)  # the copy of a bucket's file is looked for once
     for file in sorted(set(index.values())) or [folder / f"{stem}.safetensors"]:
-        with _safe_open(file) as tensors:
+        with _safe_open(file, local(file)) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                 if name in home:
                     raise InputError(
@@ -86,7 +88,7 @@ def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
             )
 
     def read(name: str, part: Slices = ()) -> np.ndarray:
-        with _safe_open(home[name]) as tensors:
+        with _safe_open(home[name], local(home[name])) as tensors:
             kind = tensors.get_slice(name).get_dtype()
             try:
                 whole = tensors.get_tensor
@@ -154,12 +156,12 @@ def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
     return Tensors(tensors.where, shapes, read)
 
 
-def _safe_open(file: Path) -> Any:
-    if not file.is_file():
+def _safe_open(file: Path, local: str) -> Any:
+    if not os.path.isfile(local):
         fault = "is not a file" if file.exists() else "is missing"
         raise InputError(f"{file}: {fault}: fetch it again.")
     try:
-        return safe_open(file, framework="numpy")
+        return safe_open(local, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{file}: not a complete safetensors file ({one_line(error)}): fetch it "

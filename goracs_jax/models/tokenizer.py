@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goracs_jax.buckets import local_folder
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.models.folder import existing_model, inside, read_json
 from goracs_jax.models.gguf_tokenizer import gguf_tokenizer
@@ -74,7 +75,7 @@ def _described(file: Path) -> "Tokenizer":
 
     raw, where = read_json(file)
     backend = _quiet(
-        lambda: Tokenizer.from_file(str(file)),
+        lambda: Tokenizer.from_file(os.fspath(file)),
         f"{where}: not what tokenizers {__version__} reads",
         "fetch it again, or install a newer version of the package tokenizers.",
     )
@@ -114,7 +115,7 @@ def _quiet(load: Any, what: str, cure: str) -> Any:
 def _loaded(kind: Any, path: Path, file: str) -> "PreTrainedTokenizerFast":
     return _quiet(
         lambda: kind.from_pretrained(
-            str(path), local_files_only=True, trust_remote_code=False
+            local_folder(path), local_files_only=True, trust_remote_code=False
         ),
         f"{path}: no tokenizer could be loaded",
         f"copy {file} there from where the model was published.",

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from goracs_jax.buckets import deliver
 from goracs_jax.files import atomic, digest
 from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper
 from goracs_jax.llm.passes import results
@@ -87,6 +88,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
                         seconds = earlier.seconds + now - started
                         _mark(home, Parts(plan, i + 1, seconds, tables))
                         marked = now
+                        deliver(home, often=False)
                 bar.update(task, completed=work[i + 1], examples=examples[i + 1])
         meet("tables are full")
         if not leads():

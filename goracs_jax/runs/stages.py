@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from goracs_jax.buckets import deliver
 from goracs_jax.files import atomic
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.mesh import leads, meet
@@ -116,6 +117,7 @@ def run_stage(
         with atomic(home / "done.json") as file:
             file.write(json.dumps(record, indent=1).encode())
         shutil.rmtree(home / PARTS, ignore_errors=True)
+        deliver(home)
     meet("a stage is done")
     return Result(arrays, seconds)
 

@@ -21,6 +21,7 @@ from typing import (
     get_origin,
 )
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag, FlagOf, flags_of
 
@@ -212,6 +213,8 @@ def _value(annotation: Any) -> _Value:
             return None
         try:
             return read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
         except (ValueError, KeyError):
             message = f"must be {must}, got {text!r}"
             raise argparse.ArgumentTypeError(message) from None
@@ -227,7 +230,7 @@ def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError
     os.fsencode(text)  # raises for half of a surrogate pair
-    return Path(text)
+    return as_path(text)
 
 
 READ: dict[type, Callable[[str], Any]] = {Path: _path}

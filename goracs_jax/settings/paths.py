@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
 from goracs_jax.files import check_kind
 from goracs_jax.settings.common import Settings
@@ -61,10 +62,10 @@ def _read(flag: FlagOf, value: object) -> list[Path]:
         found = value.parent.glob(value.name) if GLOB.search(value.name) else ()
         # An array of a file may be named behind it.
         file, colon, _ = str(value).rpartition(":")
-        return [value, *found, *([Path(file)] if colon and file else [])]
+        return [value, *found, *([as_path(file)] if colon and file else [])]
     values = value if isinstance(value, tuple) else (value,)
     found = (re.findall(flag.flag.reads, str(v)) for v in values if flag.flag.reads)
-    return [Path(name) for names in found for name in names]
+    return [as_path(name) for names in found for name in names]
 
 
 def _check_apart(flag: FlagOf, out: Path, path: Path) -> None:
@@ -79,7 +80,7 @@ def _check_apart(flag: FlagOf, out: Path, path: Path) -> None:
                     f"--{flag.name} {out} would write over the input {path}: choose "
                     "another."
                 )
-            if Path(pattern).is_relative_to(source):
+            if as_path(pattern).is_relative_to(source):
                 raise InputError(
                     f"--{flag.name} {out} would write into the input {path}: choose "
                     "another."

@@ -235,7 +235,8 @@ class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient
     norms are needed, as with --lambda 0). From arrays: give --train-embeddings,
     --valid-embeddings and, for a lambda above 0, --grad-norms or --rewards; with
-    --train beside them, coreset.jsonl is written too. With several budgets or lambdas
+    --train beside them, coreset.jsonl is written too, and coreset.parquet where the
+    examples are Parquet. With several budgets or lambdas
     each pair gets its own folder in --out, such as budget-64-lambda-0.1, with a summary
     beside them.
     """

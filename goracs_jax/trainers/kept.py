@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from goracs_jax.buckets import writable
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.llm.batches import Mapper
@@ -45,5 +46,5 @@ def compute_or_read(
         raise InputError(
             f"identity must be text, numbers, or lists and dicts of them ({error})."
         ) from None
-    with working_in(Path(out), needed_bytes):
-        return run_stage(Path(out), Stage(name, inputs, compute)).arrays
+    with writable(out) as folder, working_in(folder, needed_bytes):
+        return run_stage(folder, Stage(name, inputs, compute)).arrays

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from goracs_jax.buckets import deliver
 from goracs_jax.files import atomic
 from goracs_jax.mesh import leads
 
@@ -71,8 +73,10 @@ def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
                 numbers=ocp.args.JsonSave(state._numbers),
             ),
         )
+        deliver(folder.parent, often=False)  # with the metrics up to this step
 
-    with ocp.CheckpointManager(folder.resolve(), options=options) as manager:
+    here = Path(os.path.realpath(folder))  # the local one, if it is sent to a bucket
+    with ocp.CheckpointManager(here, options=options) as manager:
         state = fresh
         if (step := manager.latest_step()) is not None:
             found = manager.restore(

@@ -1,5 +1,6 @@
 """`goracs compare`: methods, budgets, lambdas and seeds, in a table and a picture."""
 
+from goracs_jax.buckets import deliver
 from goracs_jax.comparison import shared, trial
 from goracs_jax.comparison.cells import folder_of
 from goracs_jax.comparison.drawn import write_pools
@@ -60,6 +61,7 @@ def _run(settings: Compare, inputs: CompareInputs, now: Progress) -> Progress:
             say(f"trial {before + trials.index(each) + 1} of {total}: {each}")
             place = folder_of(settings, inputs, each)
             trial.run(settings, inputs, place, arrays, sizes)
+            deliver(place.folder)
         now = Progress.of(settings, inputs)
     return now
 

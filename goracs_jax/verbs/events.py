@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def write_events(folder: Path, metrics: Path) -> None:
     from tensorboardX import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(os.fspath(folder)) as writer:
         for line in metrics.read_text().splitlines():
             entry = json.loads(line)
             for name in entry.keys() - set(PLACES):

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
+from goracs_jax.buckets import as_path
 from goracs_jax.inputs.array_files import read_array
 from goracs_jax.inputs.arrays import as_array
 from kinds import Group, Kind
@@ -19,7 +20,7 @@ LISTS = pl.List(pl.Float32)
 
 def read(given):
     if isinstance(given, str | Path):
-        return read_array(Path(given), "embeddings", "floats").tolist()
+        return read_array(as_path(given), "embeddings", "floats").tolist()
     return as_array(given).tolist()
 
 

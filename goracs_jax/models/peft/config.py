@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError, located
 from goracs_jax.models.fields import FLOATS, KINDS, Fields
 from goracs_jax.models.folder import read_json
@@ -47,7 +48,7 @@ def read_lora_config(folder: str | Path) -> LoraConfig:
         InputError: The file is missing, has a wrong value, or describes an adapter that
             is not supported.
     """
-    raw, where = read_json(Path(folder) / "adapter_config.json")
+    raw, where = read_json(as_path(folder) / "adapter_config.json")
     check_fields(raw, where)
     fields = AdapterFields(raw, where)
     tables = fields.saved_tables()

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from flax import nnx
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
@@ -62,7 +63,7 @@ def load_adapter(
         InputError: The adapter does not fit the model; a tensor is missing, unexpected
             or of the wrong shape; or every lora_B is zero and `untrained` is "refuse".
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     lora = read_lora_config(folder).resolved(model.config)
     # Dropout matters only in training, so the model keeps its own.
     if replace(lora, dropout=model.lora.dropout) != model.lora:
@@ -100,7 +101,7 @@ def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -
         InputError: The linear layers that have an adapter are others in the tensors, or
             have other shapes.
     """
-    tensors = _open(Path(folder), config)
+    tensors = _open(as_path(folder), config)
     places = stored(abstract_decoder(config, None, lora=lora)).items()
     named = {usual_name(name): shape for name, shape in tensors.shapes.items()}
     # Tables are as large as those of the model, and copies of them come later.

@@ -8,6 +8,7 @@ from typing import Any
 from flax import nnx
 from safetensors.numpy import save
 
+from goracs_jax.buckets import writable
 from goracs_jax.files import atomic
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.lora_config import LoraConfig
@@ -30,8 +31,6 @@ def save_adapter(model: Decoder, folder: str | Path, base: str = "") -> None:
         folder: Folder for adapter_config.json and adapter_model.safetensors.
         base: Path of the frozen weights, for the field base_model_name_or_path.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     if is_untrained(model):
         logger.warning("%s: every lora_B is zero: the adapter is untrained.", folder)
     adapters, places = nnx.state(model, nnx.LoRAParam), stored(model)
@@ -45,10 +44,12 @@ def save_adapter(model: Decoder, folder: str | Path, base: str = "") -> None:
     if model.config.fused:
         made, fields = fused_adapter(made, model.lora, model.config)
         config |= fields
-    with atomic(folder / "adapter_config.json") as file:
-        file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    with atomic(folder / "adapter_model.safetensors") as file:
-        file.write(save(made, metadata={"format": "pt"}))
+    with writable(folder) as here:
+        here.mkdir(parents=True, exist_ok=True)
+        with atomic(here / "adapter_config.json") as file:
+            file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+        with atomic(here / "adapter_model.safetensors") as file:
+            file.write(save(made, metadata={"format": "pt"}))
 
 
 def peft_config(lora: LoraConfig) -> dict[str, Any]:
