@@ -156,6 +156,20 @@ def encode(
         ) from None
 
 
+def count_tokens(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
+) -> list[int]:
+    """Count the tokens of each text as `tokenize` does, with the end of the text.
+
+    Args:
+        texts: Prompts, each followed by its answer.
+        tokenizer: A fast tokenizer with an end-of-text token.
+    """
+    eos = end_of_text(tokenizer)
+    rows = encode(texts, tokenizer)["input_ids"]
+    return [len(row) + (row[-1:] != [eos]) for row in rows]
+
+
 def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
     """Return the id of the end-of-text token.
 
