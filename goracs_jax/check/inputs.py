@@ -21,7 +21,7 @@ from goracs_jax.jobs.rows import check_rows, read_sides
 from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
-from goracs_jax.runs.reading import left_out, limit_of, read_pools
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Check

@@ -37,7 +37,7 @@ from goracs_jax.runs.opened import (
     open_llm,
     tokenize_pool,
 )
-from goracs_jax.runs.reading import left_out, limit_of, read_pools
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.say import waiting
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging, Machine

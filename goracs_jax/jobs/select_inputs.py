@@ -22,7 +22,7 @@ from goracs_jax.jobs.usable import check_beside, usable_rows
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
-from goracs_jax.runs.reading import left_out, limit_of, read_pools
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods

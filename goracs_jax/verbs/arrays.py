@@ -15,7 +15,7 @@ from goracs_jax.jobs.score import (
 from goracs_jax.mesh import leads
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, work_folder
-from goracs_jax.runs.reading import left_out, limit_of, read_pools, save_left_out
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Stage, check_stages
 from goracs_jax.settings import Embed, Grads

@@ -20,7 +20,7 @@ from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
-from goracs_jax.runs.reading import save_left_out
+from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
 from goracs_jax.settings.outputs import SKIPPED

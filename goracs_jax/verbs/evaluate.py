@@ -15,7 +15,7 @@ from goracs_jax.jobs.evaluate import (
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder, working_in
-from goracs_jax.runs.reading import left_out, limit_of, read_pools, save_left_out
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Evaluate

@@ -3,7 +3,7 @@
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import working_in
-from goracs_jax.runs.reading import left_out, limit_of, read_pools, save_left_out
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Finetune

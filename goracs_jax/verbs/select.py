@@ -12,7 +12,7 @@ from goracs_jax.jobs.selected import GridPoint, save_summary
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
-from goracs_jax.runs.reading import save_left_out
+from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.selection.problem import transport_bytes

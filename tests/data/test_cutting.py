@@ -71,7 +71,7 @@ def test_whole_words_are_left_of_a_text():
     record = {"instruction": "i", "input": "one two  three\nfour", "output": "o"}
     for tokens in range(4, 19):
         left = cut_to(record, tokens)["input"]
-        words = [w for w in ("four", "three\nfour", "two  three\nfour")]
+        words = ("four", "three\nfour", "two  three\nfour")
         assert left == max((w for w in words if len(w) <= tokens), key=len)
     assert cut_to(record, 19) == record
     # No word begins near, as in scripts without spaces.

@@ -101,7 +101,8 @@ def test_files_of_classes_and_rows_have_all_records(spoilt):
     np.save("c-clean.npy", c[KEPT])
     command = (
         "select --train {0}.jsonl --valid valid.jsonl --space rows{1}.npz --lambda 0 "
-        "--train-labels c{1}.npy --valid-labels v.npy --bad-rows skip --model llm --out "
+        "--train-labels c{1}.npy --valid-labels v.npy --bad-rows skip --model llm "
+        "--out "
     )
     assert run(command.format("train", "") + "out") == 0
     assert run(command.format("clean", "-clean") + "clean") == 0
@@ -142,9 +143,10 @@ def test_texts_are_cut_to_a_length(files, capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        "finetune --data train.jsonl --valid valid.jsonl --model llm --out o --steps 30",
+        "finetune --data train.jsonl --valid valid.jsonl --model llm --steps 30 "
+        "--out o",
         "evaluate --task ctr --test train.jsonl --model llm --out o.json",
-        "check --train train.jsonl --valid valid.jsonl --model llm --out o --budget 4",
+        "check --train train.jsonl --valid valid.jsonl --model llm --budget 4 --out o",
     ],
 )
 def test_verbs_that_read_texts_leave_them_out(spoilt, capsys, command):
