@@ -94,7 +94,8 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     """Read embeddings, norms and errors from .npy files, and texts beside them."""
     if s.train_embeddings is None or s.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
-    for flag in ("valid", "model", "encoder", "adapter", "space", "adapter_from_pool"):
+    of_models = ("model", "encoder", "adapter", "space", "adapter_from_pool")
+    for flag in ("valid", *of_models, "max_length", "too_long"):
         for_classes = flag == "valid" and s.by_label
         if getattr(s, flag) is not None and not for_classes:
             name = flag.replace("_", "-")

@@ -143,8 +143,11 @@ def _read(path: Path, limit: Limit | None, flags: Records) -> Pool:
     sha256 = hash_input(path)
     if skipped.rows or uncut:
         kept = _without(skipped, len(examples))
-        sizes = [(i, len(e.record["input"])) for i, e in enumerate(examples)]
-        cut = [s for s in sizes if examples[s[0]].place in uncut]
+        cut = [
+            (i, len(example.record["input"]))
+            for i, example in enumerate(examples)
+            if example.place in uncut
+        ]
         sha256 = digest({"file": sha256, "without": sorted(skipped.rows), "cut": cut})
     say_skipped(skipped, path, of)
     if uncut and limit:
