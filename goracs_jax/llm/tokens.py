@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: The label of a token that is not scored.
 NOT_SCORED = -100
-#: Texts that are tokenised together: as Python objects, tokens take twenty times the
-#: memory of their arrays.
+#: Texts that are tokenised together: as Python objects, tokens take more than ten times
+#: the memory of their arrays.
 TOGETHER = 1000
 #: The id that fills a row after the end of its text; the models embed it as token 0.
 PADDING = -1

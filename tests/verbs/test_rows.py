@@ -147,6 +147,8 @@ def test_texts_are_cut_to_a_length(files, capsys):
         "--out o",
         "evaluate --task ctr --test train.jsonl --model llm --out o.json",
         "check --train train.jsonl --valid valid.jsonl --model llm --budget 4 --out o",
+        "compare --task ctr --train train.jsonl --valid valid.jsonl --test valid.jsonl "
+        "--model llm --methods random --budgets 4 --out o",
     ],
 )
 def test_verbs_that_read_texts_leave_them_out(spoilt, capsys, command):
