@@ -111,23 +111,31 @@ def test_files_of_classes_and_rows_have_all_records(spoilt):
 
 
 def test_texts_are_cut_to_a_length(files, capsys):
-    """The coreset has the whole records; what is scored has at most so many tokens."""
+    """The choice is that from texts cut by hand; the coreset has the whole records."""
     tokenizer = load_tokenizer(files / "llm")
-    count = lambda path: count_tokens(
-        ["".join(format_prompt(e.record)) for e in read_examples(path)], tokenizer
-    )
-    most = int(np.median(count(files / "train.jsonl")))
-    long = sum(n > most for n in count(files / "train.jsonl"))
+    count = lambda record: count_tokens(["".join(format_prompt(record))], tokenizer)[0]
+    train = lines(files / "train.jsonl")
+    most = int(np.median([*map(count, train)]))
+    long = sum(count(record) > most for record in train)
     assert 0 < long < N
+    for name in ("train", "valid"):
+        cut = lines(files / f"{name}.jsonl")
+        for record in cut:
+            while count(record) > most:
+                _, record["input"] = record["input"].split(maxsplit=1)
+        text = "".join(f"{json.dumps(record)}\n" for record in cut)
+        (files / f"{name}-cut.jsonl").write_text(text)
     command = TEXTS + f" --lambda 0.5 --max-length {most}"
     assert run(command) == 0
-    assert (
-        f"train.jsonl: {long} of {N} texts are cut to {most} tok"
-        in capsys.readouterr().out
-    )
-    whole = {e.record["id"]: e.record for e in read_examples(files / "train.jsonl")}
+    told = f"train.jsonl: {long} of {N} texts are cut to {most} tokens"
+    assert told in capsys.readouterr().out
+    by_hand = TEXTS.replace(".jsonl", "-cut.jsonl").replace("--out out", "--out hand")
+    assert run(by_hand + " --lambda 0.5") == 0
+    scores, expected = (np.load(files / f"{n}/scores.npz") for n in ("out", "hand"))
+    for name in expected.files:
+        np.testing.assert_array_equal(scores[name], expected[name])
     chosen = [e.record for e in read_examples(files / "out/coreset.jsonl")]
-    assert all(whole[record["id"]] == record for record in chosen)
+    assert chosen == [train[row] for row in np.load(files / "out/indices.npy")]
     assert run(command + " --too-long skip --out skipped") == 0
     told = f"train.jsonl: {long} of {N} records are left out: {long} too long"
     assert told in capsys.readouterr().out
