@@ -126,13 +126,14 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
         both = {"x": used, "y": used_valid}
         pools = {symbol: _of_rows(p, both[symbol]) for symbol, p in pools.items()}
     arrays = {k: (used_valid if k == "y" else used).take(v) for k, v in arrays.items()}
-    weighed = 0.0 if config.aligned else max(config.lambdas)
+    weighed = 0.0 if config.reward_source else max(config.lambdas)
     norms = None if s.rewards else arrays.get("g")
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, len(used.rows))
     classes = read_classes(
         _class_flags(s), (used, used_valid), [*pools.values()], s.budget
     )
+    config.reward.check_labels(classes is not None)
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
     classes = _of_kept(classes, kept, s.budget)
@@ -173,6 +174,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     config.check(n_valid)
     sides = (train.of_file, valid.of_file)
     classes = read_classes(_class_flags(s), sides, (train, valid), s.budget)
+    config.reward.check_labels(classes is not None)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     if "e" in arrays and len(arrays["e"]) == train.of_file.of:
         arrays["e"] = train.of_file.take(arrays["e"])
