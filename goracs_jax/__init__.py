@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goracs_jax.data.examples import read_examples as read_examples
+    from goracs_jax.data.skipped import Skipped as Skipped
+    from goracs_jax.data.skipped import save_skipped as save_skipped
     from goracs_jax.errors import InputError as InputError
     from goracs_jax.errors import NumericalError as NumericalError
     from goracs_jax.gradients.adam import Moments as Moments
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 # The same names, for the interpreter.
 _HOMES = {
     "read_examples": "data.examples",
+    "Skipped": "data.skipped",
+    "save_skipped": "data.skipped",
     "InputError": "errors",
     "NumericalError": "errors",
     "Moments": "gradients.adam",

@@ -41,6 +41,12 @@ Duplicates = Literal["refuse", "keep"]
 #: What to do with training examples that copy a validation or test example.
 Leakage = Literal["refuse", "drop", "keep"]
 
+#: What to do with records that cannot be used.
+BadRows = Literal["refuse", "skip"]
+
+#: What to do with texts of too many tokens.
+TooLong = Literal["refuse", "cut", "skip"]
+
 #: The adapters that fine-tuning keeps: of the lowest validation loss, of the last step,
 #: or their mean over the last tenth of the steps.
 Keep = Literal["best", "last", "average"]

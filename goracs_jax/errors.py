@@ -37,6 +37,24 @@ class InputError(_OneLine, ValueError):
     """
 
 
+class RecordError(InputError):
+    """A mistake in one record of a file, which may be left out.
+
+    Args:
+        text: The line for the user, as of any `InputError`.
+        kind: What is wrong in a few words, by which such records are counted.
+
+    >>> raise RecordError("t.jsonl:3: output is empty: remove it.", "empty")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.RecordError: t.jsonl:3: output is empty: remove it.
+    """
+
+    def __init__(self, text: str, kind: str):
+        super().__init__(text)
+        self.kind = kind
+
+
 class NumericalError(_OneLine, ArithmeticError):
     """A computation that failed although its input was valid: one line with the cure.
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -168,7 +169,9 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def together(folder: Path, names: Sequence[str], seal: str) -> Iterator[Path]:
+def together(
+    folder: Path, names: Sequence[str], seal: str, within: Path | None = None
+) -> Iterator[Path]:
     """Write several files of a folder: all of them appear, or none does.
 
     Files of an earlier time stay until all new ones are complete. Then those under the
@@ -177,8 +180,11 @@ def together(folder: Path, names: Sequence[str], seal: str) -> Iterator[Path]:
 
     Args:
         folder: The folder, which exists; no other run writes to it.
-        names: The files that belong together, of which some may not be written.
+        names: The files that belong together, or patterns of their names; those that
+            are not written are removed.
         seal: The one of them that goes first and comes last.
+        within: Where they are written at first, on the same disk; by default the
+            folder.
 
     Yields:
         The folder to write them in, which is on the same disk.
@@ -190,17 +196,19 @@ def together(folder: Path, names: Sequence[str], seal: str) -> Iterator[Path]:
     >>> sorted(path.name for path in folder.iterdir())
     ['a', 'b']
     """
-    new = folder / ".writing"
+    new = (within or folder) / ".writing"
     shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
-    new.mkdir()
+    new.mkdir(parents=True)
     try:
         yield new
         (folder / seal).unlink(missing_ok=True)
-        for name in sorted(names, key=seal.__eq__):
-            if (new / name).exists():
-                os.replace(new / name, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
+        made = {path.name for path in new.iterdir()}
+        for path in filter(Path.is_file, [*folder.iterdir()]):
+            ours = path.name in names or any(fnmatchcase(path.name, n) for n in names)
+            if ours and path.name not in made:
+                path.unlink()
+        for name in sorted(made, key=seal.__eq__):
+            os.replace(new / name, folder / name)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

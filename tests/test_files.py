@@ -1,7 +1,7 @@
 import pytest
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic, locked, prepare_folder
+from goracs_jax.files import atomic, locked, prepare_folder, together
 
 
 def test_atomic_leaves_nothing_half_written(tmp_path):
@@ -35,3 +35,30 @@ def test_lock_is_free_again(tmp_path):
             other.__enter__()
     with locked(tmp_path):
         pass
+
+
+def test_files_appear_together_or_not_at_all(tmp_path):
+    contents = lambda: {
+        p.name: p.read_text() for p in tmp_path.iterdir() if p.is_file()
+    }
+    names = ["a", "seal", "part-*"]
+    (tmp_path / "other").write_text("kept")
+    with together(tmp_path, names, "seal") as new:
+        for name in ("seal", "part-1", "part-2"):
+            (new / name).write_text("first")
+    before = contents()
+    assert before == dict.fromkeys(["seal", "part-1", "part-2"], "first") | {
+        "other": "kept"
+    }
+    with pytest.raises(TypeError), together(tmp_path, names, "seal") as new:
+        (new / "part-1").write_text(b"no text")  # the file is there, and empty
+    assert contents() == before
+    work = tmp_path / "work"
+    with together(tmp_path, names, "seal", work) as new:
+        assert new.parent == work
+        for name in ("a", "seal", "part-2"):
+            (new / name).write_text("third")
+    assert contents() == dict.fromkeys(["a", "seal", "part-2"], "third") | {
+        "other": "kept"
+    }
+    assert [*work.iterdir()] == []

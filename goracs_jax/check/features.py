@@ -64,7 +64,7 @@ def sides_of(
     s, scored, target = settings, inputs.training.scored, inputs.target
     fresh, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
     assert fresh is not None, "--model is required"
-    whole = [inputs.n_train, inputs.n_valid]
+    of_file = (inputs.train.of_file, inputs.valid)
     warming = (s.adapter_from_pool or 0.0) * len(drawn.pool.rows)
 
     def side(some: Numbered, classes: Classes | None) -> Side:
@@ -78,10 +78,13 @@ def sides_of(
         def sides(source: str) -> Sides:
             if not source.endswith(".npz"):
                 return sources.sides(source)
-            train, valid, sha256 = read_sides(as_path(source), whole)
+            train, valid, sha256 = read_sides(
+                as_path(source), [k.of for k in of_file]
+            )
             assert isinstance(train, np.ndarray)
             assert isinstance(valid, np.ndarray)
-            return Sides(train[some.rows], valid[target.rows], sha256)
+            one, two = (kept.rows for kept in of_file)
+            return Sides(train[one[some.rows]], valid[two[target.rows]], sha256)
 
         @cache
         def reward(kind: str) -> Stage:

@@ -12,12 +12,16 @@ from goracs_jax.buckets import as_path
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.planted import MOST_CLASSES, plant
 from goracs_jax.comparison.drawn import draw, halves, pool_of
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.classes import check_budgets, classes_of
 from goracs_jax.jobs.finetune import TrainConfig
+from goracs_jax.jobs.leakage import Leaked, rows_to_keep
 from goracs_jax.jobs.rows import check_rows, read_sides
 from goracs_jax.jobs.select_config import LLM_SOURCES
-from goracs_jax.runs.opened import Pool, read_pools
+from goracs_jax.runs.kept import Kept
+from goracs_jax.runs.opened import Pool
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Check
@@ -41,7 +45,7 @@ class CheckInputs(NamedTuple):
     """The files of a check, and what its flags ask for."""
 
     train: Pool
-    n_valid: int
+    valid: Kept  # the rows of the file that are target or judge
     target: Numbered
     judge: Numbered
     spaces: tuple[Space, ...]
@@ -49,11 +53,8 @@ class CheckInputs(NamedTuple):
     training: TrainConfig
     sizes: Sizes
     limit: float | None  # seconds
-
-    @property
-    def n_train(self) -> int:
-        """The number of all training examples."""
-        return len(self.train.examples)
+    leaked: Leaked  # training examples that copy what validates
+    skipped: list[Skipped]  # records that were left out
 
 
 class Drawn(NamedTuple):
@@ -90,7 +91,7 @@ def read_inputs(settings: Check) -> CheckInputs:
         InputError: The first flag or file that is wrong.
     """
     s = settings
-    limit = None if s.time_limit is None else seconds_of(s.time_limit)
+    seconds = None if s.time_limit is None else seconds_of(s.time_limit)
     training = TrainConfig.of(s, s.seed)
     if training.loop.keep == "best":
         raise InputError(
@@ -100,7 +101,12 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     check_rows(s)
     _check_sizes(s)
-    train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
+    limit = limit_of(s, s.model)
+    given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
+    train, valid = read_pools(s.train, s.valid, **given)
+    skipped = left_out(train, valid)
+    kept, leaked = rows_to_keep(train, {"validation": valid}, s)
+    train = train.only(kept)
     target, judge = (
         Numbered(half, _numbers(half, valid)) for half in halves(valid, s.out)
     )
@@ -113,14 +119,15 @@ def read_inputs(settings: Check) -> CheckInputs:
         )
     check_memory(s.budget, n_target)
     training.check_size(s.budget)
-    _check_names(spaces, rewards, [n_train, len(valid.examples)], n_target)
+    lengths = [train.of_file.of, valid.of_file.of]
+    _check_names(spaces, rewards, lengths, n_target)
     sizes = Sizes(
         rows,
         min(s.planted_rows, rows),
         *(s.repeats, s.pairs, s.quantiles, s.quantile_seeds, s.subsets),
     )
-    cut = (train, len(valid.examples), target, judge)
-    asked = (spaces, rewards, training, sizes, limit)
+    cut = (train, valid.of_file, target, judge)
+    asked = (spaces, rewards, training, sizes, seconds, leaked, skipped)
     found = CheckInputs(*cut, *asked)
     drawn = drawn_of(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)

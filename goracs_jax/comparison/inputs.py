@@ -19,11 +19,12 @@ from goracs_jax.comparison.drawn import (
 from goracs_jax.comparison.flags import check_flags, training_of
 from goracs_jax.comparison.steps import check_tokens
 from goracs_jax.comparison.tuning import tuning_trials
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.evaluate.ctr import read_answers
 from goracs_jax.evaluate.metrics import Bootstrap
 from goracs_jax.inputs.parts import hash_input
 from goracs_jax.jobs.classes import check_budgets
-from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
+from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, generated, prepare
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
 from goracs_jax.jobs.score import embedded_texts
@@ -34,9 +35,9 @@ from goracs_jax.runs.opened import (
     hash_model,
     open_encoder,
     open_llm,
-    read_pools,
     tokenize_pool,
 )
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.say import waiting
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Compare, Evaluate, Judging, Machine
@@ -59,6 +60,7 @@ class CompareInputs(NamedTuple):
     trials: list[Trial]
     tuning: list[Trial]  # which decide the learning rates of the others
     leaked: Leaked  # training examples that copy what validates or tests
+    skipped: list[Skipped]  # records that were left out
 
     @property
     def pools(self) -> list[Pool]:
@@ -84,7 +86,8 @@ def read_inputs(settings: Compare) -> CompareInputs:
     check_flags(s)
     training = training_of(s)
     judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
-    train, valid, test = read_pools(s.train, s.valid, s.test, duplicates=s.duplicates)
+    read = _read(s)
+    skipped, (train, valid, test) = left_out(*read), (_own(s, pool) for pool in read)
     train, leaked = _without_copies(s, train, {"validation": valid, "test": test})
     judged = None
     if s.split_valid:
@@ -121,8 +124,24 @@ def read_inputs(settings: Compare) -> CompareInputs:
         for drawn in draws.values():
             check_budgets(s.budgets, n_train, drawn.classes)
     hashes = _hashes(s, judging.items, test)
-    rest = (draws, hashes, training, judging, trials, tuning, leaked)
+    rest = (draws, hashes, training, judging, trials, tuning, leaked, skipped)
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
+
+
+def _read(s: Compare) -> list[Pool]:
+    """Read training, validation and test examples."""
+    limit, test_limit = (limit_of(s, s.model, room=n) for n in (0, generated(s)))
+    given = {"flags": s, "duplicates": s.duplicates}
+    both = read_pools(s.train, s.valid, limit=limit, **given)
+    return [*both, *read_pools(s.test, limit=test_limit, flags=s)]
+
+
+def _own(settings: Compare, pool: Pool) -> Pool:
+    """Make what is left of a pool a file of its own, if it is not the whole file."""
+    if not pool.uncut and pool.of_file.is_all:
+        return pool
+    name = {settings.train: "train", settings.valid: "valid"}.get(pool.path, "test")
+    return pool_of(pool.examples, settings.out / "shared", name)
 
 
 def _without_copies(

@@ -13,7 +13,7 @@ from goracs_jax.jobs.score import Scores, listed, run
 from goracs_jax.jobs.select_config import LLM_SOURCES
 from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.llm.lower import LowerTable
-from goracs_jax.runs.opened import open_encoder, open_llm
+from goracs_jax.runs.opened import Pool, open_encoder, open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
@@ -28,7 +28,12 @@ class Scoring(NamedTuple):
 
     stage: Stage
     files: dict[str, str]  # the name of each array of the stage that is kept: its file
-    n_rows: int
+    pool: Pool
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of each array."""
+        return len(self.pool.examples)
 
     def outputs(self, folder: Path) -> dict[str, Path]:
         """Return the file of each array, by its name in the stage."""
@@ -184,7 +189,7 @@ def _scorings(
     """Make the stages of a pass: over all examples, or over what a seed draws."""
     drawn = inputs if seed is None else inputs.draws[seed]
     train, valid = drawn.train, drawn.valid
-    sizes = {"train": len(train.examples), "valid": len(valid.examples)}
+    pools = {"train": train, "valid": valid}
     files, own = pass_files(name, seed), s.seed if seed is None else seed
     if name == "text" and s.encoder:
         llm, embedder = None, open_encoder(s.encoder)
@@ -198,10 +203,10 @@ def _scorings(
         array = "embeddings" if COSTS[name] == "embeddings" else "projections"
         for side, stage in zip(("train", "valid"), made.sides(name)[:2], strict=True):
             assert isinstance(stage, Stage)
-            yield Scoring(stage, {array: files[side]}, sizes[side])
+            yield Scoring(stage, {array: files[side]}, pools[side])
     else:
         stage = made.norms if name == "norms" else made.loss_drop()[1]
-        yield Scoring(stage, files, sizes["train"])
+        yield Scoring(stage, files, train)
 
 
 def compute(found: Iterable[Scoring], folder: Path) -> Shared:
@@ -215,7 +220,8 @@ def compute(found: Iterable[Scoring], folder: Path) -> Shared:
     for scoring in found:
         outputs = scoring.outputs(folder)
         needed = bytes_to_store(scoring.n_rows)
-        scores = run(scoring.stage, outputs, scoring.work(folder), needed)
+        given = (scoring.work(folder), needed, scoring.pool)
+        scores = run(scoring.stage, outputs, *given)
         for name, file in scoring.files.items():
             arrays[file] = scores.arrays[name]
             sha256[file] = hash_files(outputs[name])

@@ -1,13 +1,14 @@
 """Read Alpaca records, with their places for messages, and write them as JSONL."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.buckets import as_path
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.data.texts import check_record, check_texts
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, RecordError
 from goracs_jax.files import atomic
 from goracs_jax.inputs.parsed import reason
 from goracs_jax.inputs.records import records_of
@@ -28,28 +29,27 @@ class Example(NamedTuple):
         return tuple(self.record.get(key, "") for key in TEXT_KEYS)
 
 
-def read_examples(source: Any) -> list[Example]:
+def read_examples(source: Any, skipped: Skipped | None = None) -> list[Example]:
     """Read and check Alpaca records.
 
     Args:
         source: As for `read_records`. Every record needs the strings `instruction` and
             `output`; `input` may be left out, null or NaN, which all mean that there is
             none; other keys are kept.
+        skipped: Where records go that cannot be used; if None, the first one is an
+            error.
 
     Returns:
         The records in their order.
 
     Raises:
-        InputError: The file cannot be read, or a record lacks a text; the message names
-            the place.
+        InputError: The file cannot be read, or a record lacks a text (as a
+            `RecordError`); the message names the place.
 
     >>> read_examples([{"instruction": "i", "input": None, "output": "o"}])[0].record
     {'instruction': 'i', 'input': '', 'output': 'o'}
     """
-    examples = [_with_input(example) for example in read_records(source)]
-    for example in examples:
-        _check(example)
-    return examples
+    return _read(source, _as_example, skipped)
 
 
 def read_records(source: Any) -> list[Example]:
@@ -67,22 +67,7 @@ def read_records(source: Any) -> list[Example]:
     Raises:
         InputError: The file cannot be read, is empty, or contains anything but records.
     """
-    if isinstance(source, str | Path):
-        records = list(_of_file(as_path(source)))
-        empty = f"{source} is empty: give a file with at least one record."
-    else:
-        records = list(_of_value(source))
-        empty = "there are no records: give at least one."
-    if not records:
-        raise InputError(empty)
-    for record, place in records:
-        if not isinstance(record, dict):
-            raise InputError(
-                f"{place}: not an object but {type(record).__name__}: write each "
-                "record as one JSON object."
-            )
-        check_record(record, place)
-    return records
+    return _read(source, _as_record, None)
 
 
 def check_duplicates(examples: Sequence[Example]) -> None:
@@ -137,17 +122,56 @@ def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
         yield (encode(record) + "\n").encode()
 
 
-def _of_file(path: Path) -> Iterator[Example]:
+def _read(
+    source: Any, check: Callable[[Example], Example], skipped: Skipped | None
+) -> list[Example]:
+    """Read records one by one: one that is left out is not held."""
+    if isinstance(source, str | Path):
+        found = _of_file(as_path(source))
+        empty = f"{source} is empty: give a file with at least one record."
+    else:
+        found = _of_value(source)
+        empty = "there are no records: give at least one."
+    examples = []
+    for row, (example, error) in enumerate(found):
+        try:
+            if error:
+                raise error
+            examples.append(check(example))
+        except RecordError as error:
+            if skipped is None:
+                raise
+            skipped.add(row, example.place, error, example.record)
+    if not examples and skipped and skipped.rows:
+        raise InputError(
+            f"{source if isinstance(source, str | Path) else 'the list'} has no record "
+            f"that can be used ({skipped.text}): leave out --bad-rows skip to see what "
+            "is wrong with the first."
+        )
+    if not examples:
+        raise InputError(empty)
+    return examples
+
+
+#: A record, or what is in its place, and why it cannot be read.
+Found = tuple[Example, RecordError | None]
+
+
+def _of_file(path: Path) -> Iterator[Found]:
     found = records_of(path)
-    for file, parsed in found:
+    after = next(found, None)
+    while after:
+        (file, parsed), after = after, next(found, None)
         place = f"{file}{parsed.place}"
         if parsed.error:
-            last = next(found, None) is None
-            raise InputError(f"{place}: {_why(parsed.error, last)}.") from None
-        yield Example(_plain(parsed.fields), place)
+            text = f"{place}: {_why(parsed.error, last=after is None)}."
+            line = parsed.line.decode(errors="backslashreplace")
+            yield Example(line, place), RecordError(text, "unreadable")  # type: ignore
+        else:
+            yield Example(_plain(parsed.fields), place), None
 
 
-def _of_value(source: Any) -> Iterator[Example]:
+def _of_value(source: Any) -> Iterator[Found]:
     what = type(source).__name__
     if is_frame(source):
         source = rows_of(as_frame(source), what)
@@ -158,7 +182,7 @@ def _of_value(source: Any) -> Iterator[Example]:
             f"{what}{splits if _has_splits(source) else ''}."
         )
     for i, record in enumerate(source, 1):
-        yield Example(_plain(record), f"{what}, record {i}")
+        yield Example(_plain(record), f"{what}, record {i}"), None
 
 
 def _has_splits(source: Any) -> bool:
@@ -173,13 +197,6 @@ def _plain(record: Any) -> Any:
     if not any(map(is_nan, record.values())):
         return record
     return {key: None if is_nan(value) else value for key, value in record.items()}
-
-
-def _with_input(example: Example) -> Example:
-    """Write an input that is null as no text."""
-    if example.record.get("input", "") is not None:
-        return example
-    return example._replace(record=example.record | {"input": ""})
 
 
 def _why(error: BaseException, last: bool) -> str:
@@ -198,17 +215,37 @@ def _why(error: BaseException, last: bool) -> str:
     return f"not valid JSON ({error.msg}): {hint}"
 
 
-def _check(example: Example) -> None:
+def _as_record(example: Example) -> Example:
+    """Check what every record must be."""
     record, place = example
+    if not isinstance(record, dict):
+        raise RecordError(
+            f"{place}: not an object but {type(record).__name__}: write each record as "
+            "one JSON object.",
+            "no object",
+        )
+    check_record(record, place)
+    return example
+
+
+def _as_example(example: Example) -> Example:
+    """Check an Alpaca record, and write an input that is null as no text."""
+    record, place = _as_record(example)
+    if record.get("input", "") is None:
+        example = Example(record | {"input": ""}, place)
+        record = example.record
     for key in ("instruction", "output"):
         if key not in record:
-            raise InputError(
+            raise RecordError(
                 f"{place}: key {key!r} is missing: every record needs "
-                "instruction and output."
+                "instruction and output.",
+                "without a key",
             )
     for key in TEXT_KEYS:
         if not isinstance(text := record.get(key, ""), str):
-            raise InputError(
-                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it."
+            raise RecordError(
+                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it.",
+                "of a wrong type",
             )
     check_texts(dict(zip(TEXT_KEYS, example.texts, strict=True)), place)
+    return example

@@ -4,9 +4,9 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError, one_line
+from goracs_jax.errors import RecordError, one_line
 
 #: The longest text of a record, in characters. It has more tokens than the context of
 #: most models, and is as a rule a whole file that went into one field.
@@ -38,13 +38,13 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
         place: Its file and line, for the message.
 
     Raises:
-        InputError: A text has half of a surrogate pair or the character NUL, a number
+        RecordError: A text has half of a surrogate pair or the character NUL, a number
             is not finite, lists are nested too deeply, or a value is none of JSON.
 
     >>> check_record({"a": ["b", "c\ud83d"]}, "t.jsonl:1")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: t.jsonl:1: 'a': half of a surrogate pair, U+D83D, ...
+    goracs_jax.errors.RecordError: t.jsonl:1: 'a': half of a surrogate pair, U+D83D, ...
     """
     try:
         line = _encode(record)
@@ -58,10 +58,10 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
         reason = one_line(error)
     for key, value in record.items():
         if fault := _fault(key) or _fault(value):
-            raise InputError(f"{place}: {key!r:.60}: {fault}.")
+            raise RecordError(f"{place}: {key!r:.60}: {fault.text}.", fault.kind)
     if reason:
-        raise InputError(
-            f"{place}: not to be written as JSON ({reason}): leave it out."
+        raise RecordError(
+            f"{place}: not to be written as JSON ({reason}): leave it out.", "no JSON"
         )
 
 
@@ -73,45 +73,57 @@ def check_texts(texts: Mapping[str, str], place: str) -> None:
         place: Its file and line, for the message.
 
     Raises:
-        InputError: A text is too long, or the prompt or the output shows nothing.
+        RecordError: A text is too long, or the prompt or the output shows nothing.
 
     >>> check_texts({"instruction": "a", "input": "", "output": " "}, "t.jsonl:1")
     Traceback (most recent call last):
     ...
-    goracs_jax.errors.InputError: t.jsonl:1: output is empty: there is nothing to ...
+    goracs_jax.errors.RecordError: t.jsonl:1: output is empty: there is nothing to ...
     """
     for key, text in texts.items():
         if len(text) > MOST_CHARACTERS:
-            raise InputError(
+            raise RecordError(
                 f"{place}: {key!r} has {len(text):,} characters, more than "
-                f"{MOST_CHARACTERS:,}: cut the text, or leave the record out."
+                f"{MOST_CHARACTERS:,}: cut the text, or leave the record out.",
+                "too long",
             )
     if is_blank(texts["instruction"]) and is_blank(texts["input"]):
-        raise InputError(f"{place}: instruction and input are both empty: fill one in.")
+        raise RecordError(
+            f"{place}: instruction and input are both empty: fill one in.", "empty"
+        )
     if is_blank(texts["output"]):
-        raise InputError(
-            f"{place}: output is empty: there is nothing to learn; remove it."
+        raise RecordError(
+            f"{place}: output is empty: there is nothing to learn; remove it.", "empty"
         )
 
 
-def _fault(value: Any, level: int = 0) -> str:
-    """Say what is wrong inside a value of JSON; nothing if all is well."""
+class _Fault(NamedTuple):
+    text: str
+    kind: str
+
+
+def _fault(value: Any, level: int = 0) -> _Fault | None:
+    """Say what is wrong inside a value of JSON; None if all is well."""
     if level > MOST_LEVELS:
-        return f"nested deeper than {MOST_LEVELS} levels: flatten it"
+        text = f"nested deeper than {MOST_LEVELS} levels: flatten it"
+        return _Fault(text, "nested too deeply")
     if isinstance(value, str):
         if "\0" in value:
-            return "the character NUL is no text: take it out"
+            text = "the character NUL is no text: take it out"
+            return _Fault(text, "no text")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             half = f"U+{ord(value[error.start]):04X}"
-            return f"half of a surrogate pair, {half}, is no text: write it as UTF-8"
-        return ""
+            text = f"half of a surrogate pair, {half}, is no text: write it as UTF-8"
+            return _Fault(text, "no text")
+        return None
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no number of JSON: write null, or leave it out"
+        text = f"{value} is no number of JSON: write null, or leave it out"
+        return _Fault(text, "no number")
     inner: Sequence[Any] = ()
     if isinstance(value, Mapping):
         inner = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
         inner = value
-    return next(filter(None, (_fault(each, level + 1) for each in inner)), "")
+    return next(filter(None, (_fault(each, level + 1) for each in inner)), None)

@@ -61,7 +61,7 @@ def parse_lines(lines: Lines) -> Iterator[Parsed]:
         try:
             yield Parsed(number, decode_literal(lines.decode(line)))
         except UNREADABLE as error:
-            yield Parsed(number, None, error)
+            yield Parsed(number, None, error, line=line)
 
 
 def parse_document(text: str) -> Iterator[Parsed]:

@@ -27,6 +27,7 @@ class Parsed(NamedTuple):
     fields: Any  # as a rule a mapping; None where there is an error
     error: BaseException | None = None
     counted: str = ":"  # what is counted: lines, or ", record " and so on
+    line: bytes = b""  # as it is in the file, where there is an error
 
     @property
     def place(self) -> str:

@@ -75,7 +75,9 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
                 return Look("separated", read_head(first, how.style, how.positions))
         first, *second = (line.decode(lines.encoding, "replace") for line in two)
     if first.lstrip().startswith("["):
-        return Look("document")
+        # A list on a line of its own is a bad record, if the next line is a good one.
+        good = bool(second) and _is_object(second[0])
+        return Look("lines" if good and _is_whole(first) else "document")
     try:
         with located(str(path)):
             alone = is_document(decode_literal(first)) and not second
@@ -216,10 +218,12 @@ def _rows(path: Path, how: How) -> Iterator[Parsed]:
 
 
 def _looks_like_json(line: bytes) -> bool:
-    if line.lstrip().startswith((b"{", b"[")):
-        return True
+    return line.lstrip().startswith((b"{", b"[")) or _is_whole(line)
+
+
+def _is_whole(text: str | bytes) -> bool:
     try:
-        json.loads(line)
+        json.loads(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -99,7 +99,7 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
             else:
                 cells = _fitting(text.split(by), width)
         except UNREADABLE as error:
-            yield Parsed(line[0], None, error)
+            yield Parsed(line[0], None, error, line=line[1])
         else:
             yield Parsed(line[0], dict(zip(names, cells, strict=False)))
 

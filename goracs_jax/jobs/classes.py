@@ -8,6 +8,7 @@ import numpy as np
 
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.array_files import read_array
+from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
 from goracs_jax.selection.classes import (
@@ -29,7 +30,7 @@ class ClassFlags(NamedTuple):
 
 def read_classes(
     flags: ClassFlags,
-    shape: tuple[int, int],
+    sides: tuple[Kept, Kept],
     pools: Sequence[Pool],
     budgets: Sequence[int],
 ) -> Classes | None:
@@ -37,15 +38,16 @@ def read_classes(
 
     Args:
         flags: Where they come from.
-        shape: (N, M).
-        pools: Training and validation examples, where there are texts.
+        sides: The training and the validation rows that are used; files of classes have
+            one for each row of the whole file.
+        pools: Training and validation examples of these rows, where there are texts.
         budgets: Values of n.
 
     Raises:
         InputError: Classes that do not fit the rows, or a budget that cannot be met.
     """
-    classes = _read(flags, shape, pools)
-    check_budgets(budgets, shape[0], classes)
+    classes = _read(flags, sides, pools)
+    check_budgets(budgets, len(sides[0].rows), classes)
     return classes
 
 
@@ -79,7 +81,7 @@ def classes_of(train: Pool, valid: Pool) -> Classes:
 
 
 def _read(
-    flags: ClassFlags, shape: tuple[int, int], pools: Sequence[Pool]
+    flags: ClassFlags, sides: tuple[Kept, Kept], pools: Sequence[Pool]
 ) -> Classes | None:
     train, valid, by_label = flags
     if by_label:
@@ -98,4 +100,7 @@ def _read(
     kind = "integers or strings"
     one = read_array(train, "training labels", kind)
     two = read_array(valid, "validation labels", kind)
-    return make_classes(one, two, shape)
+    classes = make_classes(one, two, (sides[0].of, sides[1].of))
+    return classes._replace(
+        train=sides[0].take(classes.train), valid=sides[1].take(classes.valid)
+    )

@@ -1,6 +1,6 @@
 """Evaluation of a model on test examples: metrics with intervals, and predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +16,16 @@ from goracs_jax.evaluate.metrics import Bootstrap, Estimate
 from goracs_jax.evaluate.outcomes import values_of
 from goracs_jax.evaluate.plan import Plan, plan_ctr
 from goracs_jax.evaluate.seqrec import RankingConfig, plan_seqrec
-from goracs_jax.files import digest, hash_files, write_json
+from goracs_jax.files import digest, hash_files, together, write_json
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import Task
 from goracs_jax.runs.identity import Identity
 from goracs_jax.runs.opened import Llm, Pool, read_pool
+from goracs_jax.runs.outputs import work_folder
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import run_stage
-from goracs_jax.settings import Evaluate
+from goracs_jax.settings import Compare, Evaluate
 
 #: Raised when the same arrays are judged by other metrics or under other names.
 JUDGEMENT = 2
@@ -70,6 +71,12 @@ class EvaluateConfig:
         )
 
 
+def generated(settings: Evaluate | Compare) -> int:
+    """Return how many tokens of the context a generated title needs."""
+    generates = settings.task == "seqrec" and settings.rank_by != "likelihood"
+    return settings.max_new_tokens if generates else 0
+
+
 class EvaluateInputs(NamedTuple):
     """The test examples, and what the task computes for them with a model."""
 
@@ -102,10 +109,6 @@ class Evaluated(NamedTuple):
             out: The .json file of the metrics.
             made: What made them: settings, versions and machine, as `made_by` gives it.
         """
-        # The metrics of an earlier run are removed first: a file of metrics says that
-        # the predictions beside it are complete and belong to it.
-        out.unlink(missing_ok=True)
-        write_jsonl(predictions_of(out), map(dict, self.predictions))
         record = {
             **made,
             "task": self.task,
@@ -115,9 +118,13 @@ class Evaluated(NamedTuple):
             "inputs": self.identity,
             "sizes": self.sizes,
             "seconds": self.seconds,
-            "predictions": hash_files(predictions_of(out)),
         }
-        write_json(out, record)
+        names = [predictions_of(out).name, out.name]
+        # Other runs may write into the same folder, but none into this one's own.
+        with together(out.parent, names, out.name, work_folder(out)) as new:
+            write_jsonl(new / names[0], map(dict, self.predictions))
+            record["predictions"] = hash_files(new / names[0])
+            write_json(new / out.name, record)
         say(_table(self.metrics))
         for note in notes_of(self.diagnostics):
             say(note)
@@ -150,6 +157,7 @@ def prepare(
     config: EvaluateConfig,
     work: Path,
     lower: LowerTable | None = None,
+    read: Callable[[Path], Pool] = read_pool,
 ) -> EvaluateInputs:
     """Plan an evaluation and check the test examples; nothing is computed.
 
@@ -161,12 +169,13 @@ def prepare(
         work: Where stages are kept.
         lower: What the layers below all adapters make of the prompts of ctr, if it was
             kept.
+        read: Reads the examples that a calibration is fitted on.
 
     Raises:
         InputError: The first example that does not fit the task.
     """
     if config.task == "ctr":
-        target = config.calibrate_on and read_pool(config.calibrate_on)
+        target = config.calibrate_on and read(config.calibrate_on)
         plan = plan_ctr(pool, llm, target, lower)
     else:
         plan = plan_seqrec(pool, llm, config.items, config.ranking, work)
@@ -195,10 +204,11 @@ def run(inputs: EvaluateInputs, config: EvaluateConfig, work: Path) -> Evaluated
     arrays = {name: result.arrays for name, result in results.items()}
     judged = plan.judge(arrays, inputs.bootstrap)
     users = int(inputs.bootstrap.units.max()) + 1
+    rows = inputs.pool.of_file.rows.tolist()  # as the file numbers them
     return Evaluated(
         config.task,
         judged.metrics,
-        list(judged.predictions),
+        [p | {"example": rows[p["example"]]} for p in judged.predictions],
         {"examples": len(inputs.pool.examples), "users": users, **plan.sizes},
         {name: result.seconds for name, result in results.items()},
         inputs.identity,

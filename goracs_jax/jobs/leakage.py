@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from goracs_jax.choices import Leakage
 from goracs_jax.data.examples import TEXT_KEYS
 from goracs_jax.data.leakage import Copies
 from goracs_jax.errors import InputError
-from goracs_jax.files import digest
+from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.say import say
 from goracs_jax.settings.common import Leaks
@@ -42,46 +42,6 @@ class Leaked(NamedTuple):
         if any(self.counts.values()):
             return f"{line}; transport rewards copies: --leakage drop leaves them out"
         return line
-
-
-class Kept(NamedTuple):
-    """The rows of a training pool that are selected from: all, or without copies."""
-
-    rows: Int[np.ndarray, " kept"]
-    of: int  # rows of the whole pool
-
-    @property
-    def is_all(self) -> bool:
-        """Whether no row was dropped."""
-        return len(self.rows) == self.of
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What names the stages of a choice among them; nothing if they are all."""
-        return {} if self.is_all else {"kept": digest(self.rows.tolist())}
-
-    def take(self, values: np.ndarray) -> np.ndarray:
-        """Take the values of these rows."""
-        return values if self.is_all else values[self.rows]
-
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """Put the values of these rows into the order of the whole pool, NaN between.
-
-        >>> Kept(np.array([0, 2]), 3).spread(np.array([1.0, 3.0])).tolist()
-        [1.0, nan, 3.0]
-        """
-        if self.is_all:
-            return values
-        whole = np.full(self.of, np.nan, values.dtype)
-        whole[self.rows] = values
-        return whole
-
-    def only(self, pool: Pool) -> Pool:
-        """Return the examples of these rows; the same pool if they are all."""
-        if self.is_all:
-            return pool
-        sha256 = digest({"pool": pool.sha256, "rows": self.rows.tolist()})
-        return Pool([pool.examples[row] for row in self.rows], sha256, pool.path)
 
 
 class Watch:
@@ -207,7 +167,7 @@ def _told(stay: Bool[np.ndarray, " train"], found: Leaked) -> tuple[Kept, Leaked
         raise InputError(
             "all training examples are copies: give others, or --leakage keep."
         )
-    return Kept(np.flatnonzero(stay), len(stay)), found
+    return Kept.where(stay), found
 
 
 def _bytes_of(rows: np.ndarray, other: np.dtype) -> Iterator[bytes]:

@@ -13,7 +13,6 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import existing_file, hash_files
 from goracs_jax.gradients.adam import Moments
 from goracs_jax.inputs.array_files import read_array
-from goracs_jax.jobs.leakage import Kept
 from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
 from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
@@ -60,7 +59,6 @@ class Sources(NamedTuple):
     base: str  # the model's name in the adapters of short trainings
     folder: Path  # of the run
     moments: Callable[[], Moments] | None = None  # of Adam, for the training gradients
-    kept: Kept | None = None  # the rows of the file that are in `train`, if not all are
 
     @classmethod
     def of(
@@ -136,12 +134,11 @@ class Sources(NamedTuple):
         """
         embedder, llm = self.embedder, self.llm
         if source not in ("text", *LLM_SOURCES):
-            sizes = [len(pool.examples) for pool in (self.train, self.valid)]
-            if self.kept is None:
-                return read_sides(as_path(source), sizes)
-            found = read_sides(as_path(source), [self.kept.of, sizes[1]])
-            assert isinstance(found.train, np.ndarray)
-            return found._replace(train=self.kept.take(found.train))
+            one, two = self.train.of_file, self.valid.of_file
+            train, valid, sha256 = read_sides(as_path(source), [one.of, two.of])
+            assert isinstance(train, np.ndarray)
+            assert isinstance(valid, np.ndarray)
+            return Sides(one.take(train), two.take(valid), sha256)
         if source == "text":
             assert embedder is not None
             make = lambda side, pool: embed_stage(

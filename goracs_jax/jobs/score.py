@@ -50,18 +50,24 @@ class Scores(NamedTuple):
     seconds: float
     identity: Identity
 
-    def save(self, outputs: Mapping[str, Path]) -> None:
+    def save(self, outputs: Mapping[str, Path], pool: Pool) -> None:
         """Write the arrays that are wanted, and beside each a record of its origin.
+
+        Records that were left out have rows of NaN.
 
         Args:
             outputs: The .npy file of each array that is wanted, by name.
+            pool: The examples.
         """
+        left_out = dict(pool.skipped.kinds) if pool.skipped else {}
         for name, out in outputs.items():
-            rows = self.arrays[name]
+            rows = pool.of_file.spread(self.arrays[name])
             with atomic(out) as file:
                 np.save(file, rows)
             origin, _ = digests_of(self.identity)
             record = {"inputs": origin, "sha256": hash_files(out)}
+            if left_out:
+                record["left_out"] = left_out
             with atomic(_record_of(out)) as file:
                 timed = record | {"seconds": self.seconds}
                 file.write(json.dumps(timed, indent=1).encode())
@@ -91,7 +97,11 @@ class Scores(NamedTuple):
 
 
 def run(
-    stage: Stage, outputs: Mapping[str, Path], work: Path, needed_bytes: int
+    stage: Stage,
+    outputs: Mapping[str, Path],
+    work: Path,
+    needed_bytes: int,
+    pool: Pool,
 ) -> Scores:
     """Compute scores and save them, or load what the same stage has saved before.
 
@@ -100,6 +110,7 @@ def run(
         outputs: The .npy file of each array that is wanted, by name.
         work: The folder of the stage while it runs; it is removed afterwards.
         needed_bytes: What the disk must have room for.
+        pool: The examples that the stage scores.
     """
     if found := Scores.load(outputs, stage):
         say(f"{listed(outputs)} already done.")
@@ -112,7 +123,7 @@ def run(
         result = run_stage(work, stage)
         scores = Scores(result.arrays, result.seconds, stage.identity)
         if writes:
-            scores.save(outputs)
+            scores.save(outputs, pool)
             shutil.rmtree(work)
     return scores
 

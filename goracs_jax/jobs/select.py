@@ -210,7 +210,7 @@ def _select(
         weighed = loaded.weighed(point.lambda_)
         classes = class_table(weighed, inputs.classes, selection.indices)
     if inputs.pool:
-        records = [inputs.pool.examples[i].record for i in selection.indices]
+        records = [inputs.pool.whole(row) for row in selection.indices.tolist()]
     return Selected(
         point=point,
         selection=selection,

@@ -7,16 +7,22 @@ rewards are stages that have yet to run.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from goracs_jax.cost import check_inputs, check_row_scores
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.jobs.classes import ClassFlags, check_budgets, read_classes
-from goracs_jax.jobs.leakage import Kept, Leaked, equal_rows, rows_to_keep
+from goracs_jax.jobs.leakage import Leaked, equal_rows, rows_to_keep
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
+from goracs_jax.jobs.usable import check_beside, usable_rows
 from goracs_jax.runs.arrays import read_floats
-from goracs_jax.runs.opened import Pool, read_pools
+from goracs_jax.runs.kept import Kept
+from goracs_jax.runs.opened import Pool
+from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
@@ -40,6 +46,7 @@ class SelectInputs(NamedTuple):
     classes: Classes | None  # where the selection is label-aware
     kept: Kept | None = None  # the training rows of the files that these are
     leaked: Leaked | None = None  # how many of them copy a validation example
+    skipped: Sequence[Skipped] = ()  # records and rows that were left out
 
     @classmethod
     def of(
@@ -87,7 +94,8 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     """Read embeddings, norms and errors from .npy files, and texts beside them."""
     if s.train_embeddings is None or s.valid_embeddings is None:
         raise InputError("give --train-embeddings and --valid-embeddings together.")
-    for flag in ("valid", "model", "encoder", "adapter", "space", "adapter_from_pool"):
+    of_models = ("model", "encoder", "adapter", "space", "adapter_from_pool")
+    for flag in ("valid", *of_models, "max_length", "too_long"):
         for_classes = flag == "valid" and s.by_label
         if getattr(s, flag) is not None and not for_classes:
             name = flag.replace("_", "-")
@@ -107,21 +115,42 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
             "e": (s.errors, "errors"),
         }
     )
-    shape = len(arrays["x"]), len(arrays["y"])
+    pools = _pools_beside(s, arrays)
+    used, bad = Kept.all(len(arrays["x"])), Skipped()
+    used_valid = Kept.all(len(arrays["y"]))
+    if s.bad_rows == "skip":
+        mine = [array for symbol, array in arrays.items() if symbol != "y"]
+        used = usable_rows(mine, pools.get("x"), s.train_embeddings, bad)
+        theirs = [arrays["y"]], pools.get("y"), s.valid_embeddings
+        used_valid = usable_rows(*theirs, bad)
+        both = {"x": used, "y": used_valid}
+        pools = {symbol: _of_rows(p, both[symbol]) for symbol, p in pools.items()}
+    arrays = {k: (used_valid if k == "y" else used).take(v) for k, v in arrays.items()}
     weighed = 0.0 if config.reward_source else max(config.lambdas)
     norms = None if s.rewards else arrays.get("g")
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
-    _check_errors(s, arrays, shape[0])
-    pools = _pools_beside(s, shape)
-    classes = read_classes(_class_flags(s), shape, pools, s.budget)
+    _check_errors(s, arrays, len(used.rows))
+    classes = read_classes(
+        _class_flags(s), (used, used_valid), [*pools.values()], s.budget
+    )
     config.reward.check_labels(classes is not None)
-    pool = pools[0] if s.train else None
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
     classes = _of_kept(classes, kept, s.budget)
-    found = SelectInputs.of(arrays, hashes, pool and kept.only(pool), classes)
+    pool = pools.get("x")
+    found = SelectInputs.of(arrays, hashes, pool and pool.only(kept), classes)
+    kept = used.then(kept)
     identity = found.identity | kept.identity
-    return found._replace(identity=identity, kept=kept, leaked=leaked)
+    if not used_valid.is_all:
+        identity["valid"] = used_valid.identity
+    skipped = [bad, *left_out(*pools.values())]
+    rest = {"identity": identity, "leaked": leaked, "skipped": skipped}
+    return found._replace(kept=kept, **rest)
+
+
+def _of_rows(pool: Pool, used: Kept) -> Pool:
+    """Take the examples of a pool that are among some rows of its file."""
+    return pool.only(Kept.where(np.isin(pool.of_file.rows, used.rows)))
 
 
 def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
@@ -137,25 +166,32 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
             raise InputError(
                 f"--{name} is for embeddings that are given: leave it out beside texts."
             )
-    train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
+    limit = limit_of(s, s.model, s.encoder)
+    given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
+    train, valid = read_pools(s.train, s.valid, **given)
     # What can be known is checked before a large model is hashed.
-    shape = len(train.examples), len(valid.examples)
-    config.check(shape[1])
-    classes = read_classes(_class_flags(s), shape, (train, valid), s.budget)
+    n_valid = len(valid.examples)
+    config.check(n_valid)
+    sides = (train.of_file, valid.of_file)
+    classes = read_classes(_class_flags(s), sides, (train, valid), s.budget)
     config.reward.check_labels(classes is not None)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
-    _check_errors(s, arrays, shape[0])
+    if "e" in arrays and len(arrays["e"]) == train.of_file.of:
+        arrays["e"] = train.of_file.take(arrays["e"])
+    _check_errors(s, arrays, len(train.examples))
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)
-    train, classes = kept.only(train), _of_kept(classes, kept, s.budget)
+    skipped = left_out(train, valid)
+    train, classes = train.only(kept), _of_kept(classes, kept, s.budget)
     arrays = {symbol: kept.take(array) for symbol, array in arrays.items()}
+    kept = train.of_file
     missing_errors = "prediction_errors" in config.method.needs and not s.errors
     norms = config.by_norms or missing_errors
-    made = stages_of(s, config, train, valid, norms=norms, kept=kept)
+    made = stages_of(s, config, train, valid, norms=norms)
     identity = {symbol: stage.basis for symbol, stage in made.stages.items()}
     identity |= hashes | made.sha256 | _identity_of(classes) | kept.identity
     arrays |= made.arrays
-    shape = len(train.examples), shape[1]
-    rest = (classes, kept, leaked)
+    shape = len(train.examples), n_valid
+    rest = (classes, kept, leaked, skipped)
     return SelectInputs(made.stages, arrays, identity, *shape, train, *rest)
 
 
@@ -169,19 +205,14 @@ def _of_kept(
     return classes
 
 
-def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
+def _pools_beside(s: Select, arrays: Arrays) -> dict[str, Pool]:
     """Read the examples that belong to given embeddings, where they are given, too."""
-    sides = zip(
-        (s.train, s.valid), (s.train_embeddings, s.valid_embeddings), shape, strict=True
-    )
-    beside = [(texts, *rows) for texts, *rows in sides if texts]
-    pools = read_pools(*(texts for texts, _, _ in beside))
-    for pool, (texts, embeddings, rows) in zip(pools, beside, strict=True):
-        if len(pool.examples) != rows:
-            raise InputError(
-                f"{texts} has {len(pool.examples)} examples, {embeddings} {rows} rows: "
-                "they must match."
-            )
+    sides = {"x": (s.train, s.train_embeddings), "y": (s.valid, s.valid_embeddings)}
+    paths = {symbol: texts for symbol, (texts, _) in sides.items() if texts}
+    # Texts are not tokenised here, so that none is too long.
+    read = read_pools(*paths.values(), limit=None, flags=s)
+    pools = dict(zip(paths, read, strict=True))
+    check_beside({str(sides[k][1]): (p, len(arrays[k])) for k, p in pools.items()})
     return pools
 
 

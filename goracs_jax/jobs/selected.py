@@ -14,9 +14,10 @@ from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.files import together, write_json
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.tables import is_parquet, take_rows
-from goracs_jax.jobs.leakage import Kept, Leaked
+from goracs_jax.jobs.leakage import Leaked
 from goracs_jax.report.picture import Row, figure, table
 from goracs_jax.report.summary import summary_figure
+from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.say import say
 from goracs_jax.selection.by_class import ClassRow
 from goracs_jax.selection.problem import Selection, Step

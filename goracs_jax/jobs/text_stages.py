@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from goracs_jax.errors import InputError
-from goracs_jax.jobs.leakage import Kept
 from goracs_jax.jobs.rows import Sources
 from goracs_jax.jobs.select_config import (
     GRADIENT,
@@ -32,7 +31,6 @@ def stages_of(
     valid: Pool,
     *,
     norms: bool,
-    kept: Kept | None = None,
 ) -> TextStages:
     """Make the stages of the rows and rewards of texts; none is run.
 
@@ -42,7 +40,6 @@ def stages_of(
         train: The training examples.
         valid: The validation examples.
         norms: Whether the norms or errors of the gradient pass are needed.
-        kept: The rows of the file that are in `train`, if not all are.
 
     Raises:
         InputError: A model is missing, or a file of rows does not fit the examples.
@@ -52,7 +49,6 @@ def stages_of(
     by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
     made = Sources.of(s, (train, valid), embedder, llm, s.labels, s.out, s.seed)
-    made = made._replace(kept=kept)
     plain = _stages(made, config, norms=norms)
     if by_llm and s.adapter_from_pool is not None:
         warm = (train, s.adapter_from_pool, s.seed)

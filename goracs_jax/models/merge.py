@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from goracs_jax.buckets import as_path, writable
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic
+from goracs_jax.files import atomic, together
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.folder import read_json
@@ -44,6 +44,9 @@ COPIED = (
     "chat_template.jinja",
     "generation_config.json",
 )
+
+#: Weights that an earlier model left would be read in place of new ones.
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 
 
 def merge_adapters(model: Decoder) -> Decoder:
@@ -80,6 +83,8 @@ def save_merged(
 ) -> None:
     """Write a model with merged adapters as a folder that transformers can load.
 
+    All of its files appear, or none does.
+
     Args:
         model: A decoder with adapters.
         base: The model's source. A Hugging Face folder gives config.json and the
@@ -98,17 +103,16 @@ def save_merged(
         raw |= {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in SPECIAL}
     with writable(folder) as here:
         here.mkdir(parents=True, exist_ok=True)
-        # Until all is written, the folder has no config.json and is no model.
-        (here / "config.json").unlink(missing_ok=True)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(os.fspath(here))
-        else:
-            for name in COPIED:
-                if (base / name).is_file():
-                    shutil.copyfile(base / name, here / name)
-        _save_weights(merge_adapters(model), here, shard_bytes)
-        with atomic(here / "config.json") as file:
-            file.write((json.dumps(raw, indent=2) + "\n").encode())
+        with together(here, WEIGHTS, seal="config.json") as new:
+            if tokenizer is not None:
+                tokenizer.save_pretrained(os.fspath(new))
+            else:
+                for name in COPIED:
+                    if (base / name).is_file():
+                        shutil.copyfile(base / name, new / name)
+            _save_weights(merge_adapters(model), new, shard_bytes)
+            with atomic(new / "config.json") as file:
+                file.write((json.dumps(raw, indent=2) + "\n").encode())
 
 
 def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
@@ -190,8 +194,6 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     ]
     for part, name in zip(parts, final, strict=True):
         os.replace(part, folder / name)
-    # An earlier one would be read instead.
-    (folder / "model.safetensors").unlink(missing_ok=True)
     index = {
         "metadata": {"total_size": total},
         "weight_map": {tensor: final[i - 1] for tensor, i in home.items()},

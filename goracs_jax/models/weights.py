@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from goracs_jax.errors import InputError
 from goracs_jax.mesh import replicate
 from goracs_jax.models.bitsandbytes import dequantised, stored_bits
-from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.config import DecoderConfig, EncoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
 from goracs_jax.models.folder import existing_model, read_json
@@ -113,6 +113,20 @@ def load_decoder(
     return model
 
 
+def encoder_config(path: str | Path) -> EncoderConfig:
+    """Read the sizes of a sentence encoder, without its weights.
+
+    Args:
+        path: As for `load_encoder`.
+
+    Raises:
+        InputError: A file is missing, damaged or of an unknown kind.
+    """
+    path = existing_model(path)
+    raw, where = read_json(path / "config.json")
+    return read_encoder_config(raw, where, **sentence_options(path))
+
+
 def load_encoder(path: str | Path) -> Encoder:
     """Load a BERT, RoBERTa or MPNet encoder in float32.
 
@@ -128,9 +142,7 @@ def load_encoder(path: str | Path) -> Encoder:
             is missing, unexpected, of the wrong shape or not of finite floats; or
             modules.json names a module that is not supported.
     """
-    path = existing_model(path)
-    raw, where = read_json(path / "config.json")
-    config = read_encoder_config(raw, where, **sentence_options(path))
+    config, path = encoder_config(path), existing_model(path)
     tensors = open_safetensors(path)
     tensors = renamed(tensors, _bert_name)
     build = lambda key: Encoder(config, key=key)

@@ -3,12 +3,14 @@
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from goracs_jax.data.skipped import Skipped, counts_of
 from goracs_jax.settings import Settings
 
 RECORDED = (
@@ -17,13 +19,18 @@ RECORDED = (
 )
 
 
-def made_by(settings: Settings) -> dict[str, Any]:
+def made_by(settings: Settings, skipped: Sequence[Skipped] = ()) -> dict[str, Any]:
     """Record the settings of a run, the versions that it used and the machine.
+
+    Args:
+        settings: The flags.
+        skipped: The records that were left out; they are counted if there are any.
 
     >>> made_by(Settings(seed=3))["config"]["seed"]
     3
     """
     plain = lambda x: str(x) if isinstance(x, Path) else x
+    counts = counts_of(skipped)
     return {
         "goracs_jax": version("goracs-jax"),
         "config": {k: plain(v) for k, v in vars(settings).items()},
@@ -31,6 +38,7 @@ def made_by(settings: Settings) -> dict[str, Any]:
         "repeatable": repeatable(jax.devices()[0].platform),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in RECORDED},
+        **({"left_out": counts} if counts else {}),
     }
 
 

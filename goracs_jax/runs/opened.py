@@ -1,6 +1,6 @@
 """The one place that opens pools of examples, LLMs and sentence encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from goracs_jax.choices import Remat
-from goracs_jax.data.examples import Example, check_duplicates, read_examples
+from goracs_jax.data.examples import Example, read_examples
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest, hash_files
 from goracs_jax.inputs.parts import hash_input
@@ -30,6 +31,7 @@ from goracs_jax.models import (
 )
 from goracs_jax.models.decoder import with_execution
 from goracs_jax.models.gguf_file import part_names
+from goracs_jax.runs.kept import Kept
 from goracs_jax.settings import Machine
 
 if TYPE_CHECKING:
@@ -40,11 +42,41 @@ MACHINE = Machine()
 
 
 class Pool(NamedTuple):
-    """The examples of a file, checked; the SHA-256 of the file, and its path."""
+    """The examples of a file, checked; the SHA-256 of the file, and its path.
+
+    Where examples were left out or cut, the hash is of what is left.
+    """
 
     examples: list[Example]
     sha256: str
     path: Path
+    kept: Kept | None = None  # rows of the file; None if they are all
+    skipped: Skipped | None = None  # those that were left out
+    uncut: Mapping[str, dict] = {}
+
+    @property
+    def of_file(self) -> Kept:
+        """The rows of the file that the examples are."""
+        return self.kept or Kept.all(len(self.examples))
+
+    def only(self, kept: Kept) -> "Pool":
+        """Return some of the examples; the same pool if they are all.
+
+        Args:
+            kept: Which ones, as rows of this pool.
+        """
+        if kept.is_all:
+            return self
+        return self._replace(
+            examples=[self.examples[row] for row in kept.rows],
+            sha256=digest({"pool": self.sha256, "rows": kept.rows.tolist()}),
+            kept=self.of_file.then(kept),
+        )
+
+    def whole(self, row: int) -> dict:
+        """Return the record of an example as it is in the file, not cut."""
+        record, place = self.examples[row]
+        return self.uncut.get(place, record)
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -92,24 +124,6 @@ def read_pool(path: Path) -> Pool:
         InputError: The first thing that is wrong, with its file and line.
     """
     return Pool(read_examples(path), hash_input(path), path)
-
-
-def read_pools(
-    *paths: Path, duplicates: Literal["refuse", "keep"] = "keep"
-) -> list[Pool]:
-    """Read and check files of examples.
-
-    Args:
-        paths: Alpaca records, as for `goracs_jax.data.examples.read_examples`.
-        duplicates: Whether examples of the first file may repeat each other's texts.
-
-    Raises:
-        InputError: The first thing that is wrong, with its file and line.
-    """
-    pools = [read_pool(path) for path in paths]
-    if duplicates == "refuse":
-        check_duplicates(pools[0].examples)
-    return pools
 
 
 def open_llm(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from goracs_jax.choices import Duplicates
-from goracs_jax.settings.common import Names, Settings
+from goracs_jax.settings.common import Leaks, Names, Records, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.outputs import CheckOut
 from goracs_jax.settings.selection import ROWS_FILE, Rows
@@ -42,7 +42,7 @@ class _Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check(_Sizes, Rows, Training, Settings):
+class Check(_Sizes, Rows, Leaks, Records, Training, Settings):
     """Find out whether distances or rewards tell which examples train a better model.
 
     In this order: planted mistakes, which need no training; whether two trainings of a

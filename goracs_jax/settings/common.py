@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from goracs_jax.choices import Dtype, Leakage, Remat
+from goracs_jax.choices import BadRows, Dtype, Leakage, Remat, TooLong
 from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag
 
@@ -59,6 +59,28 @@ class Backward:
     """What the backward pass through all layers keeps of each: the products of its
     linear layers, or its input alone (layers), which takes less memory and computes the
     layer once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Records that are too long or cannot be used."""
+
+    group: ClassVar[str] = "long and bad records"
+
+    max_length: Annotated[
+        int | None, Flag(metavar="TOKENS", default="the context of the model")
+    ] = None
+    """Largest number of tokens of a text: prompt, answer and the end of the text."""
+    too_long: Annotated[
+        TooLong | None, Flag(default="cut with --max-length, else as --bad-rows says")
+    ] = None
+    """Refuse longer texts, leave them out (skip), or cut the oldest side of their
+    input: the first titles of a history, else the first words (cut). Instruction and
+    answer stay whole. A text for which this is not enough is a bad row."""
+    bad_rows: BadRows = "refuse"
+    """Refuse the first record that cannot be used, or leave all of them out and write
+    them beside the results (skip). Rows keep their numbers in the file: arrays of rows
+    have NaN for records that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

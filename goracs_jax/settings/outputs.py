@@ -6,6 +6,8 @@ from typing import Annotated
 from goracs_jax.settings.flags import Flag
 
 MANIFEST = "manifest.json"
+#: Records that were left out, in a folder of results or behind the name of a file.
+SKIPPED = "skipped.jsonl"
 #: What the verbs leave in their folders; a manifest tells that the rest is complete.
 SELECTED = (
     *("indices.npy", "coreset.jsonl", "coreset.parquet"),
@@ -24,23 +26,35 @@ def _in_folder(*names: str) -> Flag:
 
 #: An array, the record of its origin, and the folder of its stage while it runs.
 _ARRAY = Flag(writes=("{name}", "{name}.json", "{name}.work/*"))
-ArrayOut = Annotated[Path, _ARRAY]
+_FIRST = Flag(writes=(*_ARRAY.writes, f"{{name}}.{SKIPPED}"))
+ArrayOut = Annotated[Path, _FIRST]
 MoreOut = Annotated[Path | None, _ARRAY]
 MetricsOut = Annotated[
-    Path, Flag(writes=("{name}", "{stem}.predictions.jsonl", "{name}.work/*"))
+    Path,
+    Flag(
+        writes=(
+            *("{name}", "{stem}.predictions.jsonl", "{name}.work/*"),
+            f"{{name}}.{SKIPPED}",
+        )
+    ),
 ]
 SelectOut = Annotated[
     Path,
     _in_folder(
-        *SELECTED, *SUMMARY, *(f"budget-*-lambda-*/{name}" for name in SELECTED)
+        *SELECTED,
+        *SUMMARY,
+        SKIPPED,
+        *(f"budget-*-lambda-*/{name}" for name in SELECTED),
     ),
 ]
 DemoOut = Annotated[Path, _in_folder(*EXAMPLES[:2], *SELECTED)]
 ExamplesOut = Annotated[Path, _in_folder(*EXAMPLES, MANIFEST)]
-AdapterOut = Annotated[Path, _in_folder(*ADAPTER, MANIFEST, "tensorboard/*")]
+AdapterOut = Annotated[Path, _in_folder(*ADAPTER, MANIFEST, SKIPPED, "tensorboard/*")]
 ModelOut = Annotated[
     Path, _in_folder("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 ]
-CompareOut = Annotated[Path, _in_folder(*COMPARED, "shared/*.npy", "shared/*.npy.*")]
-CheckOut = Annotated[Path, _in_folder(*CHECKED)]
+CompareOut = Annotated[
+    Path, _in_folder(*COMPARED, SKIPPED, "shared/*.npy", "shared/*.npy.*")
+]
+CheckOut = Annotated[Path, _in_folder(*CHECKED, SKIPPED)]
 PlanOut = Annotated[Path, _in_folder("plan.json")]

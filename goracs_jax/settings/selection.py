@@ -11,6 +11,7 @@ from goracs_jax.settings.common import (
     Leaks,
     Machine,
     Processes,
+    Records,
     Settings,
 )
 from goracs_jax.settings.flags import Flag
@@ -32,7 +33,7 @@ Lambdas = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Machine, Processes, Settings):
+class Embed(Records, Machine, Processes, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
     Give either --model or --encoder.
@@ -93,7 +94,7 @@ class _Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
+class Grads(_Gradient, _Outputs, Records, Backward, Machine, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
@@ -229,7 +230,9 @@ class _Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
+class Select(
+    _Texts, _Arrays, _Space, Rows, _Classes, Leaks, Records, Machine, Settings
+):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

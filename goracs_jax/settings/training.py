@@ -10,6 +10,7 @@ from goracs_jax.settings.common import (
     Machine,
     Names,
     Processes,
+    Records,
     Settings,
 )
 from goracs_jax.settings.flags import Flag
@@ -115,7 +116,7 @@ class _Events:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Training, _Events, Processes, Settings):
+class Finetune(Training, Records, _Events, Processes, Settings):
     """Train a LoRA adapter with AdamW and warm-up; the best, last or average is kept.
 
     The loss of a step is the mean over all scored tokens of its batch. --out becomes a
@@ -176,7 +177,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging, _Judged, Machine, Processes, Settings):
+class Evaluate(Judging, _Judged, Records, Machine, Processes, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the

@@ -12,11 +12,14 @@ from goracs_jax.jobs.score import (
     norms_stage,
     run,
 )
-from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm, read_pool
+from goracs_jax.mesh import leads
+from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, work_folder
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Stage, check_stages
 from goracs_jax.settings import Embed, Grads
+from goracs_jax.settings.outputs import SKIPPED
 from goracs_jax.verbs.processes import join_processes
 
 
@@ -31,7 +34,7 @@ def embed(settings: Embed) -> None:
     else:
         raise InputError("give either --model or --encoder.")
     stage = embed_stage("embeddings", pool, source, settings.labels)
-    _run(settings, stage, outputs, len(pool.examples))
+    _run(settings, stage, outputs, pool)
 
 
 def grads(settings: Grads) -> None:
@@ -56,7 +59,7 @@ def grads(settings: Grads) -> None:
     llm = _open_llm(settings, settings.model)
     stage = norms_stage(pool, llm, settings.which, settings.labels, projection)
     width = 3 + (projection.dim if projection else 0)
-    _run(settings, stage, outputs, len(pool.examples), width)
+    _run(settings, stage, outputs, pool, width)
 
 
 def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
@@ -66,7 +69,9 @@ def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
         flag = "--out" if out == settings.out else f"--{name}"
         if out.suffix != ".npy" or out.is_dir():
             raise InputError(f"{flag} must be a file that ends in .npy, got {out}.")
-    return read_pool(settings.data)
+    encoder = settings.encoder if isinstance(settings, Embed) else None
+    limit = limit_of(settings, settings.model, encoder)
+    return read_pools(settings.data, limit=limit, flags=settings)[0]
 
 
 def _open_llm(settings: Embed | Grads, model: Path) -> Llm:
@@ -79,11 +84,14 @@ def _run(
     settings: Embed | Grads,
     stage: Stage,
     outputs: Mapping[str, Path],
-    n_rows: int,
+    pool: Pool,
     width: int = WIDTH,
 ) -> None:
+    out, work, n_rows = settings.out, work_folder(settings.out), len(pool.examples)
     if settings.dry_run and not Scores.load(outputs, stage):
-        check_stages(work_folder(settings.out), [stage])
+        check_stages(work, [stage])
         say(f"{stage.name} of {n_rows} examples: to do, into {listed(outputs)}")
-    else:
-        run(stage, outputs, work_folder(settings.out), bytes_to_store(n_rows, width))
+        return
+    run(stage, outputs, work, bytes_to_store(pool.of_file.of, width), pool)
+    if leads() and not settings.dry_run:
+        save_left_out(out.with_name(f"{out.name}.{SKIPPED}"), left_out(pool))

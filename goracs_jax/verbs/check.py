@@ -20,8 +20,10 @@ from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.finetune import BYTES
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
+from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
+from goracs_jax.settings.outputs import SKIPPED
 
 
 def check(settings: Check) -> None:
@@ -57,7 +59,9 @@ def check(settings: Check) -> None:
         )
     advice = recommend(found, flags_of(settings, inputs, drawn))
     cost = {"trainings": len(found.runs), "flops": price.flops(sizes)}
-    made: dict[str, Any] = made_by(settings)
+    save_left_out(out / SKIPPED, inputs.skipped)
+    made: dict[str, Any] = made_by(settings, inputs.skipped)
+    made["leakage"] = inputs.leaked._asdict()
     write(out, found, advice, made | {"sizes": sizes._asdict(), "cost": cost})
 
 

@@ -13,8 +13,10 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
+from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Compare
+from goracs_jax.settings.outputs import SKIPPED
 
 
 def compare(settings: Compare) -> None:
@@ -39,7 +41,9 @@ def compare(settings: Compare) -> None:
         table = [(folder_of(settings, inputs, t), d) for t, d in now.found.items() if d]
         missing = [*unfinished(now.found), *now.untuned]
         protocol = Protocol.of(settings, inputs, now.tuned)
-        units, made = inputs.bootstrap.units, made_by(settings)
+        save_left_out(out / SKIPPED, inputs.skipped)
+        units, made = inputs.bootstrap.units, made_by(settings, inputs.skipped)
+        made["leakage"] = inputs.leaked._asdict()
         write(out, settings.task, table, missing, protocol, units, made)
 
 

@@ -8,15 +8,18 @@ from goracs_jax.jobs.evaluate import (
     EvaluateConfig,
     Evaluated,
     bootstrap_of,
+    generated,
     prepare,
     run,
 )
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.opened import open_llm, read_pool
+from goracs_jax.runs.opened import open_llm
 from goracs_jax.runs.outputs import bytes_to_store, work_folder, working_in
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Evaluate
+from goracs_jax.settings.outputs import SKIPPED
 from goracs_jax.verbs.processes import join_processes
 
 
@@ -25,10 +28,12 @@ def evaluate(settings: Evaluate) -> None:
     s, out, work = settings, settings.out, work_folder(settings.out)
     join_processes(s)
     config = EvaluateConfig.of(s)
-    pool = read_pool(s.test)
+    limit = limit_of(s, s.model, room=generated(s))
+    read = lambda path: read_pools(path, limit=limit, flags=s)[0]
+    pool = read(s.test)
     bootstrap = bootstrap_of(pool, config)
     llm = open_llm(s.model, s.adapter, s.seed, s)
-    inputs = prepare(pool, bootstrap, llm, config, work)
+    inputs = prepare(pool, bootstrap, llm, config, work, read=read)
     if s.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")
     if (found := Evaluated.load(out)) and found.is_of(inputs.identity):
@@ -40,7 +45,9 @@ def evaluate(settings: Evaluate) -> None:
     with working_in(work, bytes_to_store(inputs.plan.rows)) as writes:
         evaluated = run(inputs, config, work)
         if writes:
-            evaluated.save(out, made_by(s))
+            skipped = left_out(pool)
+            save_left_out(out.with_name(f"{out.name}.{SKIPPED}"), skipped)
+            evaluated.save(out, made_by(s, skipped))
             shutil.rmtree(work)
 
 

@@ -2,11 +2,12 @@
 
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
 from goracs_jax.runs.manifest import made_by
-from goracs_jax.runs.opened import read_pool
 from goracs_jax.runs.outputs import working_in
+from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Finetune
+from goracs_jax.settings.outputs import SKIPPED
 from goracs_jax.verbs.events import require_tensorboard, write_events
 from goracs_jax.verbs.processes import join_processes
 
@@ -18,7 +19,9 @@ def finetune(settings: Finetune) -> None:
     if settings.tensorboard:
         require_tensorboard()
     config = TrainConfig.of(settings, settings.seed)
-    train, valid = read_pool(settings.data), read_pool(settings.valid)
+    limit = limit_of(settings, settings.model)
+    paths = (settings.data, settings.valid)
+    train, valid = read_pools(*paths, limit=limit, flags=settings)
     n_train, n_valid = len(train.examples), len(valid.examples)
     config.check_size(n_train)
     inputs = open_inputs(settings, train, valid, config)
@@ -34,7 +37,9 @@ def finetune(settings: Finetune) -> None:
     with working_in(out, BYTES, lock="stages") as writes:
         tuned = run(inputs, config, out)
         if writes:
-            tuned.save(out, made_by(settings))
+            skipped = left_out(train, valid)
+            save_left_out(out / SKIPPED, skipped)
+            tuned.save(out, made_by(settings, skipped))
         if writes and settings.tensorboard:
             write_events(out / "tensorboard", out / "metrics.jsonl")
 

@@ -3,13 +3,14 @@
 import jax
 from flax import nnx
 
-from goracs_jax.files import locked, prepare_folder, write_json
+from goracs_jax.files import locked, prepare_folder, together, write_json
 from goracs_jax.models import save_merged
-from goracs_jax.models.merge import check_merged
+from goracs_jax.models.merge import WEIGHTS, check_merged
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.opened import open_llm
 from goracs_jax.runs.say import say, waiting
 from goracs_jax.settings import Machine, Merge
+from goracs_jax.settings.outputs import MANIFEST
 
 
 def merge(settings: Merge) -> None:
@@ -29,8 +30,8 @@ def merge(settings: Merge) -> None:
         return
     prepare_folder(out, size)
     inputs = {name: llm.identity[name] for name in ("model", "adapter")}
-    with locked(out), waiting("writing"):
-        (out / "manifest.json").unlink(missing_ok=True)
-        save_merged(model, s.model, out)
-        write_json(out / "manifest.json", made_by(s) | {"inputs": inputs})
+    whole = together(out, WEIGHTS, seal="config.json")
+    with locked(out), waiting("writing"), whole as new:
+        save_merged(model, s.model, new)
+        write_json(new / MANIFEST, made_by(s) | {"inputs": inputs})
     say(f"{out}: config.json, safetensors, tokenizer, manifest.json")

@@ -12,10 +12,12 @@ from goracs_jax.jobs.selected import GridPoint, save_summary
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
+from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.selection.problem import transport_bytes
 from goracs_jax.settings import Select
+from goracs_jax.settings.outputs import SKIPPED
 
 
 def select(settings: Select) -> None:
@@ -33,8 +35,10 @@ def select(settings: Select) -> None:
         if not stage.is_done(settings.out)
     )
     prepare_folder(settings.out, bytes_to_store(rows))
-    made, results = made_by(replace(settings, **config.told)), []
+    made = made_by(replace(settings, **config.told), inputs.skipped)
+    results = []
     with locked(settings.out / "stages"):
+        save_left_out(settings.out / SKIPPED, inputs.skipped)
         for selected in run(inputs, config, settings.out):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)

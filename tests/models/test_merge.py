@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from goracs_jax.models import (
     load_adapter,
@@ -141,3 +141,28 @@ def test_bfloat16(tmp_path, adapter):
     np.testing.assert_allclose(
         stored[name].astype(np.float32), exact, atol=2 * np.abs(exact).max() * 2**-8
     )
+
+
+def test_all_files_appear_or_none(tmp_path, adapter, monkeypatch):
+    """A merge that fails leaves the earlier one; the next leaves nothing of it."""
+    base, out = tiny.write_llm(tmp_path / "llm"), tmp_path / "merged"
+    model = adapted(base, adapter)
+    save_merged(model, base, out, shard_bytes=50_000)
+    contents = lambda: {path.name: path.read_bytes() for path in out.iterdir()}
+    before, written = contents(), []
+
+    def fail(tensors, path, **more):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("no space")
+        save_file(tensors, path, **more)
+
+    monkeypatch.setattr("goracs_jax.models.merge.save_file", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_merged(model, base, out, shard_bytes=60_000)
+    assert len(written) == 2
+    assert contents() == before
+    monkeypatch.undo()
+    save_merged(model, base, out)
+    assert not [*out.glob("model-*"), *out.glob("*.index.json")]
+    assert (out / "model.safetensors").exists()

@@ -116,6 +116,56 @@ def test_copies_of_rows(arrays, capsys):
     assert_refused(f"{command} --near-copies 0.9", 5, capsys, message)
 
 
+def test_near_copies_of_texts(files, capsys):
+    """One word of a copy is changed: shared runs of three words, of all in either."""
+    words = [f"tree{i}" for i in range(20)]
+    record = {"instruction": "Name it.", "input": " ".join(words), "output": "oak"}
+    near = record | {"input": " ".join([*words[:-1], "other"])}
+    for name, added in (("train", near), ("valid", record)):
+        lines = (files / f"{name}.jsonl").read_text().splitlines()
+        write(files / f"{name}.jsonl", [*map(json.loads, lines), added])
+    runs = [
+        {tuple(each[i : i + 3]) for i in range(len(each) - 2)}
+        for each in ((f"name it. {r['input']} oak").split() for r in (near, record))
+    ]
+    share = len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+    command = TEXTS + " --dry-run --lambda 0 --near-copies "
+    for similarity, count in ((share - 0.01, 1), (share + 0.01, 0)):
+        assert run(command + f"{similarity:.3f}") == 0
+        told = f"leakage: {count} of {N + 1} training examples equal a validation"
+        assert told in capsys.readouterr().out
+    message = rf"train\.jsonl:{N + 1} is a copy of validation example {M + 1}: remove"
+    refused = command + f"{share - 0.01:.3f} --leakage refuse"
+    assert_refused(refused, 5, capsys, message)
+    assert_refused(command + "2", 5, capsys, r"--near-copies must be above 0")
+
+
+def test_a_check_counts_them(leaky, capsys):
+    command = (
+        "check --train train.jsonl --valid valid.jsonl --model llm --out o --budget 4 "
+        "--rewards grad-norm --spaces text --quantile-seeds 0 --dry-run --leakage "
+    )
+    assert run(command + "drop", None) == 0
+    told = f"leakage: 3 of {N} training examples equal a validation example; 3 are drop"
+    assert told in capsys.readouterr().out
+    message = r"train\.jsonl:3 is a copy of validation example 1: remove it"
+    assert_refused(command + "refuse", None, capsys, message)
+
+
+def test_comparison_json_counts_them(compared):
+    found = json.loads((compared / "out/comparison.json").read_text())["leakage"]
+    lines = {
+        name: [*map(json.loads, (compared / f"{name}.jsonl").read_text().splitlines())]
+        for name in ("train", "valid", "test")
+    }
+    key = lambda record: (record["input"].casefold(), record["output"].casefold())
+    copies = lambda name: sum(
+        key(record) in {*map(key, lines[name])} for record in lines["train"]
+    )
+    assert found["counts"] == {"validation": copies("valid"), "test": copies("test")}
+    assert (found["of"], found["action"]) == (len(lines["train"]), "keep")
+
+
 def test_too_few_are_left(leaky, capsys):
     message = rf"budget must be in \[1, {N - 3}\], got {N - 2}"
     assert_refused(f"{TEXTS} --leakage drop", N - 2, capsys, message)

@@ -1,0 +1,113 @@
+"""Long texts: cut as little as is enough, at the oldest side, or left out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from goracs_jax.data.cutting import Limit, cuts_of, fitting
+from goracs_jax.data.examples import Example
+from goracs_jax.data.skipped import Skipped
+from goracs_jax.errors import RecordError
+from goracs_jax.llm.prompts import TEMPLATES, Template, ctr_record, seqrec_record
+
+TITLES = ["Alien", "Brazil, a film", 'Cube "0"', "Dune: Two", "Élan\nvital", "Fargo"]
+
+
+def characters(records):
+    """A tokenizer of characters counts the input alone."""
+    return [len(record["input"]) for record in records]
+
+
+def limited(tokens, cut=True):
+    return Limit(tokens, characters, cut, "--max-length")
+
+
+def cut_to(record, tokens):
+    example = Example(record, "t.jsonl:1")
+    return fitting([(0, example)], limited(tokens), None).examples[0].record
+
+
+def by_loop(shorter, count, tokens):
+    """The longest of the inputs that fits, found one by one."""
+    made = (shorter(k) for k in range(count))
+    return next(record for record in made if len(record["input"]) <= tokens)
+
+
+@pytest.mark.parametrize("tokens", range(7, 80, 3))
+def test_the_oldest_titles_go_first(tokens):
+    record = seqrec_record(TITLES, "Gattaca") | {"user": 7}
+    shorter = lambda k: seqrec_record(TITLES[k:], "Gattaca") | {"user": 7}
+    assert cut_to(record, tokens) == by_loop(shorter, len(TITLES), tokens)
+
+
+@pytest.mark.parametrize("tokens", range(50, 110, 5))
+@pytest.mark.parametrize("seed", range(3))
+def test_two_lists_are_cut_by_age(tokens, seed):
+    titles = [title for title in TITLES if "\n" not in title]
+    liked = np.random.default_rng(seed).random(len(titles)) < 0.5
+    history = list(zip(titles, liked.tolist(), strict=True))
+    plain = lambda k: (
+        ctr_record(history[k:], ("Gattaca", True)) | {"liked": liked.tolist()}
+    )
+    expected = by_loop(plain, len(titles), tokens)
+    assert cut_to(plain(0), tokens) == expected
+
+
+def test_lists_in_other_words_are_cut_as_text():
+    own = Template(instruction="i", input="+ {liked} - {disliked}", output="{answer}")
+    history = [("Alien", True), ("Brazil", False), ("Cube", True)]
+    record = ctr_record(history, ("Dune", True), template=own) | {
+        "liked": [True, False, True]
+    }
+    assert record["input"] == '+ "Alien", "Cube" - "Brazil"'
+    assert cut_to(record, 15)["input"] == '- "Brazil"'
+    # Flags that do not fit the lists tell nothing of their age.
+    other = ctr_record(history, ("Dune", True)) | {"liked": [True]}
+    assert cut_to(other, 30)["input"].endswith('One more: "Dune"')
+
+
+def test_whole_words_are_left_of_a_text():
+    record = {"instruction": "i", "input": "one two  three\nfour", "output": "o"}
+    for tokens in range(4, 19):
+        left = cut_to(record, tokens)["input"]
+        words = ("four", "three\nfour", "two  three\nfour")
+        assert left == max((w for w in words if len(w) <= tokens), key=len)
+    assert cut_to(record, 19) == record
+    # No word begins near, as in scripts without spaces.
+    assert cut_to(record | {"input": "星" * 300}, 100)["input"] == "星" * 100
+
+
+def test_what_cannot_be_cut_is_refused_or_left_out():
+    rows = [
+        seqrec_record(["Alien", "A" * 50], "Gattaca"),
+        seqrec_record(["Alien", "Cube"], "Gattaca"),
+        {"instruction": "i", "output": "o"},
+    ]
+    rows[2]["input"] = ""
+    examples = [(2 * i, Example(r, f"t.jsonl:{i + 1}")) for i, r in enumerate(rows)]
+    message = r"t\.jsonl:1 has 61 tokens, more than --max-length of 8: it is no longer"
+    with pytest.raises(RecordError, match=message):
+        fitting(examples, limited(8), None)
+    skipped = Skipped()
+    found = fitting(examples, limited(8), skipped)
+    assert [e.place for e in found.examples] == ["t.jsonl:2", "t.jsonl:3"]
+    assert found.uncut == {"t.jsonl:2": rows[1]}
+    assert (skipped.rows, dict(skipped.kinds)) == ([0], {"too long": 1})
+    skipped = Skipped()
+    kept = fitting(examples, limited(8, cut=False), skipped)
+    assert kept.examples == [examples[2][1]]
+    assert skipped.rows == [0, 2]
+    skipped.lines.seek(0)
+    told = [json.loads(line) for line in skipped.lines.readlines()]
+    assert [(t["place"], t["row"], t["record"]) for t in told] == [
+        ("t.jsonl:1", 0, rows[0]),
+        ("t.jsonl:2", 2, rows[1]),
+    ]
+    with pytest.raises(RecordError, match=r"cut it with --max-length or --too-long"):
+        fitting(examples, limited(8, cut=False), None)
+
+
+def test_one_title_is_no_list():
+    assert cuts_of({"input": '"Heat"'}).without(1) == 'Heat"'
+    assert TEMPLATES["seqrec"].separator == ", "
