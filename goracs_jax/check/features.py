@@ -78,9 +78,7 @@ def sides_of(
         def sides(source: str) -> Sides:
             if not source.endswith(".npz"):
                 return sources.sides(source)
-            train, valid, sha256 = read_sides(
-                as_path(source), [k.of for k in of_file]
-            )
+            train, valid, sha256 = read_sides(as_path(source), [k.of for k in of_file])
             assert isinstance(train, np.ndarray)
             assert isinstance(valid, np.ndarray)
             one, two = (kept.rows for kept in of_file)
