@@ -185,7 +185,8 @@ class Decoder(nnx.Module):
         def step(x, layer):
             index, lora_i, past_i = layer
             frozen_i = execution.gathered(_take(frozen, index))
-            x, new = nnx.merge(graph, lora_i, frozen_i)(x, look(index), past_i)
+            run = nnx.merge(graph, lora_i, frozen_i)
+            x, new = run(x, look(index), past_i, execution)
             return execution.by_example(x), None if past is None else new
 
         # The frozen weights are indexed inside the loop, because slicing off the layers
@@ -261,7 +262,8 @@ class Decoder(nnx.Module):
             return rows_at(self.tail(layer, x), at)
         look = self._looks(x.shape[-2], at=at)(self.config.num_layers - 1)
         with jax.default_matmul_precision("float32"):
-            return self._final(self.execution.by_example(layer(x, look)[0]))
+            x, _ = layer(x, look, execution=self.execution)
+            return self._final(self.execution.by_example(x))
 
     def hidden(
         self, text: Text, layout: Layout | None = None

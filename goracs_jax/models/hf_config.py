@@ -14,6 +14,7 @@ from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.hf_fields import harmless
 from goracs_jax.models.hf_layers import (
+    read_mixture,
     turned_layers,
     window_everywhere,
     windows_by_layer,
@@ -188,6 +189,23 @@ def _qwen(field: Fields, sizes: Traits) -> Traits:
     return _plain(field, sizes) | windows_by_layer(field, window, rule)
 
 
+def _qwen3_moe(field: Fields, sizes: Traits) -> Traits:
+    # Layers between the experts that have one MLP would have other weights.
+    field.only("mlp_only_layers", [[]], default=[])
+    field.only("decoder_sparse_step", {1}, default=1)
+    field.only("use_sliding_window", {False}, default=False)
+    return {
+        **_qwen3(field, sizes),
+        "intermediate_size": field("moe_intermediate_size", int),
+        "mixture": read_mixture(field, normalised=field.flag("norm_topk_prob")),
+    }
+
+
+def _mixtral(field: Fields, sizes: Traits) -> Traits:
+    names = {"block": "block_sparse_moe", "parts": ("w1", "w3", "w2")}
+    return _mistral(field, sizes) | {"mixture": read_mixture(field, **names)}
+
+
 def _gemma2(field: Fields, sizes: Traits) -> Traits:
     alternate = [i % 2 == 0 for i in range(sizes["num_layers"])]
     window = field.nullable("sliding_window", int)
@@ -257,6 +275,8 @@ FAMILIES = {
     "mistral": Family("MistralForCausalLM", _mistral, ("head_dim",)),
     "qwen2": Family("Qwen2ForCausalLM", _qwen2, ("head_dim",)),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", _qwen3_moe),
+    "mixtral": Family("MixtralForCausalLM", _mixtral, ("head_dim",)),
     "gemma2": Family("Gemma2ForCausalLM", _gemma2),
     "gemma3_text": Family("Gemma3ForCausalLM", _gemma3),
     "smollm3": Family("SmolLM3ForCausalLM", _smollm3, ("head_dim",)),

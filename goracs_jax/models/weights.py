@@ -26,6 +26,7 @@ from goracs_jax.models.lora import ADAPTERS, DEFAULT_LORA, LoraConfig
 from goracs_jax.models.quantised import refuse_quantised
 from goracs_jax.models.sentence import sentence_options
 from goracs_jax.models.sharding import abstract_decoder
+from goracs_jax.models.stacked import stack
 from goracs_jax.models.stored_names import BERT, MPNET, stored_names
 from goracs_jax.models.tensors import (
     Slices,
@@ -95,6 +96,8 @@ def load_decoder(
         tensors = _with_prefix(tensors)
         if config.fused:
             tensors = split(tensors, config)
+        if config.mixture is not None:
+            tensors = stack(tensors, config.mixture)
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])
