@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import located
-from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.hf_fields import harmless
@@ -21,6 +20,7 @@ from goracs_jax.models.hf_layers import (
 )
 from goracs_jax.models.hf_multimodal import text_config
 from goracs_jax.models.hf_rope import read_rope, read_two_ropes
+from goracs_jax.models.quantised import quantisation
 
 QKV = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -75,7 +75,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "norm_eps": field("rms_norm_eps", float),
     }
     traits = family.traits(field, sizes)
-    stored_bits(raw, where)  # refuses what is not read
+    quantisation(raw, where)  # refuses what is not read
     field.ignore("quantization_config")
     harmless(field)
     with located(where):
@@ -190,20 +190,23 @@ def _qwen(field: Fields, sizes: Traits) -> Traits:
 
 
 def _qwen3_moe(field: Fields, sizes: Traits) -> Traits:
-    # Layers between the experts that have one MLP would have other weights.
+    # Layers with one MLP between those with experts would have other weights.
     field.only("mlp_only_layers", [[]], default=[])
     field.only("decoder_sparse_step", {1}, default=1)
     field.only("use_sliding_window", {False}, default=False)
     return {
         **_qwen3(field, sizes),
         "intermediate_size": field("moe_intermediate_size", int),
-        "mixture": read_mixture(field, normalised=field.flag("norm_topk_prob")),
+        "mixture": read_mixture(
+            field, "num_experts", normalised=field("norm_topk_prob", bool)
+        ),
     }
 
 
 def _mixtral(field: Fields, sizes: Traits) -> Traits:
     names = {"block": "block_sparse_moe", "parts": ("w1", "w3", "w2")}
-    return _mistral(field, sizes) | {"mixture": read_mixture(field, **names)}
+    mixture = read_mixture(field, "num_local_experts", **names)
+    return _mistral(field, sizes) | {"mixture": mixture}
 
 
 def _gemma2(field: Fields, sizes: Traits) -> Traits:

@@ -91,27 +91,27 @@ def turned_layers(field: Fields, num_layers: int) -> list[bool]:
     return [x == 1 for x in stated]
 
 
-def read_mixture(field: Fields, **family: Any) -> MixtureConfig:
+def read_mixture(field: Fields, name: str, **family: Any) -> MixtureConfig:
     """Read how many experts there are, and how many a token goes through.
-
-    The number of all experts has two names; a file with both must not say two things.
 
     Args:
         field: The fields of config.json.
+        name: What the family calls the number of experts. transformers 5 writes
+            num_local_experts for all; a file with both must not say two things.
         family: What the family decides of a `MixtureConfig`.
 
     Raises:
         InputError: A number is missing, or there are fewer experts than a token needs.
 
     >>> raw = {"num_local_experts": 8, "num_experts_per_tok": 2}
-    >>> read_mixture(Fields(raw, "config.json"), normalised=False).experts
+    >>> read_mixture(Fields(raw, "config.json"), "num_experts").experts
     8
     """
-    name = "num_experts" if field.get("num_experts") else "num_local_experts"
-    experts = field(name, int, most=MOST_EXPERTS)
-    field.only("num_local_experts", {experts}, default=experts)
+    written = "num_local_experts"
+    experts = field(name, int, field.get(written), most=MOST_EXPERTS)
+    field.only(written, {experts}, default=experts)
     # Of the loss that balances experts, and of noise in training.
     field.ignore("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+    active = field("num_experts_per_tok", int)
     with located(field.where):
-        active = field("num_experts_per_tok", int)
         return MixtureConfig(experts=experts, active=active, **family)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from goracs_jax.errors import InputError
+from goracs_jax.models.checkpoint import open_safetensors
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.fused import split
@@ -30,7 +31,6 @@ from goracs_jax.models.tensors import (
     Tensors,
     account,
     fill,
-    open_safetensors,
 )
 
 STEM = "adapter_model"
