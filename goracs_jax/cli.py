@@ -24,6 +24,7 @@ from goracs_jax.settings import (
     Evaluate,
     Finetune,
     Grads,
+    Hub,
     Merge,
     Plan,
     Prepare,
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse(arguments)
         check_paths(settings)
         keep_programs()
-        VERBS[arguments[0]].load()(settings)
+        VERBS[arguments[0]].load()(_with_models(settings))
     except InputError as error:
         return _fail(str(error))
     except NumericalError as error:
@@ -104,6 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(_unexpected(error, arguments), code=70)
     return 0
+
+
+def _with_models(settings: Settings) -> Settings:
+    """Fetch models that are named as on the hub."""
+    if not isinstance(settings, Hub):
+        return settings
+    from goracs_jax.runs.fetched import with_models  # takes seconds, as the verb does
+
+    return with_models(settings)
 
 
 def _unexpected(error: BaseException, arguments: Sequence[str]) -> str:

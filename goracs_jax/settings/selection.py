@@ -9,6 +9,7 @@ from goracs_jax.settings.common import (
     Backward,
     Budgets,
     Leaks,
+    Hub,
     Machine,
     Processes,
     Settings,
@@ -32,7 +33,7 @@ Lambdas = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Machine, Processes, Settings):
+class Embed(Machine, Hub, Processes, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
     Give either --model or --encoder.
@@ -45,8 +46,8 @@ class Embed(Machine, Processes, Settings):
     out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
-    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder or
-    a .gguf file."""
+    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder, a
+    .gguf file, or organisation/model on the hub."""
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter to put into the LLM; without it the LLM stays as it
     is."""
@@ -93,13 +94,13 @@ class _Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
+class Grads(_Gradient, _Outputs, Backward, Machine, Hub, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
     """Examples to take gradients of: Alpaca records as JSON, JSONL, CSV or Parquet."""
     model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
+    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     out: ArrayOut
     """The .npy file of norms to write."""
 
@@ -117,7 +118,7 @@ class _Texts:
     """Validation examples, likewise."""
     model: Path | None = None
     """LLM for gradient norms, and for embeddings where --encoder is not given: a
-    Hugging Face folder or a .gguf file."""
+    Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     encoder: Path | None = None
     """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
     adapter: Path | None = None
@@ -228,7 +229,7 @@ class _Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
+class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Hub, Settings):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient
