@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(404, "EntryNotFound")
         content = file.read_bytes()
         etag = hashlib.sha256(content).hexdigest()
-        self._send(content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
+        return self._send(content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
 
     do_HEAD = do_GET
 

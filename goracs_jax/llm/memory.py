@@ -17,9 +17,9 @@ input of each layer ("layers"), from which it makes those of one layer again. Wh
 `goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to
 b t (2.5 dim + 2.06 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes
 a block of logits, or all logits of scored tokens where the head is trained; generation
-the cache of keys and values. Of a mixture of experts one block of tokens is in memory at
-a time, so F is 4 dim (sums in float32) and what is sorted, and none of it is kept; its
-formula has been compared with compilers of CPUs alone. The constants were fitted to
+the cache of keys and values. Of a mixture of experts one block of tokens is in memory
+at a time, so F is 4 dim (sums in float32) and what is sorted, and none of it is kept;
+this has been compared with the compiler of CPUs alone. The constants were fitted to
 what the compilers of TPUs and GPUs say, so that memory is not understated;
 benchmarks/README.md compares them.
 """

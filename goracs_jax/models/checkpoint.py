@@ -55,9 +55,7 @@ def open_safetensors(
                 stored = tensors.get_slice(name)
                 shapes[name], home[name] = tuple(stored.get_shape()), file
                 kind = stored.get_dtype()
-                if float8 and kind in FLOAT8:
-                    continue
-                if kind.startswith(NARROW):
+                if kind.startswith(NARROW) and not (float8 and kind in FLOAT8):
                     raise InputError(
                         f"{file}: tensor {name} is stored as {kind}, floats of 8 bits "
                         "or fewer, which are not supported: give the model's folder as "

@@ -9,8 +9,11 @@ same expert. The loss that balances experts in pre-training is no part of any lo
 Tokens are sorted by expert and run in blocks, each of one expert, in a loop that is as
 long as they need: its work grows with k, and its program neither with k nor with the
 number of experts. Experts are frozen, so the backward pass has the gradients of tokens
-and router alone; it computes the two products before the activation again. Under `vmap`
-the tokens of all examples are sorted together, so that a batch reads each expert once.
+and router alone; it computes the products before the activation again. Under `vmap` the
+tokens of all examples are sorted together, so that a batch reads each expert once. (On
+CPUs, `jax.lax.ragged_dot` would become masked products of all experts with all rows: for
+4 of 32 experts it took 87 times as long as the blocks, and all experts for all tokens 4
+times as long.)
 """
 
 from collections.abc import Callable

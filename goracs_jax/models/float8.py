@@ -1,15 +1,16 @@
 """Read weights that are floats of 8 bits with scales beside them.
 
-A matrix W [out, in] is stored as numbers q of 8 bits and scales s, each of which belongs
-to a block of the matrix:
+A matrix W [out, in] is stored as numbers q of 8 bits and scales s, each of which
+belongs to a block of the matrix:
 
     W[i, j] = q[i, j] s[i // rows, j // columns]
 
-The scales are one number for the matrix, one for each row [out, 1], or a grid of blocks,
-mostly 128 x 128, of which the last ones may be cut off (DeepSeek-V3 Technical Report,
-section 3.3). Tensors are called NAME.weight and NAME.weight_scale_inv, which despite its
-name is a factor, or NAME.weight_scale. Scales of inputs, by which some methods round
-activations too, are left out: only the weights are stored, and activations stay floats.
+The scales are one number for the matrix, one for each row [out, 1], or a grid of
+blocks, mostly 128 x 128, of which the last ones may be cut off (DeepSeek-V3 Technical
+Report, section 3.3). Tensors are called NAME.weight and NAME.weight_scale_inv, which
+despite its name is a factor, or NAME.weight_scale. Scales of inputs, by which some
+methods round activations too, are left out: only the weights are stored, and
+activations stay floats.
 """
 
 from collections.abc import Mapping
@@ -133,31 +134,20 @@ def dequantised(tensors: Tensors, scales: Scales) -> Tensors:
         scales: What is known of their scales.
 
     Raises:
-        InputError: A weight has no scale although others have, a scale has no weight, or
-            one does not fit the other.
+        InputError: A weight has no scale although others have, a scale has no weight,
+            or one does not fit the other.
     """
-    names = tensors.shapes
-    of: dict[str, str] = {}  # from weights to their scales
-    for name in names:
-        end = next((end for end in ENDS if name.endswith(f".weight{end}")), None)
-        if end is None:
-            continue
-        weight = name.removesuffix(end)
-        if weight in of or weight not in tensors.float8:
-            problem = "two scales" if weight in of else "a scale and no floats of 8 bits"
-            raise _misfit(tensors, name, f"{weight} has {problem}")
-        of[weight] = name
+    names, of = tensors.shapes, _scales_of(tensors)
     parts = {*of.values(), *(name for name in names if name.endswith(INPUTS))}
     matrices = tensors.float8 - parts
-    grids = {weight: _grid(tensors, weight, of[weight], scales) for weight in of}
-    for weight in sorted(matrices - of.keys()):
-        if of or scales.stated:
-            raise _misfit(tensors, weight, "its scale, NAME.weight_scale, is missing")
     if scales.stated and not of:
         raise InputError(
             f"{tensors.where}: config.json says that weights are floats of 8 bits with "
             "scales, and they are not: take the config.json that was saved with them."
         )
+    if of and (bare := sorted(matrices - of.keys())):
+        raise _misfit(tensors, bare[0], "its scale, NAME.weight_scale, is missing")
+    grids = {weight: _grid(tensors, weight, of[weight], scales) for weight in of}
 
     def read(name: str, part: Slices = ()) -> np.ndarray:
         numbers = tensors.read(name, part)
@@ -183,9 +173,28 @@ def dequantised(tensors: Tensors, scales: Scales) -> Tensors:
     return Tensors(tensors.where, shapes, read)
 
 
-def _grid(
-    tensors: Tensors, weight: str, scale: str, scales: Scales
-) -> tuple[int, int]:
+def _scales_of(tensors: Tensors) -> dict[str, str]:
+    """Map the names of weights to those of their scales.
+
+    Raises:
+        InputError: A scale has no weight of 8 bits, or a weight has two scales.
+    """
+    of: dict[str, str] = {}
+    for name in tensors.shapes:
+        for end in ENDS:
+            if not name.endswith(f".weight{end}"):
+                continue
+            weight = name.removesuffix(end)
+            if weight not in tensors.float8:
+                problem = f"{weight} has a scale and no floats of 8 bits"
+                raise _misfit(tensors, name, problem)
+            if weight in of:
+                raise _misfit(tensors, name, f"{weight} has two scales")
+            of[weight] = name
+    return of
+
+
+def _grid(tensors: Tensors, weight: str, scale: str, scales: Scales) -> tuple[int, int]:
     """Return the rows and columns of a block of a weight.
 
     Raises:

@@ -111,7 +111,7 @@ def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
 
 
 def _mixture(c: MixtureConfig) -> dict[str, str]:
-    """Name the router and the experts, which `stacked.stack` has put into one tensor."""
+    """Name the router, and the experts as `stacked.stack` puts them into one tensor."""
     block = f"model.layers.{{}}.{c.block}"
     names = {"layers.mlp.router.kernel": f"{block}.gate.weight"}
     for ours, part in zip(MLP, c.parts, strict=True):

@@ -8,8 +8,8 @@ from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Wh
 from goracs_jax.settings.common import (
     Backward,
     Budgets,
-    Leaks,
     Hub,
+    Leaks,
     Machine,
     Processes,
     Settings,

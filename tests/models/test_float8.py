@@ -116,7 +116,9 @@ def quantised(write_hf, llama_config, random_llama_tensors):
             stored[name] = tensor
             if "_proj" in name:
                 shape = tensor.shape
-                numbers, scales, tensors[name] = matrix(shape, grid(shape), *block(shape))
+                numbers, scales, tensors[name] = matrix(
+                    shape, grid(shape), *block(shape)
+                )
                 stored |= {name: numbers, name.removesuffix("weight") + end: scales}
         raw = llama_config | ({"quantization_config": config} if config else {})
         return write_hf(raw, stored, "quantised"), write_hf(tensors=tensors), stored
@@ -198,7 +200,9 @@ def test_config_and_weights_belong_together(quantised, llama_config):
 
 
 def test_floats_without_any_scales_are_as_they_are(write_hf, random_llama_tensors):
-    raw_tensors = random_llama_tensors(json.loads((write_hf() / "config.json").read_text()))
+    raw_tensors = random_llama_tensors(
+        json.loads((write_hf() / "config.json").read_text())
+    )
     stored = {n: t.astype(E4M3) if "proj" in n else t for n, t in raw_tensors.items()}
     found = load_decoder(write_hf(tensors=stored, name="cast"), key=KEY)
     expected = stored[UP].astype(np.float32).T
@@ -219,7 +223,7 @@ def test_only_language_models_have_them(tmp_path, write_hf):
         "layer_norm_eps": 1e-12,
     }
     folder = write_hf(raw, {"embeddings.LayerNorm.weight": np.ones(8, E4M3)})
-    with pytest.raises(InputError, match="LayerNorm.weight is stored as F8_E4M3"):
+    with pytest.raises(InputError, match=r"LayerNorm\.weight is stored as F8_E4M3"):
         load_encoder(folder)
 
 
@@ -235,7 +239,10 @@ def test_only_language_models_have_them(tmp_path, write_hf):
         (BLOCKS | {"rotation": 1}, "'rotation' (1) is not known"),
         (compressed("group"), "strategy 'group' is not"),
         (compressed("tensor", num_bits=4), "num_bits 4 is not"),
-        (compressed("tensor") | {"format": "pack-quantized"}, "format 'pack-quantized' is not"),
+        (
+            compressed("tensor") | {"format": "pack-quantized"},
+            "format 'pack-quantized' is not",
+        ),
         (compressed("tensor") | {"config_groups": {}}, "must name a group"),
     ],
 )
