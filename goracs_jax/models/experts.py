@@ -11,9 +11,9 @@ long as they need: its work grows with k, and its program neither with k nor wit
 number of experts. Experts are frozen, so the backward pass has the gradients of tokens
 and router alone; it computes the products before the activation again. Under `vmap` the
 tokens of all examples are sorted together, so that a batch reads each expert once. (On
-CPUs, `jax.lax.ragged_dot` would become masked products of all experts with all rows: for
-4 of 32 experts it took 87 times as long as the blocks, and all experts for all tokens 4
-times as long.)
+CPUs, `jax.lax.ragged_dot` would become masked products of all experts with all rows:
+for 4 of 32 experts it took 87 times as long as the blocks, and all experts for all
+tokens 4 times as long.)
 """
 
 from collections.abc import Callable

@@ -28,8 +28,8 @@ METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors")
 ENDS = ("_scale_inv", "_scale")
 #: Ends of the names of scales of activations, which change no weight.
 INPUTS = (".input_scale", ".activation_scale", ".input_scale_ub")
-#: Fields that change no stored weight: which layers are stored otherwise, as the tensors
-#: say, and how products are taken.
+#: Fields of quantization_config that change no stored weight: how products are taken,
+#: and which layers are stored otherwise, as the tensors say.
 HARMLESS = {
     "fp8": ("activation_scheme", "modules_to_not_convert", "ignored_layers"),
     "fbgemm_fp8": ("activation_scale_ub", "modules_to_not_convert"),
