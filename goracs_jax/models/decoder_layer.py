@@ -52,8 +52,8 @@ class DecoderLayer(nnx.Module):
         mixed = self.attention_post_norm(mixed) if self.post_norms else mixed
         x = x + self._scaled(mixed)
         read = self.mlp_norm(x) if self.pre_norms else x
-        mixes = isinstance(self.mlp, Experts)
-        changed = self.mlp(read, execution) if mixes else self.mlp(read)
+        mlp = self.mlp
+        changed = mlp(read, execution) if isinstance(mlp, Experts) else mlp(read)
         changed = self.mlp_post_norm(changed) if self.post_norms else changed
         return x + self._scaled(changed), new
 
