@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from figures import markdown, pinned
 
@@ -9,26 +10,49 @@ from goracs_jax.models.gguf_config import ARCHITECTURES
 from goracs_jax.models.hf_config import FAMILIES
 
 ROOT = Path(__file__).parent.parent
-#: What people call the models of a family.
+
+
+class Published(NamedTuple):
+    """What the models of a family are called, and what they come with."""
+
+    models: str
+    tokenizer: str
+    template: str  # how chats look
+
+
+BYTES, PIECES = "byte-level BPE", "SentencePiece BPE"
+CHATML = "ChatML"
 MODELS = {
-    "llama": "Llama 2, 3, 3.1 to 3.3; SmolLM2",
-    "mistral": "Mistral 7B",
-    "qwen2": "Qwen 2, 2.5",
-    "qwen3": "Qwen 3",
-    "gemma2": "Gemma 2",
-    "gemma3_text": "Gemma 3, of text; the text part of type gemma3",
-    "smollm3": "SmolLM3",
-    "granite": "Granite 3",
-    "olmo2": "OLMo 2",
-    "olmo3": "OLMo 3",
-    "phi3": "Phi-3 mini and medium, Phi-4, Phi-4-mini",
+    "llama": Published(
+        "Llama 2, 3, 3.1 to 3.3; SmolLM2",
+        f"{PIECES} (2), {BYTES}",
+        f"[INST] (2), headers (3), {CHATML} (SmolLM2)",
+    ),
+    "mistral": Published("Mistral 7B", f"{PIECES}, {BYTES} (Tekken)", "[INST]"),
+    "qwen2": Published("Qwen 2, 2.5", BYTES, CHATML),
+    "qwen3": Published("Qwen 3", BYTES, f"{CHATML} with thoughts"),
+    "qwen3_moe": Published(
+        "Qwen 3 30B-A3B, 235B-A22B", BYTES, f"{CHATML} with thoughts"
+    ),
+    "mixtral": Published("Mixtral 8x7B, 8x22B", PIECES, "[INST]"),
+    "gemma2": Published("Gemma 2", PIECES, "turns of Gemma"),
+    "gemma3_text": Published(
+        "Gemma 3, of text; the text part of type gemma3", PIECES, "turns of Gemma"
+    ),
+    "smollm3": Published("SmolLM3", BYTES, f"{CHATML} with thoughts"),
+    "granite": Published("Granite 3", BYTES, "roles of Granite"),
+    "olmo2": Published("OLMo 2", BYTES, "roles of Tulu"),
+    "olmo3": Published("OLMo 3", BYTES, CHATML),
+    "phi3": Published(
+        "Phi-3 mini and medium, Phi-4, Phi-4-mini",
+        f"{PIECES} (3), {BYTES} (4)",
+        f"roles of Phi, {CHATML} with separators (Phi-4)",
+    ),
 }
 #: The architecture in GGUF files, where it has another name.
 GGUF = {"mistral": "llama", "gemma3_text": "gemma3"}
 #: Families that people ask for, and why they are not read.
 OTHERS = {
-    "mixtral": "mixture of experts",
-    "qwen3_moe": "mixture of experts",
     "gpt_oss": "mixture of experts, in MXFP4",
     "deepseek_v3": "mixture of experts, another attention",
     "llama4": "mixture of experts",
@@ -51,15 +75,17 @@ def families() -> str:
     rows = [
         [
             f"`{name}`",
-            MODELS[name],
+            *MODELS[name],
             "read",
             "read" if GGUF.get(name, name) in ARCHITECTURES else "refused",
             ", ".join(tried[name]),
         ]
         for name in FAMILIES
     ]
-    rows += [[f"`{n}`", why, _refused(n), "refused", ""] for n, why in OTHERS.items()]
-    head = ["model_type", "models", "folder", "GGUF", "tried"]
+    rows += [
+        [f"`{n}`", why, "", "", _refused(n), "refused", ""] for n, why in OTHERS.items()
+    ]
+    head = ["model_type", "models", "tokenizer", "template", "folder", "GGUF", "tried"]
     version = pinned("transformers")
     return (
         "\n".join(markdown(head, rows))

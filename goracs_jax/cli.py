@@ -26,6 +26,7 @@ from goracs_jax.settings import (
     Evaluate,
     Finetune,
     Grads,
+    Hub,
     Merge,
     Plan,
     Prepare,
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_paths(settings)
         keep_programs()
         with staged(settings) as settings:
-            VERBS[arguments[0]].load()(settings)
+            VERBS[arguments[0]].load()(_with_models(settings))
     except InputError as error:
         return _fail(str(error))
     except NumericalError as error:
@@ -108,6 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(_unexpected(error, arguments), code=70)
     return 0
+
+
+def _with_models(settings: Settings) -> Settings:
+    """Fetch models that are named as on the hub."""
+    if not isinstance(settings, Hub):
+        return settings
+    from goracs_jax.runs.fetched import with_models  # takes seconds, as the verb does
+
+    return with_models(settings)
 
 
 def _unexpected(error: BaseException, arguments: Sequence[str]) -> str:

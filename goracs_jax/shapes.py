@@ -42,6 +42,7 @@ Language models:
     scored          which tokens count for the loss: all, or those of the answer
     lower states    hidden states before the first layer that has an adapter; the layers
                     below all adapters are the lower layers
+    experts, router  MLPs of one layer, and what chooses the active ones of a token
     prediction error  EL2N score of an example (an `Error` is an exception)
     record          an example as a dict: instruction, input, output
 
@@ -56,7 +57,7 @@ Running:
                     seconds and FLOPs, by part
 
 Axes of arrays: train, valid, budget, dim (width of an embedding), rows, units; for
-language models batch, time, vocab, dim.
+language models batch, time, vocab, dim, tokens (of all texts), experts.
 """
 
 from typing import Any

@@ -28,6 +28,7 @@ from goracs_jax.llm.tokens import ragged
 from goracs_jax.mesh import DATA, model_mesh, spread_batch
 from goracs_jax.models import Decoder, DecoderConfig, LoraConfig
 from goracs_jax.models.attention import attend, visible_pairs
+from goracs_jax.models.config import MixtureConfig
 from goracs_jax.models.decoder import with_execution
 from goracs_jax.models.execution import Execution
 from goracs_jax.models.sharding import (
@@ -69,9 +70,9 @@ TOKENS = ragged(IDS, IDS)
 BRANCHES = [[0] * 7 + [1] + [2] * (len(row) - 8) for row in IDS]
 
 
-def trained() -> Decoder:
+def trained(config: DecoderConfig = CONFIG) -> Decoder:
     """A model whose lora_B is not zero, so that every adapter has a gradient."""
-    model = Decoder(CONFIG, LORA, key=jax.random.key(0))
+    model = Decoder(config, LORA, key=jax.random.key(0))
     graph, lora, frozen = nnx.split(model, nnx.LoRAParam, ...)
     noise = lambda w: w + 0.1 * jax.random.normal(jax.random.key(2), w.shape)
     return nnx.merge(graph, jax.tree.map(noise, lora), frozen)
@@ -120,6 +121,7 @@ def arrays(model: Decoder) -> dict[str, np.ndarray]:
     ):
         found[f"sums {i}"] = np.asarray(leaf)
     found["attention"] = attention(model.execution)
+    found["mixture"] = mixture(model.execution)
     return found
 
 
@@ -148,6 +150,18 @@ def attention(execution: Execution) -> np.ndarray:
     total = lambda qkv: jnp.sum(run(*qkv) ** 2)
     gradient = jax.vmap(jax.grad(total), in_axes=1, spmd_axis_name=DATA)
     return np.asarray(jax.jit(gradient)(qkv))
+
+
+def mixture(execution: Execution) -> np.ndarray:
+    """Gradient norms of a mixture of experts; each device routes its own examples."""
+    experts = MixtureConfig(experts=5, active=2)
+    model = trained(DecoderConfig.tiny(**SIZES, mixture=experts))
+    grid = execution.grid
+    model = model if grid is None else spread_decoder(model, grid)
+    run = score_pass(
+        with_execution(model, remat=execution.remat), "all_lora", most=TIME
+    )
+    return map_batches(run, run.batches(TOKENS, ALL // execution.data_devices))
 
 
 def micro_batch(model: Decoder) -> tuple:

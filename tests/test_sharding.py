@@ -56,7 +56,7 @@ def test_every_way_to_run_gives_the_same(found, way):
     """On every grid, and with another choice of what the backward pass keeps."""
     names = [n.removeprefix(way) for n in found if n.startswith(way)]
     names = [name for name in names if not name.endswith("text")]
-    assert len(names) == 19
+    assert len(names) == 20
     for name in names:
         expected = found["one" + name]
         if name == " generation 0":

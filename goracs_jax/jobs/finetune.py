@@ -27,6 +27,7 @@ from goracs_jax.models import (
     read_lora_config,
     save_adapter,
 )
+from goracs_jax.models.hub import published_name
 from goracs_jax.models.lora_config import PLAIN
 from goracs_jax.models.targets import Rules, last_layers
 from goracs_jax.runs.lower import keep_states
@@ -228,7 +229,7 @@ def open_inputs(
         lora=config.lora,
         untrained="warn",
     )
-    return TrainInputs(train, valid, llm, str(settings.model))
+    return TrainInputs(train, valid, llm, published_name(settings.model))
 
 
 def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:

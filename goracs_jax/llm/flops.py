@@ -18,6 +18,9 @@ v_proj in the last layer goes no further back, and needs neither q nor k of that
 
     last_v_lora_b = forward + 2 S H + 2 S dim (q + 3 mlp) + 2 T S q
 
+With a mixture of experts, W counts the experts that a token goes through, and the
+router; 3 dim mlp stands for the weights of all these.
+
 Three things are left out: adapters, with r (in + out) weights for each in x out, which
 are about 1 %; norms, activations and softmax; and scores of attention that are computed
 again backward, which saves memory and is no work that the method needs.
@@ -89,9 +92,9 @@ def gradient_flops(config: DecoderConfig, counts: Counts, which: Which) -> float
         return 2 * forward + _attention(c, counts)
     asking = _asking(counts)
     head = c.vocab_size * _sum(counts.scored)
-    linear = (queries + 3 * c.intermediate_size) * _sum(asking)
+    linear = (queries * c.hidden_size + c.mlp_weights) * _sum(asking)
     attention = attention_flops(queries, counts.tokens, asking)
-    return forward + 2 * c.hidden_size * (head + linear) + attention / 2
+    return forward + 2 * (c.hidden_size * head + linear) + attention / 2
 
 
 def encoder_flops(config: EncoderConfig, lengths: Lengths) -> float:
@@ -132,7 +135,7 @@ def _asking(counts: Counts) -> Lengths:
 
 def _linear(c: DecoderConfig, counts: Counts) -> float:
     keys = c.hidden_size * 2 * c.num_kv_heads * c.head_dim
-    rest = c.hidden_size * (2 * c.num_heads * c.head_dim + 3 * c.intermediate_size)
+    rest = c.hidden_size * 2 * c.num_heads * c.head_dim + c.mlp_weights
     of_token = (c.num_layers - 1) * (keys + rest) + keys
     return 2 * (of_token * _sum(counts.tokens) + rest * _sum(_asking(counts)))
 

@@ -17,7 +17,9 @@ input of each layer ("layers"), from which it makes those of one layer again. Wh
 `goracs_jax.models.splash` serves, S is zero, and a forward pass takes up to
 b t (2.5 dim + 2.06 H), or 2.6 H on TPUs with a matrix unit of 256 rows. The loss takes
 a block of logits, or all logits of scored tokens where the head is trained; generation
-the cache of keys and values. The constants were fitted to
+the cache of keys and values. Of a mixture of experts one block of tokens is in memory
+at a time, so F is 4 dim (sums in float32) and what is sorted, and none of it is kept;
+this has not been compared with a compiler yet. The other constants were fitted to
 what the compilers of TPUs and GPUs say, so that memory is not understated;
 benchmarks/README.md compares them.
 """
@@ -30,6 +32,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.llm.sizes import Placement, linear_sizes, trained_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
+from goracs_jax.models.targets import BLOCKS
 
 #: The share of a device's memory that a plan fills.
 FILLED = 0.9
@@ -199,7 +202,10 @@ class _Work(NamedTuple):
 
     @property
     def mlp(self) -> int:
-        """Bytes of a token in the MLP."""
+        """Bytes of a token in the MLP, or of its sums and choices of experts."""
+        if self.config.mixture is not None:
+            c = self.config.mixture
+            return 2 * self.dim * (4 + self.itemsize) + 8 * c.experts + 16 * c.active
         return self.itemsize * (2 * self.widths["up_proj"] + 2 * self.dim)
 
     def forward(self) -> int | float:
@@ -246,6 +252,10 @@ class _Work(NamedTuple):
             return number * self.dim
         # `down_proj` only adds to the next layer's input, which is kept anyway.
         products = sum(self.widths.values()) - self.widths["down_proj"]
+        if self.config.mixture is not None:
+            # Of experts, the router's logits alone.
+            products -= self.widths["gate_proj"] + self.widths["up_proj"]
+            products += self._padded(self.config.mixture.experts)
         low = sum(self._padded(self.lora.width(name)) for name in self.lora.targets)
         return number * (self.dim + products) + 4 * self.tokens * low
 
@@ -341,7 +351,12 @@ def largest_exchange(config: DecoderConfig, rows: Rows, placement: Placement) ->
     >>> largest_exchange(DecoderConfig.tiny(), Rows(1, 16, 16), Placement())
     6144
     """
-    weights = max(a * b for a, b in linear_sizes(config).values())
+    sizes = linear_sizes(config)
+    experts = 1 if config.mixture is None else config.mixture.experts
+    weights = max(
+        a * b * (experts if BLOCKS[name] == "mlp" else 1)
+        for name, (a, b) in sizes.items()
+    )
     table = -(-config.vocab_size // placement.model) * config.hidden_size
     states = rows.examples * rows.length * config.hidden_size
     return max(weights * placement.itemsize, table * placement.itemsize, states * 4)

@@ -129,6 +129,8 @@ def _waste(shape: tuple[int, ...], lanes: int) -> float:
 def linear_sizes(config: DecoderConfig) -> Mapping[str, tuple[int, int]]:
     """Return the widths of a layer's linear layers, in and out, by their names.
 
+    Those of the MLP are of one expert where a layer has several.
+
     >>> linear_sizes(DecoderConfig.tiny())["down_proj"]
     (48, 32)
     """

@@ -20,6 +20,7 @@ from goracs_jax.llm.memory import PASSES, Rows
 from goracs_jax.llm.sizes import Placement, linear_sizes, weight_bytes
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.lora import LoraConfig
+from goracs_jax.models.targets import BLOCKS
 
 
 class Work(NamedTuple):
@@ -87,9 +88,12 @@ def pass_flops(
     again = c.num_layers * attention_flops(c.num_heads * c.head_dim, lengths) / 2
     if placement.splash(config, rows.length):
         again *= 3
+    experts = 1 if c.mixture is None else c.mixture.active
+    one = 2.0 * tokens * experts * c.intermediate_size * c.hidden_size
     if placement.remat == "layers":
-        down = 2.0 * tokens * c.intermediate_size * c.hidden_size
-        again += layers - c.num_layers * down
+        again += layers - c.num_layers * one
+    elif c.mixture is not None:  # experts compute gate and up again
+        again += 2 * c.num_layers * one
     once = gradient_flops(c, counts, "all_lora") - 2 * unscored
     return once + 3 * c.num_layers * low + again
 
@@ -116,7 +120,10 @@ def _low(c: DecoderConfig, lora: LoraConfig, name: str) -> int:
 def _generated(c: DecoderConfig, lora: LoraConfig, rows: Rows) -> float:
     """Count the FLOPs of all tokens after the first, of every beam."""
     beams, steps = rows.examples * rows.beams, rows.new - 1
-    weights = sum(a * b for a, b in linear_sizes(c).values())
+    sizes = linear_sizes(c)
+    weights = c.mlp_weights + sum(
+        a * b for name, (a, b) in sizes.items() if BLOCKS[name] == "self_attn"
+    )
     weights += sum(_low(c, lora, name) for name in lora.targets)
     seen = rows.length + rows.beams * (rows.new + 1)
     layer = 2.0 * weights + 4.0 * c.num_heads * c.head_dim * seen
@@ -152,7 +159,11 @@ def pass_work(
     if pass_name == "generation":
         reads = rows.new
     tokens = rows.examples * rows.length
-    widths = sum(a + b for a, b in linear_sizes(config).values())
+    experts = 1 if config.mixture is None else config.mixture.active
+    widths = sum(
+        (a + b) * (experts if BLOCKS[name] == "mlp" else 1)
+        for name, (a, b) in linear_sizes(config).items()
+    )
     # Each product reads its input and writes its output; scores that are not kept in a
     # kernel are written, read by the softmax, and written and read in the type of the
     # activations.

@@ -5,6 +5,7 @@ from goracs_jax.models.config import EncoderConfig as EncoderConfig
 from goracs_jax.models.decoder import Decoder as Decoder
 from goracs_jax.models.encoder import Encoder as Encoder
 from goracs_jax.models.gguf_file import open_gguf as open_gguf
+from goracs_jax.models.hub import fetch_model as fetch_model
 from goracs_jax.models.lora import LoraConfig as LoraConfig
 from goracs_jax.models.lora import LoRALinear as LoRALinear
 from goracs_jax.models.lora import with_dropout as with_dropout

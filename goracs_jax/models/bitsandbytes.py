@@ -45,39 +45,27 @@ DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bf
 MARKS = tuple(f".quant_state.bitsandbytes__{kind}" for kind in ("nf4", "fp4"))
 
 
-def stored_bits(raw: Mapping[str, Any], where: str) -> Bits | None:
+def stored_bits(field: Fields) -> Bits:
     """Read how many bits the linear layers of a model are stored in.
 
     Args:
-        raw: The parsed config.json.
-        where: Its path, for messages.
-
-    Returns:
-        4 or 8, or None where nothing is quantised.
+        field: The fields of quantization_config.
 
     Raises:
-        InputError: The weights were quantised in another way.
+        InputError: It says both or none, or has a field that is not known.
 
-    >>> stored_bits({"quantization_config": {"load_in_4bit": True}}, "config.json")
+    >>> stored_bits(Fields({"load_in_4bit": True}, "config.json"))
     4
     """
-    config = raw.get("quantization_config")
-    if config is None:
-        return None
-    where = f"{where}: quantization_config"
-    if not isinstance(config, Mapping):
-        raise InputError(f"{where} must be an object, got {config!r:.40}.")
-    field = Fields(config, where)
-    method = field.get("quant_method")
     four, eight = (
         field(name, bool, default=False) for name in ("load_in_4bit", "load_in_8bit")
     )
-    if method not in (None, "bitsandbytes") or four == eight:
+    if four == eight:
         raise InputError(
-            f"{where} of {method or 'no quant_method'!r} is not supported: give the "
-            "model's folder as it was before it was quantised, or one of bitsandbytes "
-            "in 4 or 8 bits, or a GGUF file."
+            f"{field.where} must have one of load_in_4bit and load_in_8bit: take the "
+            "config.json that was saved with the weights."
         )
+    field.ignore("quant_method")
     field.only("llm_int8_has_fp16_weight", {False}, default=False)
     field.nothing_else(HARMLESS)
     return 4 if four else 8

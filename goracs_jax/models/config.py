@@ -10,13 +10,42 @@ Pooling = Literal["mean", "cls", "max"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """A mixture of experts in place of each MLP.
+
+    Args:
+        experts: Number of experts, each an MLP of its own.
+        active: Number of experts that a token goes through.
+        normalised: Whether the weights of a token's experts are divided by their sum.
+        block: Name of the mixture in a checkpoint, within a layer.
+        parts: Names there of an expert's gate_proj, up_proj and down_proj.
+
+    Raises:
+        InputError: There are fewer experts than a token goes through.
+    """
+
+    experts: int
+    active: int
+    normalised: bool = True
+    block: str = "mlp"
+    parts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self):
+        if self.active > self.experts:
+            raise InputError(
+                f"num_experts_per_tok is {self.active}, but there are {self.experts} "
+                "experts: take the file that was published with the weights."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Sizes of a Llama-family decoder; the defaults are those of Llama.
 
     Args:
         vocab_size: Number of token ids, which is the number of rows of the embedding.
         hidden_size: Width of the residual stream.
-        intermediate_size: Width of the MLP.
+        intermediate_size: Width of the MLP, or of each expert.
         num_layers: Number of layers.
         num_heads: Number of query heads.
         num_kv_heads: Number of key and value heads, a divisor of `num_heads`.
@@ -46,6 +75,7 @@ class DecoderConfig:
         no_rope: Whether each layer has no rotation; empty if all have one.
         fused: Whether a checkpoint stores q_proj, k_proj and v_proj as one matrix, and
             gate_proj and up_proj as another one.
+        mixture: The mixture of experts that each layer has; None means one MLP.
 
     Raises:
         InputError: The length of `sliding` or `no_rope` is neither 0 nor the number of
@@ -84,6 +114,7 @@ class DecoderConfig:
     sliding_rope: RopeConfig | None = None
     no_rope: tuple[bool, ...] = ()
     fused: bool = False
+    mixture: MixtureConfig | None = None
 
     def __post_init__(self):
         for name in ("sliding", "no_rope"):
@@ -106,6 +137,18 @@ class DecoderConfig:
     def query_scale(self) -> float:
         """The factor of the attention scores."""
         return self.attention_scale or self.head_dim**-0.5
+
+    @property
+    def mlp_weights(self) -> int:
+        """The weights of a layer's MLP that a token meets: its experts, and the router.
+
+        >>> DecoderConfig.tiny(mixture=MixtureConfig(experts=5, active=2)).mlp_weights
+        9376
+        """
+        one = 3 * self.hidden_size * self.intermediate_size
+        if self.mixture is None:
+            return one
+        return self.mixture.active * one + self.mixture.experts * self.hidden_size
 
     @classmethod
     def tiny(cls, **changes: Any) -> "DecoderConfig":

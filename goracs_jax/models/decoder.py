@@ -7,44 +7,25 @@ needed. Matrix products of float32 weights use full float32 precision, which is 
 than the default of accelerators.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
+from jaxtyping import Array, Float, Float32, Int, PyTree
 
-from goracs_jax.models.attention import (
-    Asking,
-    KeysValues,
-    Look,
-    rows_at,
-    visible_pairs,
-)
+from goracs_jax.models.attention import KeysValues, rows_at
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder_layer import DecoderLayer
 from goracs_jax.models.execution import Execution
 from goracs_jax.models.layers import RMSNorm, softcap
+from goracs_jax.models.looks import Layout as Layout
+from goracs_jax.models.looks import looks
 from goracs_jax.models.lora import DEFAULT_LORA, KEPT, LoraConfig
 from goracs_jax.models.lower import LowerStates, Text
-from goracs_jax.models.rope import RopeConfig, rope_table
-from goracs_jax.models.splash import splash_for
 from goracs_jax.models.variants import Table, placed, start, table_of
-
-
-class Layout(NamedTuple):
-    """Positions and mask of sequences that are not one text from left to right.
-
-    A token sees the tokens that it is related to and whose position is not later. Every
-    token must be related to itself. With a cache, `positions` and the columns of
-    `related` belong to the cached tokens, followed by the new ones.
-    """
-
-    positions: Int[Array, "*batch keys"]
-    related: Bool[Array, "*batch time keys"]
 
 
 class Decoder(nnx.Module):
@@ -113,46 +94,6 @@ class Decoder(nnx.Module):
         tied = self.config.tie_embeddings
         return (self.embed if name == "embed" or tied else self.head)[...]
 
-    def _looks(
-        self,
-        time: int,
-        layout: Layout | None = None,
-        at: Int[Array, "*batch places"] | None = None,
-    ) -> Callable[[Int[Array, ""] | int], Look]:
-        """Return a function from a layer's index to its rotation and mask.
-
-        Full and sliding layers share one program, because the index may be traced.
-        """
-        c = self.config
-        keys = jnp.arange(time) if layout is None else layout.positions
-        new = keys[..., keys.shape[-1] - time :]
-
-        def look(rope: RopeConfig, window: int | None) -> Look:
-            speed = rope.frequencies(c.head_dim)
-            table = partial(rope_table, frequencies=speed, magnitude=rope.magnitude)
-            turn = table(new)
-            if at is not None:
-                seen = visible_pairs(at, keys, window)
-                return Look(turn, seen, asking=Asking(at, table(at)))
-            seen = visible_pairs(new, keys, window)
-            return Look(turn, seen if layout is None else seen & layout.related)
-
-        full = look(c.rope, None)
-        if layout is None and at is None:
-            splash = splash_for(c, self.execution, time, self.embed.dtype)
-            full = full._replace(splash=splash)
-        by_window = lambda index: full
-        if any(c.sliding):
-            sliding = look(c.sliding_rope or c.rope, c.window)
-            is_sliding = jnp.asarray(c.sliding)
-            by_window = lambda index: jax.tree.map(
-                partial(jnp.where, is_sliding[index]), sliding, full
-            )
-        if not any(c.no_rope):
-            return by_window
-        is_still = jnp.asarray(c.no_rope)
-        return lambda index: by_window(index).still(is_still[index])
-
     def _run(
         self,
         text: Text,
@@ -172,7 +113,8 @@ class Decoder(nnx.Module):
             start, time = self.frozen_layers, text.states.shape[-2]
         else:
             start, time = 0, text.shape[-1]
-        look, execution = self._looks(time, layout), self.execution
+        execution = self.execution
+        look = looks(self.config, execution, self.embed.dtype, time, layout)
         graph, lora, frozen = nnx.split(self.layers, nnx.LoRAParam, ...)
 
         # With "products" the backward pass keeps the outputs of linear layers. It
@@ -185,7 +127,8 @@ class Decoder(nnx.Module):
         def step(x, layer):
             index, lora_i, past_i = layer
             frozen_i = execution.gathered(_take(frozen, index))
-            x, new = nnx.merge(graph, lora_i, frozen_i)(x, look(index), past_i)
+            run = nnx.merge(graph, lora_i, frozen_i)
+            x, new = run(x, look(index), past_i, execution)
             return execution.by_example(x), None if past is None else new
 
         # The frozen weights are indexed inside the loop, because slicing off the layers
@@ -259,9 +202,12 @@ class Decoder(nnx.Module):
         """
         if at is not None and self.execution.runs_whole:
             return rows_at(self.tail(layer, x), at)
-        look = self._looks(x.shape[-2], at=at)(self.config.num_layers - 1)
+        kind, time = self.embed.dtype, x.shape[-2]
+        index = self.config.num_layers - 1
+        look = looks(self.config, self.execution, kind, time, at=at)(index)
         with jax.default_matmul_precision("float32"):
-            return self._final(self.execution.by_example(layer(x, look)[0]))
+            x, _ = layer(x, look, execution=self.execution)
+            return self._final(self.execution.by_example(x))
 
     def hidden(
         self, text: Text, layout: Layout | None = None

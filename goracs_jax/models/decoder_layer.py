@@ -1,10 +1,12 @@
-"""A layer of a decoder: attention, then the MLP, each added to what it reads."""
+"""A layer of a decoder: attention, then MLP or experts, each added to what it reads."""
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from goracs_jax.models.attention import Attention, KeysValues, Look
 from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.execution import ONE_DEVICE, Execution
+from goracs_jax.models.experts import Experts
 from goracs_jax.models.layers import MLP, RMSNorm
 from goracs_jax.models.lora import LoraConfig
 
@@ -24,7 +26,10 @@ class DecoderLayer(nnx.Module):
         if c.pre_norms:
             self.attention_norm, self.mlp_norm = norm(), norm()
         self.attention = Attention(c, lora, rngs=rngs, dtype=dtype)
-        self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
+        if c.mixture is None:
+            self.mlp = MLP(c, lora, rngs=rngs, dtype=dtype)
+        else:
+            self.mlp = Experts(c, c.mixture, rngs=rngs, dtype=dtype)
         self.post_norms = c.post_norms
         if c.post_norms:
             self.attention_post_norm, self.mlp_post_norm = norm(), norm()
@@ -34,17 +39,21 @@ class DecoderLayer(nnx.Module):
         x: Float[Array, "*batch time dim"],
         look: Look,
         past: KeysValues | None = None,
+        execution: Execution = ONE_DEVICE,
     ) -> tuple[Float[Array, "*batch queries dim"], KeysValues]:
         """Run the layer; return its output and the tokens' keys and values.
 
-        See `Attention` for the arguments, and for the tokens that have an output.
+        See `Attention` for the arguments, and for the tokens that have an output. The
+        execution says which device routes which tokens to experts.
         """
         read = self.attention_norm(x) if self.pre_norms else x
         mixed, new = self.attention(read, look, past)
         x = look.queries(x)
         mixed = self.attention_post_norm(mixed) if self.post_norms else mixed
         x = x + self._scaled(mixed)
-        changed = self.mlp(self.mlp_norm(x) if self.pre_norms else x)
+        read = self.mlp_norm(x) if self.pre_norms else x
+        mlp = self.mlp
+        changed = mlp(read, execution) if isinstance(mlp, Experts) else mlp(read)
         changed = self.mlp_post_norm(changed) if self.post_norms else changed
         return x + self._scaled(changed), new
 

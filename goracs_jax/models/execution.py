@@ -140,6 +140,26 @@ class Execution:
             axis_names={DATA},
         )
 
+    def by_token(self, fn: Callable, tokens: int) -> Callable:
+        """Map a function of weights and of tokens, on each device over its own tokens.
+
+        Args:
+            fn: A function of weights, which are whole over `data`, and of arrays
+                [tokens, ...], to arrays of the same kind.
+            tokens: Their number. Where the devices do not divide it, each takes all.
+        """
+        if self.data_devices == 1 or tokens % self.data_devices:
+            return fn
+        return lambda weights, *arrays: jax.shard_map(
+            fn,
+            mesh=self.mesh,
+            in_specs=(EVERYWHERE, *[BY_EXAMPLE] * len(arrays)),
+            out_specs=BY_EXAMPLE,
+            axis_names={DATA},
+            # A loop's state starts the same on all devices and ends differently.
+            check_vma=False,
+        )(weights, *arrays)
+
     def by_head(self, fn: Callable, ndim: int, heads: int) -> Callable:
         """Map a function over examples and heads, on each device over its own.
 
@@ -191,3 +211,6 @@ class Execution:
         if self.mesh is None or self.mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, fitted(x.shape, self.mesh, spec))
+
+
+ONE_DEVICE = Execution()

@@ -28,7 +28,7 @@ def existing_model(path: str | Path) -> Path:
     path = as_path(path)
     check_kind(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder: give a local model path.")
+        raise InputError(f"{path}: no such file or folder: give the path of a model.")
     if path.is_file() and path.suffix in PICKLES:
         raise InputError(
             f"{path}: pickle files can run any code and are never opened: load it with "

@@ -238,6 +238,12 @@ def _sentence_piece(
     from tokenizers import Tokenizer, decoders, normalizers
     from tokenizers.models import BPE
 
+    if not any("▁" in token for token in ids):
+        raise InputError(
+            f"{field.where}: tokenizer.ggml.model says SentencePiece, but no token has "
+            "a ▁, which stands for a space: its vocabulary is of another kind: "
+            f"{_HUGGING_FACE}"
+        )
     scores = _listed(field, "scores", float, len(ids))
     has_bytes = all(f"<0x{byte:02X}>" in ids for byte in range(256))
     if unknown is None and not has_bytes:

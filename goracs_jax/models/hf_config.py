@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import located
-from goracs_jax.models.bitsandbytes import stored_bits
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.fields import MOST_LAYERS, WIDEST_HEAD, Fields
 from goracs_jax.models.hf_fields import harmless
 from goracs_jax.models.hf_layers import (
+    read_mixture,
     turned_layers,
     window_everywhere,
     windows_by_layer,
 )
 from goracs_jax.models.hf_multimodal import text_config
 from goracs_jax.models.hf_rope import read_rope, read_two_ropes
+from goracs_jax.models.quantised import quantisation
 
 QKV = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -74,7 +75,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         "norm_eps": field("rms_norm_eps", float),
     }
     traits = family.traits(field, sizes)
-    stored_bits(raw, where)  # refuses what is not read
+    quantisation(raw, where)  # refuses what is not read
     field.ignore("quantization_config")
     harmless(field)
     with located(where):
@@ -188,6 +189,26 @@ def _qwen(field: Fields, sizes: Traits) -> Traits:
     return _plain(field, sizes) | windows_by_layer(field, window, rule)
 
 
+def _qwen3_moe(field: Fields, sizes: Traits) -> Traits:
+    # Layers with one MLP between those with experts would have other weights.
+    field.only("mlp_only_layers", [[]], default=[])
+    field.only("decoder_sparse_step", {1}, default=1)
+    field.only("use_sliding_window", {False}, default=False)
+    return {
+        **_qwen3(field, sizes),
+        "intermediate_size": field("moe_intermediate_size", int),
+        "mixture": read_mixture(
+            field, "num_experts", normalised=field("norm_topk_prob", bool)
+        ),
+    }
+
+
+def _mixtral(field: Fields, sizes: Traits) -> Traits:
+    names = {"block": "block_sparse_moe", "parts": ("w1", "w3", "w2")}
+    mixture = read_mixture(field, "num_local_experts", **names)
+    return _mistral(field, sizes) | {"mixture": mixture}
+
+
 def _gemma2(field: Fields, sizes: Traits) -> Traits:
     alternate = [i % 2 == 0 for i in range(sizes["num_layers"])]
     window = field.nullable("sliding_window", int)
@@ -257,6 +278,8 @@ FAMILIES = {
     "mistral": Family("MistralForCausalLM", _mistral, ("head_dim",)),
     "qwen2": Family("Qwen2ForCausalLM", _qwen2, ("head_dim",)),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", _qwen3_moe),
+    "mixtral": Family("MixtralForCausalLM", _mixtral, ("head_dim",)),
     "gemma2": Family("Gemma2ForCausalLM", _gemma2),
     "gemma3_text": Family("Gemma3ForCausalLM", _gemma3),
     "smollm3": Family("SmolLM3ForCausalLM", _smollm3, ("head_dim",)),

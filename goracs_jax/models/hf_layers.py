@@ -2,8 +2,12 @@
 
 from typing import Any
 
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, located
+from goracs_jax.models.config import MixtureConfig
 from goracs_jax.models.fields import Fields
+
+#: No published model has more in one layer.
+MOST_EXPERTS = 4096
 
 
 def window_everywhere(window: int | None, num_layers: int) -> dict[str, Any]:
@@ -85,3 +89,29 @@ def turned_layers(field: Fields, num_layers: int) -> list[bool]:
             "was published with the weights."
         )
     return [x == 1 for x in stated]
+
+
+def read_mixture(field: Fields, name: str, **family: Any) -> MixtureConfig:
+    """Read how many experts there are, and how many a token goes through.
+
+    Args:
+        field: The fields of config.json.
+        name: What the family calls the number of experts. transformers 5 writes
+            num_local_experts for all; a file with both must not say two things.
+        family: What the family decides of a `MixtureConfig`.
+
+    Raises:
+        InputError: A number is missing, or there are fewer experts than a token needs.
+
+    >>> raw = {"num_local_experts": 8, "num_experts_per_tok": 2}
+    >>> read_mixture(Fields(raw, "config.json"), "num_experts").experts
+    8
+    """
+    written = "num_local_experts"
+    experts = field(name, int, field.get(written), most=MOST_EXPERTS)
+    field.only(written, {experts}, default=experts)
+    # Of the loss that balances experts, and of noise in training.
+    field.ignore("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+    active = field("num_experts_per_tok", int)
+    with located(field.where):
+        return MixtureConfig(experts=experts, active=active, **family)

@@ -31,6 +31,10 @@ def bend(
     return 1.0 if cap is None else 1 - (z / cap) ** 2
 
 
+#: The activation functions of gates, by the names of `DecoderConfig`.
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
+
+
 class RMSNorm(nnx.Module):
     """RMS normalisation, (offset + w) * x / sqrt(mean(x^2) + eps), in float32.
 
@@ -65,5 +69,5 @@ class MLP(nnx.Module):
         self, x: Float[Array, "*batch time dim"]
     ) -> Float[Array, "*batch time dim"]:
         """Apply the MLP to each token."""
-        act = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}[self.activation]
+        act = ACTIVATIONS[self.activation]
         return self.down_proj(act(self.gate_proj(x)) * self.up_proj(x))

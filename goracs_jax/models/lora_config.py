@@ -7,7 +7,7 @@ from typing import Any
 
 from goracs_jax.errors import InputError, located
 from goracs_jax.models.config import DecoderConfig
-from goracs_jax.models.targets import LINEAR_NAMES, TABLES, Rules, Site
+from goracs_jax.models.targets import BLOCKS, LINEAR_NAMES, TABLES, Rules, Site
 
 #: The fields of plain LoRA; the others are for its variants.
 PLAIN = ("r", "alpha", "targets", "dropout")
@@ -169,10 +169,12 @@ class LoraConfig:
             tokens.pop("head", None)  # the rows are those of the embedding
         lora = replace(self, tokens=tuple(sorted(tokens.items())))
         if self.rules is None:
+            _refuse_experts(self.targets, config)
             return lora
         layers, fused = config.num_layers, config.fused
         sites = self.rules.sites(layers, self.r, self.alpha, fused=fused)
         names = tuple(sorted({site.name for site in sites}))
+        _refuse_experts(names, config)
         r, kinds = max(s.r for s in sites), {(s.r, s.alpha) for s in sites}
         found = {"rules": None, "targets": names, "r": r}
         if len(kinds) == 1 and len(sites) == len(names) * config.num_layers:
@@ -211,6 +213,22 @@ class LoraConfig:
 
     def _scale(self, r: int, alpha: float) -> float:
         return alpha / math.sqrt(r) if self.rslora else alpha / r
+
+
+def _refuse_experts(targets: tuple[str, ...], config: DecoderConfig) -> None:
+    """Refuse adapters of experts, which PEFT keeps in a form of their own.
+
+    Raises:
+        InputError: The model is a mixture of experts, and a target is in its MLPs.
+    """
+    attention = [name for name in LINEAR_NAMES if BLOCKS[name] == "self_attn"]
+    inside = [name for name in targets if name not in attention]
+    if inside and config.mixture is not None:
+        raise InputError(
+            f"adapters of experts ({', '.join(inside)}) are not supported, and this "
+            "model is a mixture of experts: name linear layers of attention alone "
+            f"({','.join(attention)})."
+        )
 
 
 DEFAULT_LORA = LoraConfig()

@@ -21,6 +21,7 @@ from goracs_jax.models.fused import join
 from goracs_jax.models.hf_config import read_decoder_config
 from goracs_jax.models.hf_multimodal import text_config
 from goracs_jax.models.lora import ADAPTERS
+from goracs_jax.models.stacked import unstack
 from goracs_jax.models.stored_names import stored_names
 from goracs_jax.models.tensors import spread
 from goracs_jax.models.tokenizer import load_tokenizer
@@ -181,6 +182,8 @@ def _save_weights(model: Decoder, folder: Path, shard_bytes: int) -> None:
     tensors = spread(state, names)
     if model.config.fused:
         tensors = join(tensors)
+    if model.config.mixture is not None:
+        tensors = unstack(tensors, model.config.mixture)
     for shard in _shards(tensors, shard_bytes):
         parts.append(folder / f"model-{len(parts) + 1:05d}.safetensors.part")
         save_file(shard, os.fspath(parts[-1]), metadata={"format": "pt"})

@@ -1,7 +1,9 @@
 """Names of weights: from paths in our modules to those in checkpoints."""
 
-from goracs_jax.models.config import DecoderConfig
+from goracs_jax.models.config import DecoderConfig, MixtureConfig
 from goracs_jax.models.gguf_config import LINEAR
+
+MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def _norms(*names: tuple[str, str, str]) -> dict[str, tuple[str, str]]:
@@ -28,7 +30,7 @@ LLAMA = (
         f"layers.{ours}": (f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}")
         for block, hf_block, names in [
             ("attention", "self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
-            ("mlp", "mlp", ("gate_proj", "up_proj", "down_proj")),
+            ("mlp", "mlp", MLP),
         ]
         for name in names
         for ours, hf, gguf in [
@@ -104,4 +106,14 @@ def stored_names(config: DecoderConfig, *, gguf: bool) -> dict[str, str]:
     'model.embed_tokens.weight'
     """
     table = LLAMA | (POST_NORMS if config.post_norms else {})
-    return {ours: stored[gguf] for ours, stored in table.items()}
+    names = {ours: stored[gguf] for ours, stored in table.items()}
+    return names | (_mixture(config.mixture) if config.mixture else {})
+
+
+def _mixture(c: MixtureConfig) -> dict[str, str]:
+    """Name the router, and the experts as `stacked.stack` puts them into one tensor."""
+    block = f"model.layers.{{}}.{c.block}"
+    names = {"layers.mlp.router.kernel": f"{block}.gate.weight"}
+    for ours, part in zip(MLP, c.parts, strict=True):
+        names[f"layers.mlp.{ours}.kernel"] = f"{block}.experts.{part}.weight"
+    return names

@@ -1,136 +1,38 @@
-"""Read named tensors from disk and fill a module with them; none may be left over."""
+"""Fill a module with the named tensors of a checkpoint; none may be left over."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes as ml_dtypes  # registers the bfloat16 that safetensors asks NumPy for
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import PyTree
-from safetensors import SafetensorError, safe_open
 
-from goracs_jax.errors import InputError, one_line
-from goracs_jax.models.folder import PICKLES, inside, read_json
+from goracs_jax.errors import InputError
 
 Slices = tuple[slice, ...]
-
-#: Beginnings of the names that safetensors gives to floats of 8 bits or fewer.
-NARROW = ("F8_", "F6_", "F4")
 
 
 class Tensors(NamedTuple):
     """The named tensors of a checkpoint: all shapes, and parts of them read one by one.
 
-    `read` takes a name and the slices of a part; without slices it reads all.
+    `read` takes a name and the slices of a part; without slices it reads all. What is
+    named in `float8` has numbers of 8 bits, which mean nothing without their scales.
     """
 
     where: str
     shapes: dict[str, tuple[int, ...]]
     read: "Read"
+    float8: frozenset[str] = frozenset()
 
 
 class Read(Protocol):
     """Reads a part of a tensor, as one slice for each of its axes."""
 
     def __call__(self, name: str, part: Slices = (), /) -> np.ndarray: ...  # noqa: D102
-
-
-def open_safetensors(folder: Path, stem: str = "model") -> Tensors:
-    """Open `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
-
-    Args:
-        folder: The folder of the files.
-        stem: First part of the file name.
-
-    Returns:
-        The tensors of all shards.
-
-    Raises:
-        InputError: The folder has no such file, or only a pickle, a file is damaged or
-            outside the folder, or a tensor is in two files or not where the index says.
-    """
-    home: dict[str, Path] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    index = _index(folder, stem)
-    local = cache(os.fspath)  # the copy of a bucket's file is looked for once
-    for file in sorted(set(index.values())) or [folder / f"{stem}.safetensors"]:
-        with _safe_open(file, local(file)) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                if name in home:
-                    raise InputError(
-                        f"{folder}: tensor {name} is in {home[name].name} and in "
-                        f"{file.name}: keep one of them."
-                    )
-                stored = tensors.get_slice(name)
-                if (kind := stored.get_dtype()).startswith(NARROW):
-                    raise InputError(
-                        f"{file}: tensor {name} is stored as {kind}, floats of 8 bits "
-                        "or fewer, which are not supported: give the model's folder as "
-                        "it was before it was quantised, or a GGUF file."
-                    )
-                shapes[name] = tuple(stored.get_shape())
-                home[name] = file
-    for name in sorted(index.keys() | home.keys()) if index else ():
-        if index.get(name) != home.get(name):
-            said, found = (
-                f"in {there[name].name}" if name in there else "nowhere"
-                for there in (index, home)
-            )
-            raise InputError(
-                f"{folder / stem}.safetensors.index.json: tensor {name} is {found}, "
-                f"not {said}: fetch the index and the files that it names again."
-            )
-
-    def read(name: str, part: Slices = ()) -> np.ndarray:
-        with _safe_open(home[name], local(home[name])) as tensors:
-            kind = tensors.get_slice(name).get_dtype()
-            try:
-                whole = tensors.get_tensor
-                return tensors.get_slice(name)[part] if part else whole(name)
-            except (SafetensorError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{home[name]}: tensor {name} is stored as {kind}, which is not "
-                    f"read ({one_line(error)}): save the weights as float32 or "
-                    "bfloat16."
-                ) from None
-
-    return Tensors(str(folder), shapes, read)
-
-
-def _index(folder: Path, stem: str) -> dict[str, Path]:
-    """Return the file of each tensor by the index; empty if all are in one file."""
-    single, index = folder / f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-    if single.is_file():
-        return {}
-    if (folder / index).is_file():
-        parts = read_json(folder / index)[0].get("weight_map")
-        parts = parts if isinstance(parts, dict) else {}
-        if not parts or not all(isinstance(file, str) for file in parts.values()):
-            raise InputError(
-                f"{folder / index}: field 'weight_map' is missing: fetch it again."
-            )
-        where = folder / index
-        paths = {x: inside(folder, x, where) for x in sorted(set(parts.values()))}
-        return {name: paths[file] for name, file in parts.items()}
-    pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
-    if pickles:
-        raise InputError(
-            f"{folder}: no {single.name} (only pickle: {pickles[0]}, never opened, "
-            "since it can run any code): load the model with the library that wrote it "
-            "and save it as safetensors, as save_pretrained does."
-        )
-    if parts := sorted(folder.glob(f"{stem}-*.safetensors")):
-        raise InputError(
-            f"{folder}: no {index}, which says what is in {parts[0].name} and other "
-            "parts: fetch it from where the model was published."
-        )
-    raise InputError(f"{folder}: no {single.name}: save the model as safetensors.")
 
 
 def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
@@ -154,19 +56,6 @@ def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
     shapes = {new: tensors.shapes[name] for new, name in stored.items()}
     read = lambda name, part=(): tensors.read(stored[name], part)
     return Tensors(tensors.where, shapes, read)
-
-
-def _safe_open(file: Path, local: str) -> Any:
-    if not os.path.isfile(local):
-        fault = "is not a file" if file.exists() else "is missing"
-        raise InputError(f"{file}: {fault}: fetch it again.")
-    try:
-        return safe_open(local, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{file}: not a complete safetensors file ({one_line(error)}): fetch it "
-            "again."
-        ) from None
 
 
 def fill(

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from goracs_jax.errors import InputError
 from goracs_jax.mesh import replicate
-from goracs_jax.models.bitsandbytes import dequantised, stored_bits
+from goracs_jax.models.checkpoint import open_safetensors
 from goracs_jax.models.config import DecoderConfig, EncoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
@@ -23,16 +23,16 @@ from goracs_jax.models.hf_config import read_decoder_config
 from goracs_jax.models.hf_encoder import read_encoder_config
 from goracs_jax.models.hf_multimodal import text_tensors
 from goracs_jax.models.lora import ADAPTERS, DEFAULT_LORA, LoraConfig
-from goracs_jax.models.quantised import refuse_quantised
+from goracs_jax.models.quantised import dequantised, quantisation
 from goracs_jax.models.sentence import sentence_options
 from goracs_jax.models.sharding import abstract_decoder
+from goracs_jax.models.stacked import stack
 from goracs_jax.models.stored_names import BERT, MPNET, stored_names
 from goracs_jax.models.tensors import (
     Slices,
     Tensors,
     fill,
     finite_floats,
-    open_safetensors,
     renamed,
 )
 from goracs_jax.models.variants import start
@@ -65,8 +65,8 @@ def load_decoder(
 
     Args:
         path: A Hugging Face folder (config.json and safetensors, one file or several)
-            or a .gguf file. Weights that llama.cpp or bitsandbytes quantised are
-            multiplied out as they are read.
+            or a .gguf file. Weights that llama.cpp or bitsandbytes quantised, or that
+            are floats of 8 bits with scales, are multiplied out as they are read.
         lora: Configuration of the adapters, whose weights are those of
             `Decoder(config, lora, key=key)`.
         key: Random key of the adapters.
@@ -87,14 +87,15 @@ def load_decoder(
     else:
         raw, where = read_json(path / "config.json")
         config = read_decoder_config(raw, where)
-        tensors = open_safetensors(path)
-        refuse_quantised(tensors)
-        tensors = dequantised(tensors, stored_bits(raw, where))
+        tensors = open_safetensors(path, float8=True)
+        tensors = dequantised(tensors, quantisation(raw, where))
         if raw.get("text_config") is not None:
             tensors = text_tensors(tensors)
         tensors = _with_prefix(tensors)
         if config.fused:
             tensors = split(tensors, config)
+        if config.mixture is not None:
+            tensors = stack(tensors, config.mixture)
     names = stored_names(config, gguf=path.suffix == ".gguf")
     if config.tie_embeddings:
         tensors = _without_tied_head(tensors, names.pop("head"), names["embed"])

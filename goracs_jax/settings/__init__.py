@@ -5,6 +5,7 @@ The same names, with dashes, are the keys of a `--config` file.
 
 from goracs_jax.choices import Dtype as Dtype
 from goracs_jax.settings.check import Check as Check
+from goracs_jax.settings.common import Hub as Hub
 from goracs_jax.settings.common import Machine as Machine
 from goracs_jax.settings.common import Processes as Processes
 from goracs_jax.settings.common import Settings as Settings

@@ -50,6 +50,17 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hub:
+    """Models that are named as on the hub of Hugging Face."""
+
+    group: ClassVar[str] = "machine"
+
+    revision: Annotated[str | None, Flag(default="main")] = None
+    """Branch, tag or commit of a --model that is named as on the hub
+    (organisation/model)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backward:
     """How the backward pass through an LLM runs."""
 

@@ -75,7 +75,7 @@ def flags_of(kind: type) -> list[FlagOf]:
 
     >>> from goracs_jax.settings import Merge
     >>> [flag.name for flag in flags_of(Merge)]
-    ['model', 'adapter', 'out', 'dtype', 'config', 'dry-run', 'seed']
+    ['model', 'adapter', 'out', 'dtype', 'revision', 'config', 'dry-run', 'seed']
     """
     known = {field.name: field for field in fields(kind)}
     found = {}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from goracs_jax.settings.common import Backward, Machine, Settings
+from goracs_jax.settings.common import Backward, Hub, Machine, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.outputs import PlanOut
 
@@ -29,7 +29,7 @@ class _Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(_Job, Machine, Backward, Settings):
+class Plan(_Job, Machine, Hub, Backward, Settings):
     """Say what a job takes on other devices: memory, hours and dollars of each stage.
 
     Nothing of the job is run, and the devices need not be at hand. The low end of a
@@ -43,7 +43,8 @@ class Plan(_Job, Machine, Backward, Settings):
     """Devices: chips of a TPU such as v5e:16x16, v6e:8x8, v5p:4x4x4 or tpu7x:2x2x1,
     GPUs such as h100:8, h200:8, a100:8 or b200:8; or those at hand (here)."""
     model: Path
-    """LLM: a Hugging Face folder, of which config.json is enough, or a .gguf file."""
+    """LLM: a Hugging Face folder, of which config.json is enough, a .gguf file, or
+    organisation/model on the hub."""
     train_rows: int
     """Number of training examples."""
     valid_rows: int

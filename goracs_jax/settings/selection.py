@@ -8,6 +8,7 @@ from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Wh
 from goracs_jax.settings.common import (
     Backward,
     Budgets,
+    Hub,
     Leaks,
     Machine,
     Processes,
@@ -33,7 +34,7 @@ Lambdas = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Records, Machine, Processes, Settings):
+class Embed(Records, Machine, Hub, Processes, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
     Give either --model or --encoder.
@@ -46,8 +47,8 @@ class Embed(Records, Machine, Processes, Settings):
     out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
-    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder or
-    a .gguf file."""
+    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder, a
+    .gguf file, or organisation/model on the hub."""
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter to put into the LLM; without it the LLM stays as it
     is."""
@@ -94,13 +95,13 @@ class _Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Records, Backward, Machine, Processes, Settings):
+class Grads(_Gradient, _Outputs, Records, Backward, Machine, Hub, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
     """Examples to take gradients of: Alpaca records as JSON, JSONL, CSV or Parquet."""
     model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
+    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     out: ArrayOut
     """The .npy file of norms to write."""
 
@@ -118,7 +119,7 @@ class _Texts:
     """Validation examples, likewise."""
     model: Path | None = None
     """LLM for gradient norms, and for embeddings where --encoder is not given: a
-    Hugging Face folder or a .gguf file."""
+    Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     encoder: Path | None = None
     """Sentence encoder for embeddings: a BERT, RoBERTa or MPNet folder."""
     adapter: Path | None = None
@@ -231,7 +232,7 @@ class _Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Select(
-    _Texts, _Arrays, _Space, Rows, _Classes, Leaks, Records, Machine, Settings
+    _Texts, _Arrays, _Space, Rows, _Classes, Leaks, Records, Machine, Hub, Settings
 ):
     """Choose the n examples to fine-tune on.
 

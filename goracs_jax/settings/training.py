@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from goracs_jax.choices import Dtype, Keep, Scored, Task
 from goracs_jax.settings.common import (
     Backward,
+    Hub,
     Machine,
     Names,
     Processes,
@@ -60,13 +61,13 @@ class _Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(_Adapter, _Memory, Backward, Machine):
+class Training(_Adapter, _Memory, Backward, Machine, Hub):
     """How an adapter is trained; the defaults are those of the paper for both tasks."""
 
     group: ClassVar[str] = "training"
 
     model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
+    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     valid: Path
     """Validation examples, whose loss is reported, and decides what is kept by --keep
     best: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
@@ -131,13 +132,13 @@ class Finetune(Training, Records, _Events, Processes, Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merge(Settings):
+class Merge(Hub, Settings):
     """Merge an adapter into its model: the result is a plain Hugging Face folder."""
 
     group: ClassVar[str] = "output"
 
     model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
+    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     adapter: Path
     """PEFT folder of a LoRA adapter of this model."""
     out: ModelOut
@@ -177,7 +178,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging, _Judged, Records, Machine, Processes, Settings):
+class Evaluate(Judging, _Judged, Records, Machine, Hub, Processes, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the
@@ -197,7 +198,7 @@ class Evaluate(Judging, _Judged, Records, Machine, Processes, Settings):
     """Sequential recommendation (seqrec: name the next title), or click-through rate
     (ctr: answer Yes or No)."""
     model: Path
-    """LLM: a Hugging Face folder or a .gguf file."""
+    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     out: MetricsOut
     """The .json file of metrics to write; m.predictions.jsonl is written beside
     m.json."""

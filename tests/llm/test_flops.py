@@ -21,6 +21,7 @@ from goracs_jax.models import (
     EncoderConfig,
     LoraConfig,
 )
+from goracs_jax.models.config import MixtureConfig
 from goracs_jax.training.step import accumulate, loss_sum, split, zero_sums
 
 ROWS, TIME = 4, 24
@@ -41,6 +42,28 @@ def config(num_layers: int) -> DecoderConfig:
 def decoder(num_layers: int) -> Decoder:
     lora = LoraConfig(r=1, dropout=0.0)
     return Decoder(config(num_layers), lora, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("which", [None, "last_v_lora_b", "all_lora"])
+def test_a_mixture_counts_the_experts_of_a_token(which):
+    """As many as one MLP of all their widths, and the router."""
+    mixture = MixtureConfig(experts=7, active=3)
+    sizes = {"num_layers": 4, "hidden_size": 128, "vocab_size": 900}
+    experts = DecoderConfig.tiny(**sizes, intermediate_size=50, mixture=mixture)
+    one = DecoderConfig.tiny(**sizes, intermediate_size=150)
+    count = (
+        (lambda config: forward_flops(config, FEW))
+        if which is None
+        else (lambda config: gradient_flops(config, FEW, which))
+    )
+    router, below, last = 2 * 7 * 128, 3 * ROWS * TIME, ROWS * 2
+    # Backward, the router's input has a gradient, its frozen weights have none.
+    expected = {
+        None: below + last,
+        "last_v_lora_b": below + 2 * last,
+        "all_lora": 2 * (below + last),
+    }
+    assert count(experts) - count(one) == router * expected[which]
 
 
 def forward(counts=ALL):

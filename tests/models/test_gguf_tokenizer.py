@@ -124,6 +124,13 @@ def test_what_stands_around_a_text(tmp_path):
     assert ids(pre="whatever") == [1, *body]  # SentencePiece does not split
 
 
+def test_a_vocabulary_without_spaces_is_of_another_kind(tmp_path):
+    """As one of byte-level BPE, which writes Ġ: all spaces would be unknown."""
+    tokens = [(token.replace("▁", "Ġ"), kind) for token, kind in vocabulary()]
+    with pytest.raises(InputError, match="no token has a ▁, which stands for a space"):
+        load_tokenizer(write(tmp_path / "t.gguf", tokens))
+
+
 def test_unknown_characters_without_bytes(tmp_path):
     tokens = vocabulary(with_bytes=False)
     found = load_tokenizer(write(tmp_path / "t.gguf", tokens))("the 😀😀")["input_ids"]

@@ -17,6 +17,7 @@ from goracs_jax.models import (
     load_decoder,
     read_lora_config,
     save_adapter,
+    save_merged,
 )
 
 # PEFT and transformers warn each other of names that will change.
@@ -122,6 +123,34 @@ def test_smollm2_gradient_norms(smollm2, tmp_path, which):
         load(smollm2, adapter), ragged(ids, labels), which=which, tokens_per_batch=192
     )
     np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+# One of each kind of layer, as transformers names them.
+KINDS = ["gemma3", "granite", "mixtral", "olmo2", "olmo3", "qwen3-moe", "smollm3"]
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_adapters_of_every_family(save_decoder, tmp_path, family):
+    """What PEFT trained, our copy of it, and the merged model all give the same."""
+    base, folder = save_decoder(family)
+    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    theirs, adapter = with_adapter(base, tmp_path, attention)
+    row = np.random.default_rng(0).integers(0, 96, (2, 30))
+
+    def logits(model):
+        with torch.no_grad():
+            return model(torch.tensor(row)).logits.numpy()
+
+    expected, ours = logits(theirs), load(folder, adapter)
+    # float32 through three layers, logits of size ten.
+    np.testing.assert_allclose(run(ours, row), expected, rtol=1e-4, atol=1e-4)
+    save_adapter(ours, tmp_path / "copy")
+    fresh = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    copy = peft.PeftModel.from_pretrained(fresh(folder), tmp_path / "copy").eval()
+    np.testing.assert_allclose(logits(copy), expected, rtol=1e-4, atol=1e-4)
+    save_merged(ours, folder, tmp_path / "merged")
+    merged = logits(fresh(tmp_path / "merged"))
+    np.testing.assert_allclose(merged, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], EVERYWHERE])

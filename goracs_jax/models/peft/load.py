@@ -12,6 +12,7 @@ from flax import nnx
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
+from goracs_jax.models.checkpoint import open_safetensors
 from goracs_jax.models.config import DecoderConfig
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.fused import split
@@ -31,7 +32,6 @@ from goracs_jax.models.tensors import (
     Tensors,
     account,
     fill,
-    open_safetensors,
 )
 
 STEM = "adapter_model"
