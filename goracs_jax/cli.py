@@ -1,8 +1,8 @@
 """`goracs <verb>`: the fields of a verb's settings are its flags.
 
 Exit code 0 means success; 2 a mistake in the input, 3 a computation that failed and 70
-a fault of the program, each with one line on standard error that says what to do. A
-verb is imported when it runs, so that help and mistakes in flags are printed at once.
+a fault of the program, each with one line on standard error that says what to do; 130
+and 143 that Ctrl-C or SIGTERM ended it. A verb is imported when it runs, so that help and mistakes in flags are printed at once.
 """
 
 import importlib
@@ -14,7 +14,13 @@ from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goracs_jax.errors import InputError, NumericalError, log_fault, one_line
+from goracs_jax.errors import (
+    InputError,
+    Interrupted,
+    NumericalError,
+    log_fault,
+    one_line,
+)
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Check,
@@ -95,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # No space, no permission: found in the middle, finished stages stay.
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
+    except Interrupted as stop:
+        text = "stopped: the best subset so far is written; the same command searches anew."
+        return _fail(text, code=stop.code)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here.", code=130)
     except SystemExit:

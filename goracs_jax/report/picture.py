@@ -152,7 +152,7 @@ def _draw_descent(
     for at, name in enumerate(others):
         axes.plot([at], levels[at : at + 1], "o", c="#8a8f99", label=f"{name} subset")
     axes.plot(range(first, len(levels)), descent, "o-", c="#d1442f", label=method)
-    if np.isfinite(coreset.lower_bound):
+    if coreset.lower_bound is not None:
         axes.axhline(
             coreset.lower_bound, c="#3a7d44", ls=":", label="no subset can be below"
         )

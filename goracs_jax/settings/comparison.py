@@ -9,7 +9,7 @@ from goracs_jax.settings.common import Budgets, Leaks, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
 from goracs_jax.settings.outputs import CompareOut
-from goracs_jax.settings.selection import Rows
+from goracs_jax.settings.selection import Rows, Searched
 from goracs_jax.settings.training import Judging, Training
 
 
@@ -62,7 +62,9 @@ class _Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(_Selections, Rows, Leaks, _Protocol, Training, Judging, Settings):
+class Compare(
+    _Selections, Searched, Rows, Leaks, _Protocol, Training, Judging, Settings
+):
     """Compare methods: which selection fine-tunes the best model, and at what cost.
 
     A trial is one method, budget, lambda and seed: select, finetune, evaluate. Trials

@@ -14,6 +14,7 @@ from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import bytes_to_store
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
+from goracs_jax.runs.stopping import Stopping
 from goracs_jax.selection.problem import transport_bytes
 from goracs_jax.settings import Select
 
@@ -34,12 +35,14 @@ def select(settings: Select) -> None:
     )
     prepare_folder(settings.out, bytes_to_store(rows))
     made, results = made_by(replace(settings, **config.told)), []
+    stopping = Stopping()
     with locked(settings.out / "stages"):
-        for selected in run(inputs, config, settings.out):
+        for selected in run(inputs, config, settings.out, stopping):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
             selected.save(folders[selected.point], made)
             results.append(selected)
+            stopping.check()
         if len(results) == 1:
             say(table(results[0].table))
         else:
