@@ -2,7 +2,8 @@
 
 Exit code 0 means success; 2 a mistake in the input, 3 a computation that failed and 70
 a fault of the program, each with one line on standard error that says what to do; 130
-and 143 that Ctrl-C or SIGTERM ended it. A verb is imported when it runs, so that help and mistakes in flags are printed at once.
+and 143 that Ctrl-C or SIGTERM ended it. A verb is imported when it runs, so that help
+and mistakes in flags are printed at once.
 """
 
 import importlib
@@ -43,6 +44,8 @@ from goracs_jax.settings.paths import check_paths
 HELP = ("-h", "--help")
 #: Where this is set in the environment, faults of the program end in a traceback.
 TRACEBACK = "GORACS_TRACEBACK"
+#: Bytes of compiled programs that are kept at most.
+MOST_PROGRAMS = 1 << 30
 USAGE = """usage: goracs VERB [FLAGS]
 
 Choose what to fine-tune an LLM on.
@@ -102,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # No space, no permission: found in the middle, finished stages stay.
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
     except Interrupted as stop:
-        text = "stopped: the best subset so far is written; the same command searches anew."
-        return _fail(text, code=stop.code)
+        return _fail("stopped; the best subset so far is written.", code=stop.code)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here.", code=130)
     except SystemExit:
@@ -157,6 +159,9 @@ def _parser(verb: str) -> Parser:
 def keep_programs() -> None:
     """Let later runs read compiled programs back, unless JAX has a folder for them.
 
+    All are kept, since a verb has dozens that compile in less than a second each, and
+    those that were not used for longest go where the folder grows beyond 1 GiB.
+
     >>> import jax
     >>> keep_programs()
     >>> bool(jax.config.values["jax_compilation_cache_dir"])
@@ -169,6 +174,8 @@ def keep_programs() -> None:
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_compilation_cache_max_size", MOST_PROGRAMS)
 
 
 def parse(arguments: Sequence[str]) -> Settings:

@@ -27,7 +27,6 @@ from goracs_jax.spaces import Reward, Space
 STEPS = 100
 #: Share of the pool that trains an adapter where there is none.
 WARM = 0.05
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Numbered(NamedTuple):

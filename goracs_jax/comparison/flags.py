@@ -49,8 +49,8 @@ def check_flags(s: Compare) -> None:
     asked = (s.effort, s.bound) != (Compare.effort, Compare.bound)
     if asked and not any(isinstance(method, Searching) for method in methods):
         raise InputError(
-            "--effort and --bound are for methods that search, such as goracs, and none "
-            "of them is in --methods: leave them out."
+            "--effort and --bound are for methods that search, such as goracs, and "
+            "none of them is in --methods: leave them out."
         )
     _check_tuning(s)
     for lambda_ in s.lambdas or ():

@@ -89,8 +89,8 @@ class Selected(NamedTuple):
         say(f"{folder}: {', '.join(n for n in SELECTED if (folder / n).exists())}")
         if self.selection.stopped:
             say(
-                f"{folder}: the search was stopped; this is the best subset that it had, "
-                "and the same command searches anew"
+                f"{folder}: the search was stopped; this is the best subset that it "
+                "had, and the same command searches anew"
             )
 
     @classmethod

@@ -282,5 +282,5 @@ class Select(
     large problems. The objective that is reported is exact either way."""
     time_limit: Annotated[str | None, Flag(metavar="TIME")] = None
     """Time of each search, as in 90s or 10m, after which the best subset so far is
-    written, as it is after Ctrl-C or SIGTERM. It is marked stopped in manifest.json, and
-    the same command searches anew. The greedy start is finished in any case."""
+    written, as it is after Ctrl-C or SIGTERM. It is marked stopped in manifest.json,
+    and the same command searches anew. The greedy start is finished in any case."""
