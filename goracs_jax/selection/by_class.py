@@ -81,7 +81,7 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
                 # A sweep remembers picks and matrix of the whole, not of a class.
                 start=greedy,
                 materialize=materialize,
-                limit=problem.limit.share(budgets[c] / left),
+                limit=problem.limit.share(float(budgets[c] / left)),
             )
             left -= budgets[c]
             parts.append(method.choose(part, int(budgets[c]), key=keys[c]))

@@ -29,7 +29,7 @@ class Limit(NamedTuple):
 
     @classmethod
     def after(
-        cls, seconds: float | None, asked: Callable[[], bool] = nobody
+        cls, seconds: float | int | None, asked: Callable[[], bool] = nobody
     ) -> "Limit":
         """Return the limit that lies some seconds ahead; None stands for no time.
 
@@ -47,7 +47,7 @@ class Limit(NamedTuple):
             raise InputError(f"time_limit must be above 0 seconds, got {seconds!r}.")
         return cls(time.perf_counter() + seconds, asked)
 
-    def up(self, soon: float = 0.0) -> bool:
+    def up(self, soon: float | int = 0) -> bool:
         """Tell whether the search must end now.
 
         Args:

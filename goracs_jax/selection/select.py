@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from goracs_jax.choices import BoundKind
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
@@ -43,7 +42,7 @@ def goracs(
     valid_labels: GivenArray | None = None,
     effort: float = 1.0,
     time_limit: float | None = None,
-    bound: BoundKind | None = None,
+    bound: str | None = None,
     mesh: Mesh | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from goracs_jax.choices import BoundKind
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_arrays
@@ -38,7 +37,7 @@ def sweep(
     valid_labels: GivenArray | None = None,
     effort: float = 1.0,
     time_limit: float | None = None,
-    bound: BoundKind | None = None,
+    bound: str | None = None,
     mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
     """Run `goracs` for every budget with every lambda, each as it would run alone.

@@ -24,7 +24,7 @@ from goracs_jax.selection.search.stages import greedy_only
 CASE, BUDGET, KEY = instance(60, 24, seed=5), 8, jax.random.key(0)
 # It anneals at any gap, in four epochs.
 QUICK = Goracs(
-    annealing=SimulatedAnnealing(gap=0, epochs=4, fewest_epochs=1, sweeps=8, starts=2)
+    annealing=SimulatedAnnealing(gap=0.0, epochs=4, fewest_epochs=1, sweeps=8, starts=2)
 )
 
 
@@ -117,7 +117,7 @@ def test_classes_share_the_time():
 
 
 def test_more_effort_is_more_sweeps():
-    efforts = [0.1, 0.3, 1, 3, 10]
+    efforts = [0.1, 0.3, 1.0, 3.0, 10.0]
     for n, n_valid in ((8, 100), (64, 500), (1000, 5000), (1024, 22_000)):
         plans = [plan_search(n, n_valid, SimulatedAnnealing(effort=e)) for e in efforts]
         whole = plans[2].epochs * plans[2].length
@@ -167,13 +167,11 @@ def test_padding_a_schedule_changes_nothing():
 
 
 MISTAKES = {
-    "no effort": ({"effort": 0}, r"effort must be in \[0\.1, 10\], got 0"),
+    "no effort": ({"effort": 0.0}, r"effort must be in \[0\.1, 10\], got 0"),
     "much effort": ({"effort": 11.0}, r"effort must be in \[0\.1, 10\], got 11"),
     "nan": ({"effort": float("nan")}, "effort must be in"),
-    "text": ({"effort": "high"}, "effort must be in .* got 'high'"),
     "bound": ({"bound": "fast"}, "bound must be one of none, quick, full, got 'fast'"),
-    "no time": ({"time_limit": 0}, "time_limit must be above 0 seconds, got 0"),
-    "time": ({"time_limit": "90s"}, "time_limit must be above 0 seconds, got '90s'"),
+    "no time": ({"time_limit": 0.0}, "time_limit must be above 0 seconds, got 0"),
     "no search": (
         {"method": "random", "effort": 2.0},
         "method random has no search to scale and no bound",

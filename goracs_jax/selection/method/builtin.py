@@ -5,7 +5,6 @@ A method imports its algorithm when it chooses, so that this module imports no J
 
 from dataclasses import dataclass, field, replace
 
-from goracs_jax.choices import BoundKind
 from goracs_jax.selection.method.peers import PEERS
 from goracs_jax.selection.method.record import (
     FunctionMethod,
@@ -46,7 +45,7 @@ class Goracs:
     space: str = "text"
     reward: str = "grad-norm"
 
-    def searching(self, effort: float, bound: BoundKind | None) -> "Goracs":
+    def searching(self, effort: float, bound: str | None) -> "Goracs":
         """Return the method with an effort and a bound (see `Searching`).
 
         >>> Goracs().searching(2.0, "none").annealing.effort

@@ -72,7 +72,7 @@ class Method(Protocol):
 class Searching(Protocol):
     """A method whose search can be longer or shorter, and which bounds POO."""
 
-    def searching(self, effort: float, bound: BoundKind | None) -> Method:
+    def searching(self, effort: float, bound: str | None) -> Method:
         """Return the method with other settings.
 
         Args:
@@ -87,7 +87,7 @@ EFFORTS = (0.1, 10.0)
 
 
 def with_search(
-    method: Method, effort: float = 1.0, bound: BoundKind | None = None
+    method: Method, effort: float = 1.0, bound: str | None = None
 ) -> Method:
     """Return a method with an effort and a bound, as `goracs` has them.
 
