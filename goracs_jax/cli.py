@@ -44,6 +44,12 @@ from goracs_jax.settings.paths import check_paths
 HELP = ("-h", "--help")
 #: Where this is set in the environment, faults of the program end in a traceback.
 TRACEBACK = "GORACS_TRACEBACK"
+#: POT imports every array library that it finds, which takes seconds; here it gets
+#: arrays of NumPy alone.
+NO_BACKENDS = {
+    f"POT_BACKEND_DISABLE_{name}": "1"
+    for name in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW")
+}
 #: Bytes of compiled programs that are kept at most.
 MOST_PROGRAMS = 1 << 30
 USAGE = """usage: goracs VERB [FLAGS]
@@ -95,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         settings = parse(arguments)
         check_paths(settings)
+        os.environ.update(NO_BACKENDS)
         keep_programs()
         VERBS[arguments[0]].load()(settings)
     except InputError as error:
