@@ -37,13 +37,14 @@ from goracs_jax.selection.search.pair_exchange import (
     pairs_per_sweep,
     sweeps,
 )
+from goracs_jax.selection.search.schedule import Pace, Plan, padded
 from goracs_jax.transport import Transport, exact
 
 DEFAULTS = SimulatedAnnealing()
 # Sweeps that a pace is measured by.
-PROBED = 4
-# Schedules of an epoch are padded to a power of two, to 2^10 at least.
-LEAST_ROOM = 10
+PROBED = 32
+# Seconds of a sweep at least, where the machine was busier with one than with many.
+SHORTEST = 1e-6
 
 
 def anneal(
@@ -113,29 +114,6 @@ class _Start(NamedTuple):
     field: Field
 
 
-class Plan(NamedTuple):
-    """The schedule of an annealing."""
-
-    epochs: int
-    length: int  # sweeps of an epoch, and of the quench before all epochs
-
-
-class Pace(NamedTuple):
-    """The seconds that parts of an annealing take here and now."""
-
-    sweep: float
-    epoch: float  # without its sweeps
-
-    def fit(self, plan: Plan, seconds: float) -> Plan:
-        """Shorten a plan to most of the time, since an exchange follows.
-
-        >>> Pace(0.01, 0.1).fit(Plan(15, 1000), 10.0)
-        Plan(epochs=15, length=40)
-        """
-        each = 0.8 * seconds / (plan.epochs + 1) - self.epoch
-        return plan._replace(length=max(0, min(plan.length, int(each / self.sweep))))
-
-
 def _pace(
     problem: Problem, start: _Start, plan: Plan, settings: SimulatedAnnealing
 ) -> Pace | None:
@@ -150,18 +128,14 @@ def _pace(
     mesh = problem.cost.tiling.mesh
     rows = np.searchsorted(start.pool, start.rows)
     slots = Slots(replicate(rows, mesh), replicate(units, mesh))
-    for count in (1, PROBED):  # the first compiles
+    cold, seconds = padded(np.zeros(plan.length)), []
+    for count in (1, 1, 1 + PROBED):  # the first compiles
         before = time.perf_counter()
-        cold = _padded(np.zeros(plan.length))
         after = sweeps(start.field, slots, cold, key, settings.moves, count)
         jax.block_until_ready(after)
-    return Pace((time.perf_counter() - before) / PROBED, epoch)
-
-
-def _padded(temperatures: np.ndarray) -> np.ndarray:
-    """Return a list of one of a few lengths, since each compiles a program."""
-    room = 1 << max(LEAST_ROOM, (len(temperatures) - 1).bit_length())
-    return np.pad(temperatures, (0, room - len(temperatures))).astype(np.float32)
+        seconds.append(time.perf_counter() - before)
+    _, one, more = seconds
+    return Pace(max((more - one) / PROBED, SHORTEST), epoch + one)
 
 
 def _cool(
@@ -182,7 +156,7 @@ def _cool(
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan
     run = lambda slots, temperatures, key: sweeps(
-        field, slots, _padded(temperatures), key, settings.moves, length
+        field, slots, padded(temperatures), key, settings.moves, length
     )
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = run(slots, np.zeros(length), quench_key)
