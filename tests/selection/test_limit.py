@@ -17,8 +17,10 @@ from goracs_jax.selection.classes import make_classes
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import METHODS, SimulatedAnnealing, with_search
 from goracs_jax.selection.problem import Problem
+from goracs_jax.selection.search import annealing
 from goracs_jax.selection.search.annealing import candidate_field, plan_search
 from goracs_jax.selection.search.pair_exchange import PairMoves, Slots, sweeps
+from goracs_jax.selection.search.schedule import Pace, Plan
 from goracs_jax.selection.search.stages import greedy_only
 
 CASE, BUDGET, KEY = instance(60, 24, seed=5), 8, jax.random.key(0)
@@ -89,6 +91,20 @@ def test_a_limit_that_is_not_reached_changes_nothing():
     assert limited.indices.tolist() == free.indices.tolist()
     assert limited[1:3] == free[1:3]
     assert not limited.stopped
+
+
+@pytest.mark.parametrize(("seconds", "length"), [(100.0, 5), (1000.0, 0)])
+def test_an_annealing_fits_into_the_time(monkeypatch, seconds, length):
+    """An hour, of which an annealing may take 2880 s, for four epochs and a quench."""
+    plans, cool = [], annealing._cool
+    monkeypatch.setattr(annealing, "_pace", lambda *_: Pace(seconds, 0.1))
+    monkeypatch.setattr(
+        annealing, "_cool", lambda *given: plans.append(given[3]) or cool(*given)
+    )
+    found = search(Limit.after(3600.0))
+    assert_valid(found)
+    assert found.stopped
+    assert plans == [Plan(4, length)]
 
 
 def test_each_selection_of_a_sweep_has_its_own_time():
