@@ -113,7 +113,7 @@ class Selected(NamedTuple):
             manifest["lower_bound"],
             tuple(Step(**step) for step in manifest["trace"]),
             manifest["converged"],
-            manifest["stopped"],
+            manifest.get("stopped", False),  # 0.6.0 could not stop
         )
         classes = manifest.get("classes")
         config = manifest["config"]

@@ -42,11 +42,11 @@ def select(settings: Select) -> None:
             (settings.out / "summary.json").unlink(missing_ok=True)
             selected.save(folders[selected.point], made)
             results.append(selected)
-            stopping.check()
         if len(results) == 1:
             say(table(results[0].table))
-        else:
+        elif not stopping.asked():
             save_summary(settings.out, results)
+        stopping.check()
 
 
 def _folders(out: Path, config: SelectConfig) -> dict[GridPoint, Path]:
