@@ -79,7 +79,8 @@ def measure(name: str) -> dict[str, Any]:
         except InputError as error:  # Sinkhorn did not converge
             rows.append(row | {"poo": None, "error": str(error)})
         else:
-            bound = max(bound, found.lower_bound)
+            if found.lower_bound is not None:
+                bound = max(bound, found.lower_bound)
             rows.append(
                 row
                 | {

@@ -26,6 +26,9 @@ AttentionKind = Literal["scores", "splash"]
 #: The solver of the transport problem inside a search.
 SolverName = Literal["auto", "exact", "sinkhorn"]
 
+#: How much work a lower bound gets: no bound, one short ascent, or all.
+BoundKind = Literal["none", "quick", "full"]
+
 #: How far apart two embeddings are: ||x - y||, or sqrt(2 - 2 cos(x, y)).
 Metric = Literal["euclidean", "cosine"]
 

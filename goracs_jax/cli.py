@@ -1,8 +1,9 @@
 """`goracs <verb>`: the fields of a verb's settings are its flags.
 
 Exit code 0 means success; 2 a mistake in the input, 3 a computation that failed and 70
-a fault of the program, each with one line on standard error that says what to do. A
-verb is imported when it runs, so that help and mistakes in flags are printed at once.
+a fault of the program, each with one line on standard error that says what to do; 130
+and 143 that Ctrl-C or SIGTERM ended it. A verb is imported when it runs, so that help
+and mistakes in flags are printed at once.
 """
 
 import importlib
@@ -16,7 +17,13 @@ from typing import Any, NamedTuple
 
 from goracs_jax.buckets import as_path
 from goracs_jax.cache import cache_folder
-from goracs_jax.errors import InputError, NumericalError, log_fault, one_line
+from goracs_jax.errors import (
+    InputError,
+    Interrupted,
+    NumericalError,
+    log_fault,
+    one_line,
+)
 from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Check,
@@ -41,6 +48,14 @@ from goracs_jax.settings.staged import staged
 HELP = ("-h", "--help")
 #: Where this is set in the environment, faults of the program end in a traceback.
 TRACEBACK = "GORACS_TRACEBACK"
+#: POT imports every array library that it finds, which takes seconds; here it gets
+#: arrays of NumPy alone.
+NO_BACKENDS = {
+    f"POT_BACKEND_DISABLE_{name}": "1"
+    for name in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW")
+}
+#: Bytes of compiled programs that are kept at most.
+MOST_PROGRAMS = 1 << 30
 USAGE = """usage: goracs VERB [FLAGS]
 
 Choose what to fine-tune an LLM on.
@@ -90,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         settings = parse(arguments)
         check_paths(settings)
+        os.environ.update(NO_BACKENDS)
         keep_programs()
         with staged(settings) as settings:
             VERBS[arguments[0]].load()(_with_models(settings))
@@ -100,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # No space, no permission: found in the middle, finished stages stay.
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
+    except Interrupted as stop:
+        return _fail("stopped; the best subset so far is written.", code=stop.code)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here.", code=130)
     except SystemExit:
@@ -162,6 +180,9 @@ def _parser(verb: str) -> Parser:
 def keep_programs() -> None:
     """Let later runs read compiled programs back, unless JAX has a folder for them.
 
+    All are kept, since a verb has dozens that compile in less than a second each, and
+    those that were not used for longest go where the folder grows beyond 1 GiB.
+
     >>> import jax
     >>> keep_programs()
     >>> bool(jax.config.values["jax_compilation_cache_dir"])
@@ -172,6 +193,8 @@ def keep_programs() -> None:
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_compilation_cache_max_size", MOST_PROGRAMS)
 
 
 def parse(arguments: Sequence[str]) -> Settings:

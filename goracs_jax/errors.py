@@ -1,4 +1,4 @@
-"""The two exceptions: a mistake in the input, and a computation that failed."""
+"""The exceptions: a mistake in the input, a computation that failed, a signal."""
 
 import platform
 import tempfile
@@ -66,6 +66,20 @@ class NumericalError(_OneLine, ArithmeticError):
     ...
     goracs_jax.errors.NumericalError: the loss is NaN at step 7: lower the ...
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that came while a search could still write what it had.
+
+    The command line exits with 128 plus the number of the signal, as shells count.
+
+    >>> Interrupted(15).code
+    143
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.code = 128 + number
 
 
 def one_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """What a check reads: files, flags and names, all checked before any work."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,13 +24,13 @@ from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Check
+from goracs_jax.settings.times import seconds_of
 from goracs_jax.spaces import Reward, Space
 
 #: Steps of a training where neither steps nor epochs are given.
 STEPS = 100
 #: Share of the pool that trains an adapter where there is none.
 WARM = 0.05
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Numbered(NamedTuple):
@@ -236,21 +235,6 @@ def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
     by_text = ["--labels", inputs.training.scored]
     by_text += ["--scale", settings.scale] * (settings.scale != Check.scale)
     return Given(by_label, by_text, by_llm)
-
-
-def seconds_of(text: str) -> float:
-    """Read a time, such as 90s, 60m or 1.5h.
-
-    Raises:
-        InputError: It is none.
-
-    >>> seconds_of("1.5h")
-    5400.0
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
-    if not found or not float(found[1]):
-        raise InputError(f"--time-limit must be as 90s, 60m or 2h, got {text!r}.")
-    return float(found[1]) * SECONDS[found[2]]
 
 
 def _numbers(some: Pool, whole: Pool) -> Int[np.ndarray, " rows"]:

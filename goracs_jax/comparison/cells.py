@@ -9,6 +9,7 @@ import jax
 
 from goracs_jax.comparison.design import COSTS, Trial
 from goracs_jax.comparison.entries import Outcome
+from goracs_jax.comparison.flags import searched
 from goracs_jax.comparison.inputs import CompareInputs, is_calibrated_by_target
 from goracs_jax.comparison.shared import seed_of
 from goracs_jax.evaluate.metrics import Units
@@ -121,7 +122,7 @@ def folder_of(
         depends_on["calibrated_on"] = "target"
     if trial.selects:
         depends_on["encoder"] = inputs.hashes["encoder"]
-        depends_on |= select.settings_of(trial.arm.record)
+        depends_on |= select.settings_of(searched(settings, trial.arm.record))
     depends_on |= _of_rows(settings, inputs, trial)
     if trial.selects and settings.scale != "max":
         depends_on["scale"] = settings.scale

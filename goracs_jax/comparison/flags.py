@@ -11,7 +11,12 @@ from goracs_jax.errors import InputError
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT
-from goracs_jax.selection.method import known_methods
+from goracs_jax.selection.method import (
+    Method,
+    Searching,
+    known_methods,
+    with_search,
+)
 from goracs_jax.settings import Compare
 
 
@@ -40,6 +45,13 @@ def check_flags(s: Compare) -> None:
             f"--lambdas are for {', '.join(weighed)} with a reward, and none of them "
             "is in --methods: leave them out."
         )
+    methods = [searched(s, Arm.parse(arm).record) for arm in arms]
+    asked = (s.effort, s.bound) != (Compare.effort, Compare.bound)
+    if asked and not any(isinstance(method, Searching) for method in methods):
+        raise InputError(
+            "--effort and --bound are for methods that search, such as goracs, and "
+            "none of them is in --methods: leave them out."
+        )
     _check_tuning(s)
     for lambda_ in s.lambdas or ():
         check_lambda(lambda_)
@@ -57,6 +69,17 @@ def check_flags(s: Compare) -> None:
         )
     if s.out.exists() and not s.out.is_dir():
         raise InputError(f"--out {s.out} is a file: give a folder.")
+
+
+def searched(s: Compare, method: Method) -> Method:
+    """Return a method with --effort and --bound, if it is one that searches.
+
+    Raises:
+        InputError: As `with_search`.
+    """
+    if not isinstance(method, Searching):
+        return method
+    return with_search(method, s.effort, s.bound)
 
 
 def _check_arms(arms: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from goracs_jax.comparison.charges import (
     training_flops,
 )
 from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.flags import searched
 from goracs_jax.comparison.inputs import (
     CompareInputs,
     judged_settings,
@@ -34,6 +35,7 @@ from goracs_jax.runs.manifest import device, made_by
 from goracs_jax.runs.opened import Pool, open_llm, read_pool, tokenize_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
 from goracs_jax.runs.say import say
+from goracs_jax.selection.method import Searching
 from goracs_jax.settings import Compare, Finetune, Select, Training
 from goracs_jax.training.order import Order
 
@@ -101,7 +103,8 @@ def _select(
     given, drawn = shared.inputs_for(settings, trial, inputs), inputs.draws[trial.seed]
     files = files_of(settings, trial)
     paths = {k: settings.out / "shared" / kept.file for k, kept in files.items()}
-    config = replace(trial.config, scale=settings.scale)
+    method = searched(settings, trial.arm.record)
+    config = replace(trial.config, method=method, scale=settings.scale)
     flags = Select(
         train=drawn.train.path,
         valid=drawn.valid.path if trial.arm.by_label else None,
@@ -117,6 +120,8 @@ def _select(
         seed=trial.seed,
         out=out,
         scale=config.scale,
+        effort=settings.effort if isinstance(method, Searching) else Select.effort,
+        bound=settings.bound if isinstance(method, Searching) else Select.bound,
     )
     flags = replace(flags, **config.told)
     say_classes(given.classes, config.budgets)

@@ -1,8 +1,9 @@
 """Selection by a method, and by a baseline to compare it with, for all grid points."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,10 @@ from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
-from goracs_jax.runs.stages import Arrays, Stage, run_stage
+from goracs_jax.runs.stages import Arrays, Result, Stage, run_stage
+from goracs_jax.runs.stopping import Stopping
 from goracs_jax.selection.by_class import class_table
+from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
@@ -49,24 +52,38 @@ class Search(NamedTuple):
     stages: dict[str, Stage]
 
 
-def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Selected]:
+def run(
+    inputs: SelectInputs,
+    config: SelectConfig,
+    folder: Path,
+    stopping: Stopping | None = None,
+) -> Iterator[Selected]:
     """Select for every grid point, in the order that shares most work.
 
     Args:
         inputs: What is selected from.
         config: The method, budgets, lambdas, solver and seed.
         folder: Where stages are kept.
+        stopping: Signals to which a search answers with the best subset so far; left
+            out, they interrupt it.
 
     Yields:
-        The result of each grid point, as soon as it is computed.
+        The result of each grid point, as soon as it is computed, up to a signal.
     """
     loaded = _load(inputs, config, folder)
-    for search in searches(inputs, config, loaded):
-        yield _select(inputs, config.method, search, loaded, folder)
+    for search in searches(inputs, config, loaded, stopping):
+        with stopping.listening() if stopping else nullcontext():
+            results = _search(search, folder)
+        yield _selected(inputs, config.method, search, results, loaded)
+        if stopping and stopping.asked():
+            return
 
 
 def searches(
-    inputs: SelectInputs, config: SelectConfig, loaded: Loaded | None = None
+    inputs: SelectInputs,
+    config: SelectConfig,
+    loaded: Loaded | None = None,
+    stopping: Stopping | None = None,
 ) -> list[Search]:
     """Make the stages of all grid points; none is run.
 
@@ -74,9 +91,11 @@ def searches(
         inputs: What is selected from.
         config: The method, budgets, lambdas, solver and seed.
         loaded: The arrays and the cost; left out where stages are only looked up.
+        stopping: As for `run`.
     """
     asked, baseline = config.method, find_method(BASELINE)
     methods = {method.name: method for method in (baseline, asked)}
+    asks = [stopping.asked] if stopping else []
 
     @cache
     def choose(name: str) -> Callable[[int, float], Selection]:
@@ -91,6 +110,7 @@ def searches(
             rewards=loaded.arrays.get("r"),
             prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
+            limit=partial(Limit.after, config.time_limit, *asks),
         )
 
     def stage(method: str, point: GridPoint) -> Stage:
@@ -106,11 +126,11 @@ def searches(
         }
 
         def compute(_: object) -> Arrays:
-            found = choose(method)(*point)
-            return {name: np.asarray(value) for name, value in found._asdict().items()}
+            return _to_store(choose(method)(*point))
 
         name = f"selection {method}"
-        return Stage(name, depends_on, compute, revision=revision_of(name))
+        revision = revision_of(name)
+        return Stage(name, depends_on, compute, revision=revision, whole=_ended)
 
     names = dict.fromkeys([asked.name, BASELINE])
     return [
@@ -172,23 +192,31 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
 
 
-def _select(
+def _search(search: Search, folder: Path) -> dict[str, Result]:
+    """Run the stages of a grid point."""
+    results = {}
+    for method, stage in search.stages.items():
+        with waiting(f"{search.point.name}: selection by {method}"):
+            results[method] = run_stage(folder, stage)
+    return results
+
+
+def _selected(
     inputs: SelectInputs,
     asked: Method,
     search: Search,
+    results: Mapping[str, Result],
     loaded: Loaded,
-    folder: Path,
 ) -> Selected:
-    """Run the stages of a grid point and gather what is reported about it."""
+    """Gather what is reported about a grid point."""
     point, norms = search.point, loaded.arrays.get("g")
-    found, seconds = {}, dict(loaded.seconds)
-    for method, stage in search.stages.items():
-        with waiting(f"{point.name}: selection by {method}"):
-            result = run_stage(folder, stage)
-        found[method] = _stored(result.arrays)
-        seconds[stage.name] = result.seconds
+    found = {method: _stored(result.arrays) for method, result in results.items()}
+    seconds = dict(loaded.seconds) | {
+        stage.name: results[method].seconds for method, stage in search.stages.items()
+    }
     # A bound that one method computed is valid for every subset of this size.
-    bound = max(selection.lower_bound for selection in found.values())
+    bounds = [selection.lower_bound for selection in found.values()]
+    bound = max((b for b in bounds if b is not None), default=-np.inf)
     table = []
     for method, selection in found.items():
         rows = selection.indices
@@ -230,13 +258,30 @@ def _select(
     )
 
 
+def _to_store(found: Selection) -> Arrays:
+    """Return a selection as arrays; one that was stopped has one more."""
+    plain = found._asdict()
+    if found.lower_bound is None:
+        plain["lower_bound"] = -np.inf
+    if not found.stopped:
+        del plain["stopped"]
+    return {name: np.asarray(value) for name, value in plain.items()}
+
+
+def _ended(arrays: Arrays) -> bool:
+    """Tell whether a search ended by itself, as all have that are kept."""
+    return "stopped" not in arrays
+
+
 def _stored(arrays: Arrays) -> Selection:
     """Make a selection of the arrays that its stage stored."""
     trace = (Step(poo, at, int(replaced)) for poo, at, replaced in arrays["trace"])
+    bound = float(arrays["lower_bound"])
     return Selection(
         arrays["indices"],
         float(arrays["objective"]),
-        float(arrays["lower_bound"]),
+        bound if np.isfinite(bound) else None,
         tuple(trace),
         bool(arrays["converged"]),
+        stopped=not _ended(arrays),
     )

@@ -7,9 +7,10 @@ from goracs_jax.choices import Scale
 from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.selected import GridPoint
-from goracs_jax.selection.method import Method, find_method, home_of
+from goracs_jax.selection.method import Method, find_method, home_of, with_search
 from goracs_jax.selection.sweep import ordered
 from goracs_jax.settings import Select
+from goracs_jax.settings.times import seconds_of
 from goracs_jax.spaces import Reward, Space
 
 DEFAULT_LAMBDA = 0.1
@@ -33,15 +34,17 @@ class SelectConfig:
     space: Space = field(default_factory=lambda: Space(GIVEN))
     scale: Scale = "max"
     reward: Reward = field(default_factory=lambda: Reward("grad-norm"))
+    time_limit: float | None = None  # of each search; no result depends on it
 
     @classmethod
     def of(cls, settings: Select) -> "SelectConfig":
         """Take what a search depends on from the flags, and defaults from the method.
 
         Raises:
-            InputError: A name, a lambda or a weight is wrong.
+            InputError: A name, a lambda, a weight, an effort or a time is wrong.
         """
-        s, method = settings, find_method(settings.method)
+        s = settings
+        method = with_search(find_method(s.method), s.effort, s.bound)
         texts = s.train_embeddings is None
         home, usual = Space.named(home_of(method).space), home_of(method).reward
         space = Space(
@@ -63,6 +66,7 @@ class SelectConfig:
             space=space,
             scale=s.scale,
             reward=reward,
+            time_limit=None if s.time_limit is None else seconds_of(s.time_limit),
         )
 
     @property

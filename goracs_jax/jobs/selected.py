@@ -95,6 +95,11 @@ class Selected(NamedTuple):
                 self._picture(self.drawn).savefig(new / "report.png", dpi=110)
             write_json(new / MANIFEST, self._manifest(folder, made))
         say(f"{folder}: {', '.join(n for n in SELECTED if (folder / n).exists())}")
+        if self.selection.stopped:
+            say(
+                f"{folder}: the search was stopped; this is the best subset that it "
+                "had, and the same command searches anew"
+            )
 
     @classmethod
     def load(cls, folder: Path) -> "Selected":
@@ -110,13 +115,13 @@ class Selected(NamedTuple):
         records = None
         if coreset.exists():
             records = [example.record for example in read_records(coreset)]
-        bound = manifest["lower_bound"]
         selection = Selection(
             np.load(folder / "indices.npy"),
             manifest["poo"],
-            -np.inf if bound is None else bound,
+            manifest["lower_bound"],
             tuple(Step(**step) for step in manifest["trace"]),
             manifest["converged"],
+            manifest.get("stopped", False),  # 0.6.0 could not stop
         )
         classes = manifest.get("classes")
         config = manifest["config"]
@@ -171,8 +176,9 @@ class Selected(NamedTuple):
             "sizes": {"train": len(self.nearest), "valid": self.n_valid},
             "poo": self.selection.objective,
             "poo_units": _units(made["config"], self.rewards is not None),
-            "lower_bound": _finite(self.selection.lower_bound),
+            "lower_bound": self.selection.lower_bound,
             "converged": self.selection.converged,
+            "stopped": self.selection.stopped,
             "trace": [step._asdict() for step in self.selection.trace],
             "table": _plain(self.table),
             "seconds": self.seconds,

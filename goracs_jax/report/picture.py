@@ -8,12 +8,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
-from sklearn.decomposition import PCA
 
 from goracs_jax.selection.problem import Selection
 
 # Points that are drawn of each cloud; more make the picture slow and hide each other.
 DRAWN = 5_000
+# Dimensions beside those that are drawn, and rounds, in which directions are found.
+SPARE, ITERATIONS = 10, 8
 
 
 class Row(NamedTuple):
@@ -77,12 +78,29 @@ def principal_plane(
     >>> principal_plane(np.eye(3), np.eye(3))[0].shape
     (3, 2)
     """
+    thin = np.concatenate([_thin(train), _thin(valid)]).astype(np.float64)
+    centre = thin.mean(0)
+    plane = _principal_directions(thin - centre, 2)
+    drawn = lambda x: (x.astype(np.float64) - centre) @ plane
     # If the clouds have one dimension, a column of zeros becomes the second axis.
-    wide = lambda x: np.pad(x.astype(np.float64), [(0, 0), (0, x.shape[1] == 1)])
-    thin = np.concatenate([wide(_thin(train)), wide(_thin(valid))])
-    with np.errstate(invalid="ignore"):  # shares of zero variance, not used
-        pca = PCA(n_components=2, random_state=0).fit(thin)
-    return pca.transform(wide(train)), pca.transform(wide(valid))
+    wide = lambda x: np.pad(x, [(0, 0), (0, 2 - x.shape[1])])
+    return wide(drawn(train)), wide(drawn(valid))
+
+
+def _principal_directions(
+    points: Float[np.ndarray, "rows dim"], k: int
+) -> Float[np.ndarray, "dim k"]:
+    """Find the first k right singular vectors by subspace iteration.
+
+    Halko, Martinsson and Tropp (SIAM Review 2011); scikit-learn's PCA, which does the
+    same for many dimensions, takes a second and more to import.
+    """
+    dim = points.shape[1]
+    basis = np.random.default_rng(0).normal(size=(dim, min(dim, k + SPARE)))
+    for _ in range(ITERATIONS):
+        basis, _ = np.linalg.qr(points.T @ (points @ basis))
+    _, _, turned = np.linalg.svd(points @ basis, full_matrices=False)
+    return basis @ turned[:k].T
 
 
 def _thin(points: np.ndarray) -> np.ndarray:
@@ -152,7 +170,7 @@ def _draw_descent(
     for at, name in enumerate(others):
         axes.plot([at], levels[at : at + 1], "o", c="#8a8f99", label=f"{name} subset")
     axes.plot(range(first, len(levels)), descent, "o-", c="#d1442f", label=method)
-    if np.isfinite(coreset.lower_bound):
+    if coreset.lower_bound is not None:
         axes.axhline(
             coreset.lower_bound, c="#3a7d44", ls=":", label="no subset can be below"
         )

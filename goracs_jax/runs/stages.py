@@ -36,7 +36,8 @@ class Stage(NamedTuple):
     has run. `check` does so in place of `prepare` if that would train an adapter, which
     another stage trains. `compute` gets a mapper for batches that stores part results,
     and returns arrays by name. `revision` is raised when they change by more than
-    rounding.
+    rounding. `whole` tells whether they are a result to keep: one of a search that was
+    stopped is returned, and computed anew the next time.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stage(NamedTuple):
     prepare: Callable[[], object] = lambda: None
     revision: int = 1
     check: Callable[[], object] | None = None
+    whole: Callable[[Arrays], bool] = lambda _: True
 
     @property
     def identity(self) -> Identity:
@@ -109,7 +111,7 @@ def run_stage(
     started = time.perf_counter()
     arrays = stage.compute(part_mapper(home, stage.name, part_seconds))
     seconds = earlier + time.perf_counter() - started
-    if leads():
+    if leads() and stage.whole(arrays):
         for name, array in arrays.items():
             with atomic(home / f"{name}.npy") as file:
                 np.save(file, array)

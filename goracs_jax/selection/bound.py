@@ -28,6 +28,7 @@ from goracs_jax.cost import (
     some_rows,
 )
 from goracs_jax.mesh import replicate
+from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.relaxation import (
     Arcs,
@@ -59,6 +60,7 @@ def relax(
     value: float,
     budget: int,
     settings: LowerBound = DEFAULTS,
+    limit: Limit = UNLIMITED,
 ) -> Relaxed:
     """Find prices with a high bound, and how much each training row is wanted there.
 
@@ -68,6 +70,7 @@ def relax(
         value: The POO of some subset of this size.
         budget: n.
         settings: How many rounds and steps.
+        limit: Where it is up, no further round begins.
 
     >>> from goracs_jax.cost import make_cost
     >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
@@ -89,7 +92,7 @@ def relax(
         bound = _sum_up(trial, w, budget)
         if bound > best:
             best, centre, below = bound, trial, w
-        if not left:
+        if not left or limit.up():
             break
         # Where the last core was wrong, the prices that were too high show the way.
         high = np.maximum(centre, trial)
@@ -226,7 +229,10 @@ def rounding(cost: Cost) -> float:
 
 
 def lower_bound(
-    cost: Cost, rows: Int[np.ndarray, " budget"], settings: LowerBound = DEFAULTS
+    cost: Cost,
+    rows: Int[np.ndarray, " budget"],
+    settings: LowerBound = DEFAULTS,
+    limit: Limit = UNLIMITED,
 ) -> float:
     """Bound the POO of all subsets of this size from below.
 
@@ -234,6 +240,7 @@ def lower_bound(
         cost: C as factors.
         rows: A subset of size n; the better it is, the fewer steps it takes.
         settings: How many rounds and steps.
+        limit: As for `relax`.
 
     >>> from goracs_jax.cost import make_cost
     >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
@@ -244,7 +251,7 @@ def lower_bound(
     value = exact(rows_cost).value
     if len(rows) == cost.shape[0]:  # nothing to choose
         return value - rounding(cost)
-    return relax(cost, rows_cost.min(0), value, len(rows), settings).bound
+    return relax(cost, rows_cost.min(0), value, len(rows), settings, limit).bound
 
 
 @partial(jax.jit, static_argnames="n")

@@ -70,7 +70,7 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
         started = time.perf_counter()
         budgets = class_budgets(classes, budget)
         keys = jax.random.split(key, len(budgets))
-        rows, parts = [], []
+        rows, parts, left = [], [], budget
         for c in np.flatnonzero(budgets).tolist():
             mine = np.flatnonzero(classes.train == c)
             part = problem._replace(
@@ -81,19 +81,22 @@ def by_class(method: Method, classes: Classes) -> Callable[..., Selection]:
                 # A sweep remembers picks and matrix of the whole, not of a class.
                 start=greedy,
                 materialize=materialize,
+                limit=problem.limit.share(float(budgets[c] / left)),
             )
+            left -= budgets[c]
             parts.append(method.choose(part, int(budgets[c]), key=keys[c]))
             rows.append(mine[parts[-1].indices])
         indices = np.sort(np.concatenate(rows)).astype(np.int64)
         chosen = time.perf_counter() - started
         value = objective(problem.cost, indices)
         trace = (Step(value, chosen, 0),)
-        bound = -np.inf
-        if any(np.isfinite(part.lower_bound) for part in parts):
-            settings = getattr(method, "bound", LowerBound())
-            bound = lower_bound(problem.cost, indices, settings)
+        bound = None
+        if any(part.lower_bound is not None for part in parts):
+            settings = getattr(method, "bound", None) or LowerBound()
+            bound = lower_bound(problem.cost, indices, settings, problem.limit)
         converged = all(part.converged for part in parts)
-        return Selection(indices, value, bound, trace, converged)
+        stopped = any(part.stopped for part in parts)
+        return Selection(indices, value, bound, trace, converged, stopped)
 
     return choose
 

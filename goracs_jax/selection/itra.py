@@ -69,14 +69,17 @@ def itra(
     cost = problem.materialize(problem.cost)
     incumbent = solved_rows(cost, np.asarray(problem.start(cost, budget)))
     trace = [Step(incumbent.solved.value, time.perf_counter() - started, 0)]
-    converged = False
+    converged = stopped = False
     while not converged and len(trace) <= settings.max_swaps:
+        if stopped := problem.limit.up():
+            break
         before, incumbent = incumbent, _first_better(cost, incumbent, settings)
         converged = incumbent is before
         if not converged:
             trace.append(Step(incumbent.solved.value, time.perf_counter() - started, 1))
     rows = np.sort(incumbent.rows).astype(np.int64)
-    return Selection(rows, incumbent.solved.value, -np.inf, tuple(trace), converged)
+    value = incumbent.solved.value
+    return Selection(rows, value, None, tuple(trace), converged, stopped)
 
 
 @jax.jit

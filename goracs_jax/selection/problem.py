@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from goracs_jax.cost import Cost, exact_cost, materialize, without_reward
 from goracs_jax.errors import InputError, NumericalError
+from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
@@ -20,7 +21,8 @@ class Problem(NamedTuple):
     `grad_norms` (as given, whatever lambda is), `prediction_errors` and `rewards` serve
     the methods that rank by them. `start` gives the greedy picks of a cost and
     `materialize` the cost with its matrix in memory; in a sweep both remember what they
-    made, so that several selections share it.
+    made, so that several selections share it. Searches that take long end at `limit`
+    with the best subset so far.
     """
 
     cost: Cost
@@ -30,6 +32,7 @@ class Problem(NamedTuple):
     rewards: Float[AnyArray, " train"] | None = None
     start: Callable[[Cost, int], Rows] = greedy
     materialize: Callable[[Cost], Cost] = materialize
+    limit: Limit = UNLIMITED
 
 
 class Step(NamedTuple):
@@ -45,27 +48,30 @@ class Refined(NamedTuple):
 
     `rows` is the subset by slot, shape [n], in no order. `trace` starts with the subset
     that the stage was given. `converged` says that the stage ended by itself, at none
-    of its limits.
+    of its limits, and `stopped` that it ended at that of the problem.
     """
 
     rows: Int[np.ndarray, " budget"]
     trace: tuple[Step, ...]
     converged: bool
+    stopped: bool = False
 
 
 class Selection(NamedTuple):
     """A subset S of the training rows and what is known about it.
 
     `indices` are sorted and unique. `objective` is POO(S) by exact transport, in the
-    units of C. No subset of this size has a POO below `lower_bound` (minus infinity
-    where no bound was computed). `converged` says that the method stopped by itself.
+    units of C. No subset of this size has a POO below `lower_bound` (None where no
+    bound was computed). `converged` says that the method ended by itself, and `stopped`
+    that a time limit or a signal ended it.
     """
 
     indices: Int[np.ndarray, " budget"]
     objective: float
-    lower_bound: float
+    lower_bound: float | None
     trace: tuple[Step, ...]
     converged: bool
+    stopped: bool = False
 
 
 def objective(cost: Cost, indices: Rows, solver: Solver = exact) -> float:

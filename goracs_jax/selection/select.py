@@ -12,7 +12,8 @@ from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
 from goracs_jax.selection.by_class import by_class
 from goracs_jax.selection.classes import Classes, given_classes
-from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.limit import Limit
+from goracs_jax.selection.method import Method, find_method, with_search
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -39,6 +40,9 @@ def goracs(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    effort: float = 1.0,
+    time_limit: float | None = None,
+    bound: str | None = None,
     mesh: Mesh | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
@@ -73,16 +77,25 @@ def goracs(
             to the class's rows in validation (Algorithm 2). A warning names the classes
             that cannot have their share.
         valid_labels: The class of every validation row, likewise, shape [M].
+        effort: Multiplier on the work of the search, in [0.1, 10]. More effort finds a
+            lower POO as a rule; on one seed it may end a little higher.
+        time_limit: Seconds, counted from the beginning of the search, after which the
+            best subset so far is returned. The greedy start is finished in any case,
+            and so is a program that runs.
+        bound: How much work the lower bound gets: "none", "quick" or "full"; left out,
+            what the method is set to, which is full. Without one the search has no
+            prices to start from, and takes longer to find as good a subset.
         mesh: Devices in a row (`mesh.row_mesh`), over which the training rows go; all
             devices when left out.
 
     Returns:
-        The selection: indices, objective, lower bound, trace, converged.
+        The selection: indices, objective, lower bound, trace, converged, stopped.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
             range, a transport that does not fit into memory, an unknown method or
-            solver, no scores for a method that needs them, or labels that do not fit.
+            solver, no scores for a method that needs them, labels that do not fit, or
+            an effort, time limit or bound that the method does not have.
         NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
@@ -101,12 +114,13 @@ def goracs(
         cost,
         budget,
         key=key,
-        method=method,
+        method=with_search(find_method(method), effort, bound),
         solver=solver,
         grad_norms=grad_norms,
         prediction_errors=errors,
         rewards=rewards,
         classes=given_classes(train_labels, valid_labels, cost.shape, [budget]),
+        time_limit=time_limit,
     )
 
 
@@ -121,6 +135,7 @@ def select_from_cost(
     prediction_errors: AnyArray | None = None,
     rewards: GivenArray | None = None,
     classes: Classes | None = None,
+    time_limit: float | None = None,
 ) -> Selection:
     """Choose as `goracs` does, from a cost that is made already.
 
@@ -134,6 +149,7 @@ def select_from_cost(
         prediction_errors: Shape [N], for methods that rank by them.
         rewards: Of any sign, shape [N], for methods that rank by them.
         classes: The classes of both sets, where the selection is to be label-aware.
+        time_limit: As for `goracs`.
 
     Returns:
         As `goracs`.
@@ -159,7 +175,8 @@ def select_from_cost(
     )
     choose = checked_choice(problem, [budget], method, classes)
     transport = find_solver(solver, budget, cost.shape[1])
-    return choose(problem._replace(solver=transport), budget, key=key)
+    problem = problem._replace(solver=transport, limit=Limit.after(time_limit))
+    return choose(problem, budget, key=key)
 
 
 def checked_choice(

@@ -1,7 +1,7 @@
 """Several budgets and lambdas at once: the selections share what can be shared."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
@@ -11,7 +11,8 @@ from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lam
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_arrays
 from goracs_jax.selection.classes import Classes, given_classes
-from goracs_jax.selection.method import Method
+from goracs_jax.selection.limit import Limit
+from goracs_jax.selection.method import Method, find_method, with_search
 from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.select import checked_choice
@@ -34,6 +35,9 @@ def sweep(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    effort: float = 1.0,
+    time_limit: float | None = None,
+    bound: str | None = None,
     mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
     """Run `goracs` for every budget with every lambda, each as it would run alone.
@@ -52,6 +56,9 @@ def sweep(
         scale: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
+        effort: As for `goracs`.
+        time_limit: As for `goracs`, of each selection.
+        bound: As for `goracs`.
         mesh: As for `goracs`.
 
     Returns:
@@ -81,12 +88,13 @@ def sweep(
         cost,
         budgets,
         key=key,
-        method=method,
+        method=with_search(find_method(method), effort, bound),
         solver=solver,
         grad_norms=grad_norms,
         rewards=rewards,
         prediction_errors=errors,
         classes=given_classes(train_labels, valid_labels, cost.shape, budgets),
+        limit=partial(Limit.after, time_limit),
     )
     return {point: choose(*point) for point in grid}
 
@@ -121,6 +129,7 @@ def chooser(
     rewards: GivenArray | None = None,
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
+    limit: Callable[[], Limit] = Limit,
 ) -> Callable[[int, float], Selection]:
     """Return a function of budget and lambda that selects.
 
@@ -139,6 +148,7 @@ def chooser(
         rewards: As for `goracs`.
         prediction_errors: As for `select_from_cost`.
         classes: As for `select_from_cost`.
+        limit: Makes the limit of each selection as it begins.
 
     Raises:
         InputError: As `goracs`.
@@ -166,7 +176,8 @@ def chooser(
 
     def choose_one(budget: int, lambda_: float) -> Selection:
         transport = find_solver(solver, budget, cost.shape[1])
-        return choose(problem(lambda_)._replace(solver=transport), budget, key=key)
+        mine = problem(lambda_)._replace(solver=transport, limit=limit())
+        return choose(mine, budget, key=key)
 
     return choose_one
 

@@ -9,7 +9,7 @@ from goracs_jax.settings.common import Budgets, Leaks, Records, Settings
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_compared, list_weighed
 from goracs_jax.settings.outputs import CompareOut
-from goracs_jax.settings.selection import Rows
+from goracs_jax.settings.selection import Rows, Searched
 from goracs_jax.settings.training import Judging, Training
 
 
@@ -63,7 +63,7 @@ class _Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(
-    _Selections, Rows, Leaks, Records, _Protocol, Training, Judging, Settings
+    _Selections, Searched, Rows, Leaks, Records, _Protocol, Training, Judging, Settings
 ):
     """Compare methods: which selection fine-tunes the best model, and at what cost.
 

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Which
+from goracs_jax.choices import (
+    BoundKind,
+    Duplicates,
+    Metric,
+    Scale,
+    Scored,
+    SolverName,
+    Which,
+)
 from goracs_jax.settings.common import (
     Backward,
     Budgets,
@@ -189,6 +197,22 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Searched:
+    """How much work a search gets."""
+
+    group: ClassVar[str] = "search"
+
+    effort: float = 1.0
+    """Multiplier on the work of the search, from 0.1 to 10, for methods that can search
+    longer, such as goracs."""
+    bound: Annotated[
+        BoundKind | None, Flag(default="full, for methods that compute one")
+    ] = None
+    """How much work the lower bound gets; without one the search has no prices to start
+    from, and takes longer to find as good a subset."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Space:
     """The space in which distances are taken, and the reward beside them."""
 
@@ -232,7 +256,17 @@ class _Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Select(
-    _Texts, _Arrays, _Space, Rows, _Classes, Leaks, Records, Machine, Hub, Settings
+    Searched,
+    _Texts,
+    _Arrays,
+    _Space,
+    Rows,
+    _Classes,
+    Leaks,
+    Records,
+    Machine,
+    Hub,
+    Settings,
 ):
     """Choose the n examples to fine-tune on.
 
@@ -260,3 +294,7 @@ class Select(
     solver: SolverName = "auto"
     """Transport solver inside the search; auto is exact on CPUs and for all but very
     large problems. The objective that is reported is exact either way."""
+    time_limit: Annotated[str | None, Flag(metavar="TIME")] = None
+    """Time of each search, as in 90s or 10m, after which the best subset so far is
+    written, as it is after Ctrl-C or SIGTERM. It is marked stopped in manifest.json,
+    and the same command searches anew. The greedy start is finished in any case."""

@@ -15,6 +15,7 @@ from goracs_jax.runs.outputs import bytes_to_store
 from goracs_jax.runs.pools import save_left_out
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
+from goracs_jax.runs.stopping import Stopping
 from goracs_jax.selection.problem import transport_bytes
 from goracs_jax.settings import Select
 from goracs_jax.settings.outputs import SKIPPED
@@ -36,18 +37,19 @@ def select(settings: Select) -> None:
     )
     prepare_folder(settings.out, bytes_to_store(rows))
     made = made_by(replace(settings, **config.told), inputs.skipped)
-    results = []
+    results, stopping = [], Stopping()
     with locked(settings.out / "stages"):
         save_left_out(settings.out / SKIPPED, inputs.skipped)
-        for selected in run(inputs, config, settings.out):
+        for selected in run(inputs, config, settings.out, stopping):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
             selected.save(folders[selected.point], made)
             results.append(selected)
         if len(results) == 1:
             say(table(results[0].table))
-        else:
+        elif not stopping.asked():
             save_summary(settings.out, results)
+        stopping.check()
 
 
 def _folders(out: Path, config: SelectConfig) -> dict[GridPoint, Path]:

@@ -328,7 +328,6 @@ def test_another_process_compiles_nothing(files):
     command = [sys.executable, "-m", "goracs_jax", "embed", "--data", "valid.jsonl"]
     environment = os.environ | {
         "GORACS_CACHE": str(files / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": str(ROOT),
     }
     # Where it is set, JAX keeps programs there and nowhere else.

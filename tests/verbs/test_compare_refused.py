@@ -36,6 +36,8 @@ MISTAKES = {
     "no items": (" --items none.jsonl", r"none\.jsonl does not exist"),
     "no model": (" --model none", r"none does not exist"),
     "none done": (" --seed 7 --finished", r"no finished trial .* leave --finished out"),
+    "effort": (" --effort 20", r"effort must be in .* got 20"),
+    "no search": (" --methods greedy --effort 2", r"--effort and --bound are for"),
     "a space": (" --methods goracs@pictures", "a space is text, gradient, subspace"),
     "draw too many": (" --draw-train 11", r"--draw-train must be in \[1, 10\]"),
     "draw none": (" --draw-valid 0", r"--draw-valid must be in \[1, 4\]"),

@@ -48,6 +48,4 @@ def selection_of(problem: Problem, rows: np.ndarray, started: float) -> Selectio
     seconds = time.perf_counter() - started
     indices = np.sort(rows).astype(np.int64)
     value = objective(problem.cost, indices)
-    return Selection(
-        indices, value, -np.inf, (Step(value, seconds, 0),), converged=True
-    )
+    return Selection(indices, value, None, (Step(value, seconds, 0),), converged=True)

@@ -15,8 +15,10 @@ from goracs_jax.selection.method.record import FunctionMethod as FunctionMethod
 from goracs_jax.selection.method.record import Home as Home
 from goracs_jax.selection.method.record import Method as Method
 from goracs_jax.selection.method.record import Need as Need
+from goracs_jax.selection.method.record import Searching as Searching
 from goracs_jax.selection.method.record import home_of as home_of
 from goracs_jax.selection.method.record import needs_of as needs_of
+from goracs_jax.selection.method.record import with_search as with_search
 from goracs_jax.selection.method.registry import METHODS as METHODS
 from goracs_jax.selection.method.registry import find_method as find_method
 from goracs_jax.selection.method.registry import known_methods as known_methods

@@ -3,7 +3,7 @@
 A method imports its algorithm when it chooses, so that this module imports no JAX.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from goracs_jax.selection.method.peers import PEERS
 from goracs_jax.selection.method.record import (
@@ -13,6 +13,7 @@ from goracs_jax.selection.method.record import (
     imported,
 )
 from goracs_jax.selection.method.settings import (
+    QUICK,
     GroupExchange,
     LowerBound,
     SimulatedAnnealing,
@@ -33,8 +34,8 @@ class Goracs:
     """Settings of the annealing of pairs of slots."""
     exchange: GroupExchange = field(default_factory=GroupExchange)
     """Settings of the exchange of groups."""
-    bound: LowerBound = field(default_factory=LowerBound)
-    """Settings of the prices, which give the lower bound."""
+    bound: LowerBound | None = field(default_factory=LowerBound)
+    """Settings of the prices, which give the lower bound; None for neither."""
     about: str = (
         "The least POO by greedy start, prices, group exchange and annealing, with a "
         "lower bound."
@@ -43,6 +44,22 @@ class Goracs:
     weighed: bool = field(default=True, init=False)
     space: str = "text"
     reward: str = "grad-norm"
+
+    def searching(self, effort: float, bound: str | None) -> "Goracs":
+        """Return the method with an effort and a bound (see `Searching`).
+
+        >>> Goracs().searching(2.0, "none").annealing.effort
+        2.0
+        """
+        annealing = replace(
+            self.annealing,
+            effort=effort * self.annealing.effort,
+            gap=self.annealing.gap / effort,
+            slot_gap=self.annealing.slot_gap / effort,
+        )
+        full = self.bound or LowerBound()
+        kinds = {None: self.bound, "none": None, "quick": QUICK, "full": full}
+        return replace(self, annealing=annealing, bound=kinds[bound])
 
     def choose(self, problem, budget, *, key):
         """Choose by all stages (see `Method.choose`)."""

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Real
 from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
     NamedTuple,
     Protocol,
+    get_args,
     runtime_checkable,
 )
+
+from goracs_jax.choices import BoundKind
+from goracs_jax.errors import InputError
 
 if TYPE_CHECKING:
     import jax
@@ -61,6 +66,54 @@ class Method(Protocol):
             key: Draws all random numbers: equal keys give equal selections.
         """
         ...
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """A method whose search can be longer or shorter, and which bounds POO."""
+
+    def searching(self, effort: float, bound: str | None) -> Method:
+        """Return the method with other settings.
+
+        Args:
+            effort: Multiplier on the work of its search.
+            bound: How much work its lower bound gets; None for what it is set to.
+        """
+        ...
+
+
+#: The least and the largest effort.
+EFFORTS = (0.1, 10.0)
+
+
+def with_search(
+    method: Method, effort: float = 1.0, bound: str | None = None
+) -> Method:
+    """Return a method with an effort and a bound, as `goracs` has them.
+
+    Raises:
+        InputError: They are no such values, or the method has neither.
+
+    >>> first = FunctionMethod(name="first", choose=print, about="The first n rows.")
+    >>> with_search(first, 0.5)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: method first has no search to scale and no bound: ...
+    """
+    least, most = EFFORTS
+    if not (isinstance(effort, Real) and least <= effort <= most):
+        raise InputError(f"effort must be in [{least}, {most:g}], got {effort!r}.")
+    if bound is not None and bound not in get_args(BoundKind):
+        kinds = ", ".join(get_args(BoundKind))
+        raise InputError(f"bound must be one of {kinds}, got {bound!r}.")
+    if (effort, bound) == (1.0, None):
+        return method
+    if not isinstance(method, Searching):
+        raise InputError(
+            f"method {method.name} has no search to scale and no bound: leave effort "
+            "and bound out, or choose goracs."
+        )
+    return method.searching(effort, bound)
 
 
 @dataclass(frozen=True, kw_only=True)

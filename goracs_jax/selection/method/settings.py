@@ -45,7 +45,7 @@ class SimulatedAnnealing:
     sweeps: int = 2400
     """Sweeps of an epoch at most; there are never more than 4 n."""
     effort: float = 1.0
-    """Multiplier on the sweeps of an epoch."""
+    """Multiplier on the sweeps of all epochs; below 1 there are fewer epochs, too."""
     epoch_entries: int = 40_000_000
     """Entries of C that the sweeps of an epoch look at: larger problems get fewer
     sweeps, so that their time stays near that of smaller ones."""
@@ -99,3 +99,7 @@ class LowerBound:
     """Rows of the core at least, where there are as many."""
     listing: int = 8
     """Rows of the core that see a validation point at least."""
+
+
+#: The bound that one short ascent gives.
+QUICK = LowerBound(max_rounds=1, fewest_rounds=1)

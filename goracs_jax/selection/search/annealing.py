@@ -37,9 +37,14 @@ from goracs_jax.selection.search.pair_exchange import (
     pairs_per_sweep,
     sweeps,
 )
+from goracs_jax.selection.search.schedule import Pace, Plan, padded
 from goracs_jax.transport import Transport, exact
 
 DEFAULTS = SimulatedAnnealing()
+# Sweeps that a pace is measured by.
+PROBED = 32
+# Seconds of a sweep at least, where the machine was busier with one than with many.
+SHORTEST = 1e-6
 
 
 def anneal(
@@ -61,7 +66,7 @@ def anneal(
 
     Returns:
         The best subset seen, and a trace of the start and of every epoch that found a
-        better one. It always ends by itself.
+        better one. Without a limit it always ends by itself.
 
     Raises:
         NumericalError: The transport solver did not converge.
@@ -83,12 +88,21 @@ def anneal(
     start = _Start(rows, solved, *candidate_field(problem.cost, rows, settings))
     starts = max(1, min(settings.starts, settings.started_slots // len(rows)))
     heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
+    planned = plan_search(len(rows), problem.cost.shape[1], settings)
+    pace = _pace(problem, start, planned, settings)
+    stopped = False
     for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
-        for value, found in _cool(problem, start, heat, start_key, settings):
+        # A schedule that is cut off while it is hot is lost: a shorter one is not.
+        plan = pace.fit(planned, problem.limit.left) if pace else planned
+        epochs = 0
+        for value, found in _cool(problem, start, heat, plan, start_key, settings):
+            epochs += 1
             if value < best[0]:
                 trace.append(step(value, len(np.setdiff1d(found, best[1]))))
                 best = value, found
-    return Refined(best[1], tuple(trace), True)
+        if stopped := plan != planned or epochs < plan.epochs:
+            break
+    return Refined(best[1], tuple(trace), not stopped, stopped)
 
 
 class _Start(NamedTuple):
@@ -100,50 +114,87 @@ class _Start(NamedTuple):
     field: Field
 
 
+def _pace(
+    problem: Problem, start: _Start, plan: Plan, settings: SimulatedAnnealing
+) -> Pace | None:
+    """Measure the pace where there is a deadline to meet; None without one."""
+    if problem.limit.deadline == math.inf:
+        return None
+    rng, key = np.random.default_rng(0), jax.random.key(0)
+    before = time.perf_counter()
+    units = deal(problem, start.rows, start.solved, rng, settings.uneven)
+    solve(problem.cost, start.rows, problem.solver, start.solved.g)
+    epoch = time.perf_counter() - before
+    mesh = problem.cost.tiling.mesh
+    rows = np.searchsorted(start.pool, start.rows)
+    slots = Slots(replicate(rows, mesh), replicate(units, mesh))
+    cold, seconds = padded(np.zeros(plan.length)), []
+    for count in (1, 1, 1 + PROBED):  # the first compiles
+        before = time.perf_counter()
+        after = sweeps(start.field, slots, cold, key, settings.moves, count)
+        jax.block_until_ready(after)
+        seconds.append(time.perf_counter() - before)
+    _, one, more = seconds
+    return Pace(max((more - one) / PROBED, SHORTEST), epoch + one)
+
+
 def _cool(
     problem: Problem,
     start: _Start,
     hottest: float,
+    plan: Plan,
     key: jax.Array,
     settings: SimulatedAnnealing,
 ) -> Iterator[tuple[float, Int[np.ndarray, " budget"]]]:
-    """Yield POO and rows after every epoch of one annealing."""
+    """Yield POO and rows after every epoch of one annealing, until its limit."""
+    if problem.limit.up() or not plan.length:
+        return
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     rows, solved, pool, field = start
     mesh = problem.cost.tiling.mesh
     dealt = lambda: replicate(deal(problem, rows, solved, rng, settings.uneven), mesh)
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
-    epochs, length = plan_search(len(rows), problem.cost.shape[1], settings)
-    length = math.ceil(settings.effort * length)
+    epochs, length = plan
+    run = lambda slots, temperatures, key: sweeps(
+        field, slots, padded(temperatures), key, settings.moves, length
+    )
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
-    slots, _, gap = sweeps(field, slots, jnp.zeros(length), quench_key, settings.moves)
+    slots, _, gap = run(slots, np.zeros(length), quench_key)
     falling = np.linspace(hottest, settings.cold, (epochs - 1) * length)
     heat = np.nan_to_num(float(gap)) * falling
-    schedule = jnp.float32(np.append(heat, np.zeros(length)).reshape(epochs, length))
+    schedule = np.append(heat, np.zeros(length)).reshape(epochs, length)
+    seconds = 0.0
     for epoch, (temperatures, epoch_key) in enumerate(
         zip(schedule, epoch_keys, strict=True)
     ):
+        if problem.limit.up(soon=seconds):
+            return
+        began = time.perf_counter()
         slots = slots._replace(units=dealt()) if epoch else slots
-        slots, _, _ = sweeps(field, slots, temperatures, epoch_key, settings.moves)
+        slots, _, _ = run(slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)]
         _, solved = solve(problem.cost, rows, problem.solver, solved.g)
+        seconds = time.perf_counter() - began
         yield solved.value, rows
 
 
-def plan_search(
-    n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS
-) -> tuple[int, int]:
-    """Return the number of epochs, and of sweeps in each before `effort` multiplies it.
+def plan_search(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -> Plan:
+    """Return the number of epochs and the number of sweeps in each.
 
-    >>> plan_search(1000, 5000), plan_search(1024, 22_000), plan_search(8, 100)
-    ((15, 769), (5, 179), (15, 32))
+    Little effort takes fewer epochs first, since each takes transports.
+
+    >>> plan_search(1000, 5000), plan_search(8, 100, SimulatedAnnealing(effort=0.1))
+    (Plan(epochs=15, length=769), Plan(epochs=5, length=10))
     """
     affordable = settings.transport_entries // (n * n_valid)
     epochs = min(settings.epochs, max(settings.fewest_epochs, affordable))
     units = 2 * units_per_slot(n, n_valid, settings.uneven)
     one_sweep = pairs_per_sweep(n) * (2 + settings.moves.drawn) * units
     affordable = max(1, settings.epoch_entries // one_sweep)
-    return epochs, min(settings.sweeps, 4 * n, affordable)
+    length = settings.effort * epochs * min(settings.sweeps, 4 * n, affordable)
+    fewest = min(epochs, settings.fewest_epochs)
+    epochs = min(epochs, max(fewest, math.ceil(settings.effort * epochs)))
+    return Plan(epochs, math.ceil(length / epochs))
 
 
 def candidate_field(

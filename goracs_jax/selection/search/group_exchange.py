@@ -309,6 +309,8 @@ def group_exchange(
     rows_cost, solved = solve(problem.cost, rows, problem.solver)
     trace = [Step(solved.value, time.perf_counter() - started, 0)]
     for _ in range(settings.max_rounds):
+        if problem.limit.up():
+            return Refined(rows, tuple(trace), False, stopped=True)
         new, known = best_assignment(
             problem.cost, solved.plan, rows, rows_cost, settings, known
         )

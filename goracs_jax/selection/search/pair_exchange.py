@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import distances
 from goracs_jax.selection.method import PairMoves
+from goracs_jax.shapes import AnyArray
 
 # Equal costs of a unit differ by at most this in float32.
 SAME = 1e-6
@@ -64,6 +65,7 @@ def sweeps(
     temperatures: Float[jax.Array, " sweeps"],
     key: jax.Array,
     moves: PairMoves,
+    count: Int[AnyArray, ""] | int | None = None,
 ) -> tuple[Slots, Float[jax.Array, ""], Float[jax.Array, ""]]:
     """Run one sweep after the other, with slots paired anew in each.
 
@@ -73,6 +75,8 @@ def sweeps(
         temperatures: T of every sweep, in the units of the cost of one unit of mass.
         key: Draws pairs, candidates and moves.
         moves: Settings of the moves.
+        count: The number of sweeps, where only so many of the temperatures count: the
+            length of the list compiles a program of its own, the count does not.
 
     Returns:
         The slots reached; the total cost of their units; and how much more the best
@@ -89,25 +93,29 @@ def sweeps(
     """
     neighbours = neighbouring_slots(field.valid, slots.units, moves.neighbours)
 
-    def sweep(slots: Slots, at: tuple[jax.Array, jax.Array]) -> tuple[Slots, jax.Array]:
-        temperature, key = at
-        pair_key, move_key = jax.random.split(key)
+    keys = jax.random.split(key, len(temperatures))
+
+    def sweep(
+        i: jax.Array | int, state: tuple[Slots, jax.Array]
+    ) -> tuple[Slots, jax.Array]:
+        slots, _ = state
+        pair_key, move_key = jax.random.split(keys[i])
         first, second, paired = pair_slots(neighbours, pair_key)
         chosen = jnp.zeros(len(field.points), bool).at[slots.rows].set(True)
-        move = jax.vmap(partial(_move, moves, field, chosen, temperature))
-        keys = jax.random.split(move_key, len(first))
+        move = jax.vmap(partial(_move, moves, field, chosen, temperatures[i]))
+        move_keys = jax.random.split(move_key, len(first))
         ends = jnp.stack([first, second], 1)
-        rows, units, gap = move(slots.rows[ends], slots.units[ends], keys)
+        rows, units, gap = move(slots.rows[ends], slots.units[ends], move_keys)
         moved = paired & _first_claim(rows, paired, len(chosen))
         # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))
         after = Slots(slots.rows.at[ends].set(rows), slots.units.at[ends].set(units))
         return after, jnp.nanmedian(jnp.where(paired, gap, jnp.nan))
 
-    keys = jax.random.split(key, len(temperatures))
-    slots, gaps = jax.lax.scan(sweep, slots, (temperatures, keys))
+    count = len(temperatures) if count is None else count
+    slots, gap = jax.lax.fori_loop(0, count, sweep, (slots, jnp.float32(jnp.nan)))
     cost = lambda row, columns: field.entries(row[None], columns).sum()
-    return slots, jax.vmap(cost)(*slots).sum(), gaps[-1]
+    return slots, jax.vmap(cost)(*slots).sum(), gap
 
 
 def neighbouring_slots(

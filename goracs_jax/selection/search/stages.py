@@ -1,5 +1,6 @@
 """The search for the subset of least POO, stage by stage."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +37,9 @@ def all_stages(
     `SimulatedAnnealing.gap`, pairs of slots are annealed, and groups exchanged again.
 
     The trace never rises, and the subset returned is never worse, by exact transport,
-    than the greedy one. The search ends when group exchange finds nothing better.
+    than the greedy one. The search ends when group exchange finds nothing better, or
+    where the problem's limit is up. Where the settings have no bound, there are no
+    prices: the greedy groups are exchanged, and the annealing always runs.
 
     Args:
         problem: The cost and the transport solver.
@@ -45,7 +48,7 @@ def all_stages(
         settings: The settings of the stages; the defaults of `Goracs` when left out.
 
     Returns:
-        The subset with its lower bound.
+        The subset with its lower bound, which is None where there are no prices.
 
     Raises:
         NumericalError: The solver did not converge.
@@ -66,19 +69,21 @@ def all_stages(
     rows_cost, solved = solve(cost, start, problem.solver)
     first = Step(solved.value, time.perf_counter() - started, 0)
     found = Refined(start, (first,), True)
-    bound = solved.value
+    bound = None
     if budget < n_train:
-        least, exchange = rows_cost.min(0), settings.exchange
-        relaxed = relax(cost, least, solved.value, budget, settings.bound)
-        bound = relaxed.bound
         refine = partial(refined, problem, key=key, started=started)
-        wanted = relaxed.wanted[:budget]
+        exchange, annealing = settings.exchange, settings.annealing
+        wanted = start
+        if settings.bound and not problem.limit.up():
+            g, value = rows_cost.min(0), solved.value
+            relaxed = relax(cost, g, value, budget, settings.bound, problem.limit)
+            bound, wanted = relaxed.bound, relaxed.wanted[:budget]
         found = refine(found, wanted, group_exchange, settings=exchange)
-        annealing = settings.annealing
-        if anneals(found.trace[-1].objective - bound, budget, annealing):
+        gap = math.inf if bound is None else found.trace[-1].objective - bound
+        if anneals(gap, budget, annealing):
             found = refine(found, found.rows, anneal, settings=annealing)
             found = refine(found, found.rows, group_exchange, settings=exchange)
-    rows, trace, converged = found
+    rows, trace, converged, stopped = found
     value = trace[-1].objective
     if problem.solver is not exact:
         # Entropic values are upper bounds and may fall where the exact one rises: the
@@ -89,9 +94,10 @@ def all_stages(
         ]
         value, rows, trace = min(ends, key=lambda end: end[0])
         trace = (*trace, Step(value, time.perf_counter() - started, 0))
-    if budget == n_train:  # there is nothing to choose
+    if budget == n_train and settings.bound:  # there is nothing to choose
         bound = value - rounding(cost)
-    return Selection(np.sort(rows).astype(np.int64), value, bound, trace, converged)
+    rows = np.sort(rows).astype(np.int64)
+    return Selection(rows, value, bound, trace, converged and not stopped, stopped)
 
 
 def anneals(gap: float, budget: int, settings: SimulatedAnnealing) -> bool:
@@ -111,14 +117,20 @@ def refined(
     **more: Any,
 ) -> Refined:
     """Return what a stage makes of some rows, or what was found, whichever is lower."""
+    if problem.limit.up():
+        return found._replace(stopped=True)
     after = stage(problem, rows, **more)
     start, *steps = after.trace
     start = start._replace(replaced=len(np.setdiff1d(rows, found.rows)))
     value = found.trace[-1].objective
     lower = [step for step in (start, *steps) if step.objective < value]
+    ended = {
+        "converged": after.converged,
+        "stopped": found.stopped or after.stopped,
+    }
     if not lower:
-        return found._replace(converged=after.converged)
-    return Refined(after.rows, (*found.trace, *lower), after.converged)
+        return found._replace(**ended)
+    return Refined(after.rows, (*found.trace, *lower), **ended)
 
 
 def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:

@@ -25,7 +25,7 @@ from goracs_jax.transport import exact
 def test_finds_small_optima(seed):
     case = instance(14, 9, seed=seed)
     cost = exact_cost(case.cost, np.arange(14))
-    found, trace, converged = anneal(
+    found, trace, converged, _ = anneal(
         Problem(case.cost), np.arange(4), key=jax.random.key(seed)
     )
     assert converged
@@ -36,7 +36,7 @@ def test_finds_small_optima(seed):
 
 def test_every_row_chosen_leaves_nothing_to_search():
     case = instance(6, 9, seed=0)
-    found, trace, _ = anneal(Problem(case.cost), np.arange(6), key=jax.random.key(0))
+    found, trace, *_ = anneal(Problem(case.cost), np.arange(6), key=jax.random.key(0))
     assert found.tolist() == list(range(6))
     assert len(trace) == 1
 

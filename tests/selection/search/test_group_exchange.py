@@ -34,7 +34,7 @@ from goracs_jax.transport import exact, sinkhorn
 def test_never_raises_poo(n_train, n_valid, budget, seed, lambda_):
     case = instance(n_train, n_valid, seed=seed, lambda_=lambda_)
     start = np.random.default_rng(seed).choice(n_train, budget, replace=False)
-    rows, trace, converged = group_exchange(Problem(case.cost), start)
+    rows, trace, converged, _ = group_exchange(Problem(case.cost), start)
     assert converged
     assert len(set(rows)) == budget
     descent = [step.objective for step in trace]
@@ -47,7 +47,7 @@ def test_never_raises_poo(n_train, n_valid, budget, seed, lambda_):
 
 def test_one_slot_finds_the_optimum():
     case = instance(50, 20, seed=3)
-    rows, _, _ = group_exchange(Problem(case.cost), np.array([7]))
+    rows, *_ = group_exchange(Problem(case.cost), np.array([7]))
     cost = exact_cost(case.cost, np.arange(50))
     assert rows.tolist() == [cost.mean(1).argmin()]
 
@@ -55,7 +55,7 @@ def test_one_slot_finds_the_optimum():
 def test_sinkhorn_plans_lead_close_to_exact_ones():
     case = instance(60, 40, seed=4)
     start = np.arange(8)
-    by_sinkhorn, trace, _ = group_exchange(Problem(case.cost, sinkhorn), start)
+    by_sinkhorn, trace, *_ = group_exchange(Problem(case.cost, sinkhorn), start)
     cost = exact_cost(case.cost, np.arange(60))
     found = oracles.poo(cost, by_sinkhorn)
     assert found < oracles.poo(cost, start)
@@ -149,7 +149,7 @@ def test_slots_that_want_the_same_rows(columns):
     y = np.repeat(rng.normal(size=(1, 2)), columns, axis=0).astype(np.float32)
     problem = Problem(make_cost(x, y))
     start = rng.choice(400, 150, replace=False)
-    rows, trace, converged = group_exchange(problem, start)
+    rows, trace, converged, _ = group_exchange(problem, start)
     cost = exact_cost(problem.cost, np.arange(400))
     assert converged
     # With one distinct validation point, POO is the mean cost: the 150 least are best.
@@ -175,7 +175,7 @@ def test_few_candidates_are_enough_or_doubled(k):
 
 def test_stops_at_the_round_limit():
     case = instance(200, 50, seed=6)
-    _, trace, converged = group_exchange(
+    _, trace, converged, _ = group_exchange(
         Problem(case.cost), np.arange(20), settings=GroupExchange(max_rounds=1)
     )
     assert len(trace) == 2
