@@ -81,6 +81,7 @@ def selection_programs(
     (2,)
     """
     settings = Goracs()
+    assert settings.bound is not None
     annealed = settings.annealing
     everywhere = partial(_shaped, mesh)
     integers = partial(everywhere, dtype=jnp.int32)
