@@ -33,13 +33,14 @@ def testbeds() -> str:
 
 
 SHARES = ("share of 64", "share of 200")
-AREAS = ("AUC by nearness", "AUC by reward")
+AREAS = ("AUC by nearness", "AUC by reward", "AUC by probe")
 CHOICES = (
     "Shares of planted rows among the 64 or 200 that an arm chooses, and the AUC of "
     "the planted rows by the mean distance to the ten nearest rows of the target in "
-    "the arm's space, and by its reward (`by-label`: inside the answers). Means over "
-    "seeds with t intervals of 95 %; nothing is trained but the adapter of the "
-    "gradients (`benchmarks/testbeds.py planted`)."
+    "the arm's space, and by its reward (`by-label`: inside the answers). The last is "
+    "the AUC on the judge's rows of the probe itself, a linear classifier of the "
+    "target's prompts: it needs no pool and no fine-tuning. Means over seeds with t "
+    "intervals of 95 % (`benchmarks/testbeds.py planted`)."
 )
 CELLS = (
     "Means over seeds, each of which draws pool, target, judge and the fresh adapter "
