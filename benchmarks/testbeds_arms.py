@@ -88,13 +88,12 @@ class Choice(NamedTuple):
         return found
 
     def _of_probe(self) -> dict[str, float]:
-        """Return the AUC of Yes on the judge's rows by the probe of the target alone."""
+        """Return the AUC on the judge's rows of the probe of the target alone."""
         states = self._read(PROMPTS)["valid"]
         yes = np.array([record["output"] == "Yes" for record in self.universe.held])
         judge, target = self.drawn.judge, self.drawn.target
-        rows, labels = (states[judge], states[target]), (yes[judge], yes[target])
-        agreement = gx.probe(*rows, *labels)  # with the answer that the row has
-        z = np.where(yes[judge], agreement, -agreement)
+        always = np.ones(len(judge), bool)  # how well the answer Yes agrees
+        z = gx.probe(states[judge], states[target], always, yes[target])
         return {"probe": float(auc_values(yes[judge], z).mean())}
 
     def _given(self, trial: Trial) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
