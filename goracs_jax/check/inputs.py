@@ -100,7 +100,10 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     check_rows(s)
     _check_sizes(s)
-    train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
+    train, valid = read_pools(
+        s.train, s.valid, columns=s.columns, duplicates=s.duplicates
+    )
+    training = training.reading(train, s.labels)
     target, judge = (
         Numbered(half, _numbers(half, valid)) for half in halves(valid, s.out)
     )
@@ -198,7 +201,7 @@ def drawn_of(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
     pool, some = first(sizes.rows), first(sizes.planted)
     outputs, flag = plant(some.pool.outputs, s.planted_share, seed=s.seed)
     changed = [
-        example._replace(record={**example.record, "output": output})
+        example.with_output(output)
         for example, output in zip(some.pool.examples, outputs, strict=True)
     ]
     planted = some._replace(pool=pool_of(changed, s.out, "planted"))

@@ -37,10 +37,7 @@ def lower_states(
     if not training.lora.resolved(decoder_config(s.model)).frozen_layers():
         return None  # without a look at the weights
     llm = finetune.open_inputs(s, pool, judge, training).llm
-    texts = [
-        tokenize_pool(some.prompts, some.places, llm, training.scored)
-        for some in (pool, judge)
-    ]
+    texts = [tokenize_pool(some, llm, training.scored) for some in (pool, judge)]
     reads = training.loop.reads(s.budget, len(judge.examples))
     return keep_states(
         folder, llm, texts, inputs.sizes.trainings(len(inputs.spaces)) * reads

@@ -1,18 +1,21 @@
-"""Read Alpaca records, with their places for messages, and write them as JSONL."""
+"""Read records, with their places for messages, and write them as JSONL."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from goracs_jax.data.texts import check_record, check_texts
+from goracs_jax.data.chat_checks import check_conversation
+from goracs_jax.data.chats import ALPACA, Keys, conversation_of, with_answer
+from goracs_jax.data.texts import check_record
 from goracs_jax.errors import InputError
 from goracs_jax.files import atomic
 from goracs_jax.inputs.parsed import reason
 from goracs_jax.inputs.records import records_of
 from goracs_jax.inputs.tables import as_frame, is_frame, rows_of
+from goracs_jax.llm.conversations import Conversation, Form
 
-TEXT_KEYS = ("instruction", "input", "output")
+Written = TypeVar("Written")
 
 
 class Example(NamedTuple):
@@ -20,34 +23,70 @@ class Example(NamedTuple):
 
     record: dict
     place: str  # "train.jsonl:17", or "train.json, record 17" in a JSON array
+    keys: Keys = Keys()  # what the file calls the parts of its records
+
+    @property
+    def form(self) -> Form:
+        """The form of the record: Alpaca, prompt and completion, or a chat."""
+        return self.keys.form_of(self.record)
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the record says, whatever its form."""
+        return conversation_of(self.record, self.keys)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The instruction, the input and the output; a missing input is empty."""
-        return tuple(self.record.get(key, "") for key in TEXT_KEYS)
+        """Its texts, by which records are compared: of Alpaca records, all three."""
+        return self.conversation.texts
+
+    @property
+    def output(self) -> str:
+        """The last answer: the output of an Alpaca record."""
+        return self.conversation.answer
+
+    def with_output(self, output: str) -> "Example":
+        """Return the example with another last answer."""
+        return self._replace(record=with_answer(self.record, self.keys, output))
 
 
-def read_examples(source: Any) -> list[Example]:
-    """Read and check Alpaca records.
+def read_examples(source: Any, columns: Sequence[str] | None = None) -> list[Example]:
+    """Read and check examples, which are told apart by their keys.
+
+    A record has `instruction`, `output` and perhaps `input` (Alpaca; an input that is
+    null or NaN is none); or `messages` or `conversations`, a list of messages with role
+    and content, or from and value; or `prompt` and `completion`, two strings or two
+    lists of messages. Other keys are kept.
 
     Args:
-        source: As for `read_records`. Every record needs the strings `instruction` and
-            `output`; `input` may be left out, null or NaN, which all mean that there is
-            none; other keys are kept.
+        source: As for `read_records`.
+        columns: What the file calls these keys, as "messages=dialog".
 
     Returns:
         The records in their order.
 
     Raises:
-        InputError: The file cannot be read, or a record lacks a text; the message names
-            the place.
+        InputError: The file cannot be read, a record lacks a text, or they are of two
+            forms; the message names the place.
 
     >>> read_examples([{"instruction": "i", "input": None, "output": "o"}])[0].record
     {'instruction': 'i', 'input': '', 'output': 'o'}
+    >>> read_examples([{"q": "1+1=", "a": "2"}], ["prompt=q", "completion=a"])[0].output
+    '2'
     """
-    examples = [_with_input(example) for example in read_records(source)]
+    keys = Keys.parse(columns)
+    found = (example._replace(keys=keys) for example in read_records(source))
+    examples = [_with_input(example) for example in found]
     for example in examples:
-        _check(example)
+        check_conversation(example.record, keys, example.place)
+    first = examples[0]
+    for example in examples:
+        if example.form != first.form:
+            raise InputError(
+                f"{example.place} is read as {example.form}, {first.place} as "
+                f"{first.form}: give files of one form, or name its keys with "
+                "--columns."
+            )
     return examples
 
 
@@ -74,7 +113,7 @@ def read_records(source: Any) -> list[Example]:
         empty = "there are no records: give at least one."
     if not records:
         raise InputError(empty)
-    for record, place in records:
+    for record, place, _ in records:
         if not isinstance(record, dict):
             raise InputError(
                 f"{place}: not an object but {type(record).__name__}: write each "
@@ -84,8 +123,33 @@ def read_records(source: Any) -> list[Example]:
     return records
 
 
+def written(
+    examples: Iterable[Example], write: Callable[[Conversation], Written]
+) -> list[Written]:
+    """Write examples with a method of a template.
+
+    Args:
+        examples: The examples.
+        write: Makes a text of what one says.
+
+    Raises:
+        InputError: The template cannot write one; the message names its place.
+
+    >>> record = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    >>> written([Example(record, "t.jsonl:1")], lambda said: said.answer)
+    ['3']
+    """
+    found = []
+    for example in examples:
+        try:
+            found.append(write(example.conversation))
+        except ValueError as error:
+            raise InputError(f"{example.place}: {error}") from None
+    return found
+
+
 def check_duplicates(examples: Sequence[Example]) -> None:
-    """Check that no example repeats the three texts of an earlier one.
+    """Check that no example repeats the texts of an earlier one.
 
     A repeated example would spend budget and teach nothing new.
 
@@ -172,9 +236,10 @@ def _plain(record: Any) -> Any:
 
 def _with_input(example: Example) -> Example:
     """Write an input that is null as no text."""
-    if example.record.get("input", "") is not None:
+    key = example.keys.key(example.record, ALPACA[1])
+    if example.form != "alpaca" or example.record.get(key, "") is not None:
         return example
-    return example._replace(record=example.record | {"input": ""})
+    return example._replace(record=example.record | {key: ""})
 
 
 def _why(error: BaseException, last: bool) -> str:
@@ -190,19 +255,3 @@ def _why(error: BaseException, last: bool) -> str:
     if last:
         hint = "the last line is cut off: write the file again"
     return f"not valid JSON ({error.msg}): {hint}"
-
-
-def _check(example: Example) -> None:
-    record, place = example
-    for key in ("instruction", "output"):
-        if key not in record:
-            raise InputError(
-                f"{place}: key {key!r} is missing: every record needs "
-                "instruction and output."
-            )
-    for key in TEXT_KEYS:
-        if not isinstance(text := record.get(key, ""), str):
-            raise InputError(
-                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it."
-            )
-    check_texts(dict(zip(TEXT_KEYS, example.texts, strict=True)), place)

@@ -63,35 +63,6 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
             raise InputError(f"{place}: {key!r:.60}: {fault}.")
 
 
-def check_texts(texts: Mapping[str, str], place: str) -> None:
-    """Refuse texts that are too long, or a record that says nothing.
-
-    Args:
-        texts: The instruction, the input and the output of a record.
-        place: Its file and line, for the message.
-
-    Raises:
-        InputError: A text is too long, or the prompt or the output shows nothing.
-
-    >>> check_texts({"instruction": "a", "input": "", "output": " "}, "t.jsonl:1")
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: t.jsonl:1: output is empty: there is nothing to ...
-    """
-    for key, text in texts.items():
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(
-                f"{place}: {key!r} has {len(text):,} characters, more than "
-                f"{MOST_CHARACTERS:,}: cut the text, or leave the record out."
-            )
-    if is_blank(texts["instruction"]) and is_blank(texts["input"]):
-        raise InputError(f"{place}: instruction and input are both empty: fill one in.")
-    if is_blank(texts["output"]):
-        raise InputError(
-            f"{place}: output is empty: there is nothing to learn; remove it."
-        )
-
-
 def _fault(value: Any, level: int = 0) -> str:
     """Say what is wrong inside a value of JSON; nothing if all is well."""
     if level > MOST_LEVELS:

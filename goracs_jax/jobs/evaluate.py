@@ -40,6 +40,7 @@ class EvaluateConfig:
     resamples: int
     seed: int
     calibrate_on: Path | None = None  # for ctr; None fits halves of the test users
+    columns: tuple[str, ...] | None = None  # what the records call their parts
 
     @classmethod
     def of(cls, settings: Evaluate) -> "EvaluateConfig":
@@ -67,6 +68,7 @@ class EvaluateConfig:
             resamples=s.resamples,
             seed=s.seed,
             calibrate_on=s.calibrate_on,
+            columns=s.columns,
         )
 
 
@@ -166,7 +168,7 @@ def prepare(
         InputError: The first example that does not fit the task.
     """
     if config.task == "ctr":
-        target = config.calibrate_on and read_pool(config.calibrate_on)
+        target = config.calibrate_on and read_pool(config.calibrate_on, config.columns)
         plan = plan_ctr(pool, llm, target, lower)
     else:
         plan = plan_seqrec(pool, llm, config.items, config.ranking, work)

@@ -136,7 +136,9 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
             raise InputError(
                 f"--{name} is for embeddings that are given: leave it out beside texts."
             )
-    train, valid = read_pools(s.train, s.valid, duplicates=s.duplicates)
+    train, valid = read_pools(
+        s.train, s.valid, columns=s.columns, duplicates=s.duplicates
+    )
     # What can be known is checked before a large model is hashed.
     shape = len(train.examples), len(valid.examples)
     config.check(shape[1])
@@ -173,7 +175,7 @@ def _pools_beside(s: Select, shape: tuple[int, int]) -> list[Pool]:
         (s.train, s.valid), (s.train_embeddings, s.valid_embeddings), shape, strict=True
     )
     beside = [(texts, *rows) for texts, *rows in sides if texts]
-    pools = read_pools(*(texts for texts, _, _ in beside))
+    pools = read_pools(*(texts for texts, _, _ in beside), columns=s.columns)
     for pool, (texts, embeddings, rows) in zip(pools, beside, strict=True):
         if len(pool.examples) != rows:
             raise InputError(

@@ -1,6 +1,6 @@
 """The one place that opens pools of examples, LLMs and sentence encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -13,12 +13,15 @@ from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest, hash_files
 from goracs_jax.inputs.parts import hash_input
+from goracs_jax.llm.conversations import Form
 from goracs_jax.llm.profile import default_dtype, execution_on
-from goracs_jax.llm.prompts import Prompt, format_prompt
-from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
+from goracs_jax.llm.template_choice import TemplateChoice
+from goracs_jax.llm.templates import Template
+from goracs_jax.llm.tokens import load_tokenizer
 from goracs_jax.mesh import Devices, model_mesh
 from goracs_jax.models import (
     Decoder,
+    DecoderConfig,
     Encoder,
     LoraConfig,
     check_adapter,
@@ -40,16 +43,19 @@ MACHINE = Machine()
 
 
 class Pool(NamedTuple):
-    """The examples of a file, checked; the SHA-256 of the file, and its path."""
+    """The examples of a file, checked; the SHA-256 of the file, and its path.
+
+    Where keys were named, the hash is that of the names, too.
+    """
 
     examples: list[Example]
     sha256: str
     path: Path
 
     @property
-    def prompts(self) -> list[Prompt]:
-        """The text of each example."""
-        return [format_prompt(example.record) for example in self.examples]
+    def form(self) -> Form:
+        """The form of the examples, which is one."""
+        return self.examples[0].form
 
     @property
     def places(self) -> list[str]:
@@ -59,7 +65,7 @@ class Pool(NamedTuple):
     @property
     def outputs(self) -> list[str]:
         """The output of each example."""
-        return [example.record["output"] for example in self.examples]
+        return [example.output for example in self.examples]
 
 
 class Llm(NamedTuple):
@@ -72,10 +78,16 @@ class Llm(NamedTuple):
     tokenizer: Callable[[], "PreTrainedTokenizerFast"]
     identity: dict[str, str]
     seed: int | None  # None where an adapter is given
+    config: Callable[[], DecoderConfig]  # which no weights are read for
+    choice: TemplateChoice = TemplateChoice()
 
     def load(self) -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         """Return the model and its tokenizer."""
         return self.decoder(), self.tokenizer()
+
+    def template(self, form: Form) -> Template:
+        """Return the template that writes examples of a form for this model."""
+        return self.choice.of(form, self.tokenizer())
 
 
 class SentenceEncoder(NamedTuple):
@@ -85,28 +97,38 @@ class SentenceEncoder(NamedTuple):
     identity: dict[str, str]
 
 
-def read_pool(path: Path) -> Pool:
+def read_pool(path: Path, columns: Sequence[str] | None = None) -> Pool:
     """Read and check a file of examples.
+
+    Args:
+        path: The file, as for `goracs_jax.data.examples.read_examples`.
+        columns: What it calls the parts of its records; likewise.
 
     Raises:
         InputError: The first thing that is wrong, with its file and line.
     """
-    return Pool(read_examples(path), hash_input(path), path)
+    sha256 = hash_input(path)
+    if columns:
+        sha256 = digest({"file": sha256, "columns": sorted(columns)})
+    return Pool(read_examples(path, columns), sha256, path)
 
 
 def read_pools(
-    *paths: Path, duplicates: Literal["refuse", "keep"] = "keep"
+    *paths: Path,
+    columns: Sequence[str] | None = None,
+    duplicates: Literal["refuse", "keep"] = "keep",
 ) -> list[Pool]:
     """Read and check files of examples.
 
     Args:
-        paths: Alpaca records, as for `goracs_jax.data.examples.read_examples`.
+        paths: The files, as for `goracs_jax.data.examples.read_examples`.
+        columns: What they call the parts of their records; likewise.
         duplicates: Whether examples of the first file may repeat each other's texts.
 
     Raises:
         InputError: The first thing that is wrong, with its file and line.
     """
-    pools = [read_pool(path) for path in paths]
+    pools = [read_pool(path, columns) for path in paths]
     if duplicates == "refuse":
         check_duplicates(pools[0].examples)
     return pools
@@ -122,6 +144,7 @@ def open_llm(
     remat: Remat = "products",
     lora: LoraConfig | None = None,
     untrained: Literal["refuse", "warn"] = "refuse",
+    template: str | None = None,
 ) -> Llm:
     """Open a decoder with the adapter of a folder, or with a fresh one.
 
@@ -137,6 +160,8 @@ def open_llm(
         lora: Rank, scale, targets and dropout of the adapter; by default those of the
             folder, or those of the paper.
         untrained: Whether to refuse an adapter whose lora_B are all zero, or to warn.
+        template: "alpaca", "chat", or the file of a chat template; by default the
+            records decide.
 
     Raises:
         InputError: There is no such model or adapter, or the devices cannot be divided
@@ -171,11 +196,14 @@ def open_llm(
         )
         return load_adapter(found, adapter, untrained=untrained) if adapter else found
 
-    identity = {"model": hash_model(model), "dtype": dtype}
+    choice = TemplateChoice.read(template)
+    identity = {"model": hash_model(model), "dtype": dtype, **choice.identity}
     if adapter:
         identity["adapter"] = hash_model(adapter)
     tokenizer = cache(lambda: load_tokenizer(model))
-    return Llm(decoder, tokenizer, identity, None if adapter else seed)
+    config = cache(lambda: decoder_config(model))
+    drawn = None if adapter else seed
+    return Llm(decoder, tokenizer, identity, drawn, config, choice)
 
 
 def open_encoder(folder: Path) -> SentenceEncoder:
@@ -198,6 +226,7 @@ def open_models(
     adapter: Path | None,
     seed: int,
     machine: Machine,
+    template: str | None,
 ) -> tuple[Llm | None, Llm | SentenceEncoder]:
     """Open the models that score examples, as many as are given.
 
@@ -207,6 +236,7 @@ def open_models(
         adapter: As for `open_llm`.
         seed: As for `open_llm`.
         machine: As for `open_llm`.
+        template: As for `open_llm`.
 
     Returns:
         The LLM, if it is given, and what embeds: the encoder, or else the LLM.
@@ -214,7 +244,9 @@ def open_models(
     Raises:
         InputError: There is no such model, or none is given.
     """
-    llm = open_llm(model, adapter, seed, machine) if model else None
+    llm = None
+    if model:
+        llm = open_llm(model, adapter, seed, machine, template=template)
     embedder = open_encoder(encoder) if encoder else llm
     if embedder is None:
         raise InputError("give a model or an encoder.")
@@ -237,38 +269,3 @@ def hash_model(path: Path) -> str:
     if len(parts) > 1:
         return digest({part.name: hash_files(part) for part in parts})
     return hash_files(path)
-
-
-def tokens_of(
-    pool: Pool, llm: Llm, scored: Scored = "all"
-) -> Callable[[], tuple[Decoder, Tokens]]:
-    """Return a function that loads an LLM and tokenises a pool for it, once.
-
-    Args:
-        pool: The examples.
-        llm: The model.
-        scored: Which tokens are scored.
-    """
-
-    @cache
-    def load() -> tuple[Decoder, Tokens]:
-        decoder, _ = llm.load()
-        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
-
-    return load
-
-
-def tokenize_pool(
-    texts: list[Prompt], places: list[str], llm: Llm, scored: Scored = "all"
-) -> Tokens:
-    """Tokenise texts for an LLM.
-
-    Args:
-        texts: Prompts and answers.
-        places: The name of each text in error messages.
-        llm: The model, whose context bounds the length of a text.
-        scored: Which tokens are scored.
-    """
-    decoder, tokenizer = llm.load()
-    context = decoder.config.max_positions
-    return tokenize(texts, tokenizer, labels=scored, context=context, places=places)

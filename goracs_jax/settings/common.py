@@ -9,6 +9,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
+TEMPLATE_FILE = r"^(?!(?:alpaca|chat)$).+"  # --template, unless it is a name
 Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]
 
 
@@ -59,6 +60,30 @@ class Backward:
     """What the backward pass through all layers keeps of each: the products of its
     linear layers, or its input alone (layers), which takes less memory and computes the
     layer once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How records become texts."""
+
+    group: ClassVar[str] = "records and template"
+
+    template: Annotated[
+        str | None,
+        Flag(
+            default="alpaca for Alpaca records, chat for chats",
+            metavar="NAME",
+            reads=TEMPLATE_FILE,
+        ),
+    ] = None
+    """Template of the texts: alpaca, the model's own (chat), or the file of another
+    chat template in Jinja; prompt and completion stand as they are without it."""
+    columns: Annotated[
+        tuple[str, ...] | None,
+        Flag(default="told by the keys", each=str, metavar="NAME=KEY"),
+    ] = None
+    """Keys of the records, with commas between them: messages, role and content; prompt
+    and completion; or instruction, input and output, as in messages=dialog."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ class Compare(_Selections, Rows, Leaks, _Protocol, Training, Judging, Settings):
     budgets: Budgets
     """Numbers n of examples to choose, with commas between them."""
     train: Path
-    """Training pool: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
+    """Training pool: Alpaca records or chats as JSON, JSONL, CSV, Parquet or Arrow."""
     out: CompareOut
     """Folder for table.md, table.csv, comparison.json, comparison.png and the
     trials."""

@@ -11,6 +11,7 @@ from goracs_jax.settings.common import (
     Leaks,
     Machine,
     Processes,
+    Reading,
     Settings,
 )
 from goracs_jax.settings.flags import Flag
@@ -20,6 +21,7 @@ from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
 ROWS_FILE = (
     r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
 )
+BY_FORM = Flag(default="all; answer for chats")
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
@@ -32,7 +34,7 @@ Lambdas = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Machine, Processes, Settings):
+class Embed(Reading, Machine, Processes, Settings):
     """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
 
     Give either --model or --encoder.
@@ -41,7 +43,8 @@ class Embed(Machine, Processes, Settings):
     group: ClassVar[str] = "model"
 
     data: Path
-    """Examples to embed: Alpaca records as JSON, JSONL, CSV, Parquet or Arrow."""
+    """Examples to embed: Alpaca records or chats as JSON, JSONL, CSV, Parquet or
+    Arrow."""
     out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
@@ -68,8 +71,9 @@ class _Gradient:
     which: Which = "last_v_lora_b"
     """Take the gradient with respect to lora_B of the last layer's v_proj, or to all
     LoRA weights."""
-    labels: Scored = "all"
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
+    labels: Annotated[Scored | None, BY_FORM] = None
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of a
+    chat, the assistant's turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +97,12 @@ class _Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Backward, Machine, Processes, Settings):
+class Grads(_Gradient, _Outputs, Reading, Backward, Machine, Processes, Settings):
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
-    """Examples to take gradients of: Alpaca records as JSON, JSONL, CSV or Parquet."""
+    """Examples to take gradients of: Alpaca records or chats as JSON, JSONL, CSV or
+    Parquet."""
     model: Path
     """LLM: a Hugging Face folder or a .gguf file."""
     out: ArrayOut
@@ -111,8 +116,8 @@ class _Texts:
     group: ClassVar[str] = "texts and models"
 
     train: Path | None = None
-    """Training pool: Alpaca records as JSON, JSONL, CSV, Parquet, Arrow or a saved
-    dataset."""
+    """Training pool: Alpaca records or chats as JSON, JSONL, CSV, Parquet, Arrow or a
+    saved dataset."""
     valid: Path | None = None
     """Validation examples, likewise."""
     model: Path | None = None
@@ -123,9 +128,10 @@ class _Texts:
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter; without it a fresh one is drawn, with r 8 and
     alpha 16."""
-    labels: Scored = "all"
+    labels: Annotated[Scored | None, BY_FORM] = None
     """Score and embed prompt and answer (all: for sequential recommendation), or score
-    the answer alone and embed the prompt alone (answer: for click-through rates)."""
+    the answer alone and embed the prompt alone (answer: for click-through rates).
+    Without it, chats are scored in the assistant's turns alone and embedded whole."""
     duplicates: Duplicates = "refuse"
     """Refuse or keep training examples that repeat another's texts."""
 
@@ -228,7 +234,9 @@ class _Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
+class Select(
+    _Texts, Reading, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings
+):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

@@ -10,6 +10,7 @@ from goracs_jax.settings.common import (
     Machine,
     Names,
     Processes,
+    Reading,
     Settings,
 )
 from goracs_jax.settings.flags import Flag
@@ -59,7 +60,7 @@ class _Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(_Adapter, _Memory, Backward, Machine):
+class Training(_Adapter, _Memory, Reading, Backward, Machine):
     """How an adapter is trained; the defaults are those of the paper for both tasks."""
 
     group: ClassVar[str] = "training"
@@ -68,7 +69,7 @@ class Training(_Adapter, _Memory, Backward, Machine):
     """LLM: a Hugging Face folder or a .gguf file."""
     valid: Path
     """Validation examples, whose loss is reported, and decides what is kept by --keep
-    best: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
+    best: Alpaca records or chats as JSON, JSONL, CSV, Parquet or Arrow."""
     task: Task = "seqrec"
     """Sequential recommendation (seqrec) or click-through rate (ctr); the task decides
     the defaults of --epochs, --learning-rate and --labels."""
@@ -84,8 +85,11 @@ class Training(_Adapter, _Memory, Backward, Machine):
     steps (average)."""
     learning_rate: Annotated[float | None, _by_task("1e-4", "1e-5")] = None
     """Learning rate at the end of the warm-up, from where it decays linearly to 0."""
-    labels: Annotated[Scored | None, _by_task("all", "answer")] = None
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
+    labels: Annotated[
+        Scored | None, Flag(default="all for seqrec, answer for ctr and for chats")
+    ] = None
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of a
+    chat, the assistant's turns."""
     batch_size: int = 128
     """Number of examples of one optimiser step."""
     warmup_steps: int = 20
@@ -123,7 +127,8 @@ class Finetune(Training, _Events, Processes, Settings):
     """
 
     data: Path
-    """Training examples, such as a coreset: Alpaca records as JSON, CSV or Parquet."""
+    """Training examples, such as a coreset: Alpaca records or chats as JSON, CSV or
+    Parquet."""
     out: AdapterOut
     """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
     manifest.json."""
@@ -176,7 +181,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Judging, _Judged, Machine, Processes, Settings):
+class Evaluate(Judging, _Judged, Reading, Machine, Processes, Settings):
     """Measure how good a fine-tuned model is, with 95 % intervals.
 
     For ctr: AUC of the probability of Yes against No, and the log likelihood of the

@@ -25,9 +25,9 @@ def evaluate(settings: Evaluate) -> None:
     s, out, work = settings, settings.out, work_folder(settings.out)
     join_processes(s)
     config = EvaluateConfig.of(s)
-    pool = read_pool(s.test)
+    pool = read_pool(s.test, s.columns)
     bootstrap = bootstrap_of(pool, config)
-    llm = open_llm(s.model, s.adapter, s.seed, s)
+    llm = open_llm(s.model, s.adapter, s.seed, s, template=s.template)
     inputs = prepare(pool, bootstrap, llm, config, work)
     if s.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")

@@ -18,7 +18,9 @@ def finetune(settings: Finetune) -> None:
     if settings.tensorboard:
         require_tensorboard()
     config = TrainConfig.of(settings, settings.seed)
-    train, valid = read_pool(settings.data), read_pool(settings.valid)
+    paths = (settings.data, settings.valid)
+    train, valid = (read_pool(path, settings.columns) for path in paths)
+    config = config.reading(train, settings.labels)
     n_train, n_valid = len(train.examples), len(valid.examples)
     config.check_size(n_train)
     inputs = open_inputs(settings, train, valid, config)
