@@ -104,7 +104,7 @@ def conversation_of(record: Mapping[str, Any], keys: Keys) -> Conversation:
     form = keys.form_of(record)
     part = lambda name: keys.of(record, name)
     if form == "alpaca":
-        said = _pair(part("instruction"), part("output"))
+        said = _pair(part("instruction") or "", part("output"))
         return Conversation(form, said, input=part("input") or "")
     if form == "text":
         return Conversation(form, _pair(part("prompt"), part("completion")))

@@ -97,7 +97,9 @@ class ChatTemplate:
         opening = _SCORED_OPENING.get(hashlib.sha256(source.encode()).hexdigest(), "")
         for condition in _HIDES_THINKING:
             source = source.replace(condition, "true")
-        found = []
+        # An answer starts with its thinking, if only to say that there is none.
+        options = {k: v for k, v in of.options.items() if k != "enable_thinking"}
+        asked, found = of._replace(options=options), []
         for i, message in enumerate(of.messages):
             if message["role"] != "assistant":
                 continue
@@ -106,7 +108,7 @@ class ChatTemplate:
                     "the chat starts with an answer: leave it out, or put a question "
                     "in front."
                 )
-            before = self._render(of.messages[:i], of, opening=True, source=source)
+            before = self._render(of.messages[:i], asked, opening=True, source=source)
             upto = None
             if i + 1 < len(of.messages):
                 upto = self._render(of.messages[: i + 1], of, source=source)

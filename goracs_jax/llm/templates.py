@@ -34,7 +34,7 @@ class Alpaca:
 
     >>> said = ({"role": "user", "content": "Add."}, {"role": "assistant"})
     >>> Alpaca().answered(Conversation("alpaca", said, input="1 2"), "3").text[-15:]
-    'Response:\n3'
+    '### Response:\n3'
     """
 
     def whole(self, of: Conversation, scored: Scored) -> Text:
