@@ -1,4 +1,4 @@
-"""Chats of many kinds, templates in the forms of published ones, and their tokenizer."""
+"""Chats of many kinds, templates in the form of published ones, and a tokenizer."""
 
 import re
 
@@ -14,12 +14,13 @@ CHATML = (
     "'\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# In the form of Mistral's: no opening of an answer, and an error unless turns alternate.
+# In the form of Mistral's: answers have no opening, and turns must alternate.
 INST = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 # Both once more, with their answers marked.
@@ -35,14 +36,13 @@ INST_MARKED = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{% else %}{% generation %}{{ ' ' + message['content'] + eos_token }}"
     "{% endgeneration %}{% endif %}{% endfor %}"
 )
 
-_WORDS = (
-    "Which of these films is the best? The answer is that one. system user assistant "
-)
+_WORDS = "Which of these films is the best? That one. system user assistant"
 
 
 def said(*pairs):

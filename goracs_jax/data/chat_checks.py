@@ -50,14 +50,7 @@ def check_conversation(record: Mapping[str, Any], keys: Keys, place: str) -> Non
             )
         for i, message in enumerate(messages, 1):
             _check_message(message, keys, f"{place}: {key!r}, message {i}")
-    tools, options = record.get("tools"), record.get("chat_template_kwargs")
-    if isinstance(tools, str):
-        try:
-            json.loads(tools)
-        except ValueError:
-            raise InputError(f"{place}: 'tools' is no JSON: correct it.") from None
-    if not isinstance(options or {}, dict):
-        raise InputError(f"{place}: 'chat_template_kwargs' must be an object.")
+    _check_options(record, place)
     said = conversation_of(record, keys)
     learnt = [message["role"] for message in said.messages[max(said.start, 0) :]]
     if "assistant" not in learnt:
@@ -71,6 +64,21 @@ def check_conversation(record: Mapping[str, Any], keys: Keys, place: str) -> Non
             f"{place}: the only answer has no question in front of it: add one, or "
             "remove the record."
         )
+
+
+def _check_options(record: Mapping[str, Any], place: str) -> None:
+    """Refuse what a chat template could not read beside the messages."""
+    tools, options = record.get("tools"), record.get("chat_template_kwargs")
+    if isinstance(tools, str):
+        try:
+            json.loads(tools)
+        except ValueError:
+            raise InputError(f"{place}: 'tools' is no JSON: correct it.") from None
+    tools = json.loads(tools) if isinstance(tools, str) else tools
+    if not isinstance(tools or [], list):
+        raise InputError(f"{place}: 'tools' must be a list of objects.")
+    if not isinstance(options or {}, dict):
+        raise InputError(f"{place}: 'chat_template_kwargs' must be an object.")
 
 
 def _check_strings(
@@ -117,8 +125,8 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
     role, text = (message.get(key) for key in parts_of(message, keys))
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise InputError(
-            f"{where}: the role is {role!r:.40}: it must be one of {', '.join(ROLES)}; "
-            "--columns role=KEY,content=KEY names the keys."
+            f"{where}: the role is {role!r:.40}: it must be system, user, assistant or "
+            "tool, or human or gpt; --columns role=KEY,content=KEY names the keys."
         )
     if isinstance(text, list):
         kinds = [part.get("type") for part in text if isinstance(part, dict)]
@@ -132,7 +140,8 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
         return
     if not isinstance(text, str):
         raise InputError(
-            f"{where}: the content must be a string, got {text!r:.40}: quote it."
+            f"{where}: the content must be a string, got {text!r:.40}: write a "
+            "text, or leave the record out."
         )
     if len(text) > MOST_CHARACTERS:
         raise InputError(_too_long(where, text))

@@ -25,6 +25,8 @@ FORMS = (
     "and completion; or name its keys with --columns"
 )
 
+#: Keys of a list of messages.
+LISTS = ("messages", "conversations", "conversation")
 _OF_FORM: dict[Form, set[str]] = {
     "alpaca": set(ALPACA),
     "messages": {"messages"},
@@ -75,7 +77,7 @@ class Keys(NamedTuple):
                 )
         elif has("instruction", "output"):
             form = "alpaca"
-        elif has("messages") or has("conversations"):
+        elif any(map(has, LISTS)):
             form = "messages"
         else:
             form = "text" if has("prompt", "completion") else "alpaca"
@@ -85,8 +87,8 @@ class Keys(NamedTuple):
 
     def key(self, record: Mapping[str, Any], name: str) -> str:
         """Return the key of a part of a record."""
-        if name == "messages" and name not in self.names and name not in record:
-            return "conversations"
+        if name == "messages" and name not in self.names:
+            return next((key for key in LISTS if key in record), name)
         return self.names.get(name, name)
 
     def of(self, record: Mapping[str, Any], name: str) -> Any:

@@ -16,6 +16,8 @@ from goracs_jax.inputs.streams import Lines
 
 #: Keys of a record whose value is a list of objects: a chat.
 CHATS = {"messages", "conversations", "conversation"}
+#: Keys of a record that may have two of them.
+SIDES = {"prompt", "completion"}
 
 
 def decode(text: str) -> Any:
@@ -93,6 +95,8 @@ def is_document(value: Any) -> bool:
 
     >>> is_document({"data": [{"a": 1}]}), is_document({"data": "a"})
     (True, False)
+    >>> is_document({"messages": [{"role": "user", "content": "Hi."}]})
+    False
     """
     return isinstance(value, Mapping) and _records(value) != [value]
 
@@ -101,6 +105,8 @@ def _records(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     if not isinstance(value, dict) or not value:
+        return [value]
+    if any(_is_chat(value.get(key)) for key in (*CHATS, *SIDES)):
         return [value]
     inner = list(value.values())
     if isinstance(value.get("columns"), list) and _is_list_of(value.get("data"), list):
@@ -148,6 +154,12 @@ def _of_indices(value: dict[str, dict]) -> list[Any]:
     if any(column.keys() != first.keys() for column in value.values()):
         raise InputError("the columns have different rows: write the file again.")
     return [{name: column[row] for name, column in value.items()} for row in first]
+
+
+def _is_chat(value: Any) -> bool:
+    """Whether a value is a list of messages, whose records are not to be taken out."""
+    speaks = lambda message: "role" in message or "from" in message
+    return _is_list_of(value, dict) and all(map(speaks, value))
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

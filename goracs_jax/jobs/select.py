@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
+from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.jobs.rows import TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, GRADIENT, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
@@ -217,12 +218,14 @@ def _select(
             )
         )
     selection, *_ = found.values()
-    classes, records = None, None
+    classes, records, info = None, None, None
     if inputs.classes:
         weighed = loaded.weighed(point.lambda_)
         classes = class_table(weighed, inputs.classes, selection.indices)
     if inputs.pool:
-        records = [inputs.pool.examples[i].record for i in selection.indices]
+        examples = [inputs.pool.examples[i] for i in selection.indices]
+        records = [example.record for example in examples]
+        info = dataset_info(examples, "coreset.jsonl")
     return Selected(
         point=point,
         selection=selection,
@@ -238,6 +241,7 @@ def _select(
         drawn=Drawn(loaded.arrays["x"], loaded.arrays["y"], found),
         kept=inputs.kept,
         leaked=inputs.leaked,
+        info=info,
     )
 
 

@@ -64,6 +64,7 @@ class Selected(NamedTuple):
     drawn: Drawn | None = None  # None where the result was loaded
     kept: Kept | None = None  # the rows of the files that were selected from
     leaked: Leaked | None = None
+    info: dict[str, Any] | None = None  # of dataset_info.json; None where it was loaded
 
     @property
     def method(self) -> str:
@@ -82,6 +83,8 @@ class Selected(NamedTuple):
             np.save(new / "indices.npy", self._rows)
             if self.records is not None:
                 write_jsonl(new / "coreset.jsonl", self.records)
+            if self.info:
+                write_json(new / "dataset_info.json", {"coreset": self.info})
             np.savez(new / "scores.npz", allow_pickle=False, **self._scores())
             if self.drawn:
                 self._picture(self.drawn).savefig(new / "report.png", dpi=110)

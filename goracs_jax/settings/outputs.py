@@ -7,7 +7,14 @@ from goracs_jax.settings.flags import Flag
 
 MANIFEST = "manifest.json"
 #: What the verbs leave in their folders; a manifest tells that the rest is complete.
-SELECTED = ("indices.npy", "coreset.jsonl", "scores.npz", MANIFEST, "report.png")
+SELECTED = (
+    "indices.npy",
+    "coreset.jsonl",
+    "dataset_info.json",
+    "scores.npz",
+    MANIFEST,
+    "report.png",
+)
 SUMMARY = ("summary.json", "summary.png")
 EXAMPLES = ("train.jsonl", "valid.jsonl", "test.jsonl", "items.jsonl")
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl")

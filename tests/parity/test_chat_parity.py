@@ -6,6 +6,7 @@ the same template with marks around the answers.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import chats
@@ -76,8 +77,7 @@ def tokens(folder, records, scored, name=None):
     found = tokenize(texts, tokenizer, labels=scored, context=10**6)
     ends = found.offsets
     return [
-        (found.ids[a:b].tolist(), found.labels[a:b].tolist())
-        for a, b in zip(ends, ends[1:], strict=False)
+        (found.ids[a:b].tolist(), found.labels[a:b].tolist()) for a, b in pairwise(ends)
     ]
 
 
