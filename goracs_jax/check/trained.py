@@ -14,7 +14,8 @@ from goracs_jax.jobs import finetune
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import Pool, tokenize_pool
+from goracs_jax.runs.opened import Pool
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
 

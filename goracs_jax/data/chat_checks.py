@@ -71,10 +71,9 @@ def _check_options(record: Mapping[str, Any], place: str) -> None:
     tools, options = record.get("tools"), record.get("chat_template_kwargs")
     if isinstance(tools, str):
         try:
-            json.loads(tools)
+            tools = json.loads(tools)
         except ValueError:
             raise InputError(f"{place}: 'tools' is no JSON: correct it.") from None
-    tools = json.loads(tools) if isinstance(tools, str) else tools
     if not isinstance(tools or [], list):
         raise InputError(f"{place}: 'tools' must be a list of objects.")
     if not isinstance(options or {}, dict):
