@@ -179,3 +179,23 @@ def test_other_templates_that_trl_knows(name, prepared, tmp_path):
     records = [{"messages": each} for each in given.values()]
     expected = prepared(folder, records, assistant_only_loss=True)
     assert tokens(folder, records, "answer") == expected
+
+
+def test_a_line_feed_behind_a_mark_is_scored_in_a_completion_alone(prepared, tmp_path):
+    """In TRL 1.16: the same chat, once as messages, once as prompt and completion."""
+    marked = chats.CHATML_MARKED.replace(
+        "'<|im_end|>' + '\n'}}{% endgeneration %}",
+        "'<|im_end|>' }}{% endgeneration %}{{ '\n' }}",
+    )
+    assert marked != chats.CHATML_MARKED
+    folder = chats.write_tokenizer(tmp_path / "t", marked)
+    asked, answer = chats.TURNS["one"]
+    as_messages = [{"messages": [asked, answer]}]
+    apart = [{"prompt": [asked], "completion": [answer]}]
+    ((ids, one),) = prepared(folder, as_messages, assistant_only_loss=True)
+    ((same, other),) = prepared(folder, apart)
+    assert ids == same
+    assert (one[-1], other[-1]) == (-100, ids[-1])
+    assert one[:-1] == other[:-1]
+    assert tokens(folder, as_messages, "answer") == [(ids, one)]
+    assert tokens(folder, apart, "answer") == [(ids, other)]
