@@ -2,7 +2,7 @@
 
 import re
 
-from tiny import train_bpe
+from tiny import WORDS, train_bpe
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -42,8 +42,6 @@ INST_MARKED = (
     "{% endgeneration %}{% endif %}{% endfor %}"
 )
 
-_WORDS = "Which of these films is the best? That one. system user assistant"
-
 
 def said(*pairs):
     """Messages, from pairs such as ("user", "Hi.")."""
@@ -82,7 +80,7 @@ def write_tokenizer(folder, template, **config):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    train_bpe(tokenizer, [_WORDS])
+    train_bpe(tokenizer, [WORDS])
     control = re.findall(r"<\|?[a-z_]+\|?>|<｜[^<>]+｜>|\[/?INST\]", template)
     tokenizer.add_special_tokens(["<bos>", *sorted({*control} - {"<think>"})])
     names = {"bos_token": "<bos>", "eos_token": "<eos>", **config}

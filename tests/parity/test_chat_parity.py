@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import chats
+import numpy as np
 import pytest
 import trl
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
+from goracs_jax import cli
 from goracs_jax.data.examples import read_examples, written
 from goracs_jax.llm.template_choice import TemplateChoice
 from goracs_jax.llm.tokens import load_tokenizer, tokenize
@@ -59,13 +61,17 @@ def prepared(model, tmp_path_factory):
         trainer = SFTTrainer(
             model,
             SFTConfig(output_dir=str(out), **options, **settings),
-            train_dataset=Dataset.from_list(records),
+            train_dataset=_data(records),
             processing_class=tokenizer,
         )
         rows = trainer.train_dataset
         return [(row["input_ids"], row["labels"]) for row in rows]
 
     return prepare
+
+
+def _data(records):
+    return records if isinstance(records, Dataset) else Dataset.from_list(records)
 
 
 def tokens(folder, records, scored, name=None):
@@ -199,3 +205,39 @@ def test_a_line_feed_behind_a_mark_is_scored_in_a_completion_alone(prepared, tmp
     assert one[:-1] == other[:-1]
     assert tokens(folder, as_messages, "answer") == [(ids, one)]
     assert tokens(folder, apart, "answer") == [(ids, other)]
+
+
+FILES = {
+    "messages": [{"messages": each} for each in chats.TURNS.values()],
+    "sharegpt": [
+        {"conversations": [{"from": m["role"], "value": m["content"]} for m in each]}
+        for each in chats.TURNS.values()
+    ],
+    "apart": [
+        {"prompt": each[:1], "completion": each[1:]} for each in chats.TURNS.values()
+    ],
+    "texts": [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(6)],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_trl_trains_on_a_coreset_as_on_the_pool(name, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = chats.write_tokenizer(tmp_path / "llm", template("qwen2_5"))
+    pool = [{"id": str(i), **record} for i, record in enumerate(FILES[name])]
+    lines = "".join(json.dumps(record) + "\n" for record in pool)
+    (tmp_path / "pool.jsonl").write_text(lines)
+    rng = np.random.default_rng(0)
+    for side, rows in (("x", len(pool)), ("y", 4)):
+        np.save(f"{side}.npy", rng.normal(size=(rows, 3)).astype(np.float32))
+    line = "select --train-embeddings x.npy --valid-embeddings y.npy --budget 3"
+    more = "--train pool.jsonl --method random --out out"
+    assert cli.main([*line.split(), *more.split()]) == 0
+    load = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    read = load_dataset("json", data_files="out/coreset.jsonl", **load)
+    chosen = [pool[row] for row in np.load("out/indices.npy")]
+    assert [row["id"] for row in read] == [row["id"] for row in chosen]
+    assert prepared(folder, read) == prepared(folder, chosen)
+    assert prepared(folder, read) == tokens(
+        folder, chosen, "answer" if name in ("apart", "texts") else "all"
+    )
