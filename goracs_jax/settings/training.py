@@ -85,11 +85,9 @@ class Training(_Adapter, _Memory, Reading, Backward, Machine):
     steps (average)."""
     learning_rate: Annotated[float | None, _by_task("1e-4", "1e-5")] = None
     """Learning rate at the end of the warm-up, from where it decays linearly to 0."""
-    labels: Annotated[
-        Scored | None, Flag(default="all for seqrec, answer for ctr and for chats")
-    ] = None
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of a
-    chat, the assistant's turns."""
+    labels: Annotated[Scored | None, _by_task("all", "answer")] = None
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of
+    chats, the assistant's turns, whatever the task."""
     batch_size: int = 128
     """Number of examples of one optimiser step."""
     warmup_steps: int = 20
