@@ -28,9 +28,10 @@ from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, prepare
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
+from goracs_jax.llm.conversations import is_chat
 from goracs_jax.llm.embeddings import encoder_tokens
 from goracs_jax.llm.flops import Counts
-from goracs_jax.llm.template_choice import encoder_template
+from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
 from goracs_jax.runs.opened import (
     Pool,
     hash_model,
@@ -130,7 +131,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     if any(Arm.parse(method).by_label for method in s.methods):
         for drawn in draws.values():
             check_budgets(s.budgets, n_train, drawn.classes)
-    hashes = _hashes(s, judging.items, test)
+    hashes = _hashes(s, judging.items, test) | _reading(s, train)
     rest = (draws, hashes, training, judging, trials, tuning, leaked)
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
 
@@ -235,6 +236,12 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
         loop = inputs.training.loop
         check_tokens(settings.tokens, train.tokens, loop.batch_size, loop.warmup_steps)
     return sizes
+
+
+def _reading(s: Compare, train: Pool) -> dict[str, str | None]:
+    """Name how texts are written, where it is not as Alpaca records are by default."""
+    embedded = {"embedded": embedded_in(train, s.labels)} if is_chat(train.form) else {}
+    return {**TemplateChoice.read(s.template).identity, **embedded}
 
 
 def _hashes(s: Compare, items: Path, test: Pool) -> dict[str, str | None]:

@@ -123,12 +123,18 @@ class ChatTemplate:
         if self._source is not None:
             return self._source
         try:
-            return self._tokenizer.get_chat_template(None, of.tools)
+            found = self._tokenizer.get_chat_template(None, of.tools)
         except ValueError:
             raise ValueError(
                 "this is a chat, and the model has no chat template: give one with "
                 "--template FILE, or take a model that was trained for chats."
             ) from None
+        if not isinstance(found, str):
+            raise ValueError(
+                "the model's chat template is no text: correct chat_template in its "
+                "tokenizer_config.json, or give one with --template FILE."
+            )
+        return found
 
     def _render(
         self,
