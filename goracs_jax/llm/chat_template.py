@@ -90,7 +90,9 @@ class ChatTemplate:
             )
         except Exception as error:  # noqa: BLE001 (the template's, of any type)
             raise _refused(error) from None
-        return self._text(texts[0], *(Span(*span) for span in spans[0]))
+        # transformers gives characters, whatever its annotations say.
+        found: Any = spans[0]
+        return self._text(texts[0], *(Span(start, end) for start, end in found))
 
     def _found(self, of: Conversation, source: str) -> Text:
         """Find the turns of the assistant: each between the chat before and with it."""
