@@ -41,6 +41,7 @@ class EvaluateConfig:
     resamples: int
     seed: int
     calibrate_on: Path | None = None  # for ctr; None fits halves of the test users
+    columns: tuple[str, ...] | None = None  # what the records call their parts
 
     @classmethod
     def of(cls, settings: Evaluate) -> "EvaluateConfig":
@@ -68,6 +69,7 @@ class EvaluateConfig:
             resamples=s.resamples,
             seed=s.seed,
             calibrate_on=s.calibrate_on,
+            columns=s.columns,
         )
 
 

@@ -10,17 +10,19 @@ from goracs_jax.data.examples import Example
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.prompts import TEMPLATES, Template, ctr_record, seqrec_record
+from goracs_jax.llm.texts import Text
 
 TITLES = ["Alien", "Brazil, a film", 'Cube "0"', "Dune: Two", "Élan\nvital", "Fargo"]
 
 
-def characters(records):
-    """A tokenizer of characters counts the input alone."""
-    return [len(record["input"]) for record in records]
+def characters(texts):
+    return [len(text.text) for text in texts]
 
 
 def limited(tokens, cut=True):
-    return Limit(tokens, characters, cut, "--max-length")
+    """A tokenizer of characters counts the input alone."""
+    write = lambda example: Text(example.record["input"])
+    return Limit(tokens, write, characters, cut, "--max-length")
 
 
 def cut_to(record, tokens):
@@ -109,5 +111,5 @@ def test_what_cannot_be_cut_is_refused_or_left_out():
 
 
 def test_one_title_is_no_list():
-    assert cuts_of({"input": '"Heat"'}).without(1) == 'Heat"'
+    assert cuts_of('"Heat"').without(1) == 'Heat"'
     assert TEMPLATES["seqrec"].separator == ", "
