@@ -32,14 +32,63 @@ def testbeds() -> str:
     return "\n".join(lines)
 
 
+def helps() -> str:
+    """Return what choices gain over random ones in AUC, for each testbed with cells."""
+    rows, seeds = [], 0
+    for name in TESTBEDS:
+        record = load(f"testbeds_{name}")
+        found = [r for r in record.get("figures", []) if r["outcome"] == "AUC"]
+        rows += [
+            [name, ARMS[row["arm"]], f"{row['mean']:.3f}", *_gains(row)]
+            for row in sorted(found, key=lambda row: [*ARMS].index(row["arm"]))
+        ]
+        seeds = max([seeds, *(row["seeds"] for row in found)])
+    head = ["testbed", "200 of 1,000 rows chosen by", "AUC", "over random"]
+    note = (
+        f"SmolLM2-135M, adapters in its last two layers, 100 steps, {seeds} seeds; "
+        "differences are paired by seed, with t intervals of 95 %."
+    )
+    if probes := [area for name in TESTBEDS if (area := _probe(name))]:
+        note += (
+            " The probe itself, a linear classifier of the 200 prompts of the target, "
+            f"has an AUC of {' and '.join(probes)} without any fine-tuning."
+        )
+    table = markdown([*head, "share of the gap to the oracle"], rows)
+    return "\n".join([*table, "", note])
+
+
+#: The arms of the short table, in its order.
+ARMS = {
+    "random": "chance",
+    "loss-drop:by-label@text": "loss drop (largest, in each class)",
+    "goracs:by-label@text@probe, lambda 1": "goracs, reward `probe`, in each class",
+    "alignment:by-label@text@probe": "the reward `probe` alone, in each class",
+    "oracle": "an oracle",
+}
+
+
+def _gains(row: dict[str, Any]) -> list[str]:
+    return [_interval(row.get("over_random"), "+"), _interval(row.get("share_of_gap"))]
+
+
+def _probe(name: str) -> str:
+    if not (RESULTS / f"planted_{name}.json").exists():
+        return ""
+    for row in load(f"planted_{name}")["arms"]:
+        if "AUC by probe" in row:
+            return f"{row['AUC by probe']['value']:.3f} in {name}"
+    return ""
+
+
 SHARES = ("share of 64", "share of 200")
-AREAS = ("AUC by nearness", "AUC by reward")
+AREAS = ("AUC by nearness", "AUC by reward", "AUC by probe")
 CHOICES = (
     "Shares of planted rows among the 64 or 200 that an arm chooses, and the AUC of "
     "the planted rows by the mean distance to the ten nearest rows of the target in "
-    "the arm's space, and by its reward (`by-label`: inside the answers). Means over "
-    "seeds with t intervals of 95 %; nothing is trained but the adapter of the "
-    "gradients (`benchmarks/testbeds.py planted`)."
+    "the arm's space, and by its reward (`by-label`: inside the answers). The last is "
+    "the AUC on the judge's rows of the probe itself, a linear classifier of the "
+    "target's prompts: it needs no pool and no fine-tuning. Means over seeds with t "
+    "intervals of 95 % (`benchmarks/testbeds.py planted`)."
 )
 CELLS = (
     "Means over seeds, each of which draws pool, target, judge and the fresh adapter "

@@ -8,6 +8,7 @@ in no step.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +111,8 @@ def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Pric
         """Count the passes of all sources over some examples."""
         states = lambda: forward_flops(config, Counts(of.tokens, 0 * of.tokens))
         gradients = lambda: gradient_flops(config, of, "all_lora")
-        found = dict.fromkeys(("text", "states", "prompts"), states)
+        found: dict[str, Callable[[], float]] = {}
+        found |= dict.fromkeys(("text", "states", "prompts"), states)
         found |= dict.fromkeys((GRADIENT, SUBSPACE), gradients)
         if s.encoder:
             encoder, _ = open_encoder(s.encoder).load()

@@ -66,7 +66,7 @@ class Scores(NamedTuple):
             with atomic(out) as file:
                 np.save(file, rows)
             origin, _ = digests_of(self.identity)
-            record = {"inputs": origin, "sha256": hash_files(out)}
+            record: dict[str, Any] = {"inputs": origin, "sha256": hash_files(out)}
             if left_out:
                 record["left_out"] = left_out
             with atomic(_record_of(out)) as file:
