@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest, existing_file
 from goracs_jax.llm.chat_template import ChatTemplate
@@ -29,7 +30,7 @@ class TemplateChoice(NamedTuple):
         """
         if name in (None, "alpaca", "chat"):
             return cls(name)
-        path = existing_file(Path(name))
+        path = existing_file(as_path(name))
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

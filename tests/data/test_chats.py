@@ -7,7 +7,8 @@ import pytest
 
 from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.data.examples import read_examples
-from goracs_jax.errors import InputError
+from goracs_jax.data.skipped import Skipped
+from goracs_jax.errors import InputError, RecordError
 
 ASKED, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SHARED = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -99,13 +100,19 @@ def test_what_cannot_be_read_is_refused_with_its_place(case, tmp_path):
     kind = "prompt" if "prompt" in record else "messages"
     if kind == "prompt":
         path.write_text(json.dumps(FORMS["text"]) + "\n" + json.dumps(record))
-    with pytest.raises(InputError, match=rf"t\.jsonl:2: .*{named}"):
+    with pytest.raises(RecordError, match=rf"t\.jsonl:2: .*{named}"):
         read_examples(path)
+    skipped = Skipped()
+    (example,) = read_examples(path, skipped)
+    assert (example.place[-2:], skipped.rows) == (":1", [1])
 
 
 def test_two_forms_in_one_file_are_refused():
     with pytest.raises(InputError, match=r"record 2 is read as alpaca, .* as messages"):
         read_examples([FORMS["messages"], FORMS["alpaca"]])
+    skipped = Skipped()
+    assert len(read_examples([3, FORMS["messages"], FORMS["alpaca"]], skipped)) == 1
+    assert dict(skipped.kinds) == {"no object": 1, "of another form": 1}
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,46 @@ def test_records_survive_into_the_coreset(files):
     assert info["tags"]["user_tag"] == "human"
 
 
+def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
+    """As if they were cut and taken out by hand."""
+    turns = lambda *texts: [
+        {"role": ("user", "assistant")[i % 2], "content": text}
+        for i, text in enumerate(texts)
+    ]
+    good = [{"messages": turns("q", "a" * i)} for i in range(1, 5)]
+    long = {"messages": turns("old", "b" * 40, "q", "a")}
+    bad = [{"messages": turns("q")}, {"messages": turns("q", " ")}]
+    write(files / "all.jsonl", [bad[0], *good, bad[1], long])
+    write(files / "hand.jsonl", [*good, {"messages": turns("q", "a")}])
+    pool = read_pool(files / "hand.jsonl")
+    most = max(tokenize_pool(pool, open_llm(files / "llm", None, 0)).lengths)
+    line = "grads --model llm --data"
+    more = f"--max-length {most} --bad-rows skip"
+    assert cli.main([*f"{line} all.jsonl --out some.npy {more}".split()]) == 0
+    told = capsys.readouterr().out
+    assert "2 of 7 records are left out: 1 without an answer, 1 empty" in told
+    assert f"1 of 7 texts are cut to {most} tokens" in told
+    assert cli.main([*f"{line} hand.jsonl --out hand.npy".split()]) == 0
+    found = np.load("some.npy")
+    np.testing.assert_array_equal(np.isnan(found), [True, *[False] * 4, True, False])
+    # float32 in other batches.
+    expected = np.load("hand.npy")
+    np.testing.assert_allclose(found[~np.isnan(found)], expected, rtol=1e-5)
+
+
+def test_chats_of_other_keys_are_read_by_all_verbs(files):
+    one = lambda i: {"talk": chats.said(("user", f"q{i}"), ("assistant", "a"))}
+    for name in ("t", "v"):
+        write(files / f"{name}.jsonl", [one(i) for i in range(4)])
+    named = "--columns messages=talk"
+    line = f"select --train t.jsonl --valid v.jsonl --model llm --budget 2 {named}"
+    assert cli.main([*line.split(), "--lambda", "0", "--out", "named"]) == 0
+    info = json.loads((files / "named/dataset_info.json").read_text())["coreset"]
+    assert info["columns"] == {"messages": "talk"}
+    line = "finetune --data named/coreset.jsonl --valid v.jsonl --model llm --steps 30"
+    assert cli.main([*f"{line} {named} --out o --dry-run".split()]) == 0
+
+
 def test_clicks_are_judged_behind_the_prompt_of_the_chat(files):
     line = "evaluate --task ctr --test ctr.jsonl --model llm --out m.json"
     assert cli.main(line.split()) == 0
