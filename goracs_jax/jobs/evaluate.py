@@ -172,7 +172,7 @@ def prepare(
         work: Where stages are kept.
         lower: What the layers below all adapters make of the prompts of ctr, if it was
             kept.
-        read: Reads the examples that a calibration is fitted on; by default all of them.
+        read: Reads what a calibration is fitted on; by default the whole file.
 
     Raises:
         InputError: The first example that does not fit the task.
