@@ -20,6 +20,11 @@ KEPT = np.setdiff1d(np.arange(N + len(BAD)), [*BAD])
 SKIP = " --bad-rows skip"
 
 
+def scores_of(folder):
+    with np.load(folder / "scores.npz") as file:
+        return dict(file)
+
+
 @pytest.fixture
 def spoilt(files):
     """Three bad records among the good ones, which are in clean.jsonl alone."""
@@ -50,8 +55,8 @@ def test_a_selection_is_that_without_them(spoilt, capsys):
     np.testing.assert_array_equal(rows, KEPT[np.load(clean / "indices.npy")])
     coreset = (out / "coreset.jsonl").read_bytes()
     assert coreset == (clean / "coreset.jsonl").read_bytes()
-    scores, expected = np.load(out / "scores.npz"), np.load(clean / "scores.npz")
-    for name in scores.files:
+    scores, expected = scores_of(out), scores_of(clean)
+    for name in scores:
         np.testing.assert_array_equal(scores[name][KEPT], expected[name])
         assert not np.nan_to_num(scores[name][[*BAD]]).any()
     manifest = json.loads((out / "manifest.json").read_text())
@@ -133,8 +138,8 @@ def test_texts_are_cut_to_a_length(files, capsys):
     assert told in capsys.readouterr().out
     by_hand = TEXTS.replace(".jsonl", "-cut.jsonl").replace("--out out", "--out hand")
     assert run(by_hand + " --lambda 0.5") == 0
-    scores, expected = (np.load(files / f"{n}/scores.npz") for n in ("out", "hand"))
-    for name in expected.files:
+    scores, expected = scores_of(files / "out"), scores_of(files / "hand")
+    for name in expected:
         np.testing.assert_array_equal(scores[name], expected[name])
     chosen = [e.record for e in read_examples(files / "out/coreset.jsonl")]
     assert chosen == [train[row] for row in np.load(files / "out/indices.npy")]
