@@ -119,8 +119,8 @@ def test_files_of_classes_and_rows_have_all_records(spoilt):
 def test_texts_are_cut_to_a_length(files, capsys):
     """The choice is that from texts cut by hand; the coreset has the whole records."""
     tokenizer = load_tokenizer(files / "llm")
-    text = lambda record: Text.of(*format_prompt(record))
-    count = lambda record: count_tokens([text(record)], tokenizer)[0]
+    written = lambda record: Text.of(*format_prompt(record))
+    count = lambda record: count_tokens([written(record)], tokenizer)[0]
     train = lines(files / "train.jsonl")
     most = int(np.median([*map(count, train)]))
     long = sum(count(record) > most for record in train)
