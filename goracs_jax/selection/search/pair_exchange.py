@@ -62,7 +62,7 @@ class Field(NamedTuple):
 def sweeps(
     field: Field,
     slots: Slots,
-    temperatures: Float[jax.Array | np.ndarray, " sweeps"],
+    temperatures: Float[jax.Array, " sweeps"],
     key: jax.Array,
     moves: PairMoves,
     count: Int[AnyArray, ""] | int | None = None,
