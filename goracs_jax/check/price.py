@@ -31,9 +31,9 @@ from goracs_jax.llm.flops import (
     gradient_flops,
 )
 from goracs_jax.llm.lower import LowerTable
-from goracs_jax.llm.tokens import tokenize
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.opened import Pool, open_encoder, open_llm
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.settings import Check
 from goracs_jax.spaces import Reward
 
@@ -100,18 +100,8 @@ def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Pric
     """
     s, scored = settings, inputs.training.scored
     config = decoder_config(s.model)
-    tokenizer = open_llm(s.model, s.adapter, s.seed, s).tokenizer()
-
-    def counts(pool: Pool) -> Counts:
-        return Counts.of(
-            tokenize(
-                pool.prompts,
-                tokenizer,
-                labels=scored,
-                context=config.max_positions,
-                places=pool.places,
-            )
-        )
+    llm = open_llm(s.model, s.adapter, s.seed, s, template=s.template)
+    counts = lambda pool: Counts.of(tokenize_pool(pool, llm, scored))
 
     # The first rows stand for the pool, all of which may be large.
     some = _first(inputs.train, inputs.sizes.rows, s.out)

@@ -8,6 +8,7 @@ from commands import TEXTS, M, N, assert_refused, run
 
 from goracs_jax.data.examples import read_examples
 from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import count_tokens, load_tokenizer
 
 BAD = {  # by its row in the training pool
@@ -118,7 +119,8 @@ def test_files_of_classes_and_rows_have_all_records(spoilt):
 def test_texts_are_cut_to_a_length(files, capsys):
     """The choice is that from texts cut by hand; the coreset has the whole records."""
     tokenizer = load_tokenizer(files / "llm")
-    count = lambda record: count_tokens(["".join(format_prompt(record))], tokenizer)[0]
+    written = lambda record: Text.of(*format_prompt(record))
+    count = lambda record: count_tokens([written(record)], tokenizer)[0]
     train = lines(files / "train.jsonl")
     most = int(np.median([*map(count, train)]))
     long = sum(count(record) > most for record in train)
