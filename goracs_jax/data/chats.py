@@ -69,13 +69,13 @@ class Keys(NamedTuple):
         named = self.names.keys() - {"role", "content"}
         has = lambda *keys: all(key in record for key in keys)
         if named:
-            forms = [form for form, names in _OF_FORM.items() if named <= names]
+            forms: list[Form] = [f for f, names in _OF_FORM.items() if named <= names]
             if not forms:
                 raise InputError(
                     f"--columns {', '.join(sorted(named))} are of different forms: a "
                     f"record has {FORMS}."
                 )
-            form: Form = forms[0]
+            form = forms[0]
         elif has("instruction", "output"):
             form = "alpaca"
         elif any(map(has, LISTS)):
