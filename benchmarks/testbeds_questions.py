@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from goracs_jax.data.demo import fetch
 from goracs_jax.data.interactions import read_raw, tidy
@@ -38,6 +38,15 @@ class MovieLens(NamedTuple):
     genres: Sequence[Sequence[str]]
     warm: Bool[np.ndarray, " items"]  # may be in pools and in histories
     inside: Bool[np.ndarray, " users"]  # have rows in pools; others are held
+
+    def mean_of(self, genre: str) -> Float[np.ndarray, " users"]:
+        """Return each user's mean rating of a genre, with five of everyone's added."""
+        log = self.log
+        mask = np.array([genre in each for each in self.genres])[log.item]
+        user, rating = log.user[mask], log.rating[mask]
+        users, added = len(log.user_ids), 5
+        total = np.bincount(user, rating, users) + added * rating.mean()
+        return total / (np.bincount(user, minlength=users) + added)
 
 
 @cache
@@ -92,6 +101,12 @@ class Asked(NamedTuple):
         return self.ml.log.rating[self.rows] > 3
 
     @property
+    def sure(self) -> Mask:
+        """Whether the user is sure: 5 stars, or at most 2."""
+        rating = self.ml.log.rating[self.rows]
+        return (rating == 5) | (rating <= 2)
+
+    @property
     def clear(self) -> Mask:
         """Whether the user is sure, and most others agree.
 
@@ -101,9 +116,8 @@ class Asked(NamedTuple):
         log = self.ml.log
         times = np.bincount(log.item)
         mean = (np.bincount(log.item, log.rating) / times)[log.item[self.rows]]
-        good = (log.rating[self.rows] == 5) & (mean > 3.5)
-        bad = (log.rating[self.rows] <= 2) & (mean < 3.3)
-        return (good | bad) & (times[log.item[self.rows]] >= 10)
+        agreed = np.where(self.liked, mean > 3.5, mean < 3.3)
+        return self.sure & agreed & (times[log.item[self.rows]] >= 10)
 
     @property
     def year(self) -> Int[np.ndarray, " rows"]:
