@@ -8,7 +8,8 @@ lambda 0 methods that know nothing of gradients compete on equal terms: n centre
 validation set (k-means of scikit-learn, the free-support barycenter of POT, medoids of
 kmedoids), to which distinct training rows are assigned, and facility location of the
 validation set by submodlib. Packages that are not installed are left out, and so are
-centres where n is above M. ITRA is stopped after two minutes. One run that is not measured compiles.
+centres where n is above M. ITRA is stopped after two minutes. One run that is not
+measured compiles.
 """
 
 import argparse
