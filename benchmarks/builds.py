@@ -1,0 +1,152 @@
+"""The same selections by two builds of the project, in turns.
+
+    python benchmarks/builds.py OLD [--data DATA.npz] [--seeds 5]
+
+OLD is a commit; the other build is this checkout. Each runs in a process of its own,
+and both select in turns, so that whatever else the machine does meets both. The first
+selection of an instance compiles (`cold`); the others do not. Instances are 2,000 x 500
+rows in clusters with n = 64, and DATA (train, valid and grad_norm, as for selection.py)
+with n = 1,000. The script writes results/builds.json. The POO of both builds is
+computed by this one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve()
+SMALL = {"budget": 64, "lambdas": (0.0, 0.1), "seeds": 10}
+LAMBDAS = (0.0, 0.1, 0.5)
+
+
+def serve() -> None:
+    """Select as lines on the standard input ask, with the package that is imported."""
+    import jax
+
+    from goracs_jax import goracs
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        with np.load(asked["data"]) as data:
+            x, y = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
+            norms = data["grad_norm"]
+        more = {"budget": asked["budget"], "lambda_": asked["lambda"]}
+        key = jax.random.key(asked["seed"])
+        clock, cpu = time.perf_counter(), time.process_time()
+        found = goracs(x, y, norms, key=key, **more)
+        reply = {
+            "seconds": time.perf_counter() - clock,
+            "processor_seconds": time.process_time() - cpu,
+            "lower_bound": found.lower_bound,
+            "rows": np.asarray(found.indices).tolist(),
+        }
+        print(json.dumps(reply), flush=True)
+
+
+@contextmanager
+def build(tree: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that serves the build of a tree."""
+    ways = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, str(HERE), "--serve"]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    with subprocess.Popen(command, env=environment, cwd=tree, **ways) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+def ask(process: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, Any]:
+    """Let a build select."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(json.dumps(asked) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def measured(
+    trees: dict[str, Path], path: Path, budget: int, lambdas: tuple, seeds: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what each build found and took, for every lambda and seed."""
+    from goracs_jax import poo
+
+    with np.load(path) as data:
+        x, y = (np.asarray(data[k], np.float32) for k in ("train", "valid"))
+        norms = data["grad_norm"]
+    with build(trees["old"]) as old, build(trees["new"]) as new:
+        builds = {"old": old, "new": new}
+        for lambda_, seed in product(lambdas, range(seeds)):
+            asked = {"budget": budget, "lambda": lambda_, "seed": seed}
+            cold = (lambda_, seed) == (lambdas[0], 0)
+            row: dict[str, Any] = asked | {"cold": cold}
+            for name, process in builds.items():
+                found = ask(process, asked | {"data": str(path)})
+                rows = np.array(found.pop("rows"))
+                row[name] = found | {"poo": poo(x, y, norms, rows, lambda_=lambda_)}
+            yield row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians and ratios of the warm runs, the cold one, and means of POO."""
+    warm, cold = ([r for r in rows if r["cold"] == c] for c in (False, True))
+    found: dict[str, Any] = {}
+    for kind in ("seconds", "processor_seconds"):
+        found[kind] = {n: median(r[n][kind] for r in warm) for n in ("old", "new")}
+        ratios = [r["new"][kind] / r["old"][kind] for r in warm]
+        found[f"ratio_{kind}"] = {"median": median(ratios), "largest": max(ratios)}
+        found[f"cold_{kind}"] = {n: cold[0][n][kind] for n in ("old", "new")}
+    for name in ("poo", "lower_bound"):
+        found[f"mean_{name}"] = {
+            n: float(np.mean([r[n][name] for r in rows])) for n in ("old", "new")
+        }
+    return found
+
+
+def main() -> None:
+    """Check the old build out, run both, write the figures."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("old")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    flags = parser.parse_args()
+    from common import write
+    from selection import synthetic
+
+    root = HERE.parents[1]
+    git = lambda *words: subprocess.run(["git", *words], check=True, cwd=root)
+    instances = {}
+    with tempfile.TemporaryDirectory() as made:
+        old, small = Path(made) / "old", Path(made) / "small.npz"
+        np.savez(small, **synthetic(2000, 500))
+        git("worktree", "add", "--detach", "--quiet", str(old), flags.old)
+        try:
+            trees = {"old": old, "new": root}
+            given = {"2,000 x 500 in clusters": (small, *SMALL.values())}
+            if flags.data:
+                given[flags.data.name] = (flags.data, 1000, LAMBDAS, flags.seeds)
+            for name, (path, *how) in given.items():
+                rows = []
+                for row in measured(trees, path.resolve(), *how):
+                    print(row, flush=True)
+                    rows.append(row)
+                instances[name] = {"summary": summary(rows), "rows": rows}
+                print(name, instances[name]["summary"])
+        finally:
+            git("worktree", "remove", "--force", str(old))
+    print(write("builds", {"old": flags.old, "instances": instances}))
+
+
+if __name__ == "__main__":
+    serve() if sys.argv[1:] == ["--serve"] else main()
