@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import timed
 from flax import nnx
-from selection import matmul_rate
+from selection import copy_rate, matmul_rate
 
 from goracs_jax.devices import kind_of
 from goracs_jax.errors import InputError
@@ -138,13 +138,10 @@ class Given:
     def measured(self) -> Ceiling:
         """Measure a matrix product of each type, and the copy of a large array."""
         size = self.sizes.product
-        x = jnp.arange(self.sizes.copied, dtype=jnp.float32)
-        copy = jax.jit(lambda x: x + 1)
-        _, _, seconds = timed(lambda: copy(x), 5)
         return Ceiling(
             float32=matmul_rate(size),
             bfloat16=matmul_rate(size, jnp.bfloat16),
-            bandwidth=2 * x.nbytes / seconds,
+            bandwidth=copy_rate(self.sizes.copied),
             source="measured here",
         )
 

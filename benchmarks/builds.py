@@ -123,28 +123,24 @@ def main() -> None:
     flags = parser.parse_args()
     from common import write
     from selection import synthetic
+    from startup import unpack
 
-    root = HERE.parents[1]
-    git = lambda *words: subprocess.run(["git", *words], check=True, cwd=root)
     instances = {}
-    with tempfile.TemporaryDirectory() as made:
-        old, small = Path(made) / "old", Path(made) / "small.npz"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        small = made / "small.npz"
         np.savez(small, **synthetic(2000, 500))
-        git("worktree", "add", "--detach", "--quiet", str(old), flags.old)
-        try:
-            trees = {"old": old, "new": root}
-            given = {"2,000 x 500 in clusters": (small, *SMALL.values())}
-            if flags.data:
-                given[flags.data.name] = (flags.data, 1000, LAMBDAS, flags.seeds)
-            for name, (path, *how) in given.items():
-                rows = []
-                for row in measured(trees, path.resolve(), *how):
-                    print(row, flush=True)
-                    rows.append(row)
-                instances[name] = {"summary": summary(rows), "rows": rows}
-                print(name, instances[name]["summary"])
-        finally:
-            git("worktree", "remove", "--force", str(old))
+        trees = {"old": unpack(flags.old, made), "new": HERE.parents[1]}
+        given = {"2,000 x 500 in clusters": (small, *SMALL.values())}
+        if flags.data:
+            given[flags.data.name] = (flags.data, 1000, LAMBDAS, flags.seeds)
+        for name, (path, *how) in given.items():
+            rows = []
+            for row in measured(trees, path.resolve(), *how):
+                print(row, flush=True)
+                rows.append(row)
+            instances[name] = {"summary": summary(rows), "rows": rows}
+            print(name, instances[name]["summary"])
     print(write("builds", {"old": flags.old, "instances": instances}))
 
 

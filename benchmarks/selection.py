@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import RESULTS, peak_mib, write
+from common import RESULTS, peak_mib, timed, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost, materialize
 from goracs_jax.selection.bound import core_shape, relax
@@ -72,6 +72,14 @@ def matmul_rate(size: int = 4096, dtype: Any = jnp.float32) -> float:
         product(x).block_until_ready()
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
+
+
+def copy_rate(floats: int = 1 << 26) -> float:
+    """Return the bytes per second that a large array is read and written with."""
+    x = jnp.arange(floats, dtype=jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    _, _, seconds = timed(lambda: copy(x), 5)
+    return 2 * x.nbytes / seconds
 
 
 def stages(
@@ -262,6 +270,7 @@ def main() -> None:
         "dim": data["train"].shape[1],
         "budget": flags.budget,
         "matmul_flops_per_second": matmul_rate(),
+        "copied_bytes_per_second": copy_rate(),
         "peak_memory_mib": peak_mib(),
         "rows": rows,
     }
