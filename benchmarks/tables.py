@@ -12,6 +12,7 @@ from pathlib import Path
 from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead
+from tables_engine import builds, efforts, stages
 from tables_families import families
 from tables_kernels import kernels
 from tables_layers import layers
@@ -38,6 +39,9 @@ RENDER = {
     "demo": demo,
     "games": games,
     "optimal": optimal,
+    "builds": builds,
+    "efforts": efforts,
+    "stages": stages,
     "suite": suite,
     "sizes": sizes,
     "transport": transport,
