@@ -8,7 +8,8 @@
 The testbeds are those of testbeds_pools.py. An arm is one of `goracs compare`,
 METHOD[:by-label][@SPACE[@REWARD]], or `oracle`: random rows among the planted ones,
 inside each class. It and `random` take rows in one random order, so that they share
-rows. --lambda weighs the reward of the other arms.
+rows. `full` takes the whole pool, and as many more steps. --lambda weighs the reward of
+the other arms.
 
 The sources `text` (MiniLM) and `gradient` of spaces are computed once for all rows that
 seeds draw from (testbeds_features.py), and so are `prompts`; loss drops for every seed,

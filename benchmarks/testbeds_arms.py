@@ -20,13 +20,15 @@ from goracs_jax.evaluate.metrics import auc_values
 from goracs_jax.files import digest, hash_files
 from goracs_jax.selection.classes import class_budgets, make_classes
 
-ORACLE, RANDOM = "oracle", "random"
+ORACLE, RANDOM, FULL = "oracle", "random", "full"
+#: Arms that choose by nothing that the target tells.
+BLIND = (ORACLE, RANDOM, FULL)
 #: Sources that are made where they are missing.
 MADE = {"text": embed, "gradient": gradients}
 #: So are those that a trainer makes: mean states of prompts, and the loss drops of the
 #: pool that a seed draws, whose number follows.
 PROMPTS, DROPS = "prompts", "drops-"
-Rows = Int[np.ndarray, " budget"]
+Rows = Int[np.ndarray, " chosen"]
 
 
 class Choice(NamedTuple):
@@ -40,8 +42,10 @@ class Choice(NamedTuple):
     trainer: Callable[[], Trainer] | None = None  # makes sources that are missing
 
     def rows(self, arm: str, seed: int) -> Rows:
-        """Choose rows, as numbers of the universe's pool."""
+        """Choose rows, as numbers of the universe's pool; `full` takes all of them."""
         pool = self.drawn.pool
+        if arm == FULL:
+            return pool
         if arm in (RANDOM, ORACLE):
             order = np.random.default_rng(seed).permutation(len(pool))
             if arm == ORACLE:
@@ -65,11 +69,11 @@ class Choice(NamedTuple):
         """Return the AUC of the planted rows by what the arm goes by.
 
         That is the nearness in its space (the mean distance to the ten nearest rows of
-        the target), and its reward, if it has one; random and the oracle go by neither.
+        the target), and its reward, if it has one; the blind arms go by neither.
         Where the arm chooses inside classes, pairs of rows of one class count. For a
         probe, also what it knows by itself, of the judge's rows.
         """
-        if arm in (RANDOM, ORACLE):
+        if arm in BLIND:
             return {}
         trial = self._trial(arm, seed)
         x, y, given = self._given(trial)
@@ -120,7 +124,7 @@ class Choice(NamedTuple):
 
     def depends_on(self, arm: str, seed: int) -> dict[str, Any]:
         """Return lambda, where it weighs, and the features that the arm reads."""
-        if arm in (RANDOM, ORACLE):
+        if arm in BLIND:
             return {"lambda": None, "features": []}
         trial = self._trial(arm, seed)
         sources = {*trial.config.symbols}

@@ -91,9 +91,10 @@ def figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Compare each arm with random and the oracle, for each outcome.
 
     Returns:
-        For each arm and outcome: the mean over seeds, the mean difference to random
-        with its t interval over the seeds of both, and the share of the gap from random
-        to the oracle with Fieller's interval over the seeds of all three.
+        For each arm and outcome: the mean over seeds, the mean differences to random
+        and to the full pool with t intervals over the seeds of both, and the share of
+        the gap from random to the oracle with Fieller's interval over the seeds of all
+        three.
     """
     arms, found = by_arm(cells), []
     for arm, mine in arms.items():
@@ -103,12 +104,14 @@ def figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             )
             row: dict[str, Any] = {"arm": arm, "outcome": name, "seeds": len(mine)}
             row["mean"] = float(take(arm, mine).mean())
-            both = sorted(mine.keys() & arms.get("random", {}).keys())
-            if arm != "random" and both:
-                apart = take(arm, both) - take("random", both)
-                row["over_random"] = t_interval(apart)._asdict()
-            three = sorted(set(both) & arms.get("oracle", {}).keys())
-            if arm not in ("random", "oracle") and three:
+            for other in ("random", "full"):
+                shared = sorted(mine.keys() & arms.get(other, {}).keys())
+                if arm != other and shared:
+                    apart = take(arm, shared) - take(other, shared)
+                    row[f"over_{other}"] = t_interval(apart)._asdict()
+            ends = [arms.get(end, {}).keys() for end in ("random", "oracle")]
+            three = sorted(mine.keys() & ends[0] & ends[1])
+            if arm not in ("random", "oracle", "full") and three:
                 parts = [take(each, three) for each in (arm, "random", "oracle")]
                 row["share_of_gap"] = gap_share(*parts)._asdict()
             found.append(row)

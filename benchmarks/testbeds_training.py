@@ -1,12 +1,13 @@
 """Train and judge the cells of a testbed in one process; lower layers run but once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32
-from testbeds_pools import Drawn, Universe
+from testbeds_pools import BUDGET, Drawn, Universe
 from testbeds_questions import movielens
 
 from goracs_jax.data.demo import fetch
@@ -85,11 +86,15 @@ class Trainer(NamedTuple):
     def cell(self, rows: np.ndarray, drawn: Drawn, seed: int) -> dict[str, Any]:
         """Train on some rows of the pool, and judge; return what a cell keeps.
 
-        The seed also draws the fresh adapter.
+        The seed also draws the fresh adapter. Several times the rows of a budget take
+        as many times the steps, so that each row is seen as often.
         """
+        assert self.config.steps is not None
+        steps = self.config.steps * max(1, len(rows) // BUDGET)
+        config = replace(self.config, steps=steps)
         train, judge = take(self.pool, rows), take(self.held, drawn.judge)
         model, keywords = llm(seed).decoder(), {"seed": seed, "lower": self.lower}
-        done = finetune(model, train, judge, self.config, **keywords)
+        done = finetune(model, train, judge, config, **keywords)
         # The loss is a mean over tokens; of an answer, all tokens count together.
         total = done.best_loss * float(judge.scored.sum())
         found: dict[str, Any] = {"judge_likelihood": -total / len(drawn.judge)}

@@ -50,12 +50,17 @@ def test_a_cell_is_judged_as_the_model_answers(beds):
 
         def finetune(*given, **named):
             kept["model"] = (done := trained(*given, **named)).model
+            kept["steps"] = sum("valid_loss" not in entry for entry in done.log)
             return done
 
         patch.setattr(beds.training, "finetune", finetune)
         trainer = beds.training.Trainer(config, pool, held, yes, questions, None, lower)
         drawn = beds.pools.Drawn(np.arange(12), np.arange(8), np.arange(8, 20))
+        patch.setattr(beds.training, "BUDGET", 3)
+        trainer.cell(np.arange(5), drawn, 0)
+        assert kept["steps"] == 4
         cell = trainer.cell(np.arange(6), drawn, 0)
+        assert kept["steps"] == 8  # twice the rows
     margins = yes_margins(kept["model"], questions)  # by all layers
     found = cell["target_margins"] + cell["judge_margins"]
     # Equal but for the rounding of other shapes.
@@ -165,7 +170,7 @@ def test_outcomes(beds):
 
 def test_figures_compare_what_seeds_share(beds):
     rng = np.random.default_rng(0)
-    quality = {"random": 0.1, "oracle": 0.9, "nearest@text": 0.5}
+    quality = {"random": 0.1, "oracle": 0.9, "nearest@text": 0.5, "full": 0.4}
     cells = [cell_of(rng, arm, s, q) for arm, q in quality.items() for s in range(4)]
     cells.append(cell_of(rng, "oracle", 9, 0.9))  # random lacks this seed
     rows = {(r["arm"], r["outcome"]): r for r in beds.cells.figures(cells)}
@@ -181,6 +186,9 @@ def test_figures_compare_what_seeds_share(beds):
     share = rows["nearest@text", "AUC"]["share_of_gap"]
     assert share["value"] == pytest.approx(mean(gain) / mean(apart))
     assert "share_of_gap" not in row
+    behind = [values["nearest@text", s] - values["full", s] for s in range(4)]
+    against = rows["nearest@text", "AUC"]["over_full"]
+    assert against["value"] == pytest.approx(mean(behind))
     assert "over_random" not in rows["random", "AUC"]
 
 

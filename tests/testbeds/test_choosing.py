@@ -17,9 +17,10 @@ from goracs_jax.errors import InputError
 def test_the_oracle_takes_planted_rows_in_the_shares_of_the_target(beds, universe):
     drawn = beds.pools.draw(universe, 0)
     choice = beds.arms.Choice(universe, drawn, Path(), 0.1)
-    oracle, random = (choice.rows(arm, 0) for arm in ("oracle", "random"))
+    oracle, random, full = (choice.rows(a, 0) for a in ("oracle", "random", "full"))
     assert len(set(oracle)) == len(set(random)) == 200
     assert set(oracle) | set(random) <= set(drawn.pool)
+    assert full.tolist() == drawn.pool.tolist()
     assert universe.planted[oracle].all()
     share = mean(universe.held[row]["output"] == "Yes" for row in drawn.target)
     yes = sum(universe.pool[row]["output"] == "Yes" for row in oracle)
