@@ -90,16 +90,19 @@ def anneal(
     heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
     planned = plan_search(len(rows), problem.cost.shape[1], settings)
     pace = _pace(problem, start, planned, settings)
-    stopped = False
+    patience = math.ceil(settings.effort * settings.idle_starts)
+    stopped, idle = False, 0
     for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
+        if idle == patience:
+            break
         # A schedule that is cut off while it is hot is lost: a shorter one is not.
         plan = pace.fit(planned, problem.limit.left) if pace else planned
-        epochs = 0
+        epochs, idle = 0, idle + 1
         for value, found in _cool(problem, start, heat, plan, start_key, settings):
             epochs += 1
             if value < best[0]:
                 trace.append(step(value, len(np.setdiff1d(found, best[1]))))
-                best = value, found
+                best, idle = (value, found), 0
         if stopped := plan != planned or epochs < plan.epochs:
             break
     return Refined(best[1], tuple(trace), not stopped, stopped)

@@ -14,6 +14,7 @@ Pairs that share no slot do not touch each other, so a sweep moves n / 5 of them
 once, and the whole search is one program of gathers, sorts and sums.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ from goracs_jax.shapes import AnyArray
 
 # Equal costs of a unit differ by at most this in float32.
 SAME = 1e-6
-# Up to this many numbers are compared all with all; more are sorted.
-FEW = 64
+# Up to this many numbers go through a network, which takes long to compile for more.
+FEW = 32
 
 
 class Slots(NamedTuple):
@@ -95,9 +96,9 @@ def sweeps(
 
     keys = jax.random.split(key, len(temperatures))
 
-    def sweep(
-        i: jax.Array | int, state: tuple[Slots, jax.Array]
-    ) -> tuple[Slots, jax.Array]:
+    State = tuple[Slots, Float[jax.Array, " pairs"]]
+
+    def sweep(i: jax.Array | int, state: State) -> State:
         slots, _ = state
         pair_key, move_key = jax.random.split(keys[i])
         first, second, paired = pair_slots(neighbours, pair_key)
@@ -110,12 +111,14 @@ def sweeps(
         # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))
         after = Slots(slots.rows.at[ends].set(rows), slots.units.at[ends].set(units))
-        return after, jnp.nanmedian(jnp.where(paired, gap, jnp.nan))
+        return after, jnp.where(paired, gap, jnp.inf)
 
     count = len(temperatures) if count is None else count
-    slots, gap = jax.lax.fori_loop(0, count, sweep, (slots, jnp.float32(jnp.nan)))
+    none = jnp.full(pairs_per_sweep(len(slots.rows)), jnp.inf, jnp.float32)
+    slots, gaps = jax.lax.fori_loop(0, count, sweep, (slots, none))
+    gaps = jnp.where(jnp.isinf(gaps), jnp.nan, gaps)  # where there was no other choice
     cost = lambda row, columns: field.entries(row[None], columns).sum()
-    return slots, jax.vmap(cost)(*slots).sum(), gap
+    return slots, jax.vmap(cost)(*slots).sum(), jnp.nanmedian(gaps)
 
 
 def neighbouring_slots(
@@ -199,12 +202,11 @@ def _move(
     order = jnp.argsort(difference[:, best])
     # A copy of a present row costs the same: that is no other choice.
     more = value[1:] - value[0]
-    more = jnp.where(jnp.isinf(more) | (jnp.abs(more) <= s * SAME), jnp.nan, more)
-    gap = jnp.nanmin(more) if len(i) > 1 else jnp.nan
+    gap = jnp.where(jnp.abs(more) <= s * SAME, jnp.inf, more).min(initial=jnp.inf)
     rows = jnp.stack(
         [candidates[jnp.asarray(i)[best]], candidates[jnp.asarray(k)[best]]]
     )
-    return rows, columns[order].reshape(2, s), jnp.asarray(gap)
+    return rows, columns[order].reshape(2, s), gap
 
 
 def _draw(
@@ -221,15 +223,47 @@ def _draw(
 
 
 def _smallest(x: Float[jax.Array, "units rows"], s: int) -> Float[jax.Array, " rows"]:
-    """Return the sum of the s smallest numbers of every column of x.
+    """Return the sum of the s smallest of the 2 s numbers of every column of x.
 
-    For few numbers it is max_t (s t + sum_j min(x_j - t, 0)), which is concave in t and
-    greatest at one of them: that takes one fused loop and no sorting.
+    Both halves go through a sorting network, which is one fused loop over the columns.
+    The least of the one and the greatest of the other, and so on, then meet in pairs,
+    of which the smaller numbers are the s smallest.
+
+    >>> _smallest(jnp.array([[4.0], [1.0], [3.0], [2.0]]), 2).tolist()
+    [3.0]
     """
-    if len(x) <= FEW:
-        below = jnp.minimum(x[:, None] - x[None, :], 0).sum(0)
-        return (s * x + below).max(0)
-    return -jax.lax.top_k(-x.T, s)[0].sum(1)
+    if len(x) > FEW:
+        return -jax.lax.top_k(-x.T, s)[0].sum(1)
+    halves = [[*x[:s]], [*x[s:]]]
+    for half in halves:
+        for i, k in sorting_network(s):
+            half[i], half[k] = (
+                jnp.minimum(half[i], half[k]),
+                jnp.maximum(half[i], half[k]),
+            )
+    rising, falling = jnp.stack(halves[0]), jnp.stack(halves[1][::-1])
+    return jnp.minimum(rising, falling).sum(0)
+
+
+def sorting_network(n: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs to compare, one after the other, so that n numbers are sorted.
+
+    The smaller number of each pair goes to its first place. This is Batcher's merge
+    exchange (Knuth, The Art of Computer Programming 3, 5.2.2, Algorithm M).
+
+    >>> list(sorting_network(3))
+    [(0, 2), (0, 1), (1, 2)]
+    """
+    top = 1 << max(0, (n - 1).bit_length() - 1)
+    p = top
+    while p and n > 1:
+        q, rest, apart = top, 0, p
+        while True:
+            yield from ((i, i + apart) for i in range(n - apart) if i & p == rest)
+            if q == p:
+                break
+            q, rest, apart = q // 2, p, q - p
+        p //= 2
 
 
 def _first_claim(
