@@ -14,13 +14,13 @@ from testbeds_training import Trainer
 
 import goracs_jax as gx
 from goracs_jax.check.planted import neighbour_distances
-from goracs_jax.comparison.design import Trial
+from goracs_jax.comparison.design import FULL, Trial
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import auc_values
 from goracs_jax.files import digest, hash_files
 from goracs_jax.selection.classes import class_budgets, make_classes
 
-ORACLE, RANDOM, FULL = "oracle", "random", "full"
+ORACLE, RANDOM = "oracle", "random"
 #: Arms that choose by nothing that the target tells.
 BLIND = (ORACLE, RANDOM, FULL)
 #: Sources that are made where they are missing.
