@@ -5,9 +5,9 @@
 OLD is a commit; the other build is this checkout. Each runs in a process of its own,
 and both select in turns, so that whatever else the machine does meets both. The first
 selection of an instance compiles (`cold`); the others do not. Instances are 2,000 x 500
-rows in clusters with n = 64, and DATA (train, valid and grad_norm, as for selection.py)
-with n = 1,000. The script writes results/builds.json. The POO of both builds is
-computed by this one.
+normal numbers, and as many rows in clusters, with n = 64, and DATA (train, valid and
+grad_norm, as for selection.py) with n = 1,000. The script writes results/builds.json.
+The POO of both builds is computed by this one.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve()
-SMALL = {"budget": 64, "lambdas": (0.0, 0.1), "seeds": 10}
+SMALL, LARGE = 64, 1000  # n
 LAMBDAS = (0.0, 0.1, 0.5)
 
 
@@ -98,6 +98,14 @@ def measured(
             yield row
 
 
+def normal(n_train: int, n_valid: int) -> dict[str, np.ndarray]:
+    """Draw embeddings without clusters."""
+    rng = np.random.default_rng(0)
+    rows = {"train": n_train, "valid": n_valid}
+    drawn = {side: rng.normal(size=(size, 64)) for side, size in rows.items()}
+    return drawn | {"grad_norm": rng.gamma(4.0, size=n_train)}
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return medians and ratios of the warm runs, the cold one, and means of POO."""
     warm, cold = ([r for r in rows if r["cold"] == c] for c in (False, True))
@@ -128,12 +136,14 @@ def main() -> None:
     instances = {}
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        small = made / "small.npz"
-        np.savez(small, **synthetic(2000, 500))
         trees = {"old": unpack(flags.old, made), "new": HERE.parents[1]}
-        given = {"2,000 x 500 in clusters": (small, *SMALL.values())}
+        small = {"normal": normal(2000, 500), "in clusters": synthetic(2000, 500)}
+        given = {}
+        for name, arrays in small.items():
+            np.savez(path := made / f"{name}.npz", **arrays)
+            given[f"2,000 x 500, {name}"] = path, SMALL, LAMBDAS[:2], flags.seeds
         if flags.data:
-            given[flags.data.name] = (flags.data, 1000, LAMBDAS, flags.seeds)
+            given[flags.data.name] = flags.data, LARGE, LAMBDAS, flags.seeds
         for name, (path, *how) in given.items():
             rows = []
             for row in measured(trees, path.resolve(), *how):
