@@ -24,7 +24,7 @@ import numpy as np
 from common import RESULTS, installed, write
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
-from selection import cost_range, synthetic
+from selection import cost_range, instance
 
 from goracs_jax import goracs, poo
 from goracs_jax.cost import make_cost
@@ -160,31 +160,19 @@ def draw(record: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure all methods, write the figures and draw them."""
     parser = argparse.ArgumentParser(description=str(__doc__))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--train", type=int, default=4000, help="rows, if synthetic")
-    parser.add_argument("--valid", type=int, default=1000, help="rows, if synthetic")
-    parser.add_argument("--budget", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--efforts", type=float, nargs="+", default=EFFORTS)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    flags = parser.parse_args()
-    data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
-    data = {name: data[name] for name in ("train", "valid")}
+    flags, data, said = instance(parser, ("train", "valid"))
     rows = []
     for row in measured(data, flags.budget, flags.seeds, flags.efforts):
         print(row)
         rows.append(row)
-    figures = {
-        "data": flags.data.name if flags.data else "synthetic clusters",
-        "train": len(data["train"]),
-        "valid": len(data["valid"]),
-        "dim": data["train"].shape[1],
-        "budget": flags.budget,
+    more = {
         "cost_range": cost_range(make_cost(data["train"], data["valid"])),
         "peers": {package: installed(package) for package, _ in PEERS.values()},
-        "rows": rows,
     }
-    path = write("efforts", figures, flags.out)
+    path = write("efforts", said | more | {"rows": rows}, flags.out)
     draw(json.loads(path.read_text()), path.with_suffix(".png"))
     print(path)
 

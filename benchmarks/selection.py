@@ -241,14 +241,35 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    """Run every method at every lambda."""
-    parser = argparse.ArgumentParser(description=str(__doc__))
+def instance(
+    parser: argparse.ArgumentParser, names: tuple[str, ...]
+) -> tuple[argparse.Namespace, dict[str, np.ndarray], dict[str, Any]]:
+    """Read the command line, with the flags of an instance.
+
+    Returns:
+        The flags, the arrays of these names, and what figures say of the instance.
+    """
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--name", default="selection")
     parser.add_argument("--train", type=int, default=4000, help="rows, if synthetic")
     parser.add_argument("--valid", type=int, default=1000, help="rows, if synthetic")
     parser.add_argument("--budget", type=int, default=256)
+    flags = parser.parse_args()
+    data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
+    data = {name: data[name] for name in names}
+    said = {
+        "data": flags.data.name if flags.data else "synthetic clusters",
+        "train": len(data["train"]),
+        "valid": len(data["valid"]),
+        "dim": data["train"].shape[1],
+        "budget": flags.budget,
+    }
+    return flags, data, said
+
+
+def main() -> None:
+    """Run every method at every lambda."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("--name", default="selection")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument(
@@ -257,24 +278,16 @@ def main() -> None:
         default=["goracs", "greedy", "random", "nearest", "k-center", "k-means"],
         help="itra takes minutes per swap on CPUs where n M is large",
     )
-    flags = parser.parse_args()
-    data = np.load(flags.data) if flags.data else synthetic(flags.train, flags.valid)
-    data = {name: data[name] for name in ("train", "valid", "grad_norm")}
+    flags, data, said = instance(parser, ("train", "valid", "grad_norm"))
     rows = []
     for lambda_ in flags.lambdas:
         rows += measure(data, lambda_, flags.budget, flags.methods, flags.seeds)
-    figures = {
-        "data": flags.data.name if flags.data else "synthetic clusters",
-        "train": len(data["train"]),
-        "valid": len(data["valid"]),
-        "dim": data["train"].shape[1],
-        "budget": flags.budget,
+    measured = {
         "matmul_flops_per_second": matmul_rate(),
         "copied_bytes_per_second": copy_rate(),
         "peak_memory_mib": peak_mib(),
-        "rows": rows,
     }
-    path = write(flags.name, figures)
+    path = write(flags.name, said | measured | {"rows": rows})
     draw(json.loads(path.read_text()), RESULTS / f"{flags.name}.png")
     print(path)
 
