@@ -101,8 +101,11 @@ def anneal(
         for value, found in _cool(problem, start, heat, plan, start_key, settings):
             epochs += 1
             if value < best[0]:
-                trace.append(step(value, len(np.setdiff1d(found, best[1]))))
-                best, idle = (value, found), 0
+                changed = len(np.setdiff1d(found, best[1]))
+                trace.append(step(value, changed))
+                best = value, found
+                if changed:  # the value of the same rows is rounded in many ways
+                    idle = 0
         if stopped := plan != planned or epochs < plan.epochs:
             break
     return Refined(best[1], tuple(trace), not stopped, stopped)

@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, product
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,19 @@ import pytest
 from instances import instance
 
 from goracs_jax.cost import exact_cost
-from goracs_jax.selection.method import PairMoves
+from goracs_jax.selection.method import PairMoves, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
+from goracs_jax.selection.search import annealing
 from goracs_jax.selection.search.annealing import anneal, candidate_field, deal
 from goracs_jax.selection.search.pair_exchange import (
     FEW,
     Field,
     Slots,
     pair_slots,
+    sorting_network,
     sweeps,
 )
+from goracs_jax.selection.search.stages import greedy_only
 from goracs_jax.transport import exact
 
 
@@ -106,3 +109,40 @@ def test_warm_exact_transport_is_exact(near):
     # Feasible potentials of the same value prove it: weak duality.
     assert (cost - warm.f[:, None] - warm.g).min() > -1e-9
     assert warm.f.mean() + warm.g.mean() == pytest.approx(cold.value, abs=1e-9)
+
+
+@pytest.mark.parametrize(("effort", "vain"), [(0.5, 1), (1.0, 2), (2.0, 4)])
+def test_annealings_in_vain_end_the_search(monkeypatch, effort, vain):
+    case, begun = instance(30, 20, seed=1), []
+    rows = np.arange(8)
+    better = greedy_only(Problem(case.cost), 8, key=jax.random.key(0))
+
+    def cool(problem, start, hottest, plan, key, settings):
+        begun.append(hottest)
+        # The second finds a better subset, all others the one that is known.
+        found = better.indices if len(begun) == 2 else rows
+        value = oracles.poo(exact_cost(case.cost, np.arange(30)), found)
+        value -= 1e-12 * len(begun)  # as rounding may have it
+        yield from [(value, found)] * plan.epochs
+
+    monkeypatch.setattr(annealing, "_cool", cool)
+    settings = SimulatedAnnealing(effort=effort)
+    found = anneal(Problem(case.cost), rows, key=jax.random.key(0), settings=settings)
+    assert found.converged
+    # With one annealing in vain the second never begins.
+    assert len(begun) == (1 if vain == 1 else 2 + vain)
+    assert set(found.rows) == set(rows if vain == 1 else better.indices)
+    assert begun[:2] == [0.27, 16 * 0.27][: len(begun)]
+
+
+@pytest.mark.parametrize("n", range(1, FEW // 2 + 1))
+def test_a_network_sorts(n):
+    # Zeros and ones tell (Knuth, The Art of Computer Programming 3, 5.3.4, Theorem Z):
+    # all of them up to 8 numbers, and random ones.
+    rng = np.random.default_rng(n)
+    ones = product((0, 1), repeat=n) if n <= 8 else rng.integers(0, 2, (500, n))
+    for numbers in ones:
+        x = list(numbers)
+        for i, k in sorting_network(n):
+            x[i], x[k] = min(x[i], x[k]), max(x[i], x[k])
+        assert x == sorted(x)
