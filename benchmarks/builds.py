@@ -140,7 +140,7 @@ def main() -> None:
         small = {"normal": normal(2000, 500), "in clusters": synthetic(2000, 500)}
         given = {}
         for name, arrays in small.items():
-            np.savez(path := made / f"{name}.npz", **arrays)
+            np.savez(path := made / f"{name}.npz", allow_pickle=False, **arrays)
             given[f"2,000 x 500, {name}"] = path, SMALL, LAMBDAS[:2], flags.seeds
         if flags.data:
             given[flags.data.name] = flags.data, LARGE, LAMBDAS, flags.seeds

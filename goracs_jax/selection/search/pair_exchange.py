@@ -96,9 +96,9 @@ def sweeps(
 
     keys = jax.random.split(key, len(temperatures))
 
-    State = tuple[Slots, Float[jax.Array, " pairs"]]
-
-    def sweep(i: jax.Array | int, state: State) -> State:
+    def sweep(
+        i: jax.Array | int, state: tuple[Slots, jax.Array]
+    ) -> tuple[Slots, jax.Array]:
         slots, _ = state
         pair_key, move_key = jax.random.split(keys[i])
         first, second, paired = pair_slots(neighbours, pair_key)
