@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from goracs_jax.cost import check_inputs, check_row_scores
+from goracs_jax.data.coreset_files import check_formats
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
@@ -85,6 +86,12 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     _check_flags(s, config)
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
+    if s.coreset_formats:
+        if inputs.pool is None:
+            raise InputError(
+                "--coreset-formats are of texts: give --train beside the embeddings."
+            )
+        check_formats(s.coreset_formats, [e.record for e in inputs.pool.examples])
     check_memory(max(s.budget), inputs.n_valid)
     config.check(inputs.n_valid)
     return inputs, config

@@ -279,9 +279,8 @@ class Select(
     norms are needed, as with --lambda 0). From arrays: give --train-embeddings,
     --valid-embeddings and, for a lambda above 0, --grad-norms or --rewards; with
     --train beside them, coreset.jsonl is written too, and coreset.parquet where the
-    examples are Parquet. With several budgets or lambdas
-    each pair gets its own folder in --out, such as budget-64-lambda-0.1, with a summary
-    beside them.
+    examples are Parquet. With several budgets or lambdas each pair gets its own folder
+    in --out, such as budget-64-lambda-0.1, with a summary beside them.
     """
 
     group: ClassVar[str] = "search"
@@ -299,6 +298,13 @@ class Select(
     solver: SolverName = "auto"
     """Transport solver inside the search; auto is exact on CPUs and for all but very
     large problems. The objective that is reported is exact either way."""
+    coreset_formats: Annotated[
+        tuple[str, ...] | None,
+        Flag(default="parquet where the examples are", each=str, metavar="FORMAT"),
+    ] = None
+    """Files to write beside coreset.jsonl: parquet, array-record, or both with a comma
+    between them. The latter holds tf.train.Example, as MaxText and Grain read it, and
+    needs goracs_jax[array-record]."""
     time_limit: Annotated[str | None, Flag(metavar="TIME")] = None
     """Time of each search, as in 90s or 10m, after which the best subset so far is
     written, as it is after Ctrl-C or SIGTERM. It is marked stopped in manifest.json,
