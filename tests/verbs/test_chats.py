@@ -5,6 +5,7 @@ import json
 import chats
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 import tiny
 
@@ -81,6 +82,27 @@ def test_records_survive_into_the_coreset(files):
     info = json.loads((files / "out/dataset_info.json").read_text())["coreset"]
     assert info["file_name"] == "coreset.jsonl"
     assert info["tags"]["user_tag"] == "human"
+
+
+def test_a_coreset_is_written_in_other_formats_where_they_are_asked_for(files, capsys):
+    for name, rows in (("x", 8), ("y", 3)):
+        np.save(f"{name}.npy", np.random.default_rng(rows).normal(size=(rows, 4)))
+    line = "select --train-embeddings x.npy --valid-embeddings y.npy --budget 3"
+    asked = f"{line} --out other --coreset-formats"
+    assert cli.main([*f"{asked} parquet".split()]) == 2
+    assert "are of texts: give --train beside" in capsys.readouterr().err
+    assert cli.main([*f"{asked} xml --train pool.jsonl".split()]) == 2
+    assert "must be of parquet and array-record" in capsys.readouterr().err
+    assert not (files / "other").exists()
+    both = f"{asked} parquet,array-record --train pool.jsonl"
+    assert cli.main(both.split()) == 0
+    chosen = (files / "other/coreset.jsonl").read_text().splitlines()
+    found = pl.read_parquet("other/coreset.parquet").to_dicts()
+    assert found == [json.loads(line) for line in chosen]
+    assert (files / "other/coreset.array_record").stat().st_size > 0
+    # Without the flag, files of an earlier run do not stay.
+    assert cli.main([*f"{line} --out other --train pool.jsonl".split()]) == 0
+    assert not [*(files / "other").glob("coreset.[ap]*")]
 
 
 def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
