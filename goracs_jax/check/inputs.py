@@ -100,7 +100,7 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     check_rows(s)
     _check_sizes(s)
-    limit = limit_of(s, s.model)
+    limit = limit_of(s, s.model, labels=s.labels)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     training = training.reading(train, s.labels)

@@ -173,7 +173,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
             raise InputError(
                 f"--{name} is for embeddings that are given: leave it out beside texts."
             )
-    limit = limit_of(s, s.model, s.encoder)
+    limit = limit_of(s, s.model, s.encoder, labels=s.labels)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     # What can be known is checked before a large model is hashed.

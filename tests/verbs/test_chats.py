@@ -114,7 +114,9 @@ def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     good = [{"messages": turns("q", "a" * i)} for i in range(1, 5)]
     long = {"messages": turns("old", "b" * 40, "q", "a")}
     bad = [{"messages": turns("q")}, {"messages": turns("q", " ")}]
-    write(files / "all.jsonl", [bad[0], *good, bad[1], long])
+    # It can be written, but where its first answer starts cannot be found.
+    first = {"messages": [*turns("q", "a")[1:], *turns("q", "a")]}
+    write(files / "all.jsonl", [bad[0], *good, bad[1], long, first])
     write(files / "hand.jsonl", [*good, {"messages": turns("q", "a")}])
     pool = read_pool(files / "hand.jsonl")
     most = max(tokenize_pool(pool, open_llm(files / "llm", None, 0)).lengths)
@@ -122,11 +124,12 @@ def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     more = f"--max-length {most} --bad-rows skip"
     assert cli.main([*f"{line} all.jsonl --out some.npy {more}".split()]) == 0
     told = capsys.readouterr().out
-    assert "2 of 7 records are left out: 1 without an answer, 1 empty" in told
-    assert f"1 of 7 texts are cut to {most} tokens" in told
+    assert "3 of 8 records are left out: 1 without an answer, 1 empty, 1 ref" in told
+    assert f"1 of 8 texts are cut to {most} tokens" in told
     assert cli.main([*f"{line} hand.jsonl --out hand.npy".split()]) == 0
     found = np.load("some.npy")
-    np.testing.assert_array_equal(np.isnan(found), [True, *[False] * 4, True, False])
+    bad_rows = [True, *[False] * 4, True, False, True]
+    np.testing.assert_array_equal(np.isnan(found), bad_rows)
     # float32 in other batches.
     expected = np.load("hand.npy")
     np.testing.assert_allclose(found[~np.isnan(found)], expected, rtol=1e-5)
