@@ -23,6 +23,9 @@ PLAIN = (
     "{% for m in messages %}{{ '<start>' + m.role + '\n' + m.content + '<end>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
 )
+# A template that has marks, and answers outside of them.
+NO_MARKS = "{{ messages[0].content }}{% if false %}{% generation %}{% endgeneration %}"
+NO_MARKS += "{% endif %}"
 # A template that writes earlier answers anew.
 FORGETS = (
     "{% for m in messages %}{{ '<start>' + m.role + '\n' }}"
@@ -108,7 +111,8 @@ def test_encoders_read_texts_without_control_tokens():
     [
         (chats.INST, chats.WITH_SYSTEM["system"], "refuses it .*must alternate"),
         (FORGETS, chats.TURNS["two"], "writes an answer otherwise once more turns"),
-        (None, chats.TURNS["one"], "the model has no chat template: give one"),
+        (None, chats.TURNS["one"], ".*the model has no chat template: give one"),
+        (NO_MARKS, chats.TURNS["one"], "marks no answer of it"),
         ("{{ messages[0].no.thing }}", chats.TURNS["one"], "the chat template refuses"),
         (PLAIN, chats.said(("assistant", "a")) + chats.TURNS["two"], "starts with an"),
     ],
@@ -117,8 +121,10 @@ def test_what_a_template_cannot_write_is_one_line(template, turns, named, tmp_pa
     folder = chats.write_tokenizer(tmp_path / "llm", template or "")
     if template is None:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
-    with pytest.raises(InputError, match=rf"list, record 1:? .*{named}|{named}"):
+    place = "" if template is None else "list, record 1: .*"
+    with pytest.raises(InputError, match=f"^{place}{named}") as error:
         scored_texts(folder, [{"messages": turns}])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
