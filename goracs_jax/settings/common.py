@@ -10,6 +10,7 @@ from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
 TEMPLATE_FILE = r"^(?!(?:alpaca|chat)$).+"  # --template, unless it is a name
+BY_FORM = Flag(default="all; answer for chats")  # of --labels
 Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]
 
 
