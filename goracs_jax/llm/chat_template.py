@@ -138,9 +138,14 @@ class ChatTemplate:
         try:
             found = self._tokenizer.get_chat_template(None, of.tools)
         except ValueError:
+            several = self._tokenizer.chat_template
+            lacks = "the model has no chat template"
+            if isinstance(several, dict) and several:
+                names = ", ".join(map(str, several))
+                lacks = f"no chat template of the model is called default ({names})"
             raise InputError(
-                "these are chats, and the model has no chat template: give one with "
-                "--template FILE, or take a model that was trained for chats."
+                f"these are chats, and {lacks}: give one with --template FILE, or take "
+                "a model that was trained for chats."
             ) from None
         if not isinstance(found, str):
             raise InputError(

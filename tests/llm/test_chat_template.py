@@ -1,6 +1,7 @@
 """How records of every form are written and scored; the table of docs/chat.md."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +126,19 @@ def test_what_a_template_cannot_write_is_one_line(template, turns, named, tmp_pa
     with pytest.raises(InputError, match=f"^{place}{named}") as error:
         scored_texts(folder, [{"messages": turns}])
     assert "\n" not in str(error.value)
+
+
+def test_of_several_templates_the_default_is_taken(folder, tmp_path):
+    chat = [{"messages": chats.TURNS["one"]}]
+    own = shutil.copytree(folder, tmp_path / "llm")
+    (own / "chat_template.jinja").unlink()
+    more = own / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text(chats.INST)
+    with pytest.raises(InputError, match=r"is called default \(tool_use\)"):
+        scored_texts(own, chat)
+    (own / "chat_template.jinja").write_text(PLAIN)
+    assert scored_texts(own, chat) == scored_texts(folder, chat)
 
 
 @pytest.mark.parametrize(
