@@ -55,8 +55,8 @@ def tf_example(record: Mapping[str, Any]) -> bytes:
     r"""Encode a record as tf.train.Example.
 
     Texts are bytes in UTF-8, true and false are 1 and 0, and numbers that are not whole
-    are rounded to float32. A list of one of these is such a list. All other lists and
-    objects, such as messages, are JSON in bytes; null is left out.
+    are rounded to float32. A list of one of these is such a list. All else, such as
+    messages and integers of more than 64 bits, is JSON in bytes; null is left out.
 
     Args:
         record: A record of JSON.
@@ -81,7 +81,7 @@ def _values(value: Any) -> tuple[str, list[Any]]:
         return "bytes_list", [member.encode() for member in members]
     if of(int) and all(-(2**63) <= member < 2**63 for member in members):
         return "int64_list", members
-    if of(int, float):
+    if of(int, float) and not of(int):
         return "float_list", members
     return "bytes_list", [json.dumps(value, ensure_ascii=False).encode()]
 
