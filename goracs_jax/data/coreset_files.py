@@ -53,12 +53,31 @@ def _write_parquet(path: Path, records: Records) -> None:
 
 def _check_parquet(records: Records) -> None:
     try:
-        _table(records).clear().write_parquet(BytesIO())
+        table = _table(records)
+        table.clear().write_parquet(BytesIO())
+        # polars writes numbers as text where a key has both.
+        rows = zip(table.iter_rows(named=True), records, strict=True)
+        bad = next((i for i, pair in enumerate(rows, 1) if not _same(*pair)), None)
+        problem = bad and f"record {bad} would be changed"
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        problem = one_line(error)
+    if problem:
         raise InputError(
             "--coreset-formats parquet: the records cannot be a table, in which a key "
-            f"has values of one type ({one_line(error)}): leave it out."
-        ) from None
+            f"has values of one type ({problem}): leave it out."
+        )
+
+
+def _same(stored: Any, given: Any) -> bool:
+    """Tell whether a table has a value as it is; it has null for keys that are not."""
+    if isinstance(stored, dict):
+        given = {} if given is None else given
+        return isinstance(given, Mapping) and all(
+            _same(value, given.get(key)) for key, value in stored.items()
+        )
+    if isinstance(stored, list) and isinstance(given, list):
+        return len(stored) == len(given) and all(map(_same, stored, given))
+    return stored == given
 
 
 def _table(records: Records) -> pl.DataFrame:

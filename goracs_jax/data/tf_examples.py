@@ -80,7 +80,7 @@ def _values(value: Any) -> tuple[str, list[Any]]:
     if of(str):
         return "bytes_list", [member.encode() for member in members]
     if of(int) and all(-(2**63) <= member < 2**63 for member in members):
-        return "int64_list", members
+        return "int64_list", [*map(int, members)]
     if of(int, float) and not of(int):
         return "float_list", members
     return "bytes_list", [json.dumps(value, ensure_ascii=False).encode()]
