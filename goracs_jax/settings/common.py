@@ -94,8 +94,9 @@ class Reading:
         tuple[str, ...] | None,
         Flag(default="told by the keys", each=str, metavar="NAME=KEY"),
     ] = None
-    """Keys of the records, with commas between them: messages, role and content; prompt
-    and completion; or instruction, input and output, as in messages=dialog."""
+    """Keys of the records, with commas between them: messages, role, content and
+    system; prompt and completion; or instruction, input and output, as in
+    messages=dialog."""
 
 
 @dataclass(frozen=True, kw_only=True)
