@@ -75,7 +75,7 @@ def tf_example(record: Mapping[str, Any]) -> bytes:
 
 def _values(value: Any) -> tuple[str, list[Any]]:
     """Return the kind of list that a value becomes, and its members."""
-    members = value if isinstance(value, list) and value else [value]
+    members: list[Any] = value if isinstance(value, list) and value else [value]
     of = lambda *kinds: all(isinstance(member, kinds) for member in members)
     if of(str):
         return "bytes_list", [member.encode() for member in members]
@@ -101,5 +101,5 @@ def _kind() -> Any:
     )
 
     file = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
-    found = descriptor_pool.DescriptorPool().Add(file)
+    found: Any = descriptor_pool.DescriptorPool().Add(file)
     return message_factory.GetMessageClass(found.message_types_by_name["Example"])

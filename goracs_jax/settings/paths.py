@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
@@ -56,7 +57,7 @@ def check_paths(settings: Settings, *more: Path) -> None:
         raise InputError("two outputs have the same name: give each its own file.")
 
 
-def check_present(settings: Settings, besides: Collection[str]) -> None:
+def check_present(settings: Any, besides: Collection[str]) -> None:
     """Refuse inputs that are not there, before something is fetched to go with them.
 
     Args:
