@@ -92,7 +92,7 @@ class ChatTemplate:
             raise _refused(error) from None
         # transformers gives characters, whatever its annotations say.
         found: Any = spans[0]
-        if not found:
+        if all(start >= end for start, end in found):
             raise ValueError(
                 "the chat template marks no answer of it: leave it out, or score "
                 "everything with --labels all."

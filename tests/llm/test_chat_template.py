@@ -114,6 +114,7 @@ def test_encoders_read_texts_without_control_tokens():
         (FORGETS, chats.TURNS["two"], "writes an answer otherwise once more turns"),
         (None, chats.TURNS["one"], ".*the model has no chat template: give one"),
         (NO_MARKS, chats.TURNS["one"], "marks no answer of it"),
+        (NO_MARKS.replace("false", "true"), chats.TURNS["one"], "marks no answer"),
         ("{{ messages[0].no.thing }}", chats.TURNS["one"], "the chat template refuses"),
         (PLAIN, chats.said(("assistant", "a")) + chats.TURNS["two"], "starts with an"),
     ],
