@@ -169,7 +169,8 @@ def _programs(job: Job, topology: Topology, devices: list[Any]) -> Iterator[_Pro
 def _of_the_model(job, topology, devices, config) -> Iterator[_Program]:
     from goracs_jax.ahead.checks import Batch
     from goracs_jax.ahead.llm_programs import llm_programs
-    from goracs_jax.llm.memory import NEW, PASSES, Rows, largest_exchange
+    from goracs_jax.llm.activations import NEW, Rows
+    from goracs_jax.llm.memory import PASSES, largest_exchange
     from goracs_jax.mesh import model_mesh
     from goracs_jax.models import LoraConfig
     from goracs_jax.models.decoder import with_execution

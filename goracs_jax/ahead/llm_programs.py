@@ -13,10 +13,10 @@ from jaxtyping import PyTree
 from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.evaluate.ctr import yes_pass
 from goracs_jax.evaluate.likelihood import likelihood_pass
+from goracs_jax.llm.activations import BEAMS, NEW, Rows
 from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import embedding_pass
 from goracs_jax.llm.gradients import score_pass
-from goracs_jax.llm.memory import BEAMS, NEW, Rows
 from goracs_jax.llm.passes import Pass
 from goracs_jax.llm.projections import projection_pass
 from goracs_jax.mesh import DATA

@@ -18,6 +18,7 @@ from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
 from goracs_jax.jobs.rows import check_rows, read_sides
 from goracs_jax.jobs.select_config import LLM_SOURCES
+from goracs_jax.llm.conversations import is_chat
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
@@ -100,7 +101,7 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     check_rows(s)
     _check_sizes(s)
-    limit = limit_of(s, s.model)
+    limit = limit_of(s, s.model, labels=s.labels)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     training = training.reading(train, s.labels)
@@ -233,7 +234,9 @@ def flags_of(settings: Check, inputs: CheckInputs, drawn: Drawn) -> Given:
     if settings.projection_dim != Check.projection_dim:
         by_llm += ["--projection-dim", str(settings.projection_dim)]
     by_label = ["--by-label"] * (drawn.classes is not None)
-    by_text = ["--labels", inputs.training.scored]
+    # Without --labels, chats are scored in their answers and embedded whole.
+    told = settings.labels is not None or not is_chat(inputs.train.form)
+    by_text = ["--labels", inputs.training.scored] * told
     by_text += ["--scale", settings.scale] * (settings.scale != Check.scale)
     return Given(by_label, by_text, by_llm)
 

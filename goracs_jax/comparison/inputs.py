@@ -139,7 +139,8 @@ def read_inputs(settings: Compare) -> CompareInputs:
 
 def _read(s: Compare) -> list[Pool]:
     """Read training, validation and test examples."""
-    limit, test_limit = (limit_of(s, s.model, room=n) for n in (0, generated(s)))
+    limit = limit_of(s, s.model, labels=s.labels)
+    test_limit = limit_of(s, s.model, labels="all", room=generated(s))
     given = {"flags": s, "duplicates": s.duplicates}
     both = read_pools(s.train, s.valid, limit=limit, **given)
     return [*both, *read_pools(s.test, limit=test_limit, flags=s)]
@@ -230,7 +231,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
             stage.prepare()
         pools = (inputs.train, inputs.valid)
         train, valid = (Counts.of(tokenize_pool(pool, llm, scored)) for pool in pools)
-        embedded = embedded_in(inputs.train, s.labels, scored)
+        embedded = embedded_in(inputs.train.form, s.labels, scored)
         config = None
         if s.encoder:
             encoder, tokenizer = open_encoder(s.encoder).load()
@@ -257,7 +258,8 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
 
 def _reading(s: Compare, train: Pool) -> dict[str, str | None]:
     """Name how texts are written, where it is not as Alpaca records are by default."""
-    embedded = {"embedded": embedded_in(train, s.labels)} if is_chat(train.form) else {}
+    form = train.form
+    embedded = {"embedded": embedded_in(form, s.labels)} if is_chat(form) else {}
     return {**TemplateChoice.read(s.template).identity, **embedded}
 
 

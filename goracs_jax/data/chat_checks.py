@@ -1,6 +1,5 @@
 """What a conversation must have: texts to read, roles that are known, and an answer."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from goracs_jax.data.chats import (
     joined,
     parts_of,
 )
-from goracs_jax.data.texts import MOST_CHARACTERS, is_blank
+from goracs_jax.data.texts import MOST_CHARACTERS, check_record, is_blank
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.conversations import Form
 
@@ -52,9 +51,11 @@ def check_conversation(record: Mapping[str, Any], keys: Keys, place: str) -> Non
                 "write it as a list of objects with role and content.",
                 WRONG_TYPE,
             )
+        if isinstance(record[key], str):
+            check_record({key: messages}, place)  # what its JSON says
         for i, message in enumerate(messages, 1):
             _check_message(message, keys, f"{place}: {key!r}, message {i}")
-    _check_options(record, place)
+    _check_options(record, keys, place)
     said = conversation_of(record, keys)
     learnt = [message["role"] for message in said.messages[max(said.start, 0) :]]
     if "assistant" not in learnt:
@@ -72,18 +73,15 @@ def check_conversation(record: Mapping[str, Any], keys: Keys, place: str) -> Non
         )
 
 
-def _check_options(record: Mapping[str, Any], place: str) -> None:
+def _check_options(record: Mapping[str, Any], keys: Keys, place: str) -> None:
     """Refuse what a chat template could not read beside the messages."""
-    tools, options = record.get("tools"), record.get("chat_template_kwargs")
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except ValueError:
-            raise RecordError(
-                f"{place}: 'tools' is no JSON: correct it.", WRONG_TYPE
-            ) from None
+    tools, options = keys.of(record, "tools"), record.get("chat_template_kwargs")
     if not isinstance(tools or [], list):
-        raise RecordError(f"{place}: 'tools' must be a list of objects.", WRONG_TYPE)
+        raise RecordError(
+            f"{place}: 'tools' must be a list of objects, or its JSON.", WRONG_TYPE
+        )
+    if isinstance(record.get("tools"), str):
+        check_record({"tools": tools}, place)
     if not isinstance(options or {}, dict):
         raise RecordError(
             f"{place}: 'chat_template_kwargs' must be an object.", WRONG_TYPE
@@ -108,8 +106,12 @@ def _check_strings(
         if name == "input" and text is None:
             text = ""
         if not isinstance(text, str):
+            cure = "quote it"
+            if isinstance(text, list):
+                cure = f"give {' and '.join(needed)} both as text"
+                cure += ", or both as lists of messages" if form == "text" else ""
             raise RecordError(
-                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it.",
+                f"{place}: {key!r} must be a string, got {text!r:.40}: {cure}.",
                 WRONG_TYPE,
             )
         if len(text) > MOST_CHARACTERS:
@@ -143,7 +145,10 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
             "of an unknown role",
         )
     if isinstance(text, list):
-        kinds = [part.get("type") for part in text if isinstance(part, dict)]
+        kinds = [
+            part.get("type") if isinstance(part, dict) else type(part).__name__
+            for part in text
+        ]
         if kinds != ["text"] * len(text):
             raise RecordError(
                 f"{where}: only parts of text are read, got {kinds!r:.60}: leave the "
@@ -161,7 +166,8 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
         )
     if len(text) > MOST_CHARACTERS:
         raise _too_long(where, text)
-    if is_blank(text) and not message.get("tool_calls"):
+    speaks = ROLES[role.lower()] in ("user", "assistant")
+    if speaks and is_blank(text) and not message.get("tool_calls"):
         raise RecordError(f"{where}: {role} says nothing: remove the message.", "empty")
 
 

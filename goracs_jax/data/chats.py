@@ -1,22 +1,24 @@
 """Read a record as a conversation: its form is told by its keys, or by --columns."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.conversations import Conversation, Form, Message
+from goracs_jax.llm.conversations import Conversation, Form, Message, last_answer
 
 ALPACA = ("instruction", "input", "output")
 #: What --columns can name.
-NAMES = (*ALPACA, "messages", "prompt", "completion", "role", "content")
+NAMES = (*ALPACA, "messages", "prompt", "completion", "role", "content", "system")
 #: Names of roles in ShareGPT files and others, and what chat templates call them.
-ROLES = {
+ROLES: dict[str, str] = {
     **{name: name for name in ("system", "developer", "user", "assistant", "tool")},
     **dict.fromkeys(("human", "prompter"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "bot", "model"), "assistant"),
     **dict.fromkeys(("observation", "function", "function_response"), "tool"),
 }
+#: Roles in front of the first turn.
+HEADS = ("system", "developer")
 #: Where a message has its role and its text: OpenAI's names, then ShareGPT's.
 SPEAKERS, WORDS = ("role", "from"), ("content", "value")
 #: The forms of records, for messages.
@@ -66,8 +68,7 @@ class Keys(NamedTuple):
 
     def form_of(self, record: Mapping[str, Any]) -> Form:
         """Tell the form of a record; the keys that are named decide."""
-        named = self.names.keys() - {"role", "content"}
-        has = lambda *keys: all(key in record for key in keys)
+        named = self.names.keys() - {"role", "content", "system"}
         if named:
             forms: list[Form] = [f for f, names in _OF_FORM.items() if named <= names]
             if not forms:
@@ -76,12 +77,10 @@ class Keys(NamedTuple):
                     f"record has {FORMS}."
                 )
             form = forms[0]
-        elif has("instruction", "output"):
-            form = "alpaca"
-        elif any(map(has, LISTS)):
-            form = "messages"
         else:
-            form = "text" if has("prompt", "completion") else "alpaca"
+            # Tables have all keys in all records, and null where there was none.
+            full = {key for key, value in record.items() if value is not None}
+            form = _told_by(full) or _told_by(record.keys()) or "alpaca"
         if form == "text" and isinstance(self.of(record, "prompt"), list):
             return "completion"
         return form
@@ -89,12 +88,34 @@ class Keys(NamedTuple):
     def key(self, record: Mapping[str, Any], name: str) -> str:
         """Return the key of a part of a record."""
         if name == "messages" and name not in self.names:
-            return next((key for key in LISTS if key in record), name)
+            known = [key for key in LISTS if key in record]
+            return max(known, key=lambda key: record[key] is not None, default=name)
         return self.names.get(name, name)
 
     def of(self, record: Mapping[str, Any], name: str) -> Any:
-        """Return a part of a record; None where there is none."""
-        return record.get(self.key(record, name))
+        """Return a part of a record; None where there is none.
+
+        >>> Keys().of({"messages": '[{"role": "user"}]'}, "messages")
+        [{'role': 'user'}]
+        """
+        part = record.get(self.key(record, name))
+        return _from_text(part) if name in ("messages", "tools") else part
+
+
+def _told_by(keys: Set[str]) -> Form | None:
+    if {"instruction", "output"} <= keys:
+        return "alpaca"
+    if not keys.isdisjoint(LISTS):
+        return "messages"
+    return "text" if {"prompt", "completion"} <= keys else None
+
+
+def _from_text(part: Any) -> Any:
+    """Read a list that a cell of a table holds as JSON; all else is as it is."""
+    try:
+        return json.loads(part) if isinstance(part, str) else part
+    except (ValueError, RecursionError):
+        return part
 
 
 def conversation_of(record: Mapping[str, Any], keys: Keys) -> Conversation:
@@ -111,15 +132,16 @@ def conversation_of(record: Mapping[str, Any], keys: Keys) -> Conversation:
         return Conversation(form, said, input=part("input") or "")
     if form == "text":
         return Conversation(form, _pair(part("prompt"), part("completion")))
-    tools = record.get("tools")
-    if isinstance(tools, str):
-        tools = json.loads(tools)
     options = record.get("chat_template_kwargs") or {}
     lists = ("messages",) if form == "messages" else ("prompt", "completion")
-    asked, *rest = ([_message(each, keys) for each in part(name)] for name in lists)
+    asked, *rest = ([message_of(each, keys) for each in part(name)] for name in lists)
+    system = part("system")
+    if isinstance(system, str) and system and asked[0]["role"] not in HEADS:
+        asked = [{"role": "system", "content": system}, *asked]
     said = (*asked, *(message for side in rest for message in side))
     start = len(asked) if rest else -1
-    return Conversation(form, said, start, tools=tools or None, options=options)
+    tools = part("tools") or None
+    return Conversation(form, said, start, tools=tools, options=options)
 
 
 def with_answer(record: Mapping[str, Any], keys: Keys, answer: str) -> dict[str, Any]:
@@ -130,18 +152,21 @@ def with_answer(record: Mapping[str, Any], keys: Keys, answer: str) -> dict[str,
     {'from': 'gpt', 'value': '2'}
     """
     names = {"alpaca": "output", "messages": "messages"}
-    key = keys.key(record, names.get(keys.form_of(record), "completion"))
-    if isinstance(record[key], str):
+    name = names.get(keys.form_of(record), "completion")
+    key, part = keys.key(record, name), keys.of(record, name)
+    if isinstance(part, str):
         return {**record, key: answer}
-    messages = list(record[key])
-    roles = [_message(message, keys)["role"] for message in messages]
-    last = len(roles) - 1 - roles[::-1].index("assistant")
-    messages[last] = messages[last] | {parts_of(messages[last], keys)[1]: answer}
-    return {**record, key: messages}
+    last = last_answer([message_of(message, keys) for message in part])
+    changed = part[last] | {parts_of(part[last], keys)[1]: answer}
+    return {**record, key: [*part[:last], changed, *part[last + 1 :]]}
 
 
-def _message(message: Mapping[str, Any], keys: Keys) -> Message:
-    """Return a message under the names that chat templates read."""
+def message_of(message: Mapping[str, Any], keys: Keys) -> Message:
+    """Return a message under the names that chat templates read.
+
+    >>> message_of({"from": "human", "value": "Hi."}, Keys())
+    {'role': 'user', 'content': 'Hi.'}
+    """
     speaker, words = parts_of(message, keys)
     text = message.get(words)
     rest = {k: v for k, v in message.items() if k not in (speaker, words)}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from goracs_jax.data.chats import Keys, conversation_of
+from goracs_jax.data.chats import HEADS, Keys, message_of
+from goracs_jax.llm.conversations import last_answer
 
 
 class Turns(NamedTuple):
@@ -44,19 +45,19 @@ def turns_of(record: Mapping[str, Any], keys: Keys) -> Turns:
     (1, ['s', 'c', 'd'])
     """
     form = keys.form_of(record)
-    key = keys.key(record, "messages" if form == "messages" else "prompt")
+    name = "messages" if form == "messages" else "prompt"
+    key, messages = keys.key(record, name), keys.of(record, name)
     if form == "text":
         return Turns(key, [], 0, [])
-    said = conversation_of(record, keys)
-    # The answer to the last question can be in another list, that of the completion.
-    roles = [message["role"] for message in said.messages]
-    asked = roles[: min(said.last, len(record[key]))]
-    heads = ("system", "developer")
-    first = next((i for i, role in enumerate(asked) if role not in heads), 0)
+    said = [message_of(message, keys) for message in messages]
+    asked = [message["role"] for message in said]
+    if form == "messages":  # else the last answer is in the completion
+        asked = asked[: last_answer(said)]
+    first = next((i for i, role in enumerate(asked) if role not in HEADS), 0)
     # Several messages of a user in a row are one question.
     starts = [
         i
         for i in range(first + 1, len(asked))
         if asked[i] == "user" and asked[i - 1] != "user"
     ]
-    return Turns(key, record[key], first, starts)
+    return Turns(key, messages, first, starts)

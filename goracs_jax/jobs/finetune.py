@@ -102,7 +102,7 @@ class TrainConfig:
             pool: The training examples.
             labels: What --labels says.
         """
-        return replace(self, scored=scored_in(pool, labels, self.scored))
+        return replace(self, scored=scored_in(pool.form, labels, self.scored))
 
     def check_size(self, n_train: int) -> None:
         """Refuse a training in which no step would change anything.

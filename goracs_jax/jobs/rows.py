@@ -85,7 +85,7 @@ class Sources(NamedTuple):
             seed: Seed of projections and short trainings.
         """
         projection = Projection(s.projection_dim, "float32", seed)
-        embedded = embedded_in(pools[0], s.labels, scored)
+        embedded = embedded_in(pools[0].form, s.labels, scored)
         rest = (scored, embedded, projection, str(s.model), folder)
         return cls(*pools, embedder, llm, *rest)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from goracs_jax.cost import check_inputs, check_row_scores
+from goracs_jax.data.coreset_files import check_formats
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
@@ -85,6 +86,12 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     _check_flags(s, config)
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
+    if s.coreset_formats:
+        if inputs.pool is None:
+            raise InputError(
+                "--coreset-formats are of texts: give --train beside the embeddings."
+            )
+        check_formats(s.coreset_formats, [e.record for e in inputs.pool.examples])
     check_memory(max(s.budget), inputs.n_valid)
     config.check(inputs.n_valid)
     return inputs, config
@@ -166,7 +173,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
             raise InputError(
                 f"--{name} is for embeddings that are given: leave it out beside texts."
             )
-    limit = limit_of(s, s.model, s.encoder)
+    limit = limit_of(s, s.model, s.encoder, labels=s.labels)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     # What can be known is checked before a large model is hashed.

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from goracs_jax.data.coreset_files import FORMATS
 from goracs_jax.data.examples import read_records, write_jsonl
 from goracs_jax.files import together, write_json
 from goracs_jax.inputs.parts import files_of
@@ -76,18 +77,24 @@ class Selected(NamedTuple):
         """The name of the method that was asked for."""
         return self.table[0].method
 
-    def save(self, folder: Path, made: Mapping[str, Any]) -> None:
+    def save(
+        self, folder: Path, made: Mapping[str, Any], formats: Sequence[str] = ()
+    ) -> None:
         """Write the files of a coreset, all of them or none.
 
         Args:
             folder: Where they go.
             made: What made them: settings, versions and machine, as `made_by` gives it.
+            formats: Keys of `FORMATS` in `goracs_jax.data.coreset_files`, in which the
+                coreset is written, too.
         """
         folder.mkdir(exist_ok=True)
         with together(folder, SELECTED, seal=MANIFEST) as new:
             np.save(new / "indices.npy", self._rows)
             if self.records is not None:
                 write_jsonl(new / "coreset.jsonl", self.records)
+                for file, write, _ in (FORMATS[name] for name in formats):
+                    write(new / file, self.records)
             if self.source and all(map(is_parquet, files := files_of(self.source))):
                 table = take_rows(files, self._rows)
                 table.write_parquet(os.fspath(new / "coreset.parquet"))

@@ -49,7 +49,7 @@ def stages_of(
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
     by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
-    scored = scored_in(train, s.labels)
+    scored = scored_in(train.form, s.labels)
     made = Sources.of(s, (train, valid), embedder, llm, scored, s.out, s.seed)
     plain = _stages(made, config, norms=norms)
     if by_llm and s.adapter_from_pool is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from goracs_jax.choices import Scored
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.llm.conversations import Conversation, Message
-from goracs_jax.llm.texts import Between, Span, Text
+from goracs_jax.llm.texts import WRITES_ANEW, Between, Span, Text, common
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -92,6 +92,11 @@ class ChatTemplate:
             raise _refused(error) from None
         # transformers gives characters, whatever its annotations say.
         found: Any = spans[0]
+        if all(start >= end for start, end in found):
+            raise ValueError(
+                "the chat template marks no answer of it: leave it out, or score "
+                "everything with --labels all."
+            )
         return self._text(texts[0], *(Span(start, end) for start, end in found))
 
     def _found(self, of: Conversation, source: str) -> Text:
@@ -115,7 +120,13 @@ class ChatTemplate:
             if i + 1 < len(of.messages):
                 upto = self._render(of.messages[: i + 1], of, source=source)
             found.append(Between(before.removesuffix(opening), upto))
-        return self._text(self._render(of.messages, of, source=source), *found)
+        text = self._render(of.messages, of, source=source)
+        for before, upto in found:
+            if upto is None or text.startswith(upto):
+                continue
+            if common(text, upto) <= common(text, before):
+                raise ValueError(WRITES_ANEW)
+        return self._text(text, *found)
 
     def _text(self, text: str, *answers: Span | Between) -> Text:
         return Text(text, answers, special=False, ended=False)
@@ -127,9 +138,14 @@ class ChatTemplate:
         try:
             found = self._tokenizer.get_chat_template(None, of.tools)
         except ValueError:
+            several = self._tokenizer.chat_template
+            lacks = "the model has no chat template"
+            if isinstance(several, dict) and several:
+                names = ", ".join(map(str, several))
+                lacks = f"no chat template of the model is called default ({names})"
             raise InputError(
-                "these are chats, and the model has no chat template: give one with "
-                "--template FILE, or take a model that was trained for chats."
+                f"these are chats, and {lacks}: give one with --template FILE, or take "
+                "a model that was trained for chats."
             ) from None
         if not isinstance(found, str):
             raise InputError(

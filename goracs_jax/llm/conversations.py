@@ -5,7 +5,7 @@ of their own, and TRL masks a list of messages otherwise than prompt and complet
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 #: Alpaca: instruction, input, output. Text: prompt and completion as strings. Messages:
@@ -28,8 +28,7 @@ class Conversation(NamedTuple):
     @property
     def last(self) -> int:
         """The number of the last answer."""
-        roles = [message["role"] for message in self.messages]
-        return len(roles) - 1 - roles[::-1].index("assistant")
+        return last_answer(self.messages)
 
     @property
     def answer(self) -> str:
@@ -55,6 +54,15 @@ class Conversation(NamedTuple):
     def answered(self, answer: str) -> tuple[Message, ...]:
         """The messages up to the last answer, with another one in its place."""
         return (*self.asked, self.messages[self.last] | {"content": answer})
+
+
+def last_answer(messages: Sequence[Message]) -> int:
+    """Return the number of the last message of the assistant.
+
+    >>> last_answer([{"role": role} for role in ("user", "assistant", "user")])
+    1
+    """
+    return max(i for i, each in enumerate(messages) if each["role"] == "assistant")
 
 
 def is_chat(form: Form) -> bool:

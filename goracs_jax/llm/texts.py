@@ -1,10 +1,16 @@
 """The texts that a language model reads, and which parts of them it is to learn."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: The label of a token that is not scored.
 NOT_SCORED = -100
+#: Why an answer is not found.
+WRITES_ANEW = (
+    "the chat template writes an answer otherwise once more turns follow: give one "
+    "that marks answers ({% generation %}) with --template FILE, or score everything "
+    "with --labels all."
+)
 
 
 class Span(NamedTuple):
@@ -70,8 +76,8 @@ def first_scored(spans: Sequence[tuple[int, int]], answer: Span) -> slice:
     return slice(start, end + 1 if end else len(spans))
 
 
-def common(one: Sequence[int], two: Sequence[int]) -> int:
-    """Count the leading tokens that two texts have in common.
+def common(one: Sequence[Any], two: Sequence[Any]) -> int:
+    """Count the leading tokens, or characters, that two texts have in common.
 
     >>> common([5, 6, 7], [5, 6, 8, 9])
     2

@@ -9,7 +9,7 @@ from jaxtyping import Int32, Int64
 from goracs_jax.choices import Scored as Scored
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.llm.texts import NOT_SCORED as NOT_SCORED
-from goracs_jax.llm.texts import Between, Span, Text, common, first_scored
+from goracs_jax.llm.texts import WRITES_ANEW, Between, Span, Text, common, first_scored
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
@@ -175,11 +175,7 @@ def _between(
     start = common(ids, beside[answer.before])
     end = len(ids) if answer.upto is None else common(ids, beside[answer.upto])
     if end <= start:
-        raise InputError(
-            f"{place}: the chat template writes an answer otherwise once more turns "
-            "follow: give one that marks answers ({% generation %}) with --template "
-            "FILE, or score everything with --labels all."
-        )
+        raise InputError(f"{place}: {WRITES_ANEW}")
     return slice(start, end)
 
 

@@ -82,12 +82,12 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
         return DecoderConfig(**(sizes | traits))
 
 
-def _llama(field: Fields, sizes: Traits) -> Traits:
+def _llama(field: Fields, sizes: Traits, theta: float = 1e4) -> Traits:
     # A field of SmolLM2: False means that RoPE rotates pairs (x_i, x_{i + head_dim /
     # 2}).
     field.only("rope_interleaved", {False}, default=False)
     mlp = MLP if field.flag("mlp_bias") else ()
-    return _plain(field, sizes) | {"biases": _attention_bias(field) + mlp}
+    return _plain(field, sizes, theta) | {"biases": _attention_bias(field) + mlp}
 
 
 def _granite(field: Fields, sizes: Traits) -> Traits:
@@ -107,7 +107,7 @@ def _smollm3(field: Fields, sizes: Traits) -> Traits:
     field.ignore("sliding_window")
     rule = [window is not None and not turns for turns in turned]
     return {
-        **_llama(field, sizes),
+        **_llama(field, sizes, theta=2e6),
         "tie_embeddings": field.flag("tie_word_embeddings", default=True),
         "no_rope": tuple(not turns for turns in turned),
         **windows_by_layer(field, window, rule),
@@ -140,9 +140,9 @@ def _olmo(field: Fields) -> Traits:
     }
 
 
-def _mistral(field: Fields, sizes: Traits) -> Traits:
+def _mistral(field: Fields, sizes: Traits, theta: float = 1e4) -> Traits:
     window = field.nullable("sliding_window", int)
-    return _plain(field, sizes) | window_everywhere(window, sizes["num_layers"])
+    return _plain(field, sizes, theta) | window_everywhere(window, sizes["num_layers"])
 
 
 def _phi3(field: Fields, sizes: Traits) -> Traits:
@@ -206,7 +206,7 @@ def _qwen3_moe(field: Fields, sizes: Traits) -> Traits:
 def _mixtral(field: Fields, sizes: Traits) -> Traits:
     names = {"block": "block_sparse_moe", "parts": ("w1", "w3", "w2")}
     mixture = read_mixture(field, "num_local_experts", **names)
-    return _mistral(field, sizes) | {"mixture": mixture}
+    return _mistral(field, sizes, theta=1e6) | {"mixture": mixture}
 
 
 def _gemma2(field: Fields, sizes: Traits) -> Traits:
@@ -240,12 +240,12 @@ def _gemma3(field: Fields, sizes: Traits) -> Traits:
     }
 
 
-def _plain(field: Fields, sizes: Traits) -> Traits:
+def _plain(field: Fields, sizes: Traits, theta: float = 1e4) -> Traits:
     """Read the fields that Llama, Mistral, Qwen and OLMo 2 share."""
     field.only("hidden_act", {"silu"})
     return {
         "tie_embeddings": field.flag("tie_word_embeddings"),
-        **read_rope(field, sizes),
+        **read_rope(field, sizes, theta=theta),
     }
 
 

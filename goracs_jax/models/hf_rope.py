@@ -13,7 +13,9 @@ Sizes = Mapping[str, Any]  # fields of a DecoderConfig
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
-def read_rope(field: Fields, sizes: Sizes, *, partial: bool = False) -> dict[str, Any]:
+def read_rope(
+    field: Fields, sizes: Sizes, *, theta: float = 10000.0, partial: bool = False
+) -> dict[str, Any]:
     """Read the rotation in its old or new spelling.
 
     transformers 5 moved `rope_theta` into `rope_parameters`. Earlier versions had the
@@ -23,6 +25,7 @@ def read_rope(field: Fields, sizes: Sizes, *, partial: bool = False) -> dict[str
     Args:
         field: The fields of config.json.
         sizes: The sizes of the model.
+        theta: Base of the frequencies if the file has none: a default of the family.
         partial: Whether the family may rotate a part of each head, as Phi does.
 
     Returns:
@@ -33,8 +36,7 @@ def read_rope(field: Fields, sizes: Sizes, *, partial: bool = False) -> dict[str
         InputError: The kind is not supported, or a field of it is missing or unknown.
     """
     rope = {**mapping(field, "rope_scaling"), **mapping(field, "rope_parameters")}
-    # Llama's value, which all readers assume if an old config.json lacks it.
-    theta = field("rope_theta", float, default=10000.0)
+    theta = field("rope_theta", float, default=theta)
     return _one_rope(rope, theta, field, sizes, partial=partial)
 
 
@@ -87,8 +89,9 @@ def _one_rope(
     rotated = int(sizes["head_dim"] * share)
     name = "original_max_position_embeddings"
     inside = field(name, int, default=sizes["max_positions"])
-    # Like in transformers, a field outside of rope_parameters takes precedence.
-    original = top(name, int, default=inside)
+    # Like in transformers, a field outside of rope_parameters takes precedence, and
+    # Phi has a default there.
+    original = top(name, int, default=4096 if partial else inside)
     divisors, magnitude, limit = None, 1.0, {}
     if kind == "linear":
         divisors = (field("factor", float),) * (rotated // 2)

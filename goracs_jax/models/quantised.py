@@ -15,10 +15,14 @@ from goracs_jax.models.tensors import Tensors
 
 #: Ends of names, and the methods that write them.
 METHODS = {
-    r"(_blocks|_scales)": "MXFP4",
+    r"_proj_(blocks|scales)": "MXFP4",
+    r"\.weight_scale_2": "NVFP4",
     r"\.(qweight|qzeros)": "GPTQ or AWQ",
     r"\.weight_(packed|shape|zero_point)": "compressed-tensors",
     r"\.W_q": "HQQ",
+    r"\.(codes|codebooks)": "AQLM",
+    r"\.weight\._(data|scale)": "quanto",
+    r"\.weight_scales": "EETQ",
 }
 CURE = (
     "give the model's folder as it was before it was quantised, or one of bitsandbytes "

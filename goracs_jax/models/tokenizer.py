@@ -95,7 +95,8 @@ def _described(file: Path) -> "Tokenizer":
         if found != token["id"]:
             raise InputError(
                 f"{where}: added token {token['content']!r:.60} has id {token['id']} "
-                f"there, but comes out as {found}: fetch it again."
+                f"there, but comes out as {found}: fetch it again, or list these "
+                "tokens by their ids, without gaps, as tokenizers writes them."
             )
     return backend
 

@@ -8,6 +8,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.models.hub import fetch_model, is_hub_name
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Hub, Plan
+from goracs_jax.settings.paths import check_present
 
 S = TypeVar("S", bound=Hub)
 
@@ -19,8 +20,8 @@ def with_models(settings: S) -> S:
         settings: The flags, of which --model and --encoder may be names on the hub.
 
     Raises:
-        InputError: A model cannot be fetched, or --revision is given for one that is
-            not on the hub.
+        InputError: A model cannot be fetched, --revision is given for one that is not
+            on the hub, or another input is not there.
     """
     named = {
         name: path
@@ -33,6 +34,8 @@ def with_models(settings: S) -> S:
             f"--revision {settings.revision} is of a --model on the hub, and "
             f"{f'{model} is here' if model else 'there is no --model'}: leave it out."
         )
+    if named:
+        check_present(settings, named)
     found = {}
     for name, path in named.items():
         revision = settings.revision if name == "model" else None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.choices import Duplicates
+from goracs_jax.choices import Duplicates, Scored
 from goracs_jax.data.cutting import Limit, fitting
 from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.data.skipped import Skipped, save_skipped
@@ -18,6 +18,7 @@ from goracs_jax.models import decoder_config
 from goracs_jax.models.weights import encoder_config
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool, hash_pool
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.say import say
 from goracs_jax.settings.common import Records
 
@@ -47,7 +48,12 @@ def read_pools(
 
 
 def limit_of(
-    flags: Records, model: Path | None, encoder: Path | None = None, room: int = 0
+    flags: Records,
+    model: Path | None,
+    encoder: Path | None = None,
+    *,
+    labels: Scored | None,
+    room: int = 0,
 ) -> Limit | None:
     """Find how long texts may be; None where nothing but the model's pass checks it.
 
@@ -56,6 +62,8 @@ def limit_of(
         model: The LLM by whose tokens texts are counted.
         encoder: The sentence encoder, where there is no LLM. It cuts longer texts
             itself, unless the flags ask for something else.
+        labels: What --labels says is scored; a template may write a chat and have no
+            way to score its answers.
         room: Tokens of the context that are needed for something else.
 
     Raises:
@@ -85,7 +93,8 @@ def limit_of(
         tokens, flag = most, "--max-length"
 
     def write(example: Example) -> Text:
-        return example.written(lambda said: template(example.form).whole(said, "all"))
+        scored = scored_in(example.form, labels)
+        return example.written(lambda said: template(example.form).whole(said, scored))
 
     def count(texts: Sequence[Text]) -> list[int]:
         # A token has at least one byte, so that most texts need not be counted.

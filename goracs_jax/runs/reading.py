@@ -5,7 +5,7 @@ from functools import cache
 
 from goracs_jax.choices import Scored
 from goracs_jax.data.examples import written
-from goracs_jax.llm.conversations import is_chat
+from goracs_jax.llm.conversations import Form, is_chat
 from goracs_jax.llm.templates import Template
 from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import Tokens, tokenize
@@ -13,20 +13,23 @@ from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 
 
-def scored_in(pool: Pool, labels: Scored | None, default: Scored = "all") -> Scored:
-    """Return which tokens of a pool the loss scores.
+def scored_in(form: Form, labels: Scored | None, default: Scored = "all") -> Scored:
+    """Return which tokens of examples the loss scores.
 
     Args:
-        pool: The training examples.
+        form: The form of the training examples.
         labels: What --labels says.
         default: What is scored where nothing is said; of chats, the answers.
+
+    >>> scored_in("messages", None), scored_in("alpaca", None)
+    ('answer', 'all')
     """
-    return labels or ("answer" if is_chat(pool.form) else default)
+    return labels or ("answer" if is_chat(form) else default)
 
 
-def embedded_in(pool: Pool, labels: Scored | None, default: Scored = "all") -> Scored:
-    """Return what of a pool is embedded: as in `scored_in`, but chats are whole."""
-    return labels or ("all" if is_chat(pool.form) else default)
+def embedded_in(form: Form, labels: Scored | None, default: Scored = "all") -> Scored:
+    """Return what of examples is embedded: as in `scored_in`, but chats are whole."""
+    return labels or ("all" if is_chat(form) else default)
 
 
 def embedded_texts(pool: Pool, template: Template, embedded: Scored) -> list[Text]:

@@ -14,8 +14,8 @@ from goracs_jax.settings.comparison import Compare as Compare
 from goracs_jax.settings.data import Demo as Demo
 from goracs_jax.settings.data import Prepare as Prepare
 from goracs_jax.settings.plan import Plan as Plan
-from goracs_jax.settings.selection import Embed as Embed
-from goracs_jax.settings.selection import Grads as Grads
+from goracs_jax.settings.scoring import Embed as Embed
+from goracs_jax.settings.scoring import Grads as Grads
 from goracs_jax.settings.selection import Select as Select
 from goracs_jax.settings.training import Evaluate as Evaluate
 from goracs_jax.settings.training import Finetune as Finetune

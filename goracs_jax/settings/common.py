@@ -10,6 +10,7 @@ from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
 TEMPLATE_FILE = r"^(?!(?:alpaca|chat)$).+"  # --template, unless it is a name
+BY_FORM = Flag(default="all; answer for chats")  # of --labels
 Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]
 
 
@@ -93,8 +94,9 @@ class Reading:
         tuple[str, ...] | None,
         Flag(default="told by the keys", each=str, metavar="NAME=KEY"),
     ] = None
-    """Keys of the records, with commas between them: messages, role and content; prompt
-    and completion; or instruction, input and output, as in messages=dialog."""
+    """Keys of the records, with commas between them: messages, role, content and
+    system; prompt and completion; or instruction, input and output, as in
+    messages=dialog."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
 #: What the verbs leave in their folders; a manifest tells that the rest is complete.
 SELECTED = (
-    *("indices.npy", "coreset.jsonl", "coreset.parquet", "dataset_info.json"),
-    *("scores.npz", MANIFEST, "report.png"),
+    *("indices.npy", "coreset.jsonl", "coreset.parquet", "coreset.array_record"),
+    *("dataset_info.json", "scores.npz", MANIFEST, "report.png"),
 )
 SUMMARY = ("summary.json", "summary.png")
 EXAMPLES = ("train.jsonl", "valid.jsonl", "test.jsonl", "items.jsonl")

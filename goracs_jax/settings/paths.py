@@ -1,10 +1,11 @@
 """No output takes the place of an input: one rule for the flags of all verbs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
@@ -54,6 +55,31 @@ def check_paths(settings: Settings, *more: Path) -> None:
         _check_free(flag, out)
     if len({out.resolve() for _, out in outputs}) < len(outputs):
         raise InputError("two outputs have the same name: give each its own file.")
+
+
+def check_present(settings: Any, besides: Collection[str]) -> None:
+    """Refuse inputs that are not there, before something is fetched to go with them.
+
+    Args:
+        settings: The flags.
+        besides: Names of flags that are not looked at.
+
+    Raises:
+        InputError: The first of them.
+
+    >>> from goracs_jax.settings import Embed
+    >>> flags = Embed(data=Path("none.jsonl"), model=Path("a/b"), out=Path("e.npy"))
+    >>> check_present(flags, ["model"])
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: none.jsonl does not exist: check the path.
+    """
+    for flag in flags_of(type(settings)):
+        value = getattr(settings, flag.field.name)
+        if flag.field.name in besides or flag.flag.writes:
+            continue
+        if isinstance(value, Path) and not any(p.exists() for p in _read(flag, value)):
+            raise InputError(f"{value} does not exist: check the path.")
 
 
 def _read(flag: FlagOf, value: object) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Settings of the verbs that score and select."""
+"""Settings of the verb that selects."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +11,23 @@ from goracs_jax.choices import (
     Scale,
     Scored,
     SolverName,
-    Which,
 )
 from goracs_jax.settings.common import (
-    Backward,
+    BY_FORM,
     Budgets,
     Hub,
     Leaks,
     Machine,
-    Processes,
     Records,
     Settings,
 )
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
-from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
+from goracs_jax.settings.outputs import SelectOut
 
 ROWS_FILE = (
     r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
 )
-BY_FORM = Flag(default="all; answer for chats")
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
@@ -40,82 +37,6 @@ Lambdas = Annotated[
         metavar="FLOAT",
     ),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embed(Records, Machine, Hub, Processes, Settings):
-    """Embed examples: one vector for each, float32 [n, dim], in the order of the file.
-
-    Give either --model or --encoder.
-    """
-
-    group: ClassVar[str] = "model"
-
-    data: Path
-    """Examples to embed: Alpaca records or chats as JSON, JSONL, CSV, Parquet or
-    Arrow."""
-    out: ArrayOut
-    """The .npy file to write."""
-    model: Path | None = None
-    """LLM whose mean-pooled hidden states are the embeddings: a Hugging Face folder, a
-    .gguf file, or organisation/model on the hub."""
-    adapter: Path | None = None
-    """PEFT folder of a LoRA adapter to put into the LLM; without it the LLM stays as it
-    is."""
-    encoder: Path | None = None
-    """Sentence encoder to use instead of an LLM: a BERT, RoBERTa or MPNet folder."""
-    labels: Scored = "all"
-    """Embed prompt and answer (all), or the prompt alone (answer)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Gradient:
-    """The gradient that is taken."""
-
-    group: ClassVar[str] = "model and loss"
-
-    adapter: Path | None = None
-    """PEFT folder of a LoRA adapter; without it a fresh one is drawn, with r 8 and
-    alpha 16."""
-    which: Which = "last_v_lora_b"
-    """Take the gradient with respect to lora_B of the last layer's v_proj, or to all
-    LoRA weights."""
-    labels: Annotated[Scored | None, BY_FORM] = None
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of a
-    chat, the assistant's turns."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outputs:
-    """What else the pass over the gradients can write."""
-
-    group: ClassVar[str] = "further outputs of the same pass"
-
-    losses: MoreOut = None
-    """The .npy file for the loss of each example, float32 [n]."""
-    errors: MoreOut = None
-    """The .npy file for the prediction error of each example (EL2N), float32 [n]: the
-    norm of softmax minus one-hot, averaged over the scored tokens."""
-    projections: MoreOut = None
-    """The .npy file for a random projection of each gradient, [n, projection-dim],
-    which keeps inner products in expectation."""
-    projection_dim: int = 1024
-    """Number of dimensions of a projected gradient."""
-    projection_dtype: Literal["float32", "float16"] = "float32"
-    """Type of the projected numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grads(_Gradient, _Outputs, Records, Backward, Machine, Hub, Processes, Settings):
-    """Take each example's gradient norm: float32 [n], in the order of the file."""
-
-    data: Path
-    """Examples to take gradients of: Alpaca records or chats as JSON, JSONL, CSV or
-    Parquet."""
-    model: Path
-    """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
-    out: ArrayOut
-    """The .npy file of norms to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,9 +200,8 @@ class Select(
     norms are needed, as with --lambda 0). From arrays: give --train-embeddings,
     --valid-embeddings and, for a lambda above 0, --grad-norms or --rewards; with
     --train beside them, coreset.jsonl is written too, and coreset.parquet where the
-    examples are Parquet. With several budgets or lambdas
-    each pair gets its own folder in --out, such as budget-64-lambda-0.1, with a summary
-    beside them.
+    examples are Parquet. With several budgets or lambdas each pair gets its own folder
+    in --out, such as budget-64-lambda-0.1, with a summary beside them.
     """
 
     group: ClassVar[str] = "search"
@@ -299,6 +219,13 @@ class Select(
     solver: SolverName = "auto"
     """Transport solver inside the search; auto is exact on CPUs and for all but very
     large problems. The objective that is reported is exact either way."""
+    coreset_formats: Annotated[
+        tuple[str, ...] | None,
+        Flag(default="parquet where the examples are", each=str, metavar="FORMAT"),
+    ] = None
+    """Files to write beside coreset.jsonl: parquet, array-record, or both with a comma
+    between them. The latter holds tf.train.Example, as MaxText and Grain read it, and
+    needs goracs_jax[array-record]."""
     time_limit: Annotated[str | None, Flag(metavar="TIME")] = None
     """Time of each search, as in 90s or 10m, after which the best subset so far is
     written, as it is after Ctrl-C or SIGTERM. It is marked stopped in manifest.json,

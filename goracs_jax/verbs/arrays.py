@@ -58,7 +58,7 @@ def grads(settings: Grads) -> None:
         )
     pool = _read(settings, outputs)
     llm = _open_llm(settings, settings.model)
-    scored = scored_in(pool, settings.labels)
+    scored = scored_in(pool.form, settings.labels)
     stage = norms_stage(pool, llm, settings.which, scored, projection)
     width = 3 + (projection.dim if projection else 0)
     _run(settings, stage, outputs, pool, width)
@@ -72,7 +72,8 @@ def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
         if out.suffix != ".npy" or out.is_dir():
             raise InputError(f"{flag} must be a file that ends in .npy, got {out}.")
     encoder = settings.encoder if isinstance(settings, Embed) else None
-    limit = limit_of(settings, settings.model, encoder)
+    labels = settings.labels if isinstance(settings, Grads) else "all"
+    limit = limit_of(settings, settings.model, encoder, labels=labels)
     return read_pools(settings.data, limit=limit, flags=settings)[0]
 
 

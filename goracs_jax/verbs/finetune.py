@@ -19,7 +19,7 @@ def finetune(settings: Finetune) -> None:
     if settings.tensorboard:
         require_tensorboard()
     config = TrainConfig.of(settings, settings.seed)
-    limit = limit_of(settings, settings.model)
+    limit = limit_of(settings, settings.model, labels=settings.labels)
     paths = (settings.data, settings.valid)
     train, valid = read_pools(*paths, limit=limit, flags=settings)
     config = config.reading(train, settings.labels)

@@ -43,7 +43,7 @@ def select(settings: Select) -> None:
         for selected in run(inputs, config, settings.out, stopping):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
-            selected.save(folders[selected.point], made)
+            selected.save(folders[selected.point], made, settings.coreset_formats or ())
             results.append(selected)
         if len(results) == 1:
             say(table(results[0].table))

@@ -5,9 +5,11 @@ import json
 import polars as pl
 import pytest
 
+from goracs_jax.data.chats import Keys
 from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.data.examples import read_examples
 from goracs_jax.data.skipped import Skipped
+from goracs_jax.data.turns import turns_of
 from goracs_jax.errors import InputError, RecordError
 
 ASKED, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -66,6 +68,66 @@ def test_parts_of_text_are_joined_and_tables_of_arrow_have_null(tmp_path):
     assert example.texts == ("q", "a")
 
 
+def test_tables_have_all_keys_and_null_where_there_was_none(tmp_path):
+    """A table of several forms at once, from which one was taken."""
+    none = {key: None for record in FORMS.values() for key in record}
+    for form, record in FORMS.items():
+        (example,) = read_examples([none | record])
+        assert example.form == form
+    both = {"messages": None, "conversations": SHARED}
+    assert read_examples([both])[0].texts == ("q", "a")
+
+
+def test_messages_may_be_json_as_cells_of_csv_are(tmp_path):
+    chats = [[ASKED, SAID], [ASKED, SAID, ASKED | {"content": "r"}, SAID]]
+    rows = [{"id": i, "messages": json.dumps(chat)} for i, chat in enumerate(chats)]
+    for kind in ("csv", "parquet"):
+        path = tmp_path / f"t.{kind}"
+        getattr(pl.DataFrame(rows), f"write_{kind}")(path)
+        found = read_examples(path)
+        assert [example.texts for example in found] == [
+            ("q", "a"),
+            ("q", "a", "r", "a"),
+        ]
+        assert [example.record["messages"] for example in found] == [
+            row["messages"] for row in rows
+        ]
+        assert turns_of(found[1].record, Keys()).without(1) == chats[1][2:]
+        changed = found[1].with_output("b")
+        assert changed.texts == ("q", "a", "r", "b")
+    assert dataset_info(found, "c.jsonl") is None
+
+
+@pytest.mark.parametrize("key", ["system", "rules"])
+def test_a_system_turn_may_stand_beside_the_messages(key):
+    columns = [f"system={key}"] * (key != "system")
+    record = {"conversations": SHARED, key: "Be brief."}
+    (example,) = read_examples([record], columns=columns)
+    roles = [message["role"] for message in example.conversation.messages]
+    assert (roles, example.texts) == (
+        ["system", "user", "assistant"],
+        ("Be brief.", "q", "a"),
+    )
+    assert example.with_output("b").texts == ("Be brief.", "q", "b")
+    assert dataset_info([example], "c.jsonl")["columns"]["system"] == key
+    apart = FORMS["completion"] | {"system": "Be brief."}
+    said = read_examples([apart])[0].conversation
+    assert [message["role"] for message in said.messages[: said.start]] == roles[:2]
+    for other in ({"system": ""}, {"system": {"os": "x"}}, {"system": None}):
+        assert read_examples([FORMS["messages"] | other])[0].texts == ("q", "a")
+    own = {"role": "system", "content": "Own."}
+    (example,) = read_examples([chat(own, ASKED, SAID, system="Be brief.")])
+    assert example.texts == ("Own.", "q", "a")
+    turns = turns_of(chat(ASKED, SAID, ASKED, SAID, system="Be brief."), Keys())
+    assert (turns.most, turns.without(1)) == (1, [ASKED, SAID])
+
+
+@pytest.mark.parametrize("role", ["system", "tool"])
+def test_only_questions_and_answers_must_say_something(role):
+    (example,) = read_examples([chat({"role": role, "content": ""}, ASKED, SAID)])
+    assert example.texts == ("", "q", "a")
+
+
 def chat(*messages, **more):
     return {"messages": list(messages), **more}
 
@@ -77,15 +139,20 @@ REFUSED = {
     "role": (chat({"role": "judge", "content": "x"}, SAID), "the role is 'judge'"),
     "no role": (chat({"content": "x"}, SAID), "message 1: the role is None"),
     "empty": (chat(ASKED | {"content": " \n"}, SAID), "message 1: user says nothing"),
-    "null": (chat(ASKED, SAID | {"content": None}), "message 2: the content must be"),
+    "no content": (chat(ASKED, SAID | {"content": None}), "message 2: the content mus"),
+    "parts": (chat(ASKED | {"content": ["q"]}, SAID), r"parts of text .*\['str'\]"),
     "image": (chat(ASKED | {"content": [{"type": "image"}]}, SAID), "parts of text"),
     "no answer": (chat(ASKED), "no message is the assistant's"),
     "no question": (chat(SAID), "the only answer has no question in front"),
-    "tools": (chat(ASKED, SAID, tools="{"), "'tools' is no JSON"),
+    "tools": (chat(ASKED, SAID, tools="{"), "'tools' must be a list"),
+    "half a pair": ({"messages": r'["\ud83d"]'}, "half of a surrogate pair"),
+    "JSON of no list": ({"messages": '{"a": 1}'}, "'messages' must be a list of mess"),
+    "no JSON": ({"messages": "[" * 10**5}, r"'messages' must be a list .*'\[\["),
+    "null": ({"messages": None}, "'messages' must be a list of messages, got None"),
     "tools kind": (chat(ASKED, SAID, tools=5), "'tools' must be a list"),
     "options": (chat(ASKED, SAID, chat_template_kwargs=[1]), "must be an object"),
     "sides": ({"prompt": [ASKED], "completion": "a"}, "'completion' must be a list"),
-    "other sides": ({"prompt": "q", "completion": [SAID]}, "'completion' must be a st"),
+    "other sides": ({"prompt": "q", "completion": [SAID]}, "must be .* both as lists"),
     "blank": ({"prompt": "q", "completion": " "}, "completion is empty: there is"),
     "side": ({"prompt": [ASKED], "completion": [ASKED]}, "no message of the comp"),
     "no form": ({"question": "q"}, "'instruction' is missing: .* --columns"),
@@ -142,3 +209,16 @@ def test_the_entry_of_llama_factory_has_the_names_of_the_file():
     tags = info(FORMS["messages"])["tags"]
     assert (tags["role_tag"], tags["assistant_tag"]) == ("role", "assistant")
     assert info(FORMS["completion"]) is None
+    turn = lambda name, text="x": {"from": name, "value": text}
+    odd = [turn("Human"), turn("bing"), turn("function"), turn("bing")]
+    few = [turn("Human"), turn("gpt")]
+    tags = info({"conversations": few}, {"conversations": odd})["tags"]
+    assert (tags["user_tag"], tags["assistant_tag"]) == ("Human", "bing")
+    assert (tags["observation_tag"], tags["system_tag"]) == ("function", "system")
+    assert info({"conversations": SHARED}, FORMS["messages"]) is None
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    calls = chat(ASKED, SAID | {"content": "", "tool_calls": [call]}, ASKED, SAID)
+    found = info(calls | {"tools": [call]})
+    assert (found["formatting"], found["columns"]["tools"]) == ("openai", "tools")
+    assert "tools" not in info(chat(ASKED, SAID, tools=[call]))["columns"]
+    assert "tools" in info(chat(ASKED, SAID, tools=json.dumps([call])))["columns"]

@@ -1,6 +1,7 @@
 """How records of every form are written and scored; the table of docs/chat.md."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,9 @@ PLAIN = (
     "{% for m in messages %}{{ '<start>' + m.role + '\n' + m.content + '<end>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
 )
+# A template that has marks, and answers outside of them.
+NO_MARKS = "{{ messages[0].content }}{% if false %}{% generation %}{% endgeneration %}"
+NO_MARKS += "{% endif %}"
 # A template that writes earlier answers anew.
 FORGETS = (
     "{% for m in messages %}{{ '<start>' + m.role + '\n' }}"
@@ -108,7 +112,9 @@ def test_encoders_read_texts_without_control_tokens():
     [
         (chats.INST, chats.WITH_SYSTEM["system"], "refuses it .*must alternate"),
         (FORGETS, chats.TURNS["two"], "writes an answer otherwise once more turns"),
-        (None, chats.TURNS["one"], "the model has no chat template: give one"),
+        (None, chats.TURNS["one"], ".*the model has no chat template: give one"),
+        (NO_MARKS, chats.TURNS["one"], "marks no answer of it"),
+        (NO_MARKS.replace("false", "true"), chats.TURNS["one"], "marks no answer"),
         ("{{ messages[0].no.thing }}", chats.TURNS["one"], "the chat template refuses"),
         (PLAIN, chats.said(("assistant", "a")) + chats.TURNS["two"], "starts with an"),
     ],
@@ -117,8 +123,23 @@ def test_what_a_template_cannot_write_is_one_line(template, turns, named, tmp_pa
     folder = chats.write_tokenizer(tmp_path / "llm", template or "")
     if template is None:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
-    with pytest.raises(InputError, match=rf"list, record 1:? .*{named}|{named}"):
+    place = "" if template is None else "list, record 1: .*"
+    with pytest.raises(InputError, match=f"^{place}{named}") as error:
         scored_texts(folder, [{"messages": turns}])
+    assert "\n" not in str(error.value)
+
+
+def test_of_several_templates_the_default_is_taken(folder, tmp_path):
+    chat = [{"messages": chats.TURNS["one"]}]
+    own = shutil.copytree(folder, tmp_path / "llm")
+    (own / "chat_template.jinja").unlink()
+    more = own / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text(chats.INST)
+    with pytest.raises(InputError, match=r"is called default \(tool_use\)"):
+        scored_texts(own, chat)
+    (own / "chat_template.jinja").write_text(PLAIN)
+    assert scored_texts(own, chat) == scored_texts(folder, chat)
 
 
 @pytest.mark.parametrize(

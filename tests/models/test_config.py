@@ -1,7 +1,9 @@
+import math
 import re
 
 import families
 import pytest
+from transformers import AutoConfig
 
 from goracs_jax.errors import InputError
 from goracs_jax.models.hf_config import read_decoder_config
@@ -37,6 +39,27 @@ def test_old_configs_without_rope_theta_and_kv_heads(llama_config):
     assert config.rope == RopeConfig(theta=10000.0)
     assert config.num_kv_heads == config.num_heads == 4
     assert config.head_dim == 32 // 4
+
+
+@pytest.mark.parametrize("kind", families.CLASSES)
+def test_a_base_of_rotations_that_is_missing_is_that_of_the_family(kind):
+    rope = AutoConfig.for_model(kind).rope_parameters
+    usual = rope.get("full_attention", rope)["rope_theta"]
+    name = next(n for n, raw in families.FAMILIES.items() if raw["model_type"] == kind)
+    raw = families.raw_config(name)
+    less = {key: value for key, value in raw.items() if "rope_" not in key}
+    assert read_decoder_config(less, "config.json").rope.theta == usual
+
+
+def test_the_original_context_of_phi_has_a_default():
+    raw = families.raw_config("phi4-mini", max_position_embeddings=8192)
+    del raw["original_max_position_embeddings"]
+    found = read_decoder_config(raw, "config.json")
+    theirs = AutoConfig.for_model(**raw)
+    original = theirs.rope_parameters["original_max_position_embeddings"]
+    assert found.max_positions == original == 4096
+    grown = math.sqrt(1 + math.log(8192 / 4096) / math.log(4096))
+    assert found.rope.magnitude == pytest.approx(grown)
 
 
 def test_head_dim_need_not_be_hidden_over_heads(llama_config):

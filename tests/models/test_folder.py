@@ -228,6 +228,10 @@ def test_weights_are_finite_floats(write_hf, random_llama_tensors, kind, name):
     ("name", "method"),
     [
         ("model.layers.0.mlp.experts.gate_up_proj_blocks", "MXFP4"),
+        ("model.layers.0.mlp.up_proj.weight_scale_2", "NVFP4"),
+        ("model.layers.0.mlp.up_proj.codes", "AQLM"),
+        ("model.layers.0.mlp.up_proj.weight._data", "quanto"),
+        ("model.layers.0.mlp.up_proj.weight_scales", "EETQ"),
         ("model.layers.0.mlp.up_proj.qweight", "GPTQ or AWQ"),
         ("model.layers.0.mlp.up_proj.weight_packed", "compressed-tensors"),
         ("model.layers.0.mlp.up_proj.W_q", "HQQ"),

@@ -107,6 +107,11 @@ def test_a_verb_takes_the_name(hub, tmp_path, capsys):
     assert embed(tmp_path, "--model", "org/none") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("goracs: org/none: neither a folder here nor a model")
+    asked = len(hub.asked)
+    words = f"embed --data none.jsonl --model {NAME} --revision {OLD} --out e.npy"
+    assert main(words.split()) == 2
+    assert "none.jsonl does not exist" in capsys.readouterr().err
+    assert len(hub.asked) == asked  # a mistake costs no download
     here = str(hub.models[NAME][MAIN])
     assert embed(tmp_path, "--model", here, "--revision", "v1") == 2
     assert "is here: leave it out" in capsys.readouterr().err

@@ -85,9 +85,10 @@ def test_an_adapter_of_matrices_in_one(save_decoder, tmp_path, targets):
     np.testing.assert_allclose(logits(copy), logits(theirs), **F32)
 
 
-def test_gradient_norms_of_a_part_of_a_matrix(save_decoder, tmp_path):
+@pytest.mark.parametrize("family", ["phi3", "phi3-window", "phi4-mini"])
+def test_gradient_norms_of_a_part_of_a_matrix(save_decoder, tmp_path, family):
     """lora_B of v_proj is the last rows of that of qkv_proj."""
-    base, folder = save_decoder("phi3")
+    base, folder = save_decoder(family)
     theirs = with_peft(base, tmp_path, ["qkv_proj"])
     lora = read_lora_config(tmp_path / "adapter")
     ours = load_adapter(load_decoder(folder, lora=lora, key=KEY), tmp_path / "adapter")

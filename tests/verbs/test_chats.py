@@ -5,6 +5,7 @@ import json
 import chats
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 import tiny
 
@@ -83,6 +84,27 @@ def test_records_survive_into_the_coreset(files):
     assert info["tags"]["user_tag"] == "human"
 
 
+def test_a_coreset_is_written_in_other_formats_where_they_are_asked_for(files, capsys):
+    for name, rows in (("x", 8), ("y", 3)):
+        np.save(f"{name}.npy", np.random.default_rng(rows).normal(size=(rows, 4)))
+    line = "select --train-embeddings x.npy --valid-embeddings y.npy --budget 3"
+    asked = f"{line} --out other --coreset-formats"
+    assert cli.main([*f"{asked} parquet".split()]) == 2
+    assert "are of texts: give --train beside" in capsys.readouterr().err
+    assert cli.main([*f"{asked} xml --train pool.jsonl".split()]) == 2
+    assert "must be of parquet and array-record" in capsys.readouterr().err
+    assert not (files / "other").exists()
+    both = f"{asked} parquet,array-record --train pool.jsonl"
+    assert cli.main(both.split()) == 0
+    chosen = (files / "other/coreset.jsonl").read_text().splitlines()
+    found = pl.read_parquet("other/coreset.parquet").to_dicts()
+    assert found == [json.loads(line) for line in chosen]
+    assert (files / "other/coreset.array_record").stat().st_size > 0
+    # Without the flag, files of an earlier run do not stay.
+    assert cli.main([*f"{line} --out other --train pool.jsonl".split()]) == 0
+    assert not [*(files / "other").glob("coreset.[ap]*")]
+
+
 def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     """As if they were cut and taken out by hand."""
     turns = lambda *texts: [
@@ -92,7 +114,9 @@ def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     good = [{"messages": turns("q", "a" * i)} for i in range(1, 5)]
     long = {"messages": turns("old", "b" * 40, "q", "a")}
     bad = [{"messages": turns("q")}, {"messages": turns("q", " ")}]
-    write(files / "all.jsonl", [bad[0], *good, bad[1], long])
+    # It can be written, but where its first answer starts cannot be found.
+    first = {"messages": [*turns("q", "a")[1:], *turns("q", "a")]}
+    write(files / "all.jsonl", [bad[0], *good, bad[1], long, first])
     write(files / "hand.jsonl", [*good, {"messages": turns("q", "a")}])
     pool = read_pool(files / "hand.jsonl")
     most = max(tokenize_pool(pool, open_llm(files / "llm", None, 0)).lengths)
@@ -100,11 +124,12 @@ def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     more = f"--max-length {most} --bad-rows skip"
     assert cli.main([*f"{line} all.jsonl --out some.npy {more}".split()]) == 0
     told = capsys.readouterr().out
-    assert "2 of 7 records are left out: 1 without an answer, 1 empty" in told
-    assert f"1 of 7 texts are cut to {most} tokens" in told
+    assert "3 of 8 records are left out: 1 without an answer, 1 empty, 1 ref" in told
+    assert f"1 of 8 texts are cut to {most} tokens" in told
     assert cli.main([*f"{line} hand.jsonl --out hand.npy".split()]) == 0
     found = np.load("some.npy")
-    np.testing.assert_array_equal(np.isnan(found), [True, *[False] * 4, True, False])
+    bad_rows = [True, *[False] * 4, True, False, True]
+    np.testing.assert_array_equal(np.isnan(found), bad_rows)
     # float32 in other batches.
     expected = np.load("hand.npy")
     np.testing.assert_allclose(found[~np.isnan(found)], expected, rtol=1e-5)

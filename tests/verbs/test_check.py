@@ -11,7 +11,7 @@ from commands import assert_refused, edit, run
 from goracs_jax.check import trained
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.features import features_of, sides_of
-from goracs_jax.check.inputs import drawn_of, read_inputs, with_defaults
+from goracs_jax.check.inputs import drawn_of, flags_of, read_inputs, with_defaults
 from goracs_jax.check.price import Price, Rates, fitted, price_of
 from goracs_jax.cli import parse
 from goracs_jax.errors import InputError
@@ -292,3 +292,28 @@ def test_a_price_leaves_out_layers_that_run_once(files):
     for some in (one, both, each):
         rates = Rates(some.step_flops / 1e9, some.judge_flops / 1e9)
         assert some.seconds(ASKED, rates) == near(some.flops(ASKED) / 1e9)
+
+
+@pytest.mark.parametrize("labels", [None, "answer"])
+def test_flags_for_chats_embed_what_was_checked(files, labels):
+    """Chats are scored in their answers and embedded whole, which no --labels says."""
+    for name in ("train", "valid"):
+        lines = (files / f"{name}.jsonl").read_text().splitlines()
+        chats = [
+            {
+                "messages": [
+                    {"role": "user", "content": record["input"]},
+                    {"role": "assistant", "content": record["output"]},
+                ]
+            }
+            for record in map(json.loads, lines)
+        ]
+        text = "".join(json.dumps(chat) + "\n" for chat in chats)
+        (files / f"{name}.jsonl").write_text(text)
+    flags = CHECK + (f" --labels {labels}" if labels else "")
+    settings = with_defaults(parse(flags.split()))
+    inputs = read_inputs(settings)
+    assert inputs.training.scored == "answer"
+    drawn = drawn_of(inputs, inputs.sizes, settings)
+    expected = ["--labels", "answer"] if labels else []
+    assert flags_of(settings, inputs, drawn).by_text == expected
