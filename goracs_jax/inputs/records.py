@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from goracs_jax.errors import InputError, located, one_line
 from goracs_jax.inputs.json_text import (
+    TwiceError,
     decode_literal,
     is_document,
     parse_document,
@@ -20,8 +21,15 @@ from goracs_jax.inputs.json_text import (
 from goracs_jax.inputs.parsed import UNREADABLE, Parsed
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
-from goracs_jax.inputs.streams import MARKS, is_wide, lines_of, opened, text_of
-from goracs_jax.inputs.tables import CHUNK, batches, is_table, rows_of
+from goracs_jax.inputs.streams import (
+    MARKS,
+    Lines,
+    is_wide,
+    lines_of,
+    opened,
+    text_of,
+)
+from goracs_jax.inputs.tables import CHUNK, batches, is_table, names_in, rows_of
 
 #: Records whose fields stand for those of all.
 FIRST = 100
@@ -69,7 +77,7 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         two = [*islice((line for _, line in lines.numbered if line.strip()), 2)]
         if not two:
             return Look("empty")
-        if how.style.separator or not any(map(_looks_like_json, two)):
+        if how.style.separator or not _look_like_json(lines, *two):
             first = lines.decode(two[0])
             with _readable(path, first):
                 return Look("separated", read_head(first, how.style, how.positions))
@@ -163,7 +171,7 @@ def names_of(path: Path, how: How = AS_FOUND) -> list[str]:
     if head:
         return head.names
     if kind == "table":
-        return next((frame.columns for frame in batches(first)), [])
+        return names_in(first)
     found = islice(records_of(path, how), FIRST)
     each = (record.fields for _, record in found if isinstance(record.fields, Mapping))
     return list(dict.fromkeys(name for fields in each for name in fields))
@@ -207,6 +215,8 @@ def _document(path: Path, stream: BufferedReader, how: How) -> Iterator[Parsed]:
         yield Parsed(line, None, error)
     except json.JSONDecodeError as error:
         yield Parsed(error.lineno, None, error)
+    except TwiceError as error:
+        raise InputError(f"{path}: {error}: give it one value.") from None
 
 
 def _rows(path: Path, how: How) -> Iterator[Parsed]:
@@ -217,8 +227,11 @@ def _rows(path: Path, how: How) -> Iterator[Parsed]:
             yield Parsed(number, row, counted=", row ")
 
 
-def _looks_like_json(line: bytes) -> bool:
-    return line.lstrip().startswith((b"{", b"[")) or _is_whole(line)
+def _look_like_json(lines: Lines, first: bytes, second: bytes = b"") -> bool:
+    """Whether lines are JSON; a cell of separated text may begin as an object does."""
+    if first.lstrip().startswith((b"{", b"[")) or _is_whole(first):
+        return True
+    return _is_object(second.decode(lines.encoding, "replace"))
 
 
 def _is_whole(text: str | bytes) -> bool:

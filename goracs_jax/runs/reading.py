@@ -1,11 +1,11 @@
 """The one place that makes texts and tokens of the examples of a pool."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from goracs_jax.choices import Scored
 from goracs_jax.data.examples import written
-from goracs_jax.llm.conversations import is_chat
+from goracs_jax.llm.conversations import Form, is_chat
 from goracs_jax.llm.templates import Template
 from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import Tokens, tokenize
@@ -21,7 +21,12 @@ def scored_in(pool: Pool, labels: Scored | None, default: Scored = "all") -> Sco
         labels: What --labels says.
         default: What is scored where nothing is said; of chats, the answers.
     """
-    return labels or ("answer" if is_chat(pool.form) else default)
+    return scored_of(pool.form, labels, default)
+
+
+def scored_of(form: Form, labels: Scored | None, default: Scored = "all") -> Scored:
+    """Return which tokens of records of a form are scored; see `scored_in`."""
+    return labels or ("answer" if is_chat(form) else default)
 
 
 def embedded_in(pool: Pool, labels: Scored | None, default: Scored = "all") -> Scored:
@@ -29,7 +34,7 @@ def embedded_in(pool: Pool, labels: Scored | None, default: Scored = "all") -> S
     return labels or ("all" if is_chat(pool.form) else default)
 
 
-def embedded_texts(pool: Pool, template: Template, embedded: Scored) -> list[Text]:
+def embedded_texts(pool: Pool, template: Template, embedded: Scored) -> Iterator[Text]:
     """Write what is embedded: all of each example, or what is in front of the answer.
 
     Args:
@@ -76,7 +81,7 @@ def tokenize_pool(pool: Pool, llm: Llm, scored: Scored = "all") -> Tokens:
 
 
 def tokenize_texts(
-    texts: list[Text], pool: Pool, llm: Llm, scored: Scored = "all"
+    texts: Iterable[Text], pool: Pool, llm: Llm, scored: Scored = "all"
 ) -> Tokens:
     """Tokenise texts that were written of a pool's examples; see `tokenize_pool`."""
     context = llm.config().max_positions

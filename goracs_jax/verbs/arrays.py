@@ -1,6 +1,7 @@
 """`goracs embed` and `goracs grads`: arrays with one row per example."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from goracs_jax.errors import InputError
@@ -16,7 +17,7 @@ from goracs_jax.mesh import leads
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, work_folder
 from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
-from goracs_jax.runs.reading import scored_in
+from goracs_jax.runs.reading import scored_in, scored_of
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Stage, check_stages
 from goracs_jax.settings import Embed, Grads
@@ -72,7 +73,10 @@ def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
         if out.suffix != ".npy" or out.is_dir():
             raise InputError(f"{flag} must be a file that ends in .npy, got {out}.")
     encoder = settings.encoder if isinstance(settings, Embed) else None
-    limit = limit_of(settings, settings.model, encoder)
+    scored = lambda form: "all"
+    if isinstance(settings, Grads):
+        scored = partial(scored_of, labels=settings.labels)
+    limit = limit_of(settings, settings.model, encoder, scored=scored)
     return read_pools(settings.data, limit=limit, flags=settings)[0]
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from goracs_jax.data.examples import read_examples, read_records
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.records import How, names_of, records_of
 
@@ -139,6 +140,74 @@ def test_the_index_of_pandas_is_no_data(tmp_path):
     )
     with pytest.raises(InputError, match="two columns have the same name"):
         read_records(frame)
+
+
+def test_cells_that_begin_as_json_does(tmp_path):
+    rows = ['[INST] hi [/INST],"[1, 2]"', "{name},o"]
+    text = "\n".join(["instruction,output", *rows])
+    assert read(written(tmp_path / "a.csv", text)) == [
+        {"instruction": "[INST] hi [/INST]", "output": "[1, 2]"},
+        {"instruction": "{name}", "output": "o"},
+    ]
+    # Below a line that is no JSON, an object is a record all the same.
+    path = written(tmp_path / "a.jsonl", f"cut off, here\n{LINES}")
+    skipped = Skipped()
+    assert len(read_examples(path, skipped)) == 2
+    assert skipped.rows == [0]
+
+
+TWICE = '{"instruction": "i", "output": "o", "output": "p"}'
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    line = r"key 'output' stands twice in an object"
+    path = written(tmp_path / "a.jsonl", f"{json.dumps(ONE)}\n{TWICE}\n")
+    with pytest.raises(InputError, match=rf"a\.jsonl:2: cannot be read .*{line}"):
+        read(path)
+    skipped = Skipped()
+    assert len(read_examples(path, skipped)) == 1
+    first = written(tmp_path / "b.jsonl", f"{TWICE}\n{json.dumps(ONE)}\n")
+    assert len(read_examples(first, Skipped())) == 1
+    nested = f'[{{"instruction": "i", "output": "o", "x": {TWICE}}}]'
+    several = f"{json.dumps(ONE, indent=1)}\n{TWICE}"
+    for text in (f"[{TWICE}]", nested, several):
+        with pytest.raises(InputError, match=line):
+            read(written(tmp_path / "a.json", text))
+
+
+def test_a_table_whose_fields_are_called_like_types(tmp_path):
+    record = ONE | {"x": {"Date": "a", "Object": ["b"]}, "kind": "Binary"}
+    frame = pl.DataFrame([record]).with_columns(
+        pl.col("kind").cast(pl.Enum(["Binary", "Duration"]))
+    )
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [record]
+    dated = pl.DataFrame([ONE | {"x": {"y": [timedelta(1)]}}])
+    with pytest.raises(InputError, match="column 'x' has the type Struct"):
+        read_records(dated)
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["[]", "nothing", '{"_data_files": ["a.arrow"]}', '{"_data_files": [{"a": 1}]}'],
+)
+def test_a_saved_dataset_whose_record_is_none(tmp_path, state):
+    written(tmp_path / "state.json", state)
+    with pytest.raises(InputError, match=r"state\.json .*: save the dataset again"):
+        read(tmp_path)
+    (tmp_path / "state.json").unlink()
+    written(tmp_path / "dataset_dict.json", state.replace("_data_files", "splits"))
+    with pytest.raises(InputError, match=r"save the dataset again|has several splits"):
+        read(tmp_path)
+
+
+def test_a_saved_dataset_of_thousands_of_files(tmp_path):
+    names = [f"data-{i:05d}-of-05000.arrow" for i in range(5000)]
+    state = {"_data_files": [{"filename": name} for name in names]}
+    written(tmp_path / "state.json", json.dumps(state))
+    pl.DataFrame([ONE]).write_ipc_stream(tmp_path / names[0])
+    with pytest.raises(InputError, match=r"names data-00001-of-05000.arrow, which"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
