@@ -54,8 +54,10 @@ class Tokens(NamedTuple):
     @property
     def scored(self) -> Int64[np.ndarray, " examples"]:
         """The number of scored tokens of each example."""
-        before = np.append(0, np.cumsum(self.labels >= 0))
-        return np.diff(before[self.offsets])
+        counts, some = np.zeros(self.num_examples, np.int64), self.lengths > 0
+        starts = self.offsets[:-1][some]  # of an empty example, reduceat adds the next
+        counts[some] = np.add.reduceat(self.labels >= 0, starts, dtype=np.int64)
+        return counts
 
 
 def ragged(
