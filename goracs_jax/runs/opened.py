@@ -191,8 +191,6 @@ def open_llm(
             f"--tokens-per-batch must be at least 1, got {machine.tokens_per_batch}."
         )
 
-    if not model.exists():
-        raise InputError(f"{model} does not exist: check the path.")
     shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
     if adapter:  # before a large model is read, be it for its hash
         check_adapter(decoder_config(model), shape, adapter)
