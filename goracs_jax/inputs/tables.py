@@ -147,14 +147,14 @@ def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
     return plain.iter_rows(named=True)
 
 
-def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:
+def _parts(dtype: Any) -> Iterator[Any]:
     """Yield a type and all that it is made of."""
     yield dtype
     if isinstance(dtype, pl.List | pl.Array):
-        yield from _parts(dtype.inner)  # type: ignore
+        yield from _parts(dtype.inner)
     elif isinstance(dtype, pl.Struct):
         for field in dtype.fields:
-            yield from _parts(field.dtype)  # type: ignore
+            yield from _parts(field.dtype)
 
 
 def is_frame(value: Any) -> bool:

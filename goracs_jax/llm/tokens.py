@@ -361,7 +361,8 @@ def joined(parts: Iterable[Tokens]) -> Tokens:
             labels.write(part.labels.data)
             lengths.append(part.lengths)
         offsets = np.cumsum(np.concatenate(lengths))
-        return Tokens(_mapped(ids, offsets[-1]), _mapped(labels, offsets[-1]), offsets)
+        total = int(offsets[-1])
+        return Tokens(_mapped(ids, total), _mapped(labels, total), offsets)
 
 
 def _mapped(file: IO[bytes], size: int) -> Int32[np.ndarray, " total"]:
