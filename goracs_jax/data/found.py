@@ -88,6 +88,8 @@ def _why(error: BaseException, last: bool) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return f"cannot be read ({reason(error)}): correct it"
     hint = "JSONL needs one complete record on every line"
+    if error.doc.lstrip().startswith("["):
+        hint = "correct it, or write one record on each line (JSONL)"
     ends_early = error.msg.startswith("Unterminated") or error.pos >= len(error.doc)
     if last and ends_early:
         hint = "the last line is cut off: write the file again"

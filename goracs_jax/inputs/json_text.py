@@ -159,6 +159,8 @@ def _of_columns(columns: dict[str, list]) -> list[Any]:
         )
     sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) > 1:
+        if len(wrapped) == 1:  # beside lists of something else, such as of errors
+            return columns[wrapped[0]]
         raise InputError(
             f"the columns have different lengths ({sizes}): give one value for each "
             "record."

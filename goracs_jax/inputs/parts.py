@@ -13,7 +13,17 @@ from goracs_jax.inputs.streams import unpacked
 #: What a saved dataset of Hugging Face says of its files, and one of several splits.
 SAVED, SPLITS = "state.json", "dataset_dict.json"
 #: Files that lie beside data and are none, by name or suffix.
-OTHERS = (SAVED, SPLITS, "dataset_info.json", ".md", ".yaml", ".yml", ".lock", "")
+OTHERS = (
+    SAVED,
+    SPLITS,
+    "dataset_info.json",
+    "dataset_infos.json",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".lock",
+    "",
+)
 NUMBER = re.compile(r"[0-9]+")
 OF = re.compile(r"([0-9]+)-of-([0-9]+)")
 

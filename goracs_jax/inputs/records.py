@@ -23,6 +23,7 @@ from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
 from goracs_jax.inputs.streams import (
     MARKS,
+    PACKED,
     Lines,
     is_wide,
     lines_of,
@@ -36,6 +37,19 @@ FIRST = 100
 #: Characters that no text has: controls but for white space and escape; NUL is another
 #: matter, of UTF-16.
 CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
+#: The first bytes of archives, and of other kinds of files that are not read.
+ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+FOREIGN = {
+    b"FEA1": "a Feather file of version 1",
+    b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"SQLite format 3\0": "a database of SQLite",
+    b"\x89HDF": "an HDF5 file",
+    b"\xd0\xcf\x11\xe0": "an Excel file of old",
+    b"%PDF": "a PDF",
+}
+#: The line below the names in tables of Markdown and of terminals.
+RULE = re.compile(rb"[\s|:+-]*--[\s|:+-]*")
 PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 
@@ -78,6 +92,10 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         if not two:
             return Look("empty")
         if how.style.separator or not _look_like_json(lines, *two):
+            if RULE.fullmatch(two[-1]):
+                raise InputError(
+                    f"{path} is a table that is drawn, as in Markdown: write it as CSV."
+                )
             first = lines.decode(two[0])
             with _readable(path, first):
                 return Look("separated", read_head(first, how.style, how.positions))
@@ -114,11 +132,17 @@ def _readable(path: Path, line: str) -> Iterator[None]:
 
 def _refuse(path: Path, head: bytes, encoding: str) -> None:
     """Refuse what is neither text nor a table."""
-    kind = {b"PK\x03\x04": "zip"}.get(head[:4]) or {b"ustar": "tar"}.get(head[257:262])
-    if kind:
+    kind = next(
+        (name for start, name in ARCHIVES.items() if head.startswith(start)), ""
+    )
+    if kind or head[257:262] == b"ustar":
         raise InputError(
-            f"{path} is a {kind} archive: unpack it and name the file in it."
+            f"{path} is a {kind or 'tar'} archive: unpack it and name the file in it."
         )
+    if head.startswith(tuple(PACKED)):
+        raise InputError(f"{path} is packed twice: unpack it.")
+    if kind := next((name for x, name in FOREIGN.items() if head.startswith(x)), ""):
+        raise InputError(f"{path} is {kind}: write it as JSONL, CSV or Parquet.")
     if PAGE.match(head):
         raise InputError(
             f"{path} is a page of HTML or XML and no data: fetch the file itself."

@@ -17,7 +17,7 @@ from goracs_jax.errors import InputError
 RECORDS = [
     {"instruction": "i", "input": None, "output": "o"},
     {"instruction": "i\n\u2028é", "output": "\U0001f600", "id": 2**70, "x": [0.1, {}]},
-    {"instruction": '"\\', "output": "\x1f", "": {"a": None}, "n": -0.0},
+    {"instruction": '"\\', "output": "\x1f.", "": {"a": None}, "n": -0.0},
 ]
 
 

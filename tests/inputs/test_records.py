@@ -1,6 +1,7 @@
 """Files of records that are easily taken for others, and those that are none."""
 
 import codecs
+import gzip
 import json
 import tarfile
 from datetime import timedelta
@@ -56,10 +57,20 @@ def test_lines_of_white_space_are_blank(tmp_path):
 
 
 NO_DATA = {
-    "SQLite": (b"SQLite format 3\0\x10\0\1\1", r"is no text"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is no text"),
-    "Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is no text"),
-    "Avro": (b"Obj\x01\x04\x16avro.schema", r"is no text"),
+    "SQLite": (b"SQLite format 3\0\x10\0\1\1", r"is a database of SQLite: write it"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is an HDF5 file: write it as JSONL"),
+    "Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is an Excel file of old"),
+    "Avro": (b"Obj\x01\x04\x16avro.schema", r"is an Avro file: write it as JSONL"),
+    "PDF": (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", r"is a PDF: write it as JSONL"),
+    "7z": (b"7z\xbc\xaf\x27\x1c\0\4", r"is a 7z archive: unpack it"),
+    "packed twice": (gzip.compress(gzip.compress(b"{}")), r"is packed twice: unpack"),
+    "Markdown": (
+        "|instruction|output|\n|:--|---|\n|i|o|\n",
+        r"is a table that is drawn",
+    ),
+    "a terminal": (" a | b \n---+---\n 1 | 2 \n", r"is a table that is drawn"),
+    "bytes": (b"\x05\x06" + bytes(9), r"is no text"),
+    "a list of JSON": ("[{},]", r"correct it, or write one record on each line"),
     "a page": ("\n<!DOCTYPE html>\n<p>404</p>", r"is a page of HTML or XML"),
     "XML": ('<?xml version="1.0"?>\n<a/>', r"is a page of HTML or XML"),
     "Git LFS": (
@@ -140,6 +151,14 @@ def test_the_index_of_pandas_is_no_data(tmp_path):
     )
     with pytest.raises(InputError, match="two columns have the same name"):
         read_records(frame)
+
+
+def test_one_list_of_records_beside_others(tmp_path):
+    text = json.dumps({"errors": [], "rows": [ONE, TWO], "features": ["a"]})
+    assert read(written(tmp_path / "a.json", text)) == [ONE, TWO]
+    text = json.dumps({"a": [1, 2], "b": [3]})
+    with pytest.raises(InputError, match="the columns have different lengths"):
+        read(written(tmp_path / "a.json", text))
 
 
 def test_cells_that_begin_as_json_does(tmp_path):
