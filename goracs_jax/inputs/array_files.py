@@ -69,7 +69,7 @@ class Named(NamedTuple):
         Named(path=PosixPath('x.npz'), name='train')
         """
         file, colon, name = str(path).rpartition(":")
-        if name.startswith("//") or not colon:  # of a URL, or none
+        if name.startswith("//") or not (colon and file):  # of a URL, or none
             return cls(path, "")
         with contextlib.suppress(OSError):  # a name may be too long for a file
             if path.exists():
@@ -146,7 +146,10 @@ def _of_file(file: Path, name: str) -> np.ndarray:
                     f"{file} is a file of PyTorch, a pickle, which stays unread: write "
                     "it with safetensors or numpy.save."
                 )
-            return arrays[_chosen(file, name, arrays.files)]
+            found = arrays[_chosen(file, name, arrays.files)]
+            if not isinstance(found, np.ndarray):
+                raise ValueError("its part is no array")
+            return found
 
 
 def _of_npy(file: Path, name: str) -> np.ndarray:

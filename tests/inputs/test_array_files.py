@@ -2,6 +2,8 @@
 
 import errno
 import gzip
+import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +13,7 @@ from kinds.arrays import X, shards
 from safetensors.numpy import save_file
 
 from goracs_jax.errors import InputError
-from goracs_jax.inputs.array_files import ALIGNED, hash_array, read_array
+from goracs_jax.inputs.array_files import ALIGNED, Named, hash_array, read_array
 from goracs_jax.inputs.arrays import as_array
 
 
@@ -158,6 +160,12 @@ def test_no_room_for_a_copy_is_told_as_such(tmp_path, monkeypatch):
         read(folder)
 
 
+def test_a_colon_in_front_names_no_array():
+    assert Named.of(Path(":x")) == (Path(":x"), "")
+    with pytest.raises(InputError, match=":x does not exist"):
+        read(Path(":x"))
+
+
 def test_masked_rows():
     np.testing.assert_array_equal(as_array(np.ma.array(X)), X)
     with pytest.raises(InputError, match="have masked values"):
@@ -170,6 +178,7 @@ def test_masked_rows():
         ("one.npy", "has one number: give one for each row"),
         ("x.npy.gz", r"x\.npy\.gz is packed: unpack it"),
         ("gaps.parquet", "it has gaps, or values of another kind"),
+        ("texts.zip", r"texts\.zip is not a file .*its part is no array"),
         ("x" * 300, "cannot be opened"),
     ],
 )
@@ -178,5 +187,7 @@ def test_what_is_no_array(tmp_path, name, message):
     content = (tmp_path / "one.npy").read_bytes()
     (tmp_path / "x.npy.gz").write_bytes(gzip.compress(content))
     pl.DataFrame({"l": ["a", None]}).write_parquet(tmp_path / "gaps.parquet")
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("a.txt", "text")
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)
