@@ -74,8 +74,9 @@ def main() -> None:
     split = nnx.split(model)
 
     def pass_over(tokens: Tokens) -> Callable[[], Any]:
-        batches = make_batches(tokens, tokens_per_batch=tokens_in_batch(tokens))
-        return lambda: [forward(*split, jnp.asarray(batch.ids)) for batch in batches]
+        planned = make_batches(tokens, tokens_per_batch=tokens_in_batch(tokens))
+        each = [batch.padded().ids for batch in planned]
+        return lambda: [forward(*split, jnp.asarray(ids)) for ids in each]
 
     def tokens_in_batch(tokens: Tokens) -> int:
         return max(4096, int(tokens.lengths.max()))
@@ -101,7 +102,8 @@ def main() -> None:
         prompts, tokenizer, context=context, new=options.new, places=places
     )
     time_axis = int(rows.lengths.max())
-    ids = jnp.asarray(make_batches(rows, tokens_per_batch=size * time_axis * 2)[0].ids)
+    first, *_ = make_batches(rows, tokens_per_batch=size * time_axis * 2)
+    ids = jnp.asarray(first.padded().ids)
     ids = ids[:size]
     ends = ending(tokenizer, model.config.vocab_size, candidates.quotes)
     search = lambda: beam_search(model, ids, ends, beams=2, new=options.new)

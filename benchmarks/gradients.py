@@ -89,7 +89,7 @@ def ours() -> dict[str, Any]:
     """Time the forward passes and the gradient passes over the same batches."""
     tokens, answers = prompts(EXAMPLES), prompts(EXAMPLES, "answer")
     load = partial(gx.load_decoder, fetch().model, key=jax.random.key(0))
-    model, batches = load(), make_batches(tokens)
+    model, batches = load(), [batch.padded() for batch in make_batches(tokens)]
     runs = passes(model, tokens, answers, batches)
     rounded = passes(load(dtype=jnp.bfloat16), tokens, answers, batches)
     runs |= {f"{name}, bfloat16": run for name, run in rounded.items()}

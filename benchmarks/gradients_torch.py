@@ -58,7 +58,8 @@ def against_torch() -> dict[str, Any]:
     tokens = prompts(EXAMPLES)
     model = gx.load_decoder(fetch().model, key=jax.random.key(0))
     theirs = torch_model(model)
-    parts, batches = nnx.split(model), make_batches(tokens)
+    parts = nnx.split(model)
+    batches = [batch.padded() for batch in make_batches(tokens)]
     order = np.argsort(-tokens.lengths)
     one = padded(tokens, order[:BATCH])[0]
 

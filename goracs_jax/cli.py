@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), code=3)
     except OSError as error:
         # No space, no permission: found in the middle, finished stages stay.
-        return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
+        where = error.filename or "a file cannot be read or written"
+        return _fail(f"{where}: {error.strerror or error}.")
     except Interrupted as stop:
         return _fail("stopped; the best subset so far is written.", code=stop.code)
     except KeyboardInterrupt:

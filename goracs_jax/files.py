@@ -1,12 +1,14 @@
 """Open files that end, write them whole or not at all, hash and lock, find room."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -166,6 +168,34 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def unnamed() -> Iterator[IO[bytes]]:
+    """Open a file without a name, which is gone when nothing has it open or mapped.
+
+    It lies in the folder of `TMPDIR`, by default /tmp.
+
+    Raises:
+        InputError: There is no room in that folder.
+
+    >>> with unnamed() as file:
+    ...     raise OSError(errno.ENOSPC, "no space")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: ...: no room for a temporary file: set TMPDIR to ...
+    """
+    with tempfile.TemporaryFile() as file:
+        try:
+            yield file
+            file.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"{tempfile.gettempdir()}: no room for a temporary file: set TMPDIR to "
+                "a folder on a larger disk."
+            ) from None
 
 
 @contextlib.contextmanager

@@ -167,10 +167,10 @@ def mixture(execution: Execution) -> np.ndarray:
 def micro_batch(model: Decoder) -> tuple:
     """What `accumulate` takes for all examples."""
     parts, devices = split(model), model.execution.data_devices
-    (batch,) = make_batches(
+    (planned,) = make_batches(
         TOKENS, tokens_per_batch=EXAMPLES * TIME // devices, devices=devices
     )
-    batch = batch._replace(rows=batch.rows.astype(np.int32))
+    batch = planned.padded()._replace(rows=planned.rows.astype(np.int32))
     batch = spread_batch(batch, model.execution.grid)
     return parts, zero_sums(parts), batch, jax.random.key(0)
 
@@ -180,7 +180,7 @@ def texts(model: Decoder) -> dict[str, str]:
     found = {}
     for name, run in passes(model).items():
         (batch,) = run.batches(labels_of(name), ALL // run.execution.data_devices)
-        rows = spread_batch(batch[1:], run.mesh)
+        rows = spread_batch(batch.arrays(), run.mesh)
         found[name] = run.fn.lower(*run.given, *rows).compile().as_text()
     program = accumulate.lower(*micro_batch(model), most=TIME).compile()
     found["training"] = program.as_text()
@@ -192,7 +192,7 @@ def ahead() -> dict[str, np.ndarray]:
     grid = model_mesh(jax.devices()[4:], 2)
     run = score_pass(abstract_decoder(CONFIG, grid, lora=LORA), "all_lora", most=TIME)
     (batch,) = run.batches(TOKENS, ALL // run.execution.data_devices)
-    rows = spread_batch(batch[1:], grid)
+    rows = spread_batch(batch.arrays(), grid)
     compiled = run.fn.lower(*run.given, *rows).compile()
     plain = trained()
     dynamic = lambda run: run.given[2:]

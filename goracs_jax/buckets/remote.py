@@ -4,6 +4,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ TOKENIZER = (".json", ".txt", ".model", ".jinja")
 
 def as_path(path: str | Path) -> Path:
     """Make a path of a text: that of a file, or of a bucket if it is a URL.
+
+    A ~ in front stands for the home of a user, as in a shell.
 
     Raises:
         InputError: The URL is of another kind, or leads upwards.
@@ -41,6 +44,8 @@ def as_path(path: str | Path) -> Path:
                 f"{path}: URLs of {schemes} are read and no others: fetch it first, or "
                 "copy it into a bucket."
             )
+        with suppress(RuntimeError):  # there is no such user
+            return Path(path).expanduser()
         return Path(path)
     found = Remote(path)
     if len(found.parts) < 2 or ".." in found.parts:

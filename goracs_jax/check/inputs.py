@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from goracs_jax.llm.conversations import is_chat
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.problem import check_memory
 from goracs_jax.settings import Check
@@ -101,7 +103,8 @@ def read_inputs(settings: Check) -> CheckInputs:
     rewards = tuple(map(Reward.named, s.rewards))
     check_rows(s)
     _check_sizes(s)
-    limit = limit_of(s, s.model, labels=s.labels)
+    scored = partial(scored_in, labels=s.labels, default=training.scored)
+    limit = limit_of(s, s.model, scored=scored)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     training = training.reading(train, s.labels)

@@ -167,7 +167,7 @@ def pool_of(examples: Sequence[Example], folder: Path, name: str) -> Pool:
     if keys := examples[0].keys.names:
         sha256.update(json.dumps(keys, sort_keys=True).encode())
     found = sha256.hexdigest()
-    return Pool(list(examples), found, folder / f"{name}-{found[:16]}.jsonl")
+    return Pool(examples, found, folder / f"{name}-{found[:16]}.jsonl")
 
 
 def write_pools(pools: Iterable[Pool], folder: Path) -> None:

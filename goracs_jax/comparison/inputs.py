@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from goracs_jax.choices import Scored
 from goracs_jax.comparison.charges import Sizes
 from goracs_jax.comparison.design import FULL, Arm, Trial, design
 from goracs_jax.comparison.drawn import (
@@ -43,6 +45,7 @@ from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.reading import (
     embedded_in,
     embedded_texts,
+    scored_in,
     tokenize_pool,
     tokenize_texts,
 )
@@ -94,7 +97,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     check_flags(s)
     training = training_of(s)
     judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
-    read = _read(s)
+    read = _read(s, training.scored)
     training = training.reading(read[0], s.labels)
     skipped, (train, valid, test) = left_out(*read), (_own(s, pool) for pool in read)
     train, leaked = _without_copies(s, train, {"validation": valid, "test": test})
@@ -137,10 +140,11 @@ def read_inputs(settings: Compare) -> CompareInputs:
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
 
 
-def _read(s: Compare) -> list[Pool]:
+def _read(s: Compare, default: Scored) -> list[Pool]:
     """Read training, validation and test examples."""
-    limit = limit_of(s, s.model, labels=s.labels)
-    test_limit = limit_of(s, s.model, labels="all", room=generated(s))
+    scored = partial(scored_in, labels=s.labels, default=default)
+    limit = limit_of(s, s.model, scored=scored)
+    test_limit = limit_of(s, s.model, room=generated(s))
     given = {"flags": s, "duplicates": s.duplicates}
     both = read_pools(s.train, s.valid, limit=limit, **given)
     return [*both, *read_pools(s.test, limit=test_limit, flags=s)]
@@ -241,7 +245,7 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
             if config:
                 template = encoder_template(pool.form)
                 texts = embedded_texts(pool, template, embedded)
-                plain = [text.text for text in texts]
+                plain = (text.text for text in texts)
                 tokens, _ = encoder_tokens(encoder, tokenizer, plain)
             else:
                 texts = embedded_texts(pool, llm.template(pool.form), embedded)

@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from goracs_jax.data.chats import ALPACA
@@ -13,11 +12,19 @@ from goracs_jax.data.turns import turns_of
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.prompts import TEMPLATES
 from goracs_jax.llm.texts import Text
+from goracs_jax.llm.tokens import TOGETHER, in_groups
 
-#: Examples whose tokens are counted together.
-TOGETHER = 1000
 #: Characters that are given up so that a text starts with a whole word.
 WORD = 40
+
+
+#: From examples and their texts to what is wrong with each beside its length.
+Check = Callable[[Sequence[Example], Sequence[Text]], Sequence[RecordError | None]]
+
+
+def no_faults(examples: Sequence[Example], texts: Sequence[Text]) -> list[None]:
+    """Find nothing wrong with any text."""
+    return [None] * len(texts)
 
 
 class Limit(NamedTuple):
@@ -28,13 +35,14 @@ class Limit(NamedTuple):
     count: Callable[[Sequence[Text]], Sequence[int]]  # the tokens of each text
     cut: bool  # whether the oldest side of a longer one is cut
     flag: str  # what the number of tokens is called in messages
+    check: Check = no_faults
 
 
 class Fitting(NamedTuple):
-    """Examples that fit a limit, and the records of those that were cut, by place."""
+    """An example that fits a limit, and whether it was cut to that."""
 
-    examples: list[Example]
-    uncut: dict[str, dict]
+    example: Example
+    cut: bool
 
 
 def fitting(
@@ -42,7 +50,7 @@ def fitting(
     limit: Limit,
     long: Skipped | None,
     bad: Skipped | None = None,
-) -> Fitting:
+) -> Iterator[Fitting]:
     """Cut texts that are too long at their oldest side, or leave them out.
 
     Instruction and output stay whole. What is cut is the start of the input: of a
@@ -56,6 +64,9 @@ def fitting(
         long: Where texts go that are too long and not cut; None refuses them.
         bad: Where examples go that the template cannot write; likewise.
 
+    Yields:
+        The examples that fit, in their order.
+
     Raises:
         RecordError: An example is not to be left out.
 
@@ -63,26 +74,22 @@ def fitting(
     >>> write = lambda example: Text(example.record["input"])
     >>> limit = Limit(2, write, count, True, "--max-length")
     >>> record = {"instruction": "i", "input": "a b c d", "output": "o"}
-    >>> fitting([(0, Example(record, "t.jsonl:1"))], limit, None).examples[0].record
+    >>> next(fitting([(0, Example(record, "t.jsonl:1"))], limit, None)).example.record
     {'instruction': 'i', 'input': 'c d', 'output': 'o'}
     """
-    found = Fitting([], {})
-    for some in _together(_written(numbered, limit, bad)):
+    for some in in_groups(_written(numbered, limit, bad), TOGETHER):
         counts = limit.count([text for *_, text in some])
         for (row, example, _), count in zip(some, counts, strict=True):
             fits = example
             if count > limit.tokens:
                 fits = _shortened(example, limit) if limit.cut else None
-            if fits is None:
-                error = _too_long(example, count, limit)
-                if long is None:
-                    raise error
-                long.add(row, example.place, error, example.record)
+            if fits is not None:
+                yield Fitting(fits, cut=fits is not example)
                 continue
-            if fits is not example:
-                found.uncut[example.place] = example.record
-            found.examples.append(fits)
-    return found
+            error = _too_long(example, count, limit)
+            if long is None:
+                raise error
+            long.add(row, example.place, error, example.record)
 
 
 class Cuts(NamedTuple):
@@ -113,13 +120,26 @@ def cuts_of(text: str, liked: Any = None) -> Cuts:
 def _written(
     numbered: Iterable[tuple[int, Example]], limit: Limit, bad: Skipped | None
 ) -> Iterator[tuple[int, Example, Text]]:
-    for row, example in numbered:
+    """Write examples; those that cannot be written or scored are left out."""
+    if bad is None:
+        yield from ((row, example, limit.write(example)) for row, example in numbered)
+        return
+
+    def write(row: int, example: Example) -> tuple[int, Example, Text | RecordError]:
         try:
-            yield row, example, limit.write(example)
+            return row, example, limit.write(example)
         except RecordError as error:
-            if bad is None:
-                raise
-            bad.add(row, example.place, error, example.record)
+            return row, example, error
+
+    for some in in_groups((write(*each) for each in numbered), TOGETHER):
+        good = [(e, text) for _, e, text in some if isinstance(text, Text)]
+        wrong = iter(limit.check([e for e, _ in good], [text for _, text in good]))
+        for row, example, text in some:
+            error = next(wrong) if isinstance(text, Text) else text
+            if error:
+                bad.add(row, example.place, error, example.record)
+            elif isinstance(text, Text):
+                yield row, example, text
 
 
 def _shortened(example: Example, limit: Limit) -> Example | None:
@@ -209,11 +229,3 @@ def _too_long(example: Example, count: int, limit: Limit) -> RecordError:
         f"{limit.tokens}: {cure}, or leave it out with --bad-rows skip.",
         "too long",
     )
-
-
-def _together(
-    written: Iterable[tuple[int, Example, Text]],
-) -> Iterator[list[tuple[int, Example, Text]]]:
-    each = iter(written)
-    while some := list(islice(each, TOGETHER)):
-        yield some

@@ -1,20 +1,18 @@
 """Read records, with their places for messages, and write them as JSONL."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from goracs_jax.buckets import as_path
 from goracs_jax.data.chat_checks import check_conversation
 from goracs_jax.data.chats import ALPACA, Keys, conversation_of, with_answer
+from goracs_jax.data.found import find_records
+from goracs_jax.data.leakage import digest_of
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.data.texts import check_record
 from goracs_jax.errors import InputError, RecordError
 from goracs_jax.files import atomic
-from goracs_jax.inputs.parsed import reason
-from goracs_jax.inputs.records import records_of
-from goracs_jax.inputs.tables import as_frame, is_frame, rows_of
 from goracs_jax.llm.conversations import Conversation, Form
 
 Written = TypeVar("Written")
@@ -94,6 +92,16 @@ def read_examples(
     >>> read_examples([{"q": "1+1=", "a": "2"}], columns=named)[0].output
     '2'
     """
+    return list(each_example(source, skipped, columns=columns))
+
+
+def each_example(
+    source: Any,
+    skipped: Skipped | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Example]:
+    """Read and check examples one by one; see `read_examples`."""
     keys, first = Keys.parse(columns), None
 
     def check(found: Example) -> Example:
@@ -128,13 +136,13 @@ def read_records(source: Any) -> list[Example]:
     Raises:
         InputError: The file cannot be read, is empty, or contains anything but records.
     """
-    return _read(source, _as_record, None)
+    return list(_read(source, _as_record, None))
 
 
 def written(
     examples: Iterable[Example], write: Callable[[Conversation], Written]
-) -> list[Written]:
-    """Write examples with a method of a template.
+) -> Iterator[Written]:
+    """Write examples with a method of a template, one after the other.
 
     Args:
         examples: The examples.
@@ -144,10 +152,10 @@ def written(
         RecordError: The template cannot write one; the message names its place.
 
     >>> record = {"instruction": "Add.", "input": "1 2", "output": "3"}
-    >>> written([Example(record, "t.jsonl:1")], lambda said: said.answer)
+    >>> [*written([Example(record, "t.jsonl:1")], lambda said: said.answer)]
     ['3']
     """
-    return [example.written(write) for example in examples]
+    return (example.written(write) for example in examples)
 
 
 def check_duplicates(examples: Sequence[Example]) -> None:
@@ -167,14 +175,14 @@ def check_duplicates(examples: Sequence[Example]) -> None:
     ...
     goracs_jax.errors.InputError: t.jsonl:2 repeats the texts of t.jsonl:1: ...
     """
-    seen: dict[tuple[str, ...], str] = {}
-    for texts, place in ((example.texts, example.place) for example in examples):
-        if texts in seen:
+    seen: dict[bytes, int] = {}
+    for row, example in enumerate(examples):
+        first = seen.setdefault(digest_of(example.texts), row)
+        if first != row:
             raise InputError(
-                f"{place} repeats the texts of {seen[texts]}: remove one, or pass "
-                "--duplicates keep."
+                f"{example.place} repeats the texts of {examples[first].place}: remove "
+                "one, or pass --duplicates keep."
             )
-        seen[texts] = place
 
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
@@ -204,79 +212,35 @@ def json_lines(records: Iterable[dict]) -> Iterator[bytes]:
 
 def _read(
     source: Any, check: Callable[[Example], Example], skipped: Skipped | None
-) -> list[Example]:
-    """Read records one by one: one that is left out is not held."""
-    if isinstance(source, str | Path):
-        found = _of_file(as_path(source))
-        empty = f"{source} is empty: give a file with at least one record."
-    else:
-        found = _of_value(source)
-        empty = "there are no records: give at least one."
-    examples = []
-    for row, (example, error) in enumerate(found):
+) -> Iterator[Example]:
+    """Yield records one by one; one that is left out is not held."""
+    count = 0
+    for row, (record, place, error) in enumerate(find_records(source)):
         try:
             if error:
                 raise error
-            examples.append(check(example))
+            example = check(Example(record, place))
         except RecordError as error:
             if skipped is None:
                 raise
-            skipped.add(row, example.place, error, example.record)
-    if not examples and skipped and skipped.rows:
-        raise InputError(
-            f"{source if isinstance(source, str | Path) else 'the list'} has no record "
-            f"that can be used ({skipped.text}): leave out --bad-rows skip to see what "
-            "is wrong with the first."
-        )
-    if not examples:
-        raise InputError(empty)
-    return examples
-
-
-#: A record, or what is in its place, and why it cannot be read.
-Found = tuple[Example, RecordError | None]
-
-
-def _of_file(path: Path) -> Iterator[Found]:
-    found = records_of(path)
-    after = next(found, None)
-    while after:
-        (file, parsed), after = after, next(found, None)
-        place = f"{file}{parsed.place}"
-        if parsed.error:
-            text = f"{place}: {_why(parsed.error, last=after is None)}."
-            line = parsed.line.decode(errors="backslashreplace")
-            yield Example(line, place), RecordError(text, "unreadable")  # type: ignore
+            skipped.add(row, place, error, record)
         else:
-            yield Example(_plain(parsed.fields), place), None
-
-
-def _of_value(source: Any) -> Iterator[Found]:
-    what = type(source).__name__
-    if is_frame(source):
-        source = rows_of(as_frame(source), what)
-    elif isinstance(source, Mapping) or not isinstance(source, Iterable):
-        splits = f": give one of {', '.join(map(str, source or ()))}"
+            count += 1
+            yield example
+    if count:
+        return
+    is_path = isinstance(source, str | Path)
+    if skipped and skipped.rows:
         raise InputError(
-            "records must be a path, a list of dictionaries or a frame, got "
-            f"{what}{splits if _has_splits(source) else ''}."
+            f"{source if is_path else 'the list'} has no record that can be used "
+            f"({skipped.text}): leave out --bad-rows skip to see what is wrong with "
+            "the first."
         )
-    for i, record in enumerate(source, 1):
-        yield Example(_plain(record), f"{what}, record {i}"), None
-
-
-def _has_splits(source: Any) -> bool:
-    return isinstance(source, Mapping) and any(map(is_frame, source.values()))
-
-
-def _plain(record: Any) -> Any:
-    """Replace NaN, which pandas writes for what is missing, by None."""
-    if not isinstance(record, dict):
-        return record
-    is_nan = lambda value: isinstance(value, float) and value != value
-    if not any(map(is_nan, record.values())):
-        return record
-    return {key: None if is_nan(value) else value for key, value in record.items()}
+    raise InputError(
+        f"{source} is empty: give a file with at least one record."
+        if is_path
+        else "there are no records: give at least one."
+    )
 
 
 def _with_input(example: Example) -> Example:
@@ -285,22 +249,6 @@ def _with_input(example: Example) -> Example:
     if example.form != "alpaca" or example.record.get(key, "") is not None:
         return example
     return example._replace(record=example.record | {key: ""})
-
-
-def _why(error: BaseException, last: bool) -> str:
-    """Say what is wrong with a record, and how to mend it."""
-    if isinstance(error, UnicodeDecodeError):
-        return (
-            f"byte 0x{error.object[error.start]:02x} is not UTF-8: convert the file "
-            "(iconv -f latin1 -t utf-8)"
-        )
-    if not isinstance(error, json.JSONDecodeError):
-        return f"cannot be read ({reason(error)}): correct it"
-    hint = "JSONL needs one complete record on every line"
-    ends_early = error.msg.startswith("Unterminated") or error.pos >= len(error.doc)
-    if last and ends_early:
-        hint = "the last line is cut off: write the file again"
-    return f"not valid JSON ({error.msg}): {hint}"
 
 
 def _as_record(example: Example) -> Example:

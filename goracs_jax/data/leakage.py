@@ -28,6 +28,15 @@ def plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+def digest_of(texts: Iterable[str]) -> bytes:
+    """Return 16 bytes that stand for some texts, none of which has the character NUL.
+
+    >>> digest_of(["a", "bc"]) == digest_of(["ab", "c"])
+    False
+    """
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
+
+
 class Copies:
     """Finds out which of some known texts another text equals, or nearly equals.
 
@@ -59,14 +68,15 @@ class Copies:
         self._shingles: list[set[str]] = []
         self._bands: Any = None if similarity is None else _bands(similarity)
         for row, texts in enumerate(known):
-            self._rows.setdefault(_digest(texts), row)
+            self._rows.setdefault(digest_of(map(plain, texts)), row)
             if self._bands is not None:
                 self._shingles.append(_shingles(texts))
                 self._bands.insert(row, _minhash(self._shingles[-1]))
 
     def match(self, texts: Sequence[str]) -> int | None:
         """Return the number of a known example that these texts copy, or None."""
-        if (row := self._rows.get(_digest(texts))) is not None or self._bands is None:
+        row = self._rows.get(digest_of(map(plain, texts)))
+        if row is not None or self._bands is None:
             return row
         mine = _shingles(texts)
         found = sorted(self._bands.query(_minhash(mine)))
@@ -83,11 +93,6 @@ def jaccard(a: set[str], b: set[str]) -> float:
     0.333
     """
     return len(a & b) / len(a | b)
-
-
-def _digest(texts: Sequence[str]) -> bytes:
-    joined = "\0".join(map(plain, texts))
-    return hashlib.blake2b(joined.encode(), digest_size=16).digest()
 
 
 def _shingles(texts: Sequence[str]) -> set[str]:

@@ -9,9 +9,9 @@ import polars as pl
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.parsed import UNREADABLE, Fields, reason
 from goracs_jax.inputs.records import How, records_of
+from goracs_jax.inputs.tables import CHUNK
 
 SHOWN = 3  # bad lines that are named
-CHUNK = 50_000  # rows that are Python objects at the same time
 
 
 class Reading(NamedTuple):

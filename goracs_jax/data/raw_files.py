@@ -11,7 +11,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.records import AS_FOUND, How, look_at, names_of
 from goracs_jax.inputs.separated import Style
-from goracs_jax.inputs.streams import SUFFIXES
+from goracs_jax.inputs.streams import SUFFIXES, unpacked
 
 
 class RawFiles(NamedTuple):
@@ -82,7 +82,7 @@ def _beside(name: str, kind: Format, ratings: Path) -> Path:
         raise InputError(
             f"--format {name} needs --metadata: the titles are in a file of their own."
         )
-    plain = ratings.with_name(_unpacked(ratings.name))
+    plain = ratings.with_name(unpacked(ratings.name))
     is_suffix = kind.beside.startswith(".")
     titles = (
         plain.with_suffix(kind.beside) if is_suffix else plain.with_name(kind.beside)
@@ -123,7 +123,7 @@ def _fits(kind: Format, path: Path) -> bool:
     if path.is_dir() and not kind.file:
         return False
     file = _file_of(kind, path)
-    if not file or not fnmatch(_unpacked(file.name), kind.file or "*"):
+    if not file or not fnmatch(unpacked(file.name), kind.file or "*"):
         return False
     how = _how(kind, kind.ratings, None)
     names = _names(file, how)
@@ -131,7 +131,7 @@ def _fits(kind: Format, path: Path) -> bool:
     if kind.marks <= set(names) or (foreign and foreign <= set(names)):
         return True
     is_bare = len(names) == len(kind.bare.names) and names[:1] == ["1"]
-    return is_bare and fnmatch(_unpacked(file.name), kind.bare.file)
+    return is_bare and fnmatch(unpacked(file.name), kind.bare.file)
 
 
 def _bound(files: RawFiles, given: Mapping[str, str]) -> RawFiles:
@@ -261,9 +261,3 @@ def _check_encoding(encoding: str | None) -> None:
             f"--encoding must be a name that Python knows, such as latin-1, got "
             f"{encoding!r}."
         ) from None
-
-
-def _unpacked(name: str) -> str:
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name

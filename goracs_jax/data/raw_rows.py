@@ -97,14 +97,14 @@ def plain_title(title: str) -> str:
 
 def _identifier(fields: Fields, name: str) -> str:
     value = fields.get(name)
+    if isinstance(value, str) and value:
+        _check_text(value, name)
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # pandas makes floats of whole numbers beside a gap
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name!r} is missing" if not value else f"{name!r} is no id")
-    _check_text(value, name)
-    return value
+    raise ValueError(f"{name!r} is {'no id' if value else 'missing'}")
 
 
 def _check_text(text: str, name: str) -> None:

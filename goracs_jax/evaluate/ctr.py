@@ -98,7 +98,7 @@ def ask(
             space = said.answer[: len(said.answer) - len(said.answer.lstrip())]
             return template.answered(said, space + word)
 
-        texts = written(examples, write)
+        texts = [*written(examples, write)]
         return tokenize(texts, tokenizer, context=context, places=places)
 
     yes, no = map(with_answer, WORDS)

@@ -132,7 +132,7 @@ def _generation(
     @cache
     def prepare() -> tuple[Decoder, "PreTrainedTokenizerFast", Tokens]:
         prompts = prompt_tokens(
-            written(pool.examples, llm.template(pool.form).prompt),
+            [*written(pool.examples, llm.template(pool.form).prompt)],
             llm.tokenizer(),
             context=llm.config().max_positions,
             new=config.max_new_tokens,
@@ -192,7 +192,7 @@ def _likelihood(
         template = llm.template(pool.form)
         rows = iter(answers)
         write = lambda said: [template.answered(said, each) for each in next(rows)]
-        texts = written(pool.examples, write)
+        texts = [*written(pool.examples, write)]
         context = llm.config().max_positions
         packed = pack(texts, llm.tokenizer(), context=context, places=pool.places)
         return llm.decoder(), packed

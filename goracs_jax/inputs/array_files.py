@@ -8,7 +8,6 @@ without a name, which is used so.
 import contextlib
 import json
 import math
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors import safe_open
 
 from goracs_jax.buckets import Remote, as_path
 from goracs_jax.errors import InputError, one_line
-from goracs_jax.files import digest
+from goracs_jax.files import digest, unnamed
 from goracs_jax.inputs.arrays import array_of_frame
 from goracs_jax.inputs.parts import files_of, hash_input
 from goracs_jax.inputs.streams import head_of, is_packed
@@ -34,6 +33,9 @@ TYPES = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
@@ -67,7 +69,7 @@ class Named(NamedTuple):
         Named(path=PosixPath('x.npz'), name='train')
         """
         file, colon, name = str(path).rpartition(":")
-        if name.startswith("//") or not colon:  # of a URL, or none
+        if name.startswith("//") or not (colon and file):  # of a URL, or none
             return cls(path, "")
         with contextlib.suppress(OSError):  # a name may be too long for a file
             if path.exists():
@@ -96,7 +98,10 @@ def read_array(path: Path, what: str, kind: str) -> np.ndarray:
             found = _of_file(files[0], given.name)
             if not found.ndim:
                 raise InputError(f"{path} has one number: give one for each row.")
-            if found.ctypes.data % ALIGNED == 0 or not isinstance(found, np.memmap):
+            aligned = found.ctypes.data % ALIGNED == 0 or not isinstance(
+                found, np.memmap
+            )
+            if aligned and found.dtype.isnative:
                 return found
             return _joined(_cut(found), path)
         return _joined(
@@ -141,7 +146,10 @@ def _of_file(file: Path, name: str) -> np.ndarray:
                     f"{file} is a file of PyTorch, a pickle, which stays unread: write "
                     "it with safetensors or numpy.save."
                 )
-            return arrays[_chosen(file, name, arrays.files)]
+            found = arrays[_chosen(file, name, arrays.files)]
+            if not isinstance(found, np.ndarray):
+                raise ValueError("its part is no array")
+            return found
 
 
 def _of_npy(file: Path, name: str) -> np.ndarray:
@@ -177,7 +185,7 @@ def _mapped(
     if not isinstance(file, Remote):
         return np.memmap(file, dtype, "r", offset, shape)
     left = math.prod(shape) * dtype.itemsize
-    with file.open("rb") as stream, tempfile.TemporaryFile() as own:
+    with file.open("rb") as stream, unnamed() as own:
         stream.seek(offset)
         while left and (piece := stream.read(min(PIECE, left))):
             own.write(piece)
@@ -195,10 +203,12 @@ def _pieces(file: Path, name: str) -> Iterator[np.ndarray]:
     if not is_table(head_of(file)):
         yield from _cut(_of_file(file, name))
         return
+    first = 0
     for frame in batches(file, [name] if name else None):
         if name and name not in frame.columns:
             raise InputError(f"{file} has no column {name!r}: check the name.")
-        yield array_of_frame(frame, str(file))
+        yield array_of_frame(frame, str(file), first)
+        first += len(frame)
 
 
 def _chosen(file: Path, name: str, present: list[str]) -> str:
@@ -215,10 +225,11 @@ def _chosen(file: Path, name: str, present: list[str]) -> str:
 def _joined(pieces: Iterable[np.ndarray], path: Path) -> np.ndarray:
     """Write arrays below each other into a file without a name, and map it."""
     form, rows, texts = None, 0, []
-    with tempfile.TemporaryFile() as file:
+    with unnamed() as file:
         for piece in pieces:
             if piece.dtype.hasobject:
                 raise ValueError("it has gaps, or values of another kind")
+            piece = piece.astype(piece.dtype.newbyteorder("="), copy=False)
             own = ("text" if piece.dtype.kind == "U" else piece.dtype, piece.shape[1:])
             if own != (form := form or own):
                 shown = (f"{kind} {list(shape)}" for kind, shape in (form, own))

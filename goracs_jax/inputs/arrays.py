@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.inputs.tables import as_frame, is_frame
@@ -31,8 +32,11 @@ def as_array(value: Any, name: str = "the rows") -> np.ndarray:
     """
     if np.ma.is_masked(value):
         raise InputError(f"{name} have masked values: give rows without gaps.")
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.tolist()  # a column of pandas: an array of arrays, or of texts
     if isinstance(value, np.ndarray | jax.Array):
-        return np.asarray(value)
+        array = np.asarray(value)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     if is_frame(value):
         return array_of_frame(as_frame(value), name)
     try:
@@ -63,16 +67,24 @@ def as_arrays(**given: Any) -> list[np.ndarray | None]:
     ]
 
 
-def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
+def array_of_frame(frame: pl.DataFrame, name: str, first: int = 0) -> np.ndarray:
     """Make a matrix of the one column of vectors, or of all columns of numbers.
 
     A frame with one column, of numbers or text, gives a vector.
+
+    Args:
+        frame: The rows.
+        name: What they are, for messages.
+        first: The number of the first row, for the same.
 
     Raises:
         InputError: There are several columns of vectors, or none and no numbers; whole
             numbers stand beside floats, as ids do; or vectors differ in length or are
             missing.
     """
+    frame = frame.with_columns(
+        cs.decimal().cast(pl.Float64), (cs.categorical() | cs.enum()).cast(pl.String)
+    )
     kinds = dict(frame.schema)
     vectors = [
         column
@@ -80,7 +92,7 @@ def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
         if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric()
     ]
     if len(vectors) == 1:
-        return _stacked(frame[vectors[0]], name)
+        return _stacked(frame[vectors[0]], name, first)
     if len(kinds) == 1 and not vectors:
         column = frame.to_series()
         return column.to_numpy() if column.dtype != pl.String else np.array([*column])
@@ -98,16 +110,17 @@ def array_of_frame(frame: pl.DataFrame, name: str) -> np.ndarray:
     return frame.to_numpy()
 
 
-def _stacked(column: pl.Series, name: str) -> np.ndarray:
+def _stacked(column: pl.Series, name: str, first: int) -> np.ndarray:
     if isinstance(column.dtype, pl.Array) and not column.null_count():
         return column.to_numpy()
-    lengths = column.cast(pl.List(column.dtype.inner)).list.len()  # type: ignore
-    missing = lengths.is_null() | (lengths != lengths.drop_nulls().mode()[0])
-    if missing.any():
-        row = missing.arg_true()[0]
+    lengths = column.cast(pl.List(column.dtype.inner)).list.len().fill_null(0)  # type: ignore
+    usual = int(lengths.mode().max() or 0)  # type: ignore
+    if (wrong := (lengths != usual) | (lengths == 0)).any():
+        row = int(wrong.arg_true()[0])
+        others = f", others have {usual}" if usual else ""
         raise InputError(
-            f"{name}: row {row} (from 0) has {lengths[row] or 'no'} numbers, others "
-            f"have {lengths.drop_nulls().mode()[0]}: give each row one vector."
+            f"{name}: row {first + row} (from 0) has {lengths[row] or 'no'} numbers"
+            f"{others}: give each row one vector."
         )
     return column.explode().to_numpy().reshape(len(column), -1)
 

@@ -7,6 +7,7 @@ import ast
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,19 +19,35 @@ from goracs_jax.inputs.streams import Lines
 CHATS = {"messages", "conversations", "conversation"}
 
 
+class TwiceError(ValueError):
+    """A key that stands twice in an object, of whose two values one would be lost."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise TwiceError(f"the key {key!r:.40} stands twice in an object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def decode(text: str) -> Any:
     """Decode JSON; numbers without end and deep nesting are no JSON either.
 
     Raises:
         json.JSONDecodeError: The text is not JSON.
+        TwiceError: A key stands twice in an object.
     """
-    return _decoded(text, json.loads)
+    return _decoded(text, _DECODER.decode)
 
 
 def _decoded(text: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, TwiceError):
         raise
     except (ValueError, RecursionError) as error:
         raise json.JSONDecodeError(one_line(error), text, 0) from None
@@ -69,6 +86,7 @@ def parse_document(text: str) -> Iterator[Parsed]:
 
     Raises:
         json.JSONDecodeError: The text is not JSON.
+        TwiceError: A key stands twice in an object.
         InputError: It is not clear which of its parts are the records.
 
     >>> [found.fields for found in parse_document('{"data": [{"a": 1}], "v": 2}')]
@@ -88,10 +106,10 @@ def parse_document(text: str) -> Iterator[Parsed]:
 
 def _several(text: str) -> Iterator[Any]:
     """Decode values that follow each other, with white space between them."""
-    decoder, at = json.JSONDecoder(), 0
+    at = 0
     while rest := re.compile(r"\S").search(text, at):
         start = rest.start()
-        value, at = _decoded(text, lambda text, at=start: decoder.raw_decode(text, at))
+        value, at = _decoded(text, lambda text, at=start: _DECODER.raw_decode(text, at))
         yield value
 
 
@@ -141,6 +159,8 @@ def _of_columns(columns: dict[str, list]) -> list[Any]:
         )
     sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) > 1:
+        if len(wrapped) == 1:  # beside lists of something else, such as of errors
+            return columns[wrapped[0]]
         raise InputError(
             f"the columns have different lengths ({sizes}): give one value for each "
             "record."

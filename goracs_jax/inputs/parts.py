@@ -1,17 +1,29 @@
 """The files of one data set: a file, a folder of shards, a pattern, a saved dataset."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import check_kind, digest, hash_files, read_mapping
-from goracs_jax.inputs.streams import SUFFIXES
+from goracs_jax.files import check_kind, digest, hash_files
+from goracs_jax.inputs.streams import unpacked
 
 #: What a saved dataset of Hugging Face says of its files, and one of several splits.
 SAVED, SPLITS = "state.json", "dataset_dict.json"
 #: Files that lie beside data and are none, by name or suffix.
-OTHERS = (SAVED, SPLITS, "dataset_info.json", ".md", ".yaml", ".yml", ".lock", "")
+OTHERS = (
+    SAVED,
+    SPLITS,
+    "dataset_info.json",
+    "dataset_infos.json",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".lock",
+    "",
+)
 NUMBER = re.compile(r"[0-9]+")
 OF = re.compile(r"([0-9]+)-of-([0-9]+)")
 
@@ -60,14 +72,19 @@ def mib_of(path: Path) -> float:
 
 
 def _saved(folder: Path) -> list[Path]:
-    state = read_mapping(folder / SAVED, "saved dataset")
+    state = _mapping(folder / SAVED)
     if state.get("_indices_data_files"):
         raise InputError(
             f"{folder} is a saved dataset with an index of its rows: write it again "
             "with dataset.flatten_indices().save_to_disk(...)."
         )
     listed = state.get("_data_files") or []
-    found = [folder / str(file.get("filename")) for file in listed]
+    try:
+        found = [folder / file["filename"] for file in listed]
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{folder / SAVED} names no files: save the dataset again."
+        ) from None
     for file in found:
         if not file.is_file() or file.parent != folder:
             raise InputError(
@@ -79,9 +96,21 @@ def _saved(folder: Path) -> list[Path]:
     return found
 
 
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.load(file)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no JSON object: save the dataset again.")
+    return found
+
+
 def _shards(folder: Path) -> list[Path]:
     if (folder / SPLITS).is_file():
-        names = read_mapping(folder / SPLITS, "saved dataset").get("splits") or []
+        names = _mapping(folder / SPLITS).get("splits")
+        names = names if isinstance(names, list) else []
         each = ", ".join(str(folder / str(name)) for name in names)
         raise InputError(f"{folder} has several splits: name one of {each}.")
     files = (file for file in folder.iterdir() if file.is_file())
@@ -121,10 +150,7 @@ def _complete(found: list[Path]) -> list[Path]:
 
 def _kind(file: Path) -> str:
     """Return the suffix of a file's name without that of its packing."""
-    name = file.name
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return Path(name).suffix.lower()
+    return Path(unpacked(file.name)).suffix.lower()
 
 
 def _by_number(file: Path) -> list[tuple[int, str]]:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from goracs_jax.errors import InputError, located, one_line
 from goracs_jax.inputs.json_text import (
+    TwiceError,
     decode_literal,
     is_document,
     parse_document,
@@ -20,14 +21,35 @@ from goracs_jax.inputs.json_text import (
 from goracs_jax.inputs.parsed import UNREADABLE, Parsed
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
-from goracs_jax.inputs.streams import MARKS, is_wide, lines_of, opened, text_of
-from goracs_jax.inputs.tables import CHUNK, batches, is_table, rows_of
+from goracs_jax.inputs.streams import (
+    MARKS,
+    PACKED,
+    Lines,
+    is_wide,
+    lines_of,
+    opened,
+    text_of,
+)
+from goracs_jax.inputs.tables import CHUNK, batches, is_table, names_in, rows_of
 
 #: Records whose fields stand for those of all.
 FIRST = 100
 #: Characters that no text has: controls but for white space and escape; NUL is another
 #: matter, of UTF-16.
 CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
+#: The first bytes of archives, and of other kinds of files that are not read.
+ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+FOREIGN = {
+    b"FEA1": "a Feather file of version 1",
+    b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"SQLite format 3\0": "a database of SQLite",
+    b"\x89HDF": "an HDF5 file",
+    b"\xd0\xcf\x11\xe0": "an Excel file of old",
+    b"%PDF": "a PDF",
+}
+#: The line below the names in tables of Markdown and of terminals.
+RULE = re.compile(rb"[\s|:+-]*--[\s|:+-]*")
 PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 
@@ -69,7 +91,11 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         two = [*islice((line for _, line in lines.numbered if line.strip()), 2)]
         if not two:
             return Look("empty")
-        if how.style.separator or not any(map(_looks_like_json, two)):
+        if how.style.separator or not _look_like_json(lines, *two):
+            if RULE.fullmatch(two[-1]):
+                raise InputError(
+                    f"{path} is a table that is drawn, as in Markdown: write it as CSV."
+                )
             first = lines.decode(two[0])
             with _readable(path, first):
                 return Look("separated", read_head(first, how.style, how.positions))
@@ -106,11 +132,17 @@ def _readable(path: Path, line: str) -> Iterator[None]:
 
 def _refuse(path: Path, head: bytes, encoding: str) -> None:
     """Refuse what is neither text nor a table."""
-    kind = {b"PK\x03\x04": "zip"}.get(head[:4]) or {b"ustar": "tar"}.get(head[257:262])
-    if kind:
+    kind = next(
+        (name for start, name in ARCHIVES.items() if head.startswith(start)), ""
+    )
+    if kind or head[257:262] == b"ustar":
         raise InputError(
-            f"{path} is a {kind} archive: unpack it and name the file in it."
+            f"{path} is a {kind or 'tar'} archive: unpack it and name the file in it."
         )
+    if head.startswith(tuple(PACKED)):
+        raise InputError(f"{path} is packed twice: unpack it.")
+    if kind := next((name for x, name in FOREIGN.items() if head.startswith(x)), ""):
+        raise InputError(f"{path} is {kind}: write it as JSONL, CSV or Parquet.")
     if PAGE.match(head):
         raise InputError(
             f"{path} is a page of HTML or XML and no data: fetch the file itself."
@@ -163,7 +195,7 @@ def names_of(path: Path, how: How = AS_FOUND) -> list[str]:
     if head:
         return head.names
     if kind == "table":
-        return next((frame.columns for frame in batches(first)), [])
+        return names_in(first)
     found = islice(records_of(path, how), FIRST)
     each = (record.fields for _, record in found if isinstance(record.fields, Mapping))
     return list(dict.fromkeys(name for fields in each for name in fields))
@@ -207,6 +239,8 @@ def _document(path: Path, stream: BufferedReader, how: How) -> Iterator[Parsed]:
         yield Parsed(line, None, error)
     except json.JSONDecodeError as error:
         yield Parsed(error.lineno, None, error)
+    except TwiceError as error:
+        raise InputError(f"{path}: {error}: give it one value.") from None
 
 
 def _rows(path: Path, how: How) -> Iterator[Parsed]:
@@ -217,8 +251,11 @@ def _rows(path: Path, how: How) -> Iterator[Parsed]:
             yield Parsed(number, row, counted=", row ")
 
 
-def _looks_like_json(line: bytes) -> bool:
-    return line.lstrip().startswith((b"{", b"[")) or _is_whole(line)
+def _look_like_json(lines: Lines, first: bytes, second: bytes = b"") -> bool:
+    """Whether lines are JSON; a cell of separated text may begin as an object does."""
+    if first.lstrip().startswith((b"{", b"[")) or _is_whole(first):
+        return True
+    return _is_object(second.decode(lines.encoding, "replace"))
 
 
 def _is_whole(text: str | bytes) -> bool:

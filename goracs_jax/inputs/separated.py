@@ -89,25 +89,33 @@ def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:
     quoted, decode = head.style.quoted, lines.decode
     waiting = deque[Line]()  # lines that are read again
     width = range(len(names), len(names) + 1 if exact else sys.maxsize)
-    while line := waiting.popleft() if waiting else next(lines.numbered, None):
-        if not line[1].strip():
+    numbered = lines.numbered
+    while line := waiting.popleft() if waiting else next(numbered, None):
+        number, raw = line
+        if raw.isspace():
             continue
         try:
-            text = decode(line[1])
+            text = decode(raw)
             if quoted and '"' in text:
                 cells = _quoted(lines, waiting, line, by, width)
             else:
-                cells = _fitting(text.split(by), width)
+                cells = text.split(by)
+                if len(cells) not in width:
+                    raise _misfit(cells, width)
         except UNREADABLE as error:
-            yield Parsed(line[0], None, error, line=line[1])
+            yield Parsed(number, None, error, line=raw)
         else:
-            yield Parsed(line[0], dict(zip(names, cells, strict=False)))
+            yield Parsed(number, dict(zip(names, cells)))  # noqa: B905 (is slower)
 
 
 def _fitting(cells: list[str], width: range) -> list[str]:
     if len(cells) not in width:
-        raise ValueError(f"{len(cells)} fields where {width[0]} are expected")
+        raise _misfit(cells, width)
     return cells
+
+
+def _misfit(cells: list[str], width: range) -> ValueError:
+    return ValueError(f"{len(cells)} fields where {width[0]} are expected")
 
 
 def _quoted(

@@ -114,6 +114,17 @@ def is_packed(path: Path) -> bool:
         return file.read(6).startswith(tuple(PACKED))
 
 
+def unpacked(name: str) -> str:
+    """Return the name of a file without that of its packing.
+
+    >>> unpacked("a.jsonl.gz")
+    'a.jsonl'
+    """
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
 def head_of(path: Path, size: int = 64) -> bytes:
     """Return the first unpacked bytes of a file."""
     with opened(path) as file:

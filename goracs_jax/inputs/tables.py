@@ -17,8 +17,9 @@ from goracs_jax.inputs.streams import is_packed, opened
 
 #: Rows that are Python objects at the same time.
 CHUNK = 50_000
-#: Types that JSON lacks, and those of them that become text where they are not nested.
-NO_JSON = ("Binary", "Object", "Duration", "Date", "Time", "Decimal")
+#: Types that JSON lacks, and those that become text where they are not nested.
+NO_JSON = (pl.Binary, pl.Object, pl.Duration)
+AS_TEXT = (pl.Date, pl.Datetime, pl.Time, pl.Decimal)
 #: How pandas names the numbers of its rows, which are no data.
 INDEX = cs.matches(r"^__index_level_\d+__$")
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
@@ -52,18 +53,42 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.Dat
                 packed = is_packed(path)
                 # Unpacked bytes where the file is packed as a whole, which is rare.
                 source = file.stream.read() if packed else os.fspath(path)
-                frames = scan(source).collect_batches(
-                    chunk_size=CHUNK, maintain_order=True
-                )
+                # A name may have the characters of a pattern.
+                table = scan(source, glob=False)
+                if columns is not None and {*columns} & {*table.collect_schema()}:
+                    table = table.select(cs.by_name(*columns, require_all=False))
+                frames = table.collect_batches(chunk_size=CHUNK, maintain_order=True)
             for frame in frames:
                 if columns is not None:
                     frame = frame.select(cs.by_name(*columns, require_all=False))
                 yield frame.select(~INDEX)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise InputError(
-                f"{path} is damaged, or a table that cannot be read "
-                f"({one_line(error)}): write it again."
-            ) from None
+            raise _damaged(path, error) from None
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of a table's columns; in a bucket they alone are read.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if not (_in_ranges(path) and is_parquet(path)):
+        return next((frame.columns for frame in batches(path)), [])
+    import pyarrow as pa
+    from pyarrow.parquet import read_schema
+
+    try:
+        with path.open("rb") as stream:
+            return pl.DataFrame(schema=read_schema(stream).names).select(~INDEX).columns
+    except pa.ArrowException as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: BaseException) -> InputError:
+    return InputError(
+        f"{path} is damaged, or a table that cannot be read ({one_line(error)}): write "
+        "it again."
+    )
 
 
 def is_parquet(path: Path) -> bool:
@@ -72,12 +97,15 @@ def is_parquet(path: Path) -> bool:
         return file.read(len(PARQUET)) == PARQUET
 
 
-def take_rows(files: Sequence[Path], rows: np.ndarray) -> pl.DataFrame:
+def take_rows(files: Sequence[Path], rows: np.ndarray) -> pl.DataFrame | None:
     """Take rows of tables that follow each other, with their columns and types.
 
     Args:
         files: The tables.
         rows: Which rows, counted from 0 over all files, in the order of the result.
+
+    Returns:
+        The rows; None where a column has types in them that do not go together.
     """
     order = np.argsort(rows, kind="stable")
     left, found, start = rows[order], [], 0
@@ -86,7 +114,11 @@ def take_rows(files: Sequence[Path], rows: np.ndarray) -> pl.DataFrame:
             count = np.searchsorted(left, start + len(frame))
             found.append(frame[left[:count] - start])
             left, start = left[count:], start + len(frame)
-    return pl.concat(found)[np.argsort(order)]
+    try:
+        # A column can be missing in one file, or have nothing but gaps there.
+        return pl.concat(found, how="diagonal_relaxed")[np.argsort(order)]
+    except pl.exceptions.PolarsError:
+        return None
 
 
 def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
@@ -101,8 +133,9 @@ def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
     [{'a': 1.5}, {'a': None}]
     """
     for name, dtype in frame.schema.items():
-        found = NO_JSON if dtype.is_nested() else NO_JSON[:3]
-        if any(kind in str(dtype) for kind in found):
+        nested = dtype.is_nested()
+        bad = (*NO_JSON, *AS_TEXT) if nested else NO_JSON
+        if any(isinstance(part, bad) for part in _parts(dtype)):
             raise InputError(
                 f"{where}: column {name!r} has the type {dtype}, which JSON does not "
                 "have: leave it out, or write it as text or numbers."
@@ -112,6 +145,16 @@ def rows_of(frame: pl.DataFrame, where: str) -> Iterator[dict[str, Any]]:
         cs.float().fill_nan(None),
     )
     return plain.iter_rows(named=True)
+
+
+def _parts(dtype: Any) -> Iterator[Any]:
+    """Yield a type and all that it is made of."""
+    yield dtype
+    if isinstance(dtype, pl.List | pl.Array):
+        yield from _parts(dtype.inner)
+    elif isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield from _parts(field.dtype)
 
 
 def is_frame(value: Any) -> bool:
@@ -178,4 +221,4 @@ def _columns_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
             for batch in file.iter_batches(CHUNK, columns=present):
                 yield pl.DataFrame(pa.table(batch))
     except pa.ArrowException as error:
-        raise pl.exceptions.ComputeError(one_line(error)) from None
+        raise _damaged(path, error) from None

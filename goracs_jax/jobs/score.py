@@ -152,7 +152,7 @@ def embed_stage(
         def encode(mapper: Mapper) -> Arrays:
             encoder, tokenizer = source.load()
             texts = embedded_texts(pool, encoder_template(pool.form), embedded)
-            plain = [text.text for text in texts]
+            plain = (text.text for text in texts)
             x = embed_with_encoder(encoder, tokenizer, plain, mapper=mapper)
             return {"embeddings": x}
 

@@ -5,6 +5,7 @@ rewards are stages that have yet to run.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
@@ -173,7 +175,8 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
             raise InputError(
                 f"--{name} is for embeddings that are given: leave it out beside texts."
             )
-    limit = limit_of(s, s.model, s.encoder, labels=s.labels)
+    scored = partial(scored_in, labels=s.labels)
+    limit = limit_of(s, s.model, s.encoder, scored=scored)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
     # What can be known is checked before a large model is hashed.

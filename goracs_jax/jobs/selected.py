@@ -97,7 +97,8 @@ class Selected(NamedTuple):
                     write(new / file, self.records)
             if self.source and all(map(is_parquet, files := files_of(self.source))):
                 table = take_rows(files, self._rows)
-                table.write_parquet(os.fspath(new / "coreset.parquet"))
+                if table is not None:
+                    table.write_parquet(os.fspath(new / "coreset.parquet"))
             if self.info:
                 write_json(new / "dataset_info.json", {"coreset": self.info})
             np.savez(new / "scores.npz", allow_pickle=False, **self._scores())

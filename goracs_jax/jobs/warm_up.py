@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from goracs_jax.data.stored import Some
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.gradients.adam import Moments, moments_of
@@ -126,7 +127,7 @@ def part_of(pool: Pool, share: float, seed: int) -> Pool:
     size = max(1, round(share * count))
     rows = np.sort(np.random.default_rng(seed).choice(count, size, replace=False))
     drawn = digest({"pool": pool.sha256, "rows": rows.tolist()})
-    return Pool([pool.examples[row] for row in rows], drawn, pool.path)
+    return Pool(Some(pool.examples, rows), drawn, pool.path)
 
 
 def _trained(

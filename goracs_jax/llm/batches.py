@@ -106,8 +106,7 @@ class Batch(NamedTuple):
     @property
     def words(self) -> Words:
         """How messages speak of it."""
-        rows, time = self.ids.shape
-        return Words(f"{rows} x {time} tokens", "--tokens-per-batch", SHORTER)
+        return _words(self.ids.shape)
 
     def pieces(self, size: int) -> "list[Batch]":
         """Cut it into batches of so many rows, of which the last is filled up.
@@ -124,6 +123,67 @@ class Batch(NamedTuple):
         labels = filled(self.labels, NOT_SCORED)
         starts = range(0, len(rows), size)
         return [Batch(*(x[i : i + size] for x in (rows, ids, labels))) for i in starts]
+
+
+class Planned(NamedTuple):
+    """The examples of a batch, which are padded when it is their turn.
+
+    The batches of a pool, padded, would be larger than its tokens.
+    """
+
+    rows: Int64[np.ndarray, " batch"]
+    time: int  # the common length
+    tokens: Tokens
+
+    def padded(self) -> Batch:
+        """Pad the examples to their common length."""
+        shape = len(self.rows), self.time
+        ids = np.full(shape, PADDING, np.int32)
+        labels = np.full(shape, NOT_SCORED, np.int32)
+        for slot, row in enumerate(self.rows[self.rows >= 0]):
+            start, end = self.tokens.offsets[row : row + 2]
+            ids[slot, : end - start] = self.tokens.ids[start:end]
+            labels[slot, : end - start] = self.tokens.labels[start:end]
+        return Batch(self.rows, ids, labels)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids and the labels."""
+        return self.padded().arrays()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows and their padded length."""
+        return len(self.rows), self.time
+
+    @property
+    def num_examples(self) -> int:
+        """The number of rows that are not filler."""
+        return int((self.rows >= 0).sum())
+
+    @property
+    def work(self) -> int:
+        """The tokens, without padding."""
+        rows, offsets = self.rows[self.rows >= 0], self.tokens.offsets
+        return int((offsets[rows + 1] - offsets[rows]).sum())
+
+    @property
+    def row_size(self) -> int:
+        """The padded tokens of a row."""
+        return self.time
+
+    @property
+    def words(self) -> Words:
+        """How messages speak of it."""
+        return _words(self.shape)
+
+    def pieces(self, size: int) -> list[Batch]:
+        """Cut it into batches of so many rows; see `Batch.pieces`."""
+        return self.padded().pieces(size)
+
+
+def _words(shape: tuple[int, ...]) -> Words:
+    rows, time = shape
+    return Words(f"{rows} x {time} tokens", "--tokens-per-batch", SHORTER)
 
 
 def bucket_length(length: int) -> int:
@@ -187,7 +247,7 @@ def make_batches(
     padded: Callable[[int], int] = bucket_length,
     evenly: int | None = None,
     devices: int = 1,
-) -> list[Batch]:
+) -> list[Planned]:
     """Sort examples by length and pack them into batches of few static shapes.
 
     A batch is as long as the bucket of its longest example and has
@@ -211,22 +271,16 @@ def make_batches(
     >>> [b.rows.tolist() for b in make_batches(tokens, tokens_per_batch=60)]
     [[0, 1, 2], [3]]
     """
-    order = np.argsort(-tokens.lengths, kind="stable")
-    batches = []
+    lengths = tokens.lengths
+    order, batches = np.argsort(-lengths, kind="stable"), []
     while len(order):
-        time = padded(int(tokens.lengths[order[0]]))
+        time = padded(int(lengths[order[0]]))
         size = batch_rows(time, tokens_per_batch, evenly, devices)
         while not evenly and len(order) <= size // 2 and size // 2 % devices == 0:
             size //= 2
         rows = np.full(size, -1, np.int64)
         rows[: len(order[:size])] = order[:size]
-        ids = np.full((size, time), PADDING, np.int32)
-        labels = np.full((size, time), NOT_SCORED, np.int32)
-        for slot, row in enumerate(order[:size]):
-            span = slice(tokens.offsets[row], tokens.offsets[row + 1])
-            ids[slot, : tokens.lengths[row]] = tokens.ids[span]
-            labels[slot, : tokens.lengths[row]] = tokens.labels[span]
-        batches.append(Batch(rows, ids, labels))
+        batches.append(Planned(rows, time, tokens))
         order = order[size:]
     return batches
 

@@ -1,7 +1,7 @@
 """Embed texts as one vector each, by the LLM itself or by a sentence encoder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import jax
@@ -15,7 +15,15 @@ from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
 from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
-from goracs_jax.llm.tokens import Tokens, check_ids, encode, ragged
+from goracs_jax.llm.tokens import (
+    TOGETHER,
+    Tokens,
+    check_ids,
+    encode,
+    in_groups,
+    joined,
+    ragged,
+)
 from goracs_jax.models.attention import rows_at
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder
@@ -99,7 +107,7 @@ def embedding_pass(model: Decoder, pooling: Pooling = "mean") -> Pass:
 def embed_with_encoder(
     encoder: Encoder,
     tokenizer: "PreTrainedTokenizerFast",
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     mapper: Mapper = map_batches,
@@ -127,7 +135,7 @@ def embed_with_encoder(
         logger.warning(
             "%d of %d texts were cut to the encoder's %d tokens.",
             num_cut,
-            len(texts),
+            tokens.num_examples,
             encoder.config.max_tokens,
         )
     run = Pass(_encoder_vectors, nnx.split(encoder))
@@ -135,7 +143,7 @@ def embed_with_encoder(
 
 
 def encoder_tokens(
-    encoder: Encoder, tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]
+    encoder: Encoder, tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]
 ) -> tuple[Tokens, int]:
     """Tokenise texts for an encoder and cut them to its length.
 
@@ -150,19 +158,26 @@ def encoder_tokens(
     Raises:
         InputError: There is no text, or an id is outside the vocabulary.
     """
-    if not texts:
-        raise InputError("there are no texts to embed: give at least one.")
-    config = encoder.config
+    config, num_cut = encoder.config, 0
     # The tokenizer cuts texts and keeps its closing token. The encoder's length counts,
     # whatever the tokenizer's own file says.
     ids_of = lambda texts, **kw: encode(texts, tokenizer, **kw)["input_ids"]
-    texts = [text.lower() for text in texts] if config.lowercase else texts
-    ids = ids_of(texts, truncation=True, max_length=config.max_tokens)
-    full = [i for i, row in enumerate(ids) if len(row) == config.max_tokens]
-    whole = ids_of([texts[i] for i in full], truncation=False) if full else []
-    tokens = ragged(ids)
+
+    def parts() -> Iterator[Tokens]:
+        nonlocal num_cut
+        for group in in_groups(texts, TOGETHER):
+            group = [text.lower() for text in group] if config.lowercase else group
+            ids = ids_of(group, truncation=True, max_length=config.max_tokens)
+            full = [i for i, row in enumerate(ids) if len(row) == config.max_tokens]
+            whole = ids_of([group[i] for i in full], truncation=False) if full else []
+            num_cut += sum(len(row) > config.max_tokens for row in whole)
+            yield ragged(ids)
+
+    tokens = joined(parts())
+    if not tokens.num_examples:
+        raise InputError("there are no texts to embed: give at least one.")
     check_ids(tokens, config.vocab_size)
-    return tokens, sum(len(row) > config.max_tokens for row in whole)
+    return tokens, num_cut
 
 
 @jax.jit

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Float, Int32
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.batches import Batch, BatchFn
+from goracs_jax.llm.batches import Batch, BatchFn, Planned
 from goracs_jax.llm.passes import Pass, results
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, take
@@ -138,7 +138,7 @@ def _lower(graph, state, ids, labels):
 def put(
     table: Float[np.ndarray, "tokens dim"],
     texts: Tokens,
-    batch: Batch,
+    batch: Batch | Planned,
     found: Float[np.ndarray, "batch time dim"],
 ) -> None:
     """Write what the pass found for a batch into the table of all tokens."""

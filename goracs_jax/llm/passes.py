@@ -14,8 +14,8 @@ from jaxtyping import PyTree
 
 from goracs_jax.llm.batches import (
     AnyBatch,
-    Batch,
     BatchFn,
+    Planned,
     bucket_length,
     make_batches,
     next_length,
@@ -53,7 +53,7 @@ class Pass(NamedTuple):
         """The grid of the model; None means one device."""
         return self.execution.grid
 
-    def batches(self, tokens: Tokens, tokens_per_batch: int) -> list[Batch]:
+    def batches(self, tokens: Tokens, tokens_per_batch: int) -> list[Planned]:
         """Pack examples into batches; see `goracs_jax.llm.batches.make_batches`.
 
         Args:

@@ -1,13 +1,16 @@
 """Turn texts into token ids, and say which tokens the loss scores."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from goracs_jax.choices import Scored as Scored
-from goracs_jax.errors import InputError, one_line
+from goracs_jax.errors import InputError, RecordError, one_line
+from goracs_jax.files import unnamed
 from goracs_jax.llm.texts import NOT_SCORED as NOT_SCORED
 from goracs_jax.llm.texts import WRITES_ANEW, Between, Span, Text, common, first_scored
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 TOGETHER = 1000
 #: The id that fills a row after the end of its text; the models embed it as token 0.
 PADDING = -1
+#: What is wrong with a record whose answers cannot be scored, by which it is counted.
+UNSCORED = "without an answer to score"
+EMPTY = np.empty(0, np.int32)
+Item = TypeVar("Item")
 
 
 class Tokens(NamedTuple):
@@ -47,8 +54,10 @@ class Tokens(NamedTuple):
     @property
     def scored(self) -> Int64[np.ndarray, " examples"]:
         """The number of scored tokens of each example."""
-        before = np.append(0, np.cumsum(self.labels >= 0))
-        return np.diff(before[self.offsets])
+        counts, some = np.zeros(self.num_examples, np.int64), self.lengths > 0
+        starts = self.offsets[:-1][some]  # of an empty example, reduceat adds the next
+        counts[some] = np.add.reduceat(self.labels >= 0, starts, dtype=np.int64)
+        return counts
 
 
 def ragged(
@@ -70,8 +79,19 @@ def ragged(
     return Tokens(flat(ids), flat(labels), offsets)
 
 
+def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of so many items, of which the last may have fewer.
+
+    >>> [*in_groups("abc", 2)]
+    [['a', 'b'], ['c']]
+    """
+    each = iter(items)  # itertools.batched is of Python 3.12
+    while group := list(islice(each, size)):
+        yield group
+
+
 def tokenize(
-    texts: Sequence[Text | tuple[str, str]],
+    texts: Iterable[Text | tuple[str, str]],
     tokenizer: "PreTrainedTokenizerFast",
     *,
     labels: Scored = "all",
@@ -97,15 +117,29 @@ def tokenize(
         InputError: There is no example, an example is longer than the context or has no
             scored token, or the tokenizer has no end-of-text token.
     """
-    if not texts:
+    tokens = joined(
+        _tokenized(group, tokenizer, labels, context, _place_of(places, i * TOGETHER))
+        for i, group in enumerate(in_groups(texts, TOGETHER))
+    )
+    if not tokens.num_examples:
         raise InputError("there are no examples to tokenise: give at least one.")
-    if len(texts) > TOGETHER:
-        named = places or [f"example {i + 1}" for i in range(len(texts))]
-        some = (slice(i, i + TOGETHER) for i in range(0, len(texts), TOGETHER))
-        given = {"labels": labels, "context": context}
-        return joined(
-            [tokenize(texts[s], tokenizer, places=named[s], **given) for s in some]
-        )
+    return tokens
+
+
+def _place_of(places: Sequence[str] | None, first: int) -> Callable[[int], str]:
+    """Return a function from the number of a text of a group to its name."""
+    if places is None:
+        return lambda i: f"example {first + i + 1}"
+    return lambda i: places[first + i]
+
+
+def _tokenized(
+    texts: Sequence[Text | tuple[str, str]],
+    tokenizer: "PreTrainedTokenizerFast",
+    labels: Scored,
+    context: int,
+    place_of: Callable[[int], str],
+) -> Tokens:
     read = [x if isinstance(x, Text) else Text.of(*x) for x in texts]
     options = {"add_special_tokens": read[0].special}
     eos = end_of_text(tokenizer) if read[0].ended else None
@@ -115,7 +149,6 @@ def tokenize(
     beside = _beside(read, tokenizer, options) if labels == "answer" else {}
     all_ids, all_labels = [], []
     for i, text in enumerate(read):
-        place = places[i] if places else f"example {i + 1}"
         ids, spans = list(encoded["input_ids"][i]), encoded["offset_mapping"][i]
         scored = list(ids)
         if labels == "answer":
@@ -124,7 +157,7 @@ def tokenize(
                 part = (
                     first_scored(spans, answer)
                     if isinstance(answer, Span)
-                    else _between(ids, answer, beside, place)
+                    else _between(ids, answer, beside, place_of(i))
                 )
                 scored[part] = ids[part]
         if eos is not None:
@@ -134,12 +167,13 @@ def tokenize(
             scored.append(eos)
         if len(ids) > context:
             raise InputError(
-                f"{place} has {len(ids)} tokens, more than the model's context "
+                f"{place_of(i)} has {len(ids)} tokens, more than the model's context "
                 f"of {context}: shorten it or leave it out."
             )
         if all(label == NOT_SCORED for label in scored[1:]):
-            raise InputError(
-                f"{place} has no token to score: give it a prompt or an answer."
+            raise RecordError(
+                f"{place_of(i)} has no token to score: give it a prompt or an answer.",
+                UNSCORED,
             )
         all_ids.append(ids)
         all_labels.append(scored)
@@ -175,8 +209,37 @@ def _between(
     start = common(ids, beside[answer.before])
     end = len(ids) if answer.upto is None else common(ids, beside[answer.upto])
     if end <= start:
-        raise InputError(f"{place}: {WRITES_ANEW}")
+        raise RecordError(f"{place}: {WRITES_ANEW}", UNSCORED)
     return slice(start, end)
+
+
+def check_answers(
+    texts: Sequence[Text],
+    tokenizer: "PreTrainedTokenizerFast",
+    places: Sequence[str],
+) -> list[RecordError | None]:
+    """Find the texts whose answers have no tokens to score.
+
+    Args:
+        texts: At least one.
+        tokenizer: A fast tokenizer with an end-of-text token.
+        places: The names of the texts in errors.
+
+    Returns:
+        What is wrong with each text; None where nothing is.
+    """
+    try:
+        _tokenized(texts, tokenizer, "answer", sys.maxsize, places.__getitem__)
+        return [None] * len(texts)
+    except RecordError as error:
+        if len(texts) == 1:
+            return [error]
+    halves = slice(len(texts) // 2), slice(len(texts) // 2, None)
+    return [
+        error
+        for half in halves
+        for error in check_answers(texts[half], tokenizer, places[half])
+    ]
 
 
 def encode(
@@ -267,8 +330,9 @@ def check_ids(tokens: Tokens, vocab_size: int):
 
     >>> check_ids(ragged([[0, 2], [1]]), vocab_size=3)
     """
-    bad = np.flatnonzero((tokens.ids < 0) | (tokens.ids >= vocab_size))
-    if len(bad):
+    ids = tokens.ids
+    if len(ids) and (ids.min() < 0 or ids.max() >= vocab_size):
+        bad = np.flatnonzero((ids < 0) | (ids >= vocab_size))
         example = int(np.searchsorted(tokens.offsets, bad[0], side="right"))
         raise InputError(
             f"example {example} has token id {tokens.ids[bad[0]]}, the model has ids 0 "
@@ -276,18 +340,29 @@ def check_ids(tokens: Tokens, vocab_size: int):
         )
 
 
-def joined(parts: Sequence[Tokens]) -> Tokens:
-    """Join the examples of several parts.
+def joined(parts: Iterable[Tokens]) -> Tokens:
+    """Join the examples of several parts, in files without names.
 
     Args:
-        parts: At least one.
+        parts: The parts, which may be made one after the other.
 
     >>> joined([ragged([[1], [2, 3]]), ragged([[4]])]).offsets
     array([0, 1, 3, 4])
     """
-    ids, labels, _ = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    lengths = np.concatenate([part.lengths for part in parts])
-    return Tokens(ids, labels, np.cumsum([0, *lengths], dtype=np.int64))
+    lengths = [np.zeros(1, np.int64)]
+    with unnamed() as ids, unnamed() as labels:
+        for part in parts:
+            ids.write(part.ids.data)
+            labels.write(part.labels.data)
+            lengths.append(part.lengths)
+        offsets = np.cumsum(np.concatenate(lengths))
+        total = int(offsets[-1])
+        return Tokens(_mapped(ids, total), _mapped(labels, total), offsets)
+
+
+def _mapped(file: IO[bytes], size: int) -> Int32[np.ndarray, " total"]:
+    file.flush()
+    return np.asarray(np.memmap(file, np.int32, "r", shape=size)) if size else EMPTY
 
 
 def take(tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Tokens:

@@ -1,6 +1,6 @@
 """The one place that opens pools of examples, LLMs and sentence encoders."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from goracs_jax.choices import Remat
-from goracs_jax.data.examples import Example, read_examples
+from goracs_jax.data.examples import Example, each_example
 from goracs_jax.data.skipped import Skipped
+from goracs_jax.data.stored import Places, Some, Stored
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest, hash_files
 from goracs_jax.inputs.parts import hash_input
@@ -51,12 +52,12 @@ class Pool(NamedTuple):
     named, it is that of the names, too.
     """
 
-    examples: list[Example]
+    examples: Sequence[Example]
     sha256: str
     path: Path
     kept: Kept | None = None  # rows of the file; None if they are all
     skipped: Skipped | None = None  # those that were left out
-    uncut: Mapping[str, dict] = {}
+    uncut: Sequence[Example] | None = None  # as in the file, if some were cut
 
     @property
     def of_file(self) -> Kept:
@@ -72,15 +73,15 @@ class Pool(NamedTuple):
         if kept.is_all:
             return self
         return self._replace(
-            examples=[self.examples[row] for row in kept.rows],
+            examples=Some(self.examples, kept.rows),
             sha256=digest({"pool": self.sha256, "rows": kept.rows.tolist()}),
             kept=self.of_file.then(kept),
+            uncut=self.uncut and Some(self.uncut, kept.rows),
         )
 
     def whole(self, row: int) -> dict:
         """Return the record of an example as it is in the file, not cut."""
-        record, place, _ = self.examples[row]
-        return self.uncut.get(place, record)
+        return (self.uncut or self.examples)[row].record
 
     @property
     def form(self) -> Form:
@@ -88,9 +89,9 @@ class Pool(NamedTuple):
         return self.examples[0].form
 
     @property
-    def places(self) -> list[str]:
+    def places(self) -> Sequence[str]:
         """The file and line of each example, for messages."""
-        return [example.place for example in self.examples]
+        return Places(self.examples)
 
     @property
     def outputs(self) -> list[str]:
@@ -137,7 +138,7 @@ def read_pool(path: Path, columns: Sequence[str] | None = None) -> Pool:
     Raises:
         InputError: The first thing that is wrong, with its file and line.
     """
-    examples = read_examples(path, columns=columns)
+    examples = Stored(each_example(path, columns=columns))
     return Pool(examples, hash_pool(path, columns), path)
 
 
@@ -190,11 +191,12 @@ def open_llm(
             f"--tokens-per-batch must be at least 1, got {machine.tokens_per_batch}."
         )
 
+    shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
+    if adapter:  # before a large model is read, be it for its hash
+        check_adapter(decoder_config(model), shape, adapter)
+
     @cache
     def decoder() -> Decoder:
-        shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
-        if adapter:
-            check_adapter(decoder_config(model), shape, adapter)
         key = jax.random.key(seed)
         found = load_decoder(
             model,

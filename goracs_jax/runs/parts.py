@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 
 from goracs_jax.buckets import deliver
 from goracs_jax.files import atomic, digest
-from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper
+from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper, Planned
 from goracs_jax.llm.passes import results
 from goracs_jax.mesh import agree, leads, meet
 from goracs_jax.runs.progress import ExamplesColumn, TokensColumn, progress
@@ -62,7 +62,7 @@ def part_mapper(home: Path, label: str, part_seconds: float) -> Mapper:
         # Finished examples and work before each batch, and after the last one.
         examples = np.cumsum([0, *(batch.num_examples for batch in batches)]).tolist()
         work = np.cumsum([0, *(batch.work for batch in batches)]).tolist()
-        tokens = [TokensColumn()] if isinstance(batches[0], Batch) else []
+        tokens = [TokensColumn()] if isinstance(batches[0], Batch | Planned) else []
         started = marked = time.perf_counter()
         with progress(ExamplesColumn(), *tokens) as bar:
             task = bar.add_task(

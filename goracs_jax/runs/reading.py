@@ -1,6 +1,6 @@
 """The one place that makes texts and tokens of the examples of a pool."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from goracs_jax.choices import Scored
@@ -32,7 +32,7 @@ def embedded_in(form: Form, labels: Scored | None, default: Scored = "all") -> S
     return labels or ("all" if is_chat(form) else default)
 
 
-def embedded_texts(pool: Pool, template: Template, embedded: Scored) -> list[Text]:
+def embedded_texts(pool: Pool, template: Template, embedded: Scored) -> Iterator[Text]:
     """Write what is embedded: all of each example, or what is in front of the answer.
 
     Args:
@@ -79,7 +79,7 @@ def tokenize_pool(pool: Pool, llm: Llm, scored: Scored = "all") -> Tokens:
 
 
 def tokenize_texts(
-    texts: list[Text], pool: Pool, llm: Llm, scored: Scored = "all"
+    texts: Iterable[Text], pool: Pool, llm: Llm, scored: Scored = "all"
 ) -> Tokens:
     """Tokenise texts that were written of a pool's examples; see `tokenize_pool`."""
     context = llm.config().max_positions

@@ -46,13 +46,14 @@ class Shapes(NamedTuple):
 
     def split(self, tokens: Tokens) -> list[Batch]:
         """Split examples into micro-batches of these shapes."""
-        batches = make_batches(
+        planned = make_batches(
             tokens,
             tokens_per_batch=self.tokens_per_batch,
             padded=partial(next_length, self.lengths),
             evenly=self.step_examples,
             devices=self.devices,
         )
+        batches = [batch.padded() for batch in planned]
         return [b._replace(rows=b.rows.astype(np.int32)) for b in batches]
 
 

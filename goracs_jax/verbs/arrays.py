@@ -1,6 +1,7 @@
 """`goracs embed` and `goracs grads`: arrays with one row per example."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from goracs_jax.errors import InputError
@@ -72,8 +73,10 @@ def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
         if out.suffix != ".npy" or out.is_dir():
             raise InputError(f"{flag} must be a file that ends in .npy, got {out}.")
     encoder = settings.encoder if isinstance(settings, Embed) else None
-    labels = settings.labels if isinstance(settings, Grads) else "all"
-    limit = limit_of(settings, settings.model, encoder, labels=labels)
+    scored = lambda form: "all"
+    if isinstance(settings, Grads):
+        scored = partial(scored_in, labels=settings.labels)
+    limit = limit_of(settings, settings.model, encoder, scored=scored)
     return read_pools(settings.data, limit=limit, flags=settings)[0]
 
 

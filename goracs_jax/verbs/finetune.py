@@ -1,9 +1,12 @@
 """`goracs finetune`: from a coreset and a model to a PEFT folder."""
 
+from functools import partial
+
 from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import working_in
 from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import check_stages
 from goracs_jax.settings import Finetune
@@ -19,7 +22,8 @@ def finetune(settings: Finetune) -> None:
     if settings.tensorboard:
         require_tensorboard()
     config = TrainConfig.of(settings, settings.seed)
-    limit = limit_of(settings, settings.model, labels=settings.labels)
+    scored = partial(scored_in, labels=settings.labels, default=config.scored)
+    limit = limit_of(settings, settings.model, scored=scored)
     paths = (settings.data, settings.valid)
     train, valid = read_pools(*paths, limit=limit, flags=settings)
     config = config.reading(train, settings.labels)

@@ -18,6 +18,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.files import existing_file, hash_files
 from goracs_jax.inputs.array_files import hash_array, read_array
 from goracs_jax.inputs.parts import files_of
+from goracs_jax.inputs.records import How, names_of, records_of
 from goracs_jax.inputs.tables import batches
 from goracs_jax.settings.parser import READ
 
@@ -179,6 +180,23 @@ def test_one_column_of_a_table_is_fetched_alone(bucket, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found, x)
     size = (tmp_path / "x.parquet").stat().st_size
     assert counted.bytes < size * 0.6
+
+
+def test_columns_of_interactions_are_fetched_alone(bucket, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    wide = {name: rng.random(BIG // 4) for name in "abcd"}
+    ids = pl.Series(np.arange(BIG // 4) % 100)
+    pl.DataFrame(wide | {"user": ids, "item": ids}).write_parquet(
+        tmp_path / "r.parquet"
+    )
+    put(bucket, tmp_path)
+    counted = Counted(monkeypatch)
+    path = as_path("s3://pool/in/r.parquet")
+    assert names_of(path) == [*wide, "user", "item"]
+    assert counted.bytes < 1 << 18
+    (_, first), *_ = records_of(path, How(columns=("user", "item")))
+    assert first.fields == {"user": 0, "item": 0}
+    assert counted.bytes < (tmp_path / "r.parquet").stat().st_size * 0.6
 
 
 def test_a_file_that_is_no_array_is_refused_by_its_start(bucket, tmp_path, monkeypatch):

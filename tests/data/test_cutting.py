@@ -28,7 +28,9 @@ def limited(tokens, cut=True):
 
 def cut_to(record, tokens):
     example = Example(record, "t.jsonl:1")
-    return fitting([(0, example)], limited(tokens), None).examples[0].record
+    (found,) = fitting([(0, example)], limited(tokens), None)
+    assert found.cut == (found.example is not example)
+    return found.example.record
 
 
 def by_loop(shorter, count, tokens):
@@ -91,15 +93,17 @@ def test_what_cannot_be_cut_is_refused_or_left_out():
     examples = [(2 * i, Example(r, f"t.jsonl:{i + 1}")) for i, r in enumerate(rows)]
     message = r"t\.jsonl:1 has 61 tokens, more than --max-length of 8: it is no longer"
     with pytest.raises(RecordError, match=message):
-        fitting(examples, limited(8), None)
+        list(fitting(examples, limited(8), None))
     skipped = Skipped()
-    found = fitting(examples, limited(8), skipped)
-    assert [e.place for e in found.examples] == ["t.jsonl:2", "t.jsonl:3"]
-    assert found.uncut == {"t.jsonl:2": rows[1]}
+    found = list(fitting(examples, limited(8), skipped))
+    assert [(each.example.place, each.cut) for each in found] == [
+        ("t.jsonl:2", True),
+        ("t.jsonl:3", False),
+    ]
     assert (skipped.rows, dict(skipped.kinds)) == ([0], {"too long": 1})
     skipped = Skipped()
-    kept = fitting(examples, limited(8, cut=False), skipped)
-    assert kept.examples == [examples[2][1]]
+    kept = list(fitting(examples, limited(8, cut=False), skipped))
+    assert kept == [(examples[2][1], False)]
     assert skipped.rows == [0, 2]
     skipped.lines.seek(0)
     told = [json.loads(line) for line in skipped.lines.readlines()]
@@ -108,7 +112,7 @@ def test_what_cannot_be_cut_is_refused_or_left_out():
         ("t.jsonl:2", 2, rows[1]),
     ]
     with pytest.raises(RecordError, match=r"cut it with --max-length or --too-long"):
-        fitting(examples, limited(8, cut=False), None)
+        list(fitting(examples, limited(8, cut=False), None))
 
 
 def said(text):
@@ -135,13 +139,13 @@ def test_chats_lose_their_oldest_turns(messages, left):
     for tokens in range(2, len(messages)):
         fits = [text for text in left if len(text) <= tokens]
         limit, skipped = cut._replace(tokens=tokens), Skipped()
-        found = fitting([(0, Example(many, "t.jsonl:1"))], limit, skipped)
+        found = list(fitting([(0, Example(many, "t.jsonl:1"))], limit, skipped))
         if not fits:
-            assert (found.examples, skipped.rows) == ([], [0])
+            assert (found, skipped.rows) == ([], [0])
             continue
-        (example,) = found.examples
+        ((example, cut_down),) = found
         assert example.record == many | {"messages": said(max(fits, key=len))}
-        assert found.uncut == {"t.jsonl:1": many}
+        assert cut_down
 
 
 def test_the_prompt_of_a_chat_is_cut_and_its_completion_is_not():
@@ -149,11 +153,11 @@ def test_the_prompt_of_a_chat_is_cut_and_its_completion_is_not():
     limit = Limit(8, write, characters, True, "--max-length")
     record = {"talk": said("s1 u1 a1 u2"), "completion": said("a2")}
     keys = Keys({"prompt": "talk", "completion": "completion"})
-    (found,) = fitting([(0, Example(record, "t.jsonl:1", keys))], limit, None).examples
-    assert found.record == record | {"talk": said("s1 u2")}
+    (found,) = fitting([(0, Example(record, "t.jsonl:1", keys))], limit, None)
+    assert found.example.record == record | {"talk": said("s1 u2")}
     plain = Example({"prompt": "one two", "completion": "three"}, "t.jsonl:1")
     with pytest.raises(RecordError, match="it is no longer enough"):
-        fitting([(0, plain)], limit, None)
+        list(fitting([(0, plain)], limit, None))
 
 
 def test_what_a_template_refuses_is_left_out():
@@ -169,10 +173,10 @@ def test_what_a_template_refuses_is_left_out():
     examples = [(i, Example(r, f"t.jsonl:{i + 1}")) for i, r in enumerate(rows)]
     bad = Skipped()
     found = fitting(examples, limit, None, bad)
-    assert [e.record["id"] for e in found.examples] == [0, 2]
+    assert [each.example.record["id"] for each in found] == [0, 2]
     assert (bad.rows, dict(bad.kinds)) == ([1], {"refused by the template": 1})
     with pytest.raises(RecordError, match=r"t\.jsonl:2: no"):
-        fitting(examples, limit, Skipped())
+        list(fitting(examples, limit, Skipped()))
 
 
 def test_one_title_is_no_list():

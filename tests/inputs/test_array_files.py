@@ -1,6 +1,9 @@
 """Arrays of files are used where they lie, and their hashes name their content."""
 
+import errno
 import gzip
+import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +13,7 @@ from kinds.arrays import X, shards
 from safetensors.numpy import save_file
 
 from goracs_jax.errors import InputError
-from goracs_jax.inputs.array_files import ALIGNED, hash_array, read_array
+from goracs_jax.inputs.array_files import ALIGNED, Named, hash_array, read_array
 from goracs_jax.inputs.arrays import as_array
 
 
@@ -90,6 +93,79 @@ def test_ids_beside_floats_are_no_dimension(tmp_path):
             source()
 
 
+def test_rows_are_counted_over_the_batches_of_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("goracs_jax.inputs.tables.CHUNK", 4)
+    rows = [[1.0, 2.0]] * 11
+    rows[9] = [1.0]
+    pl.DataFrame({"v": rows}).write_parquet(tmp_path / "x.parquet", row_group_size=4)
+    with pytest.raises(InputError, match=r"row 9 \(from 0\) has 1 numbers, others"):
+        read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("rows", [[None, None], [[], []], [[], [1.0]], [[1.0], []]])
+def test_vectors_without_numbers(rows):
+    column = pl.Series("v", rows, pl.List(pl.Float32))
+    row = rows.index([1.0]) ^ 1 if [1.0] in rows else 0
+    with pytest.raises(InputError, match=rf"row {row} \(from 0\) has no numbers"):
+        as_array(column)
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["Yes", "No"])])
+def test_labels_in_a_dictionary(tmp_path, dtype):
+    labels = ["Yes", "No", "Yes"]
+    frame = pl.DataFrame({"label": pl.Series(labels, dtype=dtype)})
+    frame.write_parquet(tmp_path / "l.parquet")
+    frame.write_ipc(tmp_path / "l.arrow")
+    for found in (read(tmp_path / "l.parquet"), read(tmp_path / "l.arrow")):
+        assert found.tolist() == labels
+    assert as_array(frame).tolist() == labels
+
+
+def test_columns_of_pandas_as_arrays_of_objects():
+    vectors = np.empty(len(X), object)
+    vectors[:] = list(X)
+    np.testing.assert_array_equal(as_array(vectors), X)
+    assert as_array(np.array(["a", "bc"], object)).tolist() == ["a", "bc"]
+    vectors[3] = X[3, :2]
+    with pytest.raises(InputError, match="one list of numbers for each row"):
+        as_array(vectors)
+
+
+@pytest.mark.parametrize("shape", [X.shape, (len(X),)])
+def test_bytes_in_the_other_order(tmp_path, shape):
+    rows = X[:, 0] if len(shape) == 1 else X
+    np.save(tmp_path / "x.npy", rows.astype(">f4"))
+    np.savez(tmp_path / "x.npz", x=rows.astype(">f4"))
+    for name in ("x.npy", "x.npz"):
+        found = read(tmp_path / name)
+        assert found.dtype.isnative
+        np.testing.assert_array_equal(found, rows)
+    assert as_array(rows.astype(">f4")).dtype.isnative
+
+
+def test_a_name_with_the_characters_of_a_pattern(tmp_path):
+    """A pattern would find x1.parquet, and read it in place of the file."""
+    for name, rows in (("x[1].parquet", X), ("x1.parquet", 0 * X)):
+        pl.DataFrame({"v": rows.tolist()}).write_parquet(tmp_path / name)
+    np.testing.assert_allclose(read(tmp_path / "x[1].parquet"), X)
+
+
+def test_no_room_for_a_copy_is_told_as_such(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = shards("npy")(tmp_path)
+    monkeypatch.setattr("goracs_jax.inputs.array_files._cut", full)
+    with pytest.raises(InputError, match="no room for a temporary file: set TMPDIR"):
+        read(folder)
+
+
+def test_a_colon_in_front_names_no_array():
+    assert Named.of(Path(":x")) == (Path(":x"), "")
+    with pytest.raises(InputError, match=":x does not exist"):
+        read(Path(":x"))
+
+
 def test_masked_rows():
     np.testing.assert_array_equal(as_array(np.ma.array(X)), X)
     with pytest.raises(InputError, match="have masked values"):
@@ -102,6 +178,7 @@ def test_masked_rows():
         ("one.npy", "has one number: give one for each row"),
         ("x.npy.gz", r"x\.npy\.gz is packed: unpack it"),
         ("gaps.parquet", "it has gaps, or values of another kind"),
+        ("texts.zip", r"texts\.zip is not a file .*its part is no array"),
         ("x" * 300, "cannot be opened"),
     ],
 )
@@ -110,5 +187,7 @@ def test_what_is_no_array(tmp_path, name, message):
     content = (tmp_path / "one.npy").read_bytes()
     (tmp_path / "x.npy.gz").write_bytes(gzip.compress(content))
     pl.DataFrame({"l": ["a", None]}).write_parquet(tmp_path / "gaps.parquet")
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("a.txt", "text")
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)

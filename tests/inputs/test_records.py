@@ -1,6 +1,7 @@
 """Files of records that are easily taken for others, and those that are none."""
 
 import codecs
+import gzip
 import json
 import tarfile
 from datetime import timedelta
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from goracs_jax.data.examples import read_examples, read_records
+from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.records import How, names_of, records_of
 
@@ -55,10 +57,20 @@ def test_lines_of_white_space_are_blank(tmp_path):
 
 
 NO_DATA = {
-    "SQLite": (b"SQLite format 3\0\x10\0\1\1", r"is no text"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is no text"),
-    "Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is no text"),
-    "Avro": (b"Obj\x01\x04\x16avro.schema", r"is no text"),
+    "SQLite": (b"SQLite format 3\0\x10\0\1\1", r"is a database of SQLite: write it"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is an HDF5 file: write it as JSONL"),
+    "Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is an Excel file of old"),
+    "Avro": (b"Obj\x01\x04\x16avro.schema", r"is an Avro file: write it as JSONL"),
+    "PDF": (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", r"is a PDF: write it as JSONL"),
+    "7z": (b"7z\xbc\xaf\x27\x1c\0\4", r"is a 7z archive: unpack it"),
+    "packed twice": (gzip.compress(gzip.compress(b"{}")), r"is packed twice: unpack"),
+    "Markdown": (
+        "|instruction|output|\n|:--|---|\n|i|o|\n",
+        r"is a table that is drawn",
+    ),
+    "a terminal": (" a | b \n---+---\n 1 | 2 \n", r"is a table that is drawn"),
+    "bytes": (b"\x05\x06" + bytes(9), r"is no text"),
+    "a list of JSON": ("[{},]", r"correct it, or write one record on each line"),
     "a page": ("\n<!DOCTYPE html>\n<p>404</p>", r"is a page of HTML or XML"),
     "XML": ('<?xml version="1.0"?>\n<a/>', r"is a page of HTML or XML"),
     "Git LFS": (
@@ -139,6 +151,82 @@ def test_the_index_of_pandas_is_no_data(tmp_path):
     )
     with pytest.raises(InputError, match="two columns have the same name"):
         read_records(frame)
+
+
+def test_one_list_of_records_beside_others(tmp_path):
+    text = json.dumps({"errors": [], "rows": [ONE, TWO], "features": ["a"]})
+    assert read(written(tmp_path / "a.json", text)) == [ONE, TWO]
+    text = json.dumps({"a": [1, 2], "b": [3]})
+    with pytest.raises(InputError, match="the columns have different lengths"):
+        read(written(tmp_path / "a.json", text))
+
+
+def test_cells_that_begin_as_json_does(tmp_path):
+    rows = ['[INST] hi [/INST],"[1, 2]"', "{name},o"]
+    text = "\n".join(["instruction,output", *rows])
+    assert read(written(tmp_path / "a.csv", text)) == [
+        {"instruction": "[INST] hi [/INST]", "output": "[1, 2]"},
+        {"instruction": "{name}", "output": "o"},
+    ]
+    # Below a line that is no JSON, an object is a record all the same.
+    path = written(tmp_path / "a.jsonl", f"cut off, here\n{LINES}")
+    skipped = Skipped()
+    assert len(read_examples(path, skipped)) == 2
+    assert skipped.rows == [0]
+
+
+TWICE = '{"instruction": "i", "output": "o", "output": "p"}'
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    line = r"key 'output' stands twice in an object"
+    path = written(tmp_path / "a.jsonl", f"{json.dumps(ONE)}\n{TWICE}\n")
+    with pytest.raises(InputError, match=rf"a\.jsonl:2: cannot be read .*{line}"):
+        read(path)
+    skipped = Skipped()
+    assert len(read_examples(path, skipped)) == 1
+    first = written(tmp_path / "b.jsonl", f"{TWICE}\n{json.dumps(ONE)}\n")
+    assert len(read_examples(first, Skipped())) == 1
+    nested = f'[{{"instruction": "i", "output": "o", "x": {TWICE}}}]'
+    several = f"{json.dumps(ONE, indent=1)}\n{TWICE}"
+    for text in (f"[{TWICE}]", nested, several):
+        with pytest.raises(InputError, match=line):
+            read(written(tmp_path / "a.json", text))
+
+
+def test_a_table_whose_fields_are_called_like_types(tmp_path):
+    record = ONE | {"x": {"Date": "a", "Object": ["b"]}, "kind": "Binary"}
+    frame = pl.DataFrame([record]).with_columns(
+        pl.col("kind").cast(pl.Enum(["Binary", "Duration"]))
+    )
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [record]
+    dated = pl.DataFrame([ONE | {"x": {"y": [timedelta(1)]}}])
+    with pytest.raises(InputError, match="column 'x' has the type Struct"):
+        read_records(dated)
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["[]", "nothing", '{"_data_files": ["a.arrow"]}', '{"_data_files": [{"a": 1}]}'],
+)
+def test_a_saved_dataset_whose_record_is_none(tmp_path, state):
+    written(tmp_path / "state.json", state)
+    with pytest.raises(InputError, match=r"state\.json .*: save the dataset again"):
+        read(tmp_path)
+    (tmp_path / "state.json").unlink()
+    written(tmp_path / "dataset_dict.json", state.replace("_data_files", "splits"))
+    with pytest.raises(InputError, match=r"save the dataset again|has several splits"):
+        read(tmp_path)
+
+
+def test_a_saved_dataset_of_thousands_of_files(tmp_path):
+    names = [f"data-{i:05d}-of-05000.arrow" for i in range(5000)]
+    state = {"_data_files": [{"filename": name} for name in names]}
+    written(tmp_path / "state.json", json.dumps(state))
+    pl.DataFrame([ONE]).write_ipc_stream(tmp_path / names[0])
+    with pytest.raises(InputError, match=r"names data-00001-of-05000.arrow, which"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ GROUP = Group(
             lambda folder: f"{npy(X)(folder)}:x",
             line=r"x\.npy has one array without a name: leave out :x",
         ),
+        Kind(".npy, bytes in the other order", npy(X.astype(">f4"))),
         Kind(".npz with one array", npz(x=X)),
         Kind(".npz, packed", npz(np.savez_compressed, x=X)),
         Kind(".npz with several arrays, FILE:NAME", npz(x=X, y=Y, name=":x")),
@@ -274,6 +275,11 @@ GROUP = Group(
         Kind(
             "In Python: its column of vectors",
             pandas_of(lambda pandas: pandas.DataFrame({"t": "a", "v": [*X]})),
+            needs="pandas",
+        ),
+        Kind(
+            "In Python: the same as an array of arrays",
+            pandas_of(lambda pandas: pandas.Series([*X]).to_numpy()),
             needs="pandas",
         ),
         Kind("In Python: a table of PyArrow", arrow, needs="pyarrow"),

@@ -129,6 +129,7 @@ PANDAS = {key: dict(enumerate(column)) for key, column in COLUMNS.items()}
 SPLIT = {"columns": [*COLUMNS], "index": [0, 1, 2]}
 SPLIT["data"] = [[*record.values()] for record in RECORDS]
 CUT = LINES[:-9]
+CATEGORIES = FRAME.cast({"output": pl.Categorical})
 
 GROUP = Group(
     "Texts: `--train`, `--valid`, `--data`, `--test`; `read_examples` in Python",
@@ -155,9 +156,18 @@ GROUP = Group(
         Kind(
             "CSV, with line breaks inside quotes", file("a.csv", separated(",")), TEXTS
         ),
+        Kind(
+            "CSV whose cells begin as JSON does",
+            file("a.csv", 'instruction,output\n"[INST] a","{b}"\n'),
+            [{"instruction": "[INST] a", "output": "{b}"}],
+        ),
         Kind("CSV with semicolons", file("a.csv", separated(";")), TEXTS),
         Kind("CSV with tabs", file("a.tsv", separated("\t")), TEXTS),
         Kind("Parquet", written("a.parquet", FRAME.write_parquet)),
+        Kind(
+            "Parquet, categories",
+            written("a.parquet", CATEGORIES.write_parquet),
+        ),
         Kind("Arrow file (Feather, IPC)", written("a.arrow", FRAME.write_ipc)),
         Kind("Arrow stream", written("a.arrow", FRAME.write_ipc_stream)),
         Kind("A folder of shards", shards),
@@ -196,6 +206,11 @@ GROUP = Group(
         ),
         Kind("`input` null", with_input(None)),
         Kind("`input` NaN", with_input(math.nan)),
+        Kind(
+            "A key that stands twice in an object",
+            file("a.jsonl", '{"instruction": "i", "output": "o", "output": "p"}'),
+            line=r"a\.jsonl:1: cannot be read \(the key 'output' stands twice",
+        ),
         Kind(
             "A last line that is cut off",
             file("a.jsonl", CUT),

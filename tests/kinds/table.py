@@ -13,9 +13,9 @@ START, END = "<!-- kinds -->\n", "<!-- end of kinds -->\n"
 sys.path.insert(0, str(TESTS))  # where this file is run as a program
 
 from goracs_jax.errors import InputError  # noqa: E402
-from kinds import Group, Kind, arrays, raw, records  # noqa: E402
+from kinds import Group, Kind, arrays, buckets, raw, records  # noqa: E402
 
-GROUPS = (records.GROUP, arrays.GROUP, raw.GROUP)
+GROUPS = (records.GROUP, arrays.GROUP, buckets.GROUP, raw.GROUP)
 
 
 def here(kind: Kind) -> bool:

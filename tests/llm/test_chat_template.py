@@ -44,7 +44,7 @@ def scored_texts(folder, records, scored="answer", name=None):
     """The whole text and the scored part of each record, decoded from tokens."""
     examples, tokenizer = read_examples(records), load_tokenizer(folder)
     template = TemplateChoice.read(name).of(examples[0].form, tokenizer)
-    texts = written(examples, lambda said: template.whole(said, scored))
+    texts = [*written(examples, lambda said: template.whole(said, scored))]
     places = [example.place for example in examples]
     found = tokenize(texts, tokenizer, labels=scored, context=999, places=places)
     parts = [slice(*pair) for pair in pairwise(found.offsets)]

@@ -150,9 +150,11 @@ def test_the_configuration_does_not_change_the_weights(tokenizer):
     np.testing.assert_allclose(normal, plain / lengths, **F32)
 
 
-def test_long_texts_are_cut_and_counted(tokenizer, caplog):
+@pytest.mark.parametrize("together", [1, 2, 1000])
+def test_long_texts_are_cut_and_counted(tokenizer, caplog, monkeypatch, together):
+    monkeypatch.setattr("goracs_jax.llm.embeddings.TOGETHER", together)
     texts = ["a b c d a b", "a b c d a b c", "a b c d a b d d d"]
-    tokens, num_cut = encoder_tokens(encoder(), tokenizer, texts)
+    tokens, num_cut = encoder_tokens(encoder(), tokenizer, iter(texts))
     assert num_cut == 2
     assert tokens.lengths.tolist() == [8, 8, 8]
     # The closing token survives the cut.

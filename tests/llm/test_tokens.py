@@ -1,4 +1,5 @@
 import json
+import math
 
 import gguf
 import numpy as np
@@ -21,6 +22,7 @@ from goracs_jax.llm.batches import bucket_length, make_batches
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.tokens import (
     NOT_SCORED,
+    Tokens,
     check_ids,
     load_tokenizer,
     ragged,
@@ -253,6 +255,30 @@ def test_tokenize_refuses(tokenizer):
         tokenize([fits], bare, context=40)
 
 
+@pytest.mark.parametrize("labels", ["all", "answer"])
+def test_texts_come_one_by_one(tokenizer, monkeypatch, labels):
+    """In groups of any size, which the numbers of places go over."""
+    texts = [("the cat " * (i % 4), f"sat {i}") for i in range(11)]
+    whole = tokenize(texts, tokenizer, labels=labels, context=256)
+    monkeypatch.setattr("goracs_jax.llm.tokens.TOGETHER", 4)
+    places = [f"t.jsonl:{i}" for i in range(11)]
+    found = tokenize(iter(texts), tokenizer, labels=labels, context=256, places=places)
+    for name in Tokens._fields:
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    texts[9] = ("the " * 300, "sat")
+    with pytest.raises(InputError, match=r"t\.jsonl:9 has \d+ tokens, more than the"):
+        tokenize(iter(texts), tokenizer, labels=labels, context=256, places=places)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [3, 0, 2, 0, 0, 1], [0, 0, 4]])
+def test_scored_tokens_are_counted(lengths):
+    rng = np.random.default_rng(0)
+    ids = [[5] * n for n in lengths]
+    labels = [rng.choice([5, NOT_SCORED], n).tolist() for n in lengths]
+    expected = [row.count(5) for row in labels]
+    assert ragged(ids, labels).scored.tolist() == expected
+
+
 def test_check_ids_names_the_example():
     tokens = ragged([[1, 2], [], [3, 9]])
     check_ids(tokens, 10)
@@ -267,15 +293,20 @@ def test_check_ids_names_the_example():
 def test_batches_hold_every_example_once(lengths, tokens_per_batch):
     examples = [[i + 1] * n for i, n in enumerate(lengths)]
     tokens = ragged(examples, [[i, *row[1:]] for i, row in enumerate(examples)])
-    batches = make_batches(tokens, tokens_per_batch=tokens_per_batch)
+    planned = make_batches(tokens, tokens_per_batch=tokens_per_batch)
+    batches = [batch.padded() for batch in planned]
     seen = np.concatenate([b.rows for b in batches])
     assert sorted(seen[seen >= 0]) == list(range(len(lengths)))
+    checked = []
     for batch in batches:
         size, time = batch.ids.shape
         full, filled = max(1, tokens_per_batch // time), (batch.rows >= 0).sum()
         # The last batch is halved while its rows fit.
         assert size == full or (batch is batches[-1] and full // 2 >= filled)
         assert filled > size // 2 or batch is not batches[-1]
+        assert batch.shape == planned[len(checked)].shape
+        assert batch.work == planned[len(checked)].work == (batch.ids >= 0).sum()
+        checked.append(batch)
         for row, ids, labels in zip(*batch, strict=True):
             n = lengths[row] if row >= 0 else 0
             assert (ids[:n] == row + 1).all()
@@ -293,10 +324,10 @@ def test_padding_is_a_few_percent_in_few_shapes():
     # Lengths of prompts with three to ten titles.
     lengths = np.random.default_rng(0).integers(110, 200, size=2000)
     batches = make_batches(ragged([[1] * n for n in lengths]))
-    padded = sum(batch.ids.size for batch in batches)
+    padded = sum(math.prod(batch.shape) for batch in batches)
     # Steps of 16 at 110 to 200 tokens: 8 of some 155 on average, and one last batch.
     assert padded / lengths.sum() < 1.07
-    assert len({batch.ids.shape for batch in batches}) <= 8
+    assert len({batch.shape for batch in batches}) <= 8
 
 
 def test_buckets_grow_and_hold_their_length():

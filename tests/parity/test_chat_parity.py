@@ -79,7 +79,7 @@ def tokens(folder, records, scored, name=None):
     examples = read_examples(records)
     tokenizer = load_tokenizer(folder)
     made = TemplateChoice.read(name).of(examples[0].form, tokenizer)
-    texts = written(examples, lambda said: made.whole(said, scored))
+    texts = [*written(examples, lambda said: made.whole(said, scored))]
     found = tokenize(texts, tokenizer, labels=scored, context=10**6)
     ends = found.offsets
     return [

@@ -135,6 +135,37 @@ def test_long_and_bad_chats_are_cut_and_left_out(files, capsys):
     np.testing.assert_allclose(found[~np.isnan(found)], expected, rtol=1e-5)
 
 
+def test_chats_that_show_to_be_bad_as_tokens_are_left_out(files, capsys):
+    """An answer comes first, or is written otherwise once more turns follow."""
+    hiding = chats.CHATML.replace(
+        "message['content']",
+        "(message['content'] if loop.last or message['role'] != 'assistant' else 'X')",
+    )
+    (files / "hiding.jinja").write_text(hiding)
+    roles = {"q": "user", "a": "assistant"}
+    chat = lambda turns: {"messages": chats.said(*((roles[t[0]], t) for t in turns))}
+    good = [chat(["q", "a" * i]) for i in range(1, 5)]
+    bad = [chat(["a", "q", "a"]), chat(["q", "a", "q", "a"])]
+    write(files / "all.jsonl", [bad[0], *good[:2], bad[1], *good[2:]])
+    write(files / "good.jsonl", good)
+    line = "grads --model llm --template hiding.jinja --data"
+    assert cli.main([*f"{line} all.jsonl --out no.npy".split()]) == 2
+    assert "all.jsonl:1: the chat starts with an answer" in capsys.readouterr().err
+    more = "--out some.npy --bad-rows skip"
+    assert cli.main([*f"{line} all.jsonl {more}".split()]) == 0
+    told = "2 of 6 records are left out: 1 refused by the template, 1 without an answer"
+    assert told in capsys.readouterr().out
+    assert cli.main([*f"{line} good.jsonl --out good.npy".split()]) == 0
+    found = np.load("some.npy")
+    bad_rows = [True, False, False, True, False, False]
+    np.testing.assert_array_equal(np.isnan(found), bad_rows)
+    np.testing.assert_array_equal(found[~np.isnan(found)], np.load("good.npy"))
+    # Where everything is scored they are as good as others.
+    more = "--out whole.npy --bad-rows skip --labels all"
+    assert cli.main([*f"{line} all.jsonl {more}".split()]) == 0
+    assert np.isfinite(np.load("whole.npy")).all()
+
+
 def test_chats_of_other_keys_are_read_by_all_verbs(files):
     one = lambda i: {"talk": chats.said(("user", f"q{i}"), ("assistant", "a"))}
     for name in ("t", "v"):

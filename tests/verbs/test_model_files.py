@@ -191,15 +191,34 @@ RANKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", RANKS)
-@pytest.mark.parametrize("verb", ["embed", "finetune", "merge"])
-def test_a_rank_that_no_tensor_has(files, capsys, monkeypatch, verb, kind):
-    """It is refused before there is a model, and so before there is memory for it."""
+def refuse_the_model(monkeypatch):
+    """Let no weights be read, and no hash of them be taken."""
 
     def load(*args, **kwargs):
         raise AssertionError("the adapter is looked at first")
 
     monkeypatch.setattr(opened, "load_decoder", load)
+    monkeypatch.setattr(opened, "hash_model", load)
+
+
+def test_a_table_of_another_size(files, capsys, monkeypatch):
+    """A token was added to the vocabulary of another base."""
+    refuse_the_model(monkeypatch)
+    adapter = tiny.write_adapter(files / "adapter")
+    changed = tiny.ADAPTER | {"modules_to_save": ["embed_tokens"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(changed))
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors["base_model.model.model.embed_tokens.weight"] = np.ones((301, 32))
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    message = r"1 of the wrong shape \(.*embed_tokens.* \(301, 32\) instead of \(300,"
+    assert_refused(EMBED, None, capsys, message)
+
+
+@pytest.mark.parametrize("kind", RANKS)
+@pytest.mark.parametrize("verb", ["embed", "finetune", "merge"])
+def test_a_rank_that_no_tensor_has(files, capsys, monkeypatch, verb, kind):
+    """It is refused before there is a model, and so before there is memory for it."""
+    refuse_the_model(monkeypatch)
     changes, message = RANKS[kind]
     adapter = tiny.write_adapter(files / "adapter")
     config = adapter / "adapter_config.json"

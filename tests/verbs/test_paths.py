@@ -61,6 +61,28 @@ def test_every_output_says_what_it_writes(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_a_tilde_is_the_home(verb, tmp_path, monkeypatch):
+    """Shells leave it in --out=~/x, and files of flags have it as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    paths = [flag for flags in paths_of(verb) for flag in flags]
+    names = {flag.name: flag.field.name for flag in paths if flag.name != "config"}
+    (tmp_path / "flags.yaml").write_text("".join(f"{n}: ~/{n}\n" for n in names))
+    typed = [f"--{name}=~/{name}" for name in names]
+    for more in (typed, ["--config", "~/flags.yaml"]):
+        settings = parse([verb, *least_without(verb, names), *more])
+        for name, field in names.items():
+            assert getattr(settings, field) == tmp_path / name
+
+
+def least_without(verb, names):
+    """The fewest flags, but for some."""
+    rest = least(verb)[1:]
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return [x for name, value in pairs if name[2:] not in names for x in (name, value)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_no_input_lies_where_a_verb_writes(verb, tmp_path, monkeypatch):
     """Each input of each verb at each place that it writes, and below links to it."""
     monkeypatch.chdir(tmp_path)

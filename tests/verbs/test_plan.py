@@ -229,7 +229,7 @@ def test_scoring_takes_the_batches_of_a_run(examples, data):
     run = make_batches(texts, tokens_per_batch=1024, devices=data)
     planned = _batches(Examples(examples), 16 * data, data)
     rows = [size for count, size in planned for _ in range(count)]
-    assert rows == [len(batch.ids) for batch in run]
+    assert rows == [len(batch.rows) for batch in run]
 
 
 def test_few_scored_tokens_take_less():

@@ -99,15 +99,16 @@ def check_adapter(config: DecoderConfig, lora: LoraConfig, folder: str | Path) -
 
     Raises:
         InputError: The linear layers that have an adapter are others in the tensors, or
-            have other shapes.
+            tensors have other shapes.
     """
     tensors = _open(as_path(folder), config)
     places = stored(abstract_decoder(config, None, lora=lora)).items()
     named = {usual_name(name): shape for name, shape in tensors.shapes.items()}
-    # Tables are as large as those of the model, and copies of them come later.
+    wanted = {name: place.shape for name, place in places if not place.absent}
+    # Of all else, such as whole tables, those that are copies are told apart later.
     expected, shapes = (
-        {name: shape for name, shape in found.items() if ".lora_" in name}
-        for found in ({n: s.shape for n, s in places if not s.absent}, named)
+        {k: v for k, v in found.items() if ".lora_" in k or k in other}
+        for found, other in ((wanted, named), (named, wanted))
     )
     account(expected, tensors._replace(shapes=shapes), lambda name: False, cure=CURE)
 
