@@ -132,7 +132,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     made = isinstance(method, FunctionMethod) or not is_dataclass(method)
     if made or method in BUILT_IN:
         return {}
-    told = ("name", "about", "needs", "weighed", "space", "reward")
+    told = ("name", "about", "needs", "weighed", "space", "reward", "heeds")
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 

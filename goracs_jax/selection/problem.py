@@ -7,9 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Cost, exact_cost, materialize, without_reward
+from goracs_jax.cost import (
+    Cost,
+    column_mass,
+    exact_cost,
+    materialize,
+    without_reward,
+)
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
 
@@ -20,7 +27,7 @@ class Problem(NamedTuple):
     `grad_norms` (as given, whatever lambda is), `prediction_errors` and `rewards` serve
     the methods that rank by them. `start` gives the greedy picks of a cost and
     `materialize` the cost with its matrix in memory; in a sweep both remember what they
-    made, so that several selections share it.
+    made, so that several selections share it. `wishes` is what the subset must meet.
     """
 
     cost: Cost
@@ -30,6 +37,7 @@ class Problem(NamedTuple):
     rewards: Float[AnyArray, " train"] | None = None
     start: Callable[[Cost, int], Rows] = greedy
     materialize: Callable[[Cost], Cost] = materialize
+    wishes: Wishes | None = None
 
 
 class Step(NamedTuple):
@@ -120,7 +128,10 @@ def solve(
     True
     """
     rows_cost = exact_cost(cost, indices)
-    solved = solver(rows_cost) if g is None else solver(rows_cost, g=g)
+    more = {} if g is None else {"g": g}
+    if cost.mass is not None:
+        more["b"] = column_mass(cost)
+    solved = solver(rows_cost, **more)
     if not solved.converged:
         raise NumericalError(
             f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
@@ -185,4 +196,5 @@ def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     2.0
     """
     nearest = exact_cost(without_reward(cost), indices).min(0)
-    return np.asarray(nearest.mean() * float(cost.distance_scale))
+    mean = np.average(nearest, weights=column_mass(cost))
+    return np.asarray(mean * float(cost.distance_scale))

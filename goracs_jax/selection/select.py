@@ -1,18 +1,20 @@
 """The front door: choose the n rows to fine-tune on, from arrays or from a cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool
 
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
 from goracs_jax.selection.by_class import by_class
 from goracs_jax.selection.classes import Classes, given_classes
-from goracs_jax.selection.method import Method, find_method
+from goracs_jax.selection.method import Method, find_method, known_methods
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -20,6 +22,8 @@ from goracs_jax.selection.problem import (
     check_memory,
     objective,
 )
+from goracs_jax.selection.wishes import Wishes, make_wishes, total
+from goracs_jax.selection.wishes.feasible import check_wishes
 from goracs_jax.shapes import AnyArray, GivenArray
 from goracs_jax.transport import find_solver
 
@@ -39,6 +43,16 @@ def goracs(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    valid_weights: GivenArray | None = None,
+    include: GivenArray | None = None,
+    exclude: GivenArray | None = None,
+    row_costs: GivenArray | None = None,
+    cost_limit: float | None = None,
+    groups: GivenArray | None = None,
+    group_min: Mapping[Any, int] | None = None,
+    group_max: Mapping[Any, int] | None = None,
+    apart: float | None = None,
+    trained: GivenArray | None = None,
     mesh: Mesh | None = None,
 ) -> Selection:
     r"""Choose the n training examples to fine-tune on: the subset with the least POO.
@@ -73,29 +87,66 @@ def goracs(
             to the class's rows in validation (Algorithm 2). A warning names the classes
             that cannot have their share.
         valid_labels: The class of every validation row, likewise, shape [M].
+        valid_weights: How much each validation row counts, numbers >= 0, shape [M]: its
+            mass in the transport is its share of their sum.
+        include: Row numbers that must be chosen; they count in n.
+        exclude: Row numbers that must not be chosen.
+        row_costs: c_i >= 0 of every training row, such as its tokens, shape [N].
+        cost_limit: The most that the n rows may cost together.
+        groups: The group of every training row, such as its source, topic or user,
+            integers or strings, shape [N].
+        group_min: The least number of rows that are chosen of a group, by group.
+        group_max: The most rows that are chosen of a group, by group.
+        apart: No two chosen rows are closer than this, in the units of the embeddings:
+            of near duplicates one is chosen at most.
+        trained: Row numbers that are trained on already. The next n are chosen beside
+            them: the objective and its bound are those of both together, and the limits
+            of costs and groups those of the n alone.
         mesh: Devices in a row (`mesh.row_mesh`), over which the training rows go; all
             devices when left out.
 
     Returns:
-        The selection: indices, objective, lower bound, trace, converged.
+        The selection: indices, objective, lower bound, trace, converged. With wishes
+        (from `include` on) the bound is one of all subsets that meet them.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
             range, a transport that does not fit into memory, an unknown method or
-            solver, no scores for a method that needs them, or labels that do not fit.
+            solver, no scores for a method that needs them, labels that do not fit,
+            wishes that no subset meets, or a method that cannot heed them.
         NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
     >>> selection.indices.tolist(), round(selection.objective, 4)
     ([1, 4], 0.1333)
+    >>> goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0), include=[0]).indices
+    array([0, 4])
     """
     grad_norms, errors, rewards = as_arrays(
         gradient_norms=grad_norms, prediction_errors=errors, rewards=rewards
     )
     embeddings = train_embeddings, valid_embeddings
     cost = make_cost(
-        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        lambda_,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
+    )
+    wishes = make_wishes(
+        cost,
+        include=include,
+        exclude=exclude,
+        trained=trained,
+        groups=groups,
+        group_min=group_min,
+        group_max=group_max,
+        row_costs=row_costs,
+        cost_limit=cost_limit,
+        apart=apart,
     )
     return select_from_cost(
         cost,
@@ -107,6 +158,7 @@ def goracs(
         prediction_errors=errors,
         rewards=rewards,
         classes=given_classes(train_labels, valid_labels, cost.shape, [budget]),
+        wishes=wishes,
     )
 
 
@@ -121,6 +173,7 @@ def select_from_cost(
     prediction_errors: AnyArray | None = None,
     rewards: GivenArray | None = None,
     classes: Classes | None = None,
+    wishes: Wishes | None = None,
 ) -> Selection:
     """Choose as `goracs` does, from a cost that is made already.
 
@@ -134,6 +187,7 @@ def select_from_cost(
         prediction_errors: Shape [N], for methods that rank by them.
         rewards: Of any sign, shape [N], for methods that rank by them.
         classes: The classes of both sets, where the selection is to be label-aware.
+        wishes: What the subset must meet, from `make_wishes`.
 
     Returns:
         As `goracs`.
@@ -156,9 +210,10 @@ def select_from_cost(
         grad_norms=grad_norms,
         prediction_errors=prediction_errors,
         rewards=rewards,
+        wishes=wishes,
     )
     choose = checked_choice(problem, [budget], method, classes)
-    transport = find_solver(solver, budget, cost.shape[1])
+    transport = find_solver(solver, total(wishes, budget), cost.shape[1])
     return choose(problem._replace(solver=transport), budget, key=key)
 
 
@@ -171,14 +226,14 @@ def checked_choice(
     """Check everything that a selection is given, for all front doors alike.
 
     Args:
-        problem: The cost, and the scores that methods rank by.
+        problem: The cost, the wishes, and the scores that methods rank by.
         budgets: All values of n to come.
         method: A name or a method.
         classes: The classes of both sets, where the selection is to be label-aware.
 
     Returns:
         The method's `choose(problem, budget, *, key)`, label-aware where there are
-        classes.
+        classes, and beside the rows that are trained on already where there are such.
 
     Raises:
         InputError: As `goracs`.
@@ -196,7 +251,8 @@ def checked_choice(
     n_train, n_valid = cost.shape
     for budget in budgets:
         check_budget(n_train, budget)
-        check_memory(budget, n_valid)
+        check_wishes(problem.wishes, budget)
+        check_memory(total(problem.wishes, budget), n_valid)
     for need, name in SCORES.items():
         scores = getattr(problem, need)
         if scores is not None:
@@ -206,7 +262,41 @@ def checked_choice(
                 f"method {method.name} needs {name}, got none: give one per "
                 "training row."
             )
-    return by_class(method, classes) if classes else method.choose
+    _check_heeds(problem, method, classes)
+    choose = by_class(method, classes) if classes else method.choose
+    trained = None if problem.wishes is None else problem.wishes.trained
+    return choose if trained is None else _beside(choose, trained)
+
+
+def _check_heeds(problem: Problem, method: Method, classes: Classes | None) -> None:
+    """Refuse wishes and weights that a method, or label-aware selection, ignores."""
+    weighted = problem.cost.mass is not None
+    if problem.wishes is None and not weighted:
+        return
+    what = "weights of validation rows" if problem.wishes is None else "wishes"
+    if classes:
+        raise InputError(
+            f"a label-aware selection cannot heed {what}: leave out the labels, or "
+            "give them as groups."
+        )
+    if not getattr(method, "heeds", False):
+        able = [m.name for m in known_methods().values() if getattr(m, "heeds", False)]
+        raise InputError(
+            f"method {method.name} cannot heed {what}: take {', '.join(able)}, or "
+            "leave them out."
+        )
+
+
+def _beside(
+    choose: Callable[..., Selection], trained: Bool[np.ndarray, " train"]
+) -> Callable[..., Selection]:
+    """Return the choice of n more rows beside those that are trained on already."""
+
+    def choose_next(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
+        found = choose(problem, budget + int(trained.sum()), key=key)
+        return found._replace(indices=found.indices[~trained[found.indices]])
+
+    return choose_next
 
 
 #: The scores of training rows that a problem may have, as messages name them.
@@ -226,6 +316,7 @@ def poo(
     lambda_: float = 0.1,
     rewards: GivenArray | None = None,
     scale: str = "max",
+    valid_weights: GivenArray | None = None,
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:
@@ -241,6 +332,7 @@ def poo(
         lambda_: Weight of the gradient term.
         rewards: As for `goracs`.
         scale: As for `goracs`.
+        valid_weights: As for `goracs`.
         solver: "exact", "sinkhorn" or "auto" (see `goracs`).
         mesh: As for `goracs`.
 
@@ -257,7 +349,13 @@ def poo(
     """
     embeddings = train_embeddings, valid_embeddings
     cost = make_cost(
-        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        lambda_,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
     )
     rows = as_array(indices, "indices")
     n_train, _ = cost.shape

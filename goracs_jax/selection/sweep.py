@@ -1,7 +1,8 @@
 """Several budgets and lambdas at once: the selections share what can be shared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from goracs_jax.selection.method import Method
 from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.select import checked_choice
+from goracs_jax.selection.wishes import Wishes, make_wishes, total
 from goracs_jax.shapes import AnyArray, GivenArray, Rows
 from goracs_jax.transport import find_solver
 
@@ -34,6 +36,16 @@ def sweep(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    valid_weights: GivenArray | None = None,
+    include: GivenArray | None = None,
+    exclude: GivenArray | None = None,
+    row_costs: GivenArray | None = None,
+    cost_limit: float | None = None,
+    groups: GivenArray | None = None,
+    group_min: Mapping[Any, int] | None = None,
+    group_max: Mapping[Any, int] | None = None,
+    apart: float | None = None,
+    trained: GivenArray | None = None,
     mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:
     """Run `goracs` for every budget with every lambda, each as it would run alone.
@@ -52,6 +64,16 @@ def sweep(
         scale: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
+        valid_weights: As for `goracs`.
+        include: As for `goracs`.
+        exclude: As for `goracs`.
+        row_costs: As for `goracs`.
+        cost_limit: As for `goracs`.
+        groups: As for `goracs`.
+        group_min: As for `goracs`.
+        group_max: As for `goracs`.
+        apart: As for `goracs`.
+        trained: As for `goracs`.
         mesh: As for `goracs`.
 
     Returns:
@@ -75,7 +97,25 @@ def sweep(
     embeddings = train_embeddings, valid_embeddings
     largest = max(lambdas)
     cost = make_cost(
-        *embeddings, grad_norms, largest, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        largest,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
+    )
+    wishes = make_wishes(
+        cost,
+        include=include,
+        exclude=exclude,
+        trained=trained,
+        groups=groups,
+        group_min=group_min,
+        group_max=group_max,
+        row_costs=row_costs,
+        cost_limit=cost_limit,
+        apart=apart,
     )
     choose = chooser(
         cost,
@@ -87,6 +127,7 @@ def sweep(
         rewards=rewards,
         prediction_errors=errors,
         classes=given_classes(train_labels, valid_labels, cost.shape, budgets),
+        wishes=wishes,
     )
     return {point: choose(*point) for point in grid}
 
@@ -121,13 +162,14 @@ def chooser(
     rewards: GivenArray | None = None,
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
+    wishes: Wishes | None = None,
 ) -> Callable[[int, float], Selection]:
     """Return a function of budget and lambda that selects.
 
     All its selections share the distances and, where a method materializes C, its
     matrix. Greedy picks are nested, so those of the largest budget so far serve the
     smaller ones of the same lambda (and count in its seconds alone). Inside classes,
-    whose budgets need not be nested, they are picked anew.
+    whose budgets need not be nested, and with wishes, they are picked anew.
 
     Args:
         cost: C as factors, for any lambda.
@@ -139,6 +181,7 @@ def chooser(
         rewards: As for `goracs`.
         prediction_errors: As for `select_from_cost`.
         classes: As for `select_from_cost`.
+        wishes: As for `select_from_cost`.
 
     Raises:
         InputError: As `goracs`.
@@ -154,6 +197,7 @@ def chooser(
         prediction_errors=prediction_errors,
         rewards=rewards,
         materialize=remembered_matrix(),
+        wishes=wishes,
     )
     choose = checked_choice(shared, budgets, method, classes)
 
@@ -165,7 +209,7 @@ def chooser(
         return shared._replace(cost=weighed, start=nested_greedy())
 
     def choose_one(budget: int, lambda_: float) -> Selection:
-        transport = find_solver(solver, budget, cost.shape[1])
+        transport = find_solver(solver, total(wishes, budget), cost.shape[1])
         return choose(problem(lambda_)._replace(solver=transport), budget, key=key)
 
     return choose_one

@@ -43,6 +43,7 @@ class Goracs:
     weighed: bool = field(default=True, init=False)
     space: str = "text"
     reward: str = "grad-norm"
+    heeds: bool = field(default=True, init=False)
 
     def choose(self, problem, budget, *, key):
         """Choose by all stages (see `Method.choose`)."""
@@ -126,6 +127,7 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("search.stages", "greedy_only"),
         about="The greedy start of goracs, without any refinement.",
         weighed=True,
+        heeds=True,
     ),
     Itra(),
     FunctionMethod(
@@ -133,6 +135,7 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("baselines.random", "random"),
         about="A uniformly random subset.",
         needs=(),
+        heeds=True,
     ),
     FunctionMethod(
         name="stratified",

@@ -22,7 +22,10 @@ from goracs_jax.selection.problem import (
     solve,
 )
 from goracs_jax.selection.search.annealing import anneal
+from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.group_exchange import group_exchange
+from goracs_jax.selection.wishes.feasible import some_rows
+from goracs_jax.selection.wishes.record import meets
 from goracs_jax.transport import exact
 
 
@@ -39,8 +42,8 @@ def all_stages(
     than the greedy one. The search ends when group exchange finds nothing better.
 
     Args:
-        problem: The cost and the transport solver.
-        budget: n.
+        problem: The cost, the transport solver, and wishes.
+        budget: n, with the rows that are trained on already.
         key: Draws the moves of the annealing.
         settings: The settings of the stages; the defaults of `Goracs` when left out.
 
@@ -62,17 +65,20 @@ def all_stages(
     started = time.perf_counter()
     cost = problem.materialize(problem.cost)
     problem = problem._replace(cost=cost)
-    start = np.asarray(problem.start(cost, budget))
+    start = first_rows(problem, budget)
     rows_cost, solved = solve(cost, start, problem.solver)
     first = Step(solved.value, time.perf_counter() - started, 0)
     found = Refined(start, (first,), True)
     bound = solved.value
     if budget < n_train:
         least, exchange = rows_cost.min(0), settings.exchange
-        relaxed = relax(cost, least, solved.value, budget, settings.bound)
-        bound = relaxed.bound
+        bounding, wishes = settings.bound, problem.wishes
+        relaxed = relax(cost, least, solved.value, budget, bounding, wishes)
+        bound, wanted = relaxed.bound, relaxed.wanted[:budget]
+        if wishes is not None:
+            problem = problem._replace(wishes=wishes._replace(price=relaxed.price))
+            wanted = some_rows(wishes, np.argsort(relaxed.wanted), budget)
         refine = partial(refined, problem, key=key, started=started)
-        wanted = relaxed.wanted[:budget]
         found = refine(found, wanted, group_exchange, settings=exchange)
         annealing = settings.annealing
         if anneals(found.trace[-1].objective - bound, budget, annealing):
@@ -131,5 +137,26 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    rows = np.asarray(problem.start(problem.materialize(problem.cost), budget))
+    cost = problem.materialize(problem.cost)
+    rows = first_rows(problem._replace(cost=cost), budget)
     return selection_of(problem, rows, started)
+
+
+def first_rows(problem: Problem, budget: int) -> Int[np.ndarray, " budget"]:
+    """Return the greedy picks, which meet all wishes.
+
+    Raises:
+        InputError: No rows that are as far apart as is wished meet the other wishes.
+    """
+    wishes = problem.wishes
+    if wishes is None:
+        return np.asarray(problem.start(problem.cost, budget))
+    begun = np.flatnonzero(wishes.fixed)
+    rows = np.asarray(greedy(problem.cost, budget, wishes=wishes, begun=begun))
+    if len(np.unique(rows)) == budget and meets(wishes, rows):
+        return rows
+    # Picks have blocked all rows that are far enough: those that were picked first are
+    # wanted most.
+    wanted = np.full(len(wishes.fixed), float(budget))
+    wanted[rows[::-1]] = np.arange(budget)[::-1]
+    return some_rows(wishes, wanted, budget)
