@@ -25,6 +25,7 @@ from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
+from goracs_jax.selection.wishes import Wishes
 from goracs_jax.spaces import alignment
 
 
@@ -35,6 +36,7 @@ class Loaded(NamedTuple):
     cost: Cost  # for any lambda
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     seconds: dict[str, float]  # of the stages of x, y and g
+    wishes: Wishes | None = None
 
     def weighed(self, lambda_: float) -> Cost:
         """Return the cost for a lambda, which weighs rewards where there are any."""
@@ -92,6 +94,7 @@ def searches(
             rewards=loaded.arrays.get("r"),
             prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
+            wishes=loaded.wishes,
         )
 
     def stage(method: str, point: GridPoint) -> Stage:
@@ -166,9 +169,12 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
         max(config.lambdas),
         rewards=rewards,
         scale=config.scale,
+        valid_weights=inputs.wished and inputs.wished.weights,
     )
+    wishes = inputs.wished.of(cost) if inputs.wished else None
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
-    return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+    nearest = np.asarray(nearest_distances(cost))
+    return Loaded(arrays, cost, nearest, seconds, wishes)
 
 
 def _alignment(

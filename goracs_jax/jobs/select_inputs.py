@@ -15,6 +15,7 @@ from goracs_jax.jobs.leakage import Kept, Leaked, equal_rows, rows_to_keep
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
+from goracs_jax.jobs.wishes import Wished, read_wishes
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.opened import Pool, read_pools
 from goracs_jax.runs.stages import Arrays, Stage
@@ -40,6 +41,7 @@ class SelectInputs(NamedTuple):
     classes: Classes | None  # where the selection is label-aware
     kept: Kept | None = None  # the training rows of the files that these are
     leaked: Leaked | None = None  # how many of them copy a validation example
+    wished: Wished | None = None  # what the chosen rows must meet
 
     @classmethod
     def of(
@@ -80,7 +82,17 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
     check_memory(max(s.budget), inputs.n_valid)
     config.check(inputs.n_valid)
-    return inputs, config
+    return _with_wishes(s, inputs, config), config
+
+
+def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> SelectInputs:
+    """Add what the chosen rows must meet."""
+    assert inputs.kept
+    wished = read_wishes(s, inputs.kept.of, inputs.pool, inputs.kept)
+    shape = inputs.n_train, inputs.n_valid
+    wished.check(config.method, shape, s.budget, bool(inputs.classes))
+    identity = {**inputs.identity, **wished.identity}
+    return inputs._replace(wished=wished, identity=identity)
 
 
 def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:

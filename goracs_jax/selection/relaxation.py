@@ -144,7 +144,7 @@ def weighted_value(
     t: Float[jax.Array, " rows"],
     n: int,
 ) -> Float[jax.Array, " rows"]:
-    """Return t/n + sum_j most_j min(x_j - t, 0), which is w_i for the best t, else less.
+    """Return t/n + sum_j most_j min(x_j - t, 0): it is w_i at the best t, else less.
 
     >>> x, most = jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6)
     >>> weighted_value(x, most, jnp.array([2.0]), 1).round(4).tolist()
@@ -167,6 +167,53 @@ def row_value(
     t = last_served(reduced, s)
     below = jnp.minimum(reduced - t[:, None], 0).sum(1)
     return (t + below / s) / n
+
+
+def serve(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> tuple[Float[jax.Array, " rows"], ...]:
+    """Return w_i of some rows, and the numbers between which each runs out of mass.
+
+    >>> [x.round(2).item() for x in serve(jnp.array([[3.0, 1.0, 2.0]]), None, 1, 1.5)]
+    [1.33, 2.0, 2.0]
+    """
+    if most is None:
+        t = last_served(reduced, s)
+        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+        return (t + below / s) / n, t, t
+    low, t = last_weighted(reduced, most, n)
+    return weighted_value(reduced, most, t, n), low, t
+
+
+def mass_sent(
+    x: Float[jax.Array, "rows width"],
+    low: Float[jax.Array, "rows 1"],
+    last: Float[jax.Array, "rows 1"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> Int[jax.Array, "rows width"]:
+    """Return the mass that points get of rows, in parts of 1 / (n s PARTS).
+
+    Points below the last one are served in full, and those at it share what is left.
+
+    >>> at = jnp.array([[2.0]])
+    >>> sent = mass_sent(jnp.array([[3.0, 1.0, 2.0]]), at, at, None, 1, 1.5)
+    >>> (sent / PARTS).tolist()
+    [[0.0, 1.0, 0.5]]
+    """
+    if most is None:
+        left = (s - (x < last).sum(1)) / (x == last).sum(1)
+        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
+        return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
+    in_full = x <= low
+    at = (x <= last) & ~in_full
+    left = (1 / n - (most * in_full).sum(1)) / jnp.maximum((most * at).sum(1), TINY)
+    share = jnp.where(in_full, 1, jnp.where(at, jnp.clip(left, 0, 1)[:, None], 0))
+    return jnp.rint(PARTS * n * s * most * share).astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames=("width", "listing"))
@@ -239,36 +286,16 @@ def ascend(
     >>> round(found.bound.item(), 4), found.chosen.argmax().item()
     (0.6667, 1)
     """
-    shares, toll = None if wishes is None else wishes.shares, 0.0
+    shares = None if wishes is None else wishes.shares
     n_valid = len(g) - (shares is not None)
     s = points_served(n, n_valid)
     most = None if mass is None else jnp.minimum(1 / n, mass)[arcs.points]
 
-    def serve(reduced: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return w_i, and the numbers between which a row runs out of mass."""
-        if most is None:
-            t = last_served(reduced, s)
-            below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-            return (t + below / s) / n, t, t
-        low, t = last_weighted(reduced, most, n)
-        return weighted_value(reduced, most, t, n), low, t
-
-    def served(x: jax.Array, low: jax.Array, last: jax.Array, rows: jax.Array):
-        """Return the mass that points get, in parts: those at t share what is left."""
-        if most is None:
-            left = (s - (x < last).sum(1)) / (x == last).sum(1)
-            shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
-            return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
-        in_full, full = x <= low, most[rows]
-        at = (x <= last) & ~in_full
-        left = (1 / n - (full * in_full).sum(1)) / jnp.maximum((full * at).sum(1), TINY)
-        share = jnp.where(in_full, 1, jnp.where(at, jnp.clip(left, 0, 1)[:, None], 0))
-        return jnp.rint(PARTS * n * s * full * share).astype(jnp.int32)
-
     def climb(_: Number, state: Ascent) -> Ascent:
         points = state.g if shares is None else state.g[:-1]
         reduced = arcs.cost - points[arcs.points]
-        w, low, t = serve(reduced)
+        w, low, t = serve(reduced, most, n, s)
+        toll = 0.0
         if shares is not None:
             toll = state.g[-1] / math.sqrt(n_valid)
             w += toll * jnp.asarray(shares)
@@ -281,9 +308,10 @@ def ascend(
         bound = paid - gain.sum()
         if shares is not None:
             bound -= toll
-        x, ends = reduced[rows], (low[rows][:, None], t[rows][:, None])
-        served_parts = served(x, *ends, rows)
-        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(served_parts)
+        ends = low[rows][:, None], t[rows][:, None]
+        full = None if most is None else most[rows]
+        parts = mass_sent(reduced[rows], *ends, full, n, s)
+        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(parts)
         wanted = 1 / n_valid if mass is None else mass
         lacking = wanted - got / (PARTS * n * s)
         if shares is not None:

@@ -262,19 +262,25 @@ def checked_choice(
                 f"method {method.name} needs {name}, got none: give one per "
                 "training row."
             )
-    _check_heeds(problem, method, classes)
+    wished, weighted = problem.wishes is not None, cost.mass is not None
+    check_heeds(method, wished, weighted, bool(classes))
     choose = by_class(method, classes) if classes else method.choose
     trained = None if problem.wishes is None else problem.wishes.trained
     return choose if trained is None else _beside(choose, trained)
 
 
-def _check_heeds(problem: Problem, method: Method, classes: Classes | None) -> None:
-    """Refuse wishes and weights that a method, or label-aware selection, ignores."""
-    weighted = problem.cost.mass is not None
-    if problem.wishes is None and not weighted:
+def check_heeds(method: Method, wished: bool, weighted: bool, by_label: bool) -> None:
+    """Refuse wishes and weights that a method, or label-aware selection, ignores.
+
+    >>> check_heeds(find_method("itra"), True, False, False)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: method itra cannot heed wishes about rows: ...
+    """
+    if not wished and not weighted:
         return
-    what = "weights of validation rows" if problem.wishes is None else "wishes"
-    if classes:
+    what = "wishes about rows" if wished else "weights of validation rows"
+    if by_label:
         raise InputError(
             f"a label-aware selection cannot heed {what}: leave out the labels, or "
             "give them as groups."

@@ -168,6 +168,42 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Wishes:
+    """What the chosen rows must meet, and how much each validation row counts."""
+
+    group: ClassVar[str] = "wishes, for methods goracs, greedy and random"
+
+    include: Path | None = None
+    """Rows of the training file that must be chosen, numbers from 0: an array of
+    integers, such as an indices.npy, or a .txt file with one on each line."""
+    exclude: Path | None = None
+    """Rows of the training file that must not be chosen, likewise."""
+    trained: Path | None = None
+    """Rows that are trained on already, likewise: the n are chosen beside them, and POO
+    and its bound are those of both together."""
+    valid_weights: Path | None = None
+    """How much each validation example counts, floats [M] >= 0."""
+    row_costs: Path | None = None
+    """What each training example costs, such as its tokens, numbers [N] >= 0."""
+    cost_limit: float | None = None
+    """The most that the chosen examples may cost together."""
+    groups: Path | None = None
+    """Group of each training example, such as its source, topic or user: a file of
+    integers or strings [N], or a key that all records of --train have."""
+    group_min: Annotated[
+        tuple[str, ...] | None, Flag(each=str, metavar="GROUP=COUNT")
+    ] = None
+    """The least number of examples that are chosen of some groups."""
+    group_max: Annotated[
+        tuple[str, ...] | None, Flag(each=str, metavar="GROUP=COUNT")
+    ] = None
+    """The most examples that are chosen of some groups."""
+    apart: float | None = None
+    """No two chosen examples are closer than this, in the units of the embeddings: of
+    near duplicates one is chosen at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """How gradients become rows, and how distances are scaled."""
 
@@ -228,7 +264,9 @@ class _Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(_Texts, _Arrays, _Space, Rows, _Classes, Leaks, Machine, Settings):
+class Select(
+    _Texts, _Arrays, _Space, Rows, _Classes, _Wishes, Leaks, Machine, Settings
+):
     """Choose the n examples to fine-tune on.
 
     From texts: give --train, --valid and --model (or --encoder alone, where no gradient

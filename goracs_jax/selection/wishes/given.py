@@ -1,6 +1,7 @@
 """From what a caller wishes for to checked wishes."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -61,43 +62,87 @@ def make_wishes(
     goracs_jax.errors.InputError: include and exclude both have row 1: ...
     """
     n_train, _ = cost.shape
+    wishes = row_wishes(
+        n_train,
+        include=include,
+        exclude=exclude,
+        trained=trained,
+        groups=groups,
+        group_min=group_min,
+        group_max=group_max,
+        row_costs=row_costs,
+        cost_limit=cost_limit,
+    )
+    return wishes if apart is None else keep_apart(wishes, cost, apart)
+
+
+def row_wishes(
+    n_train: int,
+    *,
+    include: GivenArray | None = None,
+    exclude: GivenArray | None = None,
+    trained: GivenArray | None = None,
+    groups: GivenArray | None = None,
+    group_min: Mapping[Any, int] | None = None,
+    group_max: Mapping[Any, int] | None = None,
+    row_costs: GivenArray | None = None,
+    cost_limit: float | None = None,
+) -> Wishes | None:
+    """Check all wishes for which no embeddings are needed: see `make_wishes`.
+
+    Raises:
+        InputError: As `make_wishes`.
+
+    >>> row_wishes(3, exclude=[0, 2]).closed.tolist()
+    [True, False, True]
+    """
     given = {"include": include, "exclude": exclude, "trained rows": trained}
     rows = {k: _row_mask(v, n_train, k) for k, v in given.items() if v is not None}
-    for one, two in (
-        ("include", "exclude"),
-        ("include", "trained rows"),
-        ("exclude", "trained rows"),
-    ):
-        if one in rows and two in rows and (both := rows[one] & rows[two]).any():
+    for one, two in combinations(rows, 2):
+        if (both := rows[one] & rows[two]).any():
             raise InputError(
                 f"{one} and {two} both have row {both.argmax()}: take it out of one."
             )
     parts, limit, shares = _costs(row_costs, cost_limit, n_train)
     group, least, most = _groups(groups, group_min, group_max, n_train)
-    if not rows and parts is None and group is None and apart is None:
+    if not rows and parts is None and group is None:
         return None
     no = np.zeros(n_train, bool)
     done = rows.get("trained rows")
     fixed, closed = rows.get("include", no), rows.get("exclude", no)
     if parts is not None and group is None:  # costs ask for a group, whatever it is
         group = np.zeros(n_train, np.int32)
-        least, most = np.array([0]), np.array([NO_LIMIT])
+        least, most = np.array([0], np.int32), np.array([NO_LIMIT], np.int32)
     if done is not None:
         fixed = fixed | done
         if group is not None:  # limits are those of the rows that are chosen now
             group = np.where(done, len(least), group).astype(np.int32)
-            least, most = np.append(least, 0), np.append(most, NO_LIMIT)
+            least = np.append(least, np.int32(0))
+            most = np.append(most, np.int32(NO_LIMIT))
         if parts is not None:
             parts, shares = np.where(done, 0, parts), np.where(done, 0.0, shares)
     if parts is not None:
         closed = closed | (parts > limit) & ~fixed
-    near = clique = None
-    if apart is not None:
-        near, closed = _near(cost, apart, fixed, closed, done)
-        clique = cliques(near, group, n_train)
-    return Wishes(
-        fixed, closed, done, group, least, most, parts, limit, shares, near, clique
-    )
+    return Wishes(fixed, closed, done, group, least, most, parts, limit, shares)
+
+
+def keep_apart(wishes: Wishes | None, cost: Cost, radius: float) -> Wishes:
+    """Add the wish that no two chosen rows are closer than a radius.
+
+    Raises:
+        InputError: As `make_wishes`.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.array([[0.0], [0.5], [2.0]]), np.zeros((1, 1)))
+    >>> keep_apart(None, cost, 1.0).clique.tolist()
+    [0, 0, 2]
+    """
+    n_train, _ = cost.shape
+    if wishes is None:
+        wishes = Wishes(np.zeros(n_train, bool), np.zeros(n_train, bool))
+    near, closed = _near(cost, radius, wishes.fixed, wishes.closed, wishes.trained)
+    clique = cliques(near, wishes.group, n_train)
+    return wishes._replace(closed=closed, near=near, clique=clique)
 
 
 def _row_mask(given: GivenArray, n_train: int, name: str) -> Bool[np.ndarray, " train"]:
