@@ -359,7 +359,7 @@ def values_below(
     reward = jnp.asarray(cost.reward)
     size = 1 + jnp.abs(reward).max() + jnp.abs(g).max()
 
-    most = None if cost.mass is None else jnp.minimum(1 / n, cost.mass)
+    most = None if cost.mass is None else jnp.minimum(1 / n, cost.mass)[None]
 
     def least(block: Block) -> jax.Array:
         reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale

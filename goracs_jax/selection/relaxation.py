@@ -113,7 +113,7 @@ def last_served(
 
 def last_weighted(
     reduced: Float[jax.Array, "rows width"],
-    most: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
     n: int,
 ) -> tuple[Float[jax.Array, " rows"], Float[jax.Array, " rows"]]:
     """Return two neighbouring numbers between which a row runs out of mass.
@@ -140,7 +140,7 @@ def last_weighted(
 
 def weighted_value(
     reduced: Float[jax.Array, "rows width"],
-    most: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
     t: Float[jax.Array, " rows"],
     n: int,
 ) -> Float[jax.Array, " rows"]:

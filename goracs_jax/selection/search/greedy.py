@@ -82,27 +82,11 @@ def greedy(
     batch = min(batch, n_train)
     wide = min(max(batch, wide_entries // n_valid), n_train)
 
-    def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
-        def of(block: Block) -> jax.Array:
-            gain = jnp.maximum(nearest - block.cost, 0)
-            return gain.sum(1) if cost.mass is None else (gain * cost.mass).sum(1)
-
-        return of
-
-    def all_gains(nearest: jax.Array) -> jax.Array:
-        # N numbers go to every device once, and none in the loops that follow.
-        everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
-        of_all = map_rows(cost, gains(nearest))
-        return jax.lax.with_sharding_constraint(of_all, everywhere)
-
-    def of_open(state: GreedyState, gain: jax.Array) -> jax.Array:
-        return gain if state.may is None else jnp.where(state.may, gain, -jnp.inf)
-
     def stale(state: GreedyState) -> jax.Array:
-        return of_open(state, jnp.where(state.fresh, -jnp.inf, state.gain))
+        return _of_open(state, jnp.where(state.fresh, -jnp.inf, state.gain))
 
     def fresh(state: GreedyState) -> jax.Array:
-        return of_open(state, jnp.where(state.fresh, state.gain, -jnp.inf))
+        return _of_open(state, jnp.where(state.fresh, state.gain, -jnp.inf))
 
     def undecided(state: GreedyState) -> jax.Array:
         best = fresh(state).max()
@@ -117,14 +101,15 @@ def greedy(
         bound, rows = topmost(stale(state), size)
         # Rows that are fresh or selected keep what they have: out of bounds is dropped.
         rows = jnp.where(bound > -jnp.inf, rows, n_train + jnp.arange(size))
-        new = map_some(cost, rows, gains(state.nearest))
+        new = map_some(cost, rows, _gains(cost, state.nearest))
         gain = state.gain.at[rows].set(new, mode="drop", unique_indices=True)
         known = state.fresh.at[rows].set(True, mode="drop", unique_indices=True)
         looked_into = state.looked_into + size
         return state._replace(gain=gain, fresh=known, looked_into=looked_into)
 
     def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
-        state = opened(state)
+        if wishes is not None:
+            state = state._replace(may=open_rows(wishes, state.chosen, budget))
         state = jax.lax.while_loop(undecided, refresh, state)
         row = jnp.argmax(fresh(state))
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
@@ -135,31 +120,62 @@ def greedy(
             after = after._replace(chosen=state.chosen.at[row].set(True))
         return after._replace(looked_into=jnp.int32(0)), row
 
-    def opened(state: GreedyState) -> GreedyState:
-        if wishes is None:
-            return state
-        return state._replace(may=open_rows(wishes, state.chosen, budget))
+    start, begun = _begin(cost, budget, wishes, begun)
+    _, rows = jax.lax.scan(pick, start, length=budget - len(begun))
+    return jnp.append(begun, rows)
 
-    # No entry of C is larger than 1 less the least reward, so the first pick for this m
-    # is the row with the least total cost.
-    largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
+
+def _gains(
+    cost: Cost, nearest: Float[jax.Array, " valid"]
+) -> Callable[[Block], jax.Array]:
+    """Return the function of a block that gives the gains of its rows."""
+
+    def of(block: Block) -> jax.Array:
+        gain = jnp.maximum(nearest - block.cost, 0)
+        return gain.sum(1) if cost.mass is None else (gain * cost.mass).sum(1)
+
+    return of
+
+
+def _all_gains(
+    cost: Cost, nearest: Float[jax.Array, " valid"]
+) -> Float[jax.Array, " train"]:
+    # N numbers go to every device once, and none in the loops that follow.
+    everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
+    of_all = map_rows(cost, _gains(cost, nearest))
+    return jax.lax.with_sharding_constraint(of_all, everywhere)
+
+
+def _of_open(state: GreedyState, gain: jax.Array) -> jax.Array:
+    """Return the gains of rows that may be picked, and minus infinity for others."""
+    return gain if state.may is None else jnp.where(state.may, gain, -jnp.inf)
+
+
+def _begin(
+    cost: Cost, budget: int, wishes: Wishes | None, begun: AnyArray | None
+) -> tuple[GreedyState, Int[jax.Array, " begun"]]:
+    """Return the state after the rows that are begun with, or after the first pick."""
+    n_train, n_valid = cost.shape
     if begun is None or not len(begun):
-        gain = all_gains(jnp.full(n_valid, largest))
+        # No entry of C is larger than 1 less the least reward, so the first pick for
+        # this m is the row with the least total cost.
+        largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
+        gain = _all_gains(cost, jnp.full(n_valid, largest))
         if wishes is not None:
             may = open_rows(wishes, jnp.zeros(n_train, bool), budget)
             gain = jnp.where(may, gain, -jnp.inf)
         begun = jnp.argmax(gain)[None]
         nearest = cost_rows(cost, begun)[0]
     else:
+        begun = jnp.asarray(begun)
         others = jnp.ones(n_train, bool).at[begun].set(False)
         nearest = nearest_rows(cost, 1, others).cost[:, 0]
-    gain = all_gains(nearest).at[begun].set(-jnp.inf)
+    gain = _all_gains(cost, nearest).at[begun].set(-jnp.inf)
     start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
     if wishes is not None:
         chosen = jnp.zeros(n_train, bool).at[begun].set(True)
         start = start._replace(chosen=chosen, may=jnp.ones(n_train, bool))
-    _, rows = jax.lax.scan(pick, start, length=budget - len(begun))
-    return jnp.append(begun, rows)
+    return start, begun
 
 
 def topmost(

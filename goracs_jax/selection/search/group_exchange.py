@@ -133,7 +133,7 @@ def _least(
     column: Int[AnyArray, " entries"],
     starts: Int[AnyArray, " ends"],
     k: int,
-    shut: Bool[AnyArray, " train"] | None,
+    shut: Bool[AnyArray, " train"] | None = None,
 ) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
     """Find the candidates for groups that are given as a sparse matrix by rows.
 
