@@ -1,7 +1,7 @@
 """Selection by a method, and by a baseline to compare it with, for all grid points."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,12 @@ from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
 from goracs_jax.jobs.rows import TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, GRADIENT, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
-from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
+from goracs_jax.jobs.selected import Curve, Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
+from goracs_jax.selection.auto_budget import auto_budget
 from goracs_jax.selection.by_class import class_table
 from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
@@ -66,6 +67,40 @@ def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Se
     loaded = _load(inputs, config, folder)
     for search in searches(inputs, config, loaded):
         yield _select(inputs, config.method, search, loaded, folder)
+
+
+def found_budget(
+    inputs: SelectInputs, config: SelectConfig, folder: Path
+) -> tuple[SelectConfig, Curve]:
+    """Find the budget of `--budget auto`, and keep it as a stage.
+
+    Args:
+        inputs: What is selected from.
+        config: A search without a budget.
+        folder: Where stages are kept.
+
+    Returns:
+        The search with its budget, and held-out POO by budget.
+    """
+    (lambda_,) = config.lambdas
+    depends_on = {
+        **inputs.identity,
+        **config.identity,
+        "lambda": lambda_,
+        "seed": config.seed,
+    }
+
+    def compute(_: object) -> Arrays:
+        loaded = _load(inputs, config, folder)
+        key = jax.random.key(config.seed)
+        cost, wishes = loaded.weighed(lambda_), loaded.wishes
+        found = auto_budget(cost, key=key, wishes=wishes)
+        return {"budget": np.array(found.budget), "curve": np.array(found.curve)}
+
+    with waiting("the budget from which on held-out validation gains nothing"):
+        arrays = run_stage(folder, Stage("budget", depends_on, compute)).arrays
+    curve = [(int(n), float(value)) for n, value in arrays["curve"]]
+    return replace(config, budgets=(int(arrays["budget"]),)), curve
 
 
 def searches(

@@ -78,9 +78,11 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     config = SelectConfig.of(s)
     config.check(n_valid=2**62)  # names that are wrong are found before files are read
     _check_flags(s, config)
+    if not config.budgets and (s.by_label or s.train_labels):
+        raise InputError("--budget auto is not for classes: give a number.")
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
-    check_memory(max(s.budget), inputs.n_valid)
+    check_memory(max(config.budgets, default=1), inputs.n_valid)
     config.check(inputs.n_valid)
     return _with_wishes(s, inputs, config), config
 
@@ -90,7 +92,7 @@ def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> Selec
     assert inputs.kept
     wished = read_wishes(s, inputs.kept.of, inputs.pool, inputs.kept)
     shape = inputs.n_train, inputs.n_valid
-    wished.check(config.method, shape, s.budget, bool(inputs.classes))
+    wished.check(config.method, shape, config.budgets, bool(inputs.classes))
     identity = {**inputs.identity, **wished.identity}
     return inputs._replace(wished=wished, identity=identity)
 
@@ -125,11 +127,11 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, shape[0])
     pools = _pools_beside(s, shape)
-    classes = read_classes(_class_flags(s), shape, pools, s.budget)
+    classes = read_classes(_class_flags(s), shape, pools, config.budgets)
     pool = pools[0] if s.train else None
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
-    classes = _of_kept(classes, kept, s.budget)
+    classes = _of_kept(classes, kept, config.budgets)
     found = SelectInputs.of(arrays, hashes, pool and kept.only(pool), classes)
     identity = found.identity | kept.identity
     return found._replace(identity=identity, kept=kept, leaked=leaked)
@@ -152,11 +154,11 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     # What can be known is checked before a large model is hashed.
     shape = len(train.examples), len(valid.examples)
     config.check(shape[1])
-    classes = read_classes(_class_flags(s), shape, (train, valid), s.budget)
+    classes = read_classes(_class_flags(s), shape, (train, valid), config.budgets)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     _check_errors(s, arrays, shape[0])
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)
-    train, classes = kept.only(train), _of_kept(classes, kept, s.budget)
+    train, classes = kept.only(train), _of_kept(classes, kept, config.budgets)
     arrays = {symbol: kept.take(array) for symbol, array in arrays.items()}
     missing_errors = "prediction_errors" in config.method.needs and not s.errors
     norms = config.by_norms or missing_errors

@@ -1,7 +1,7 @@
 """The front door: choose the n rows to fine-tune on, from arrays or from a cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from goracs_jax.cost import Cost, check_row_scores, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
+from goracs_jax.selection.auto_budget import auto_budget
 from goracs_jax.selection.by_class import by_class
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.method import Method, find_method, known_methods
@@ -33,7 +34,7 @@ def goracs(
     valid_embeddings: GivenArray,
     grad_norms: GivenArray | None = None,
     *,
-    budget: int,
+    budget: int | Literal["auto"],
     lambda_: float = 0.1,
     key: jax.Array,
     method: str | Method = "goracs",
@@ -67,7 +68,8 @@ def goracs(
         valid_embeddings: y_j, shape [M, dim].
         grad_norms: g_i, shape [N]; needed where lambda_ > 0, and by methods that rank
             by them, such as "grad-norm".
-        budget: n, in [1, N].
+        budget: n, in [1, N]; or "auto", the n from which on a held-out half of
+            validation gains nothing (`auto_budget` gives its curve).
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: The name of one of `METHODS`, or a method itself, such as
@@ -148,6 +150,10 @@ def goracs(
         cost_limit=cost_limit,
         apart=apart,
     )
+    if budget == "auto":
+        if train_labels is not None or valid_labels is not None:
+            raise InputError("budget auto is not for classes: give a number.")
+        budget = auto_budget(cost, key=key, wishes=wishes).budget
     return select_from_cost(
         cost,
         budget,

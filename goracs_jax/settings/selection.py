@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from goracs_jax.choices import Duplicates, Metric, Scale, Scored, SolverName, Which
 from goracs_jax.settings.common import (
     Backward,
-    Budgets,
+    BudgetsOrAuto,
     Leaks,
     Machine,
     Processes,
@@ -279,8 +279,9 @@ class Select(
 
     group: ClassVar[str] = "search"
 
-    budget: Budgets
-    """Number n of examples to choose; give several with commas between them."""
+    budget: BudgetsOrAuto
+    """Number n of examples to choose; give several with commas between them. With auto
+    it is the one from which on a held-out half of validation gains nothing."""
     out: SelectOut
     """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json and
     report.png."""
