@@ -27,7 +27,7 @@ class Wished(NamedTuple):
     """What is wished for, as it was read."""
 
     given: Mapping[str, Any]  # arguments of `row_wishes`
-    apart: float | None
+    apart: float | int | None
     weights: Float[np.ndarray, " valid"] | None
 
     @property
@@ -142,17 +142,18 @@ def read_rows(path: Path, what: str) -> np.ndarray:
 
 def _kept_rows(name: str, rows: np.ndarray, n_train: int, kept: Kept) -> np.ndarray:
     """Return the numbers that rows of the file have among those that are kept."""
-    mask = row_wishes(n_train, exclude=rows)
-    if kept.is_all or mask is None:
+    row_wishes(n_train, **{name: rows})  # refuses what are no row numbers
+    if kept.is_all:
         return rows
-    dropped = mask.closed.copy()
+    asked = np.isin(np.arange(n_train), rows)
+    dropped = asked.copy()
     dropped[kept.rows] = False
     if name != "exclude" and dropped.any():
         raise InputError(
             f"--{name} has row {dropped.argmax()}, which --leakage drop leaves out: "
             "take it out of one."
         )
-    return np.flatnonzero(mask.closed[kept.rows])
+    return np.flatnonzero(asked[kept.rows])
 
 
 def _groups(given: Path, n_train: int, pool: Pool | None, kept: Kept) -> np.ndarray:

@@ -40,11 +40,11 @@ def sweep(
     include: GivenArray | None = None,
     exclude: GivenArray | None = None,
     row_costs: GivenArray | None = None,
-    cost_limit: float | None = None,
+    cost_limit: float | int | None = None,
     groups: GivenArray | None = None,
     group_min: Mapping[Any, int] | None = None,
     group_max: Mapping[Any, int] | None = None,
-    apart: float | None = None,
+    apart: float | int | None = None,
     trained: GivenArray | None = None,
     mesh: Mesh | None = None,
 ) -> dict[tuple[int, float], Selection]:

@@ -1,7 +1,7 @@
 """Subsets that meet all wishes: is there one, and which is near to what is wanted."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_array
 
@@ -36,7 +36,8 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
     if (must := int(wishes.fixed.sum())) > n:
         refuse(f"{must - before} rows must be in, the budget is {budget}.")
     if (some := int(free.sum())) < n:
-        refuse(f"{some - before} rows may be chosen, the budget is {budget}.")
+        dear = "" if wishes.parts is None else "that cost less than the limit "
+        refuse(f"{some - before} rows {dear}may be chosen, the budget is {budget}.")
     if wishes.group is not None:
         _check_groups(wishes, budget, n, free)
     if wishes.parts is not None:
@@ -92,7 +93,7 @@ def _refuse(why: str) -> None:
 
 
 def some_rows(
-    wishes: Wishes, wanted: Float[np.ndarray, " train"], n: int
+    wishes: Wishes, wanted: Real[np.ndarray, " train"], n: int
 ) -> Int[np.ndarray, " n"]:
     """Return a subset that meets all wishes, of rows that are wanted.
 

@@ -29,8 +29,8 @@ def make_wishes(
     group_min: Mapping[Any, int] | None = None,
     group_max: Mapping[Any, int] | None = None,
     row_costs: GivenArray | None = None,
-    cost_limit: float | None = None,
-    apart: float | None = None,
+    cost_limit: float | int | None = None,
+    apart: float | int | None = None,
 ) -> Wishes | None:
     """Check what is wished for, and put it together row by row.
 
@@ -86,7 +86,7 @@ def row_wishes(
     group_min: Mapping[Any, int] | None = None,
     group_max: Mapping[Any, int] | None = None,
     row_costs: GivenArray | None = None,
-    cost_limit: float | None = None,
+    cost_limit: float | int | None = None,
 ) -> Wishes | None:
     """Check all wishes for which no embeddings are needed: see `make_wishes`.
 
@@ -126,7 +126,7 @@ def row_wishes(
     return Wishes(fixed, closed, done, group, least, most, parts, limit, shares)
 
 
-def keep_apart(wishes: Wishes | None, cost: Cost, radius: float) -> Wishes:
+def keep_apart(wishes: Wishes | None, cost: Cost, radius: float | int) -> Wishes:
     """Add the wish that no two chosen rows are closer than a radius.
 
     Raises:
@@ -164,7 +164,7 @@ def _row_mask(given: GivenArray, n_train: int, name: str) -> Bool[np.ndarray, " 
     return mask
 
 
-def _costs(given: GivenArray | None, limit: float | None, n_train: int):
+def _costs(given: GivenArray | None, limit: float | int | None, n_train: int):
     """Return the costs in parts of the limit, the limit, and the shares in it."""
     if (given is None) != (limit is None):
         raise InputError("give row costs and a cost limit together.")

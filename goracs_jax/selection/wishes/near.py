@@ -11,7 +11,7 @@ BLOCK = 1024  # rows that are compared with all others at one time
 
 
 def near_pairs(
-    cost: Cost, radius: float, open_rows: Bool[np.ndarray, " train"]
+    cost: Cost, radius: float | int, open_rows: Bool[np.ndarray, " train"]
 ) -> Int[np.ndarray, "pairs 2"]:
     """List the pairs of training rows whose distance is less than a radius.
 
