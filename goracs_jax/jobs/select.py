@@ -53,24 +53,30 @@ class Search(NamedTuple):
     stages: dict[str, Stage]
 
 
-def run(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Iterator[Selected]:
+def run(
+    inputs: SelectInputs,
+    config: SelectConfig,
+    folder: Path,
+    loaded: Loaded | None = None,
+) -> Iterator[Selected]:
     """Select for every grid point, in the order that shares most work.
 
     Args:
         inputs: What is selected from.
         config: The method, budgets, lambdas, solver and seed.
         folder: Where stages are kept.
+        loaded: What `load` gave, if it was called before.
 
     Yields:
         The result of each grid point, as soon as it is computed.
     """
-    loaded = _load(inputs, config, folder)
+    loaded = loaded or load(inputs, config, folder)
     for search in searches(inputs, config, loaded):
         yield _select(inputs, config.method, search, loaded, folder)
 
 
 def found_budget(
-    inputs: SelectInputs, config: SelectConfig, folder: Path
+    inputs: SelectInputs, config: SelectConfig, folder: Path, loaded: Loaded
 ) -> tuple[SelectConfig, Curve]:
     """Find the budget of `--budget auto`, and keep it as a stage.
 
@@ -78,6 +84,7 @@ def found_budget(
         inputs: What is selected from.
         config: A search without a budget.
         folder: Where stages are kept.
+        loaded: The arrays and the cost.
 
     Returns:
         The search with its budget, and held-out POO by budget.
@@ -91,7 +98,6 @@ def found_budget(
     }
 
     def compute(_: object) -> Arrays:
-        loaded = _load(inputs, config, folder)
         key = jax.random.key(config.seed)
         cost, wishes = loaded.weighed(lambda_), loaded.wishes
         found = auto_budget(cost, key=key, wishes=wishes)
@@ -174,7 +180,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
-def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
+def load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     """Load x, y, g and e, given or from their stages, and make the cost."""
     for stage in inputs.stages.values():
         if not stage.is_done(folder):

@@ -82,19 +82,19 @@ def auto_budget(
     curve: list[CurvePoint] = []
     refused = None
     for n in _sizes(n_train - trained):
+        if wishes is None and len(known) < n:
+            known = np.asarray(greedy(chosen_for, _picks(n, n_train)))
+        rows = known[:n]
         try:
             check_wishes(wishes, n)
             check_memory(n + trained, n_valid)
+            if wishes is not None:
+                rows = first_rows(Problem(chosen_for, wishes=wishes), n + trained)
         except InputError as error:
             refused = error
             if curve:
                 break  # sizes that can be met are an interval
             continue
-        if wishes is None and len(known) < n:
-            known = np.asarray(greedy(chosen_for, _picks(n, n_train)))
-        rows = known[:n]
-        if wishes is not None:
-            rows = first_rows(Problem(chosen_for, wishes=wishes), n + trained)
         curve.append(CurvePoint(n, objective(held_out, rows)))
         if _gains_no_more(curve):
             break

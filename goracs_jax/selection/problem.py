@@ -65,8 +65,10 @@ class Selection(NamedTuple):
     """A subset S of the training rows and what is known about it.
 
     `indices` are sorted and unique. `objective` is POO(S) by exact transport, in the
-    units of C. No subset of this size has a POO below `lower_bound` (minus infinity
-    where no bound was computed). `converged` says that the method stopped by itself.
+    units of C. No subset of this size that meets the wishes has a POO below
+    `lower_bound` (minus infinity where no bound was computed). Where some rows are
+    trained on already, both are of the union with them. `converged` says that the
+    method stopped by itself.
     """
 
     indices: Int[np.ndarray, " budget"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from goracs_jax.files import locked, prepare_folder
 from goracs_jax.jobs.classes import say_classes
-from goracs_jax.jobs.select import found_budget, run, searches
+from goracs_jax.jobs.select import found_budget, load, run, searches
 from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs, read_inputs
 from goracs_jax.jobs.selected import GridPoint, save_summary
@@ -32,13 +32,15 @@ def select(settings: Select) -> None:
         if not stage.is_done(settings.out)
     )
     prepare_folder(settings.out, bytes_to_store(rows))
-    made, results, curve = made_by(replace(settings, **config.told)), [], None
+    made, results = made_by(replace(settings, **config.told)), []
+    loaded = curve = None
     with locked(settings.out / "stages"):
         if not config.budgets:
-            config, curve = found_budget(inputs, config, settings.out)
+            loaded = load(inputs, config, settings.out)
+            config, curve = found_budget(inputs, config, settings.out, loaded)
             say(f"budget auto: {config.budgets[0]} examples")
         folders = _folders(settings.out, config)
-        for selected in run(inputs, config, settings.out):
+        for selected in run(inputs, config, settings.out, loaded):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
             selected = selected._replace(curve=curve)

@@ -13,7 +13,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.selection.bound import dual_bound
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
 from goracs_jax.selection.wishes import make_wishes, meets, total
-from goracs_jax.selection.wishes.feasible import check_wishes, some_rows
+from goracs_jax.selection.wishes.feasible import check_wishes, feasible_rows
 from goracs_jax.selection.wishes.lagrangian import priced_least
 
 N, M, BUDGET = 10, 7, 3
@@ -114,7 +114,7 @@ def test_a_subset_is_found_if_there_is_one(kinds):
             if wishes is None:
                 return  # weights alone
             check_wishes(wishes, BUDGET)
-            rows = some_rows(wishes, rng.random(N), total(wishes, BUDGET))
+            rows = feasible_rows(wishes, rng.random(N), total(wishes, BUDGET))
         except InputError:
             assert not possible
             continue

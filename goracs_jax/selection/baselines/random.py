@@ -12,7 +12,7 @@ from goracs_jax.selection.problem import (
     check_budget,
     objective,
 )
-from goracs_jax.selection.wishes.feasible import some_rows
+from goracs_jax.selection.wishes.feasible import feasible_rows
 
 
 def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
@@ -30,7 +30,7 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     n_train, _ = problem.cost.shape
     if problem.wishes is not None:
         wanted = np.asarray(jax.random.uniform(key, (n_train,)))
-        rows = some_rows(problem.wishes, wanted, budget)
+        rows = feasible_rows(problem.wishes, wanted, budget)
         return selection_of(problem, rows, started)
     rows = jax.random.choice(key, n_train, (budget,), replace=False)
     return selection_of(problem, np.asarray(rows), started)

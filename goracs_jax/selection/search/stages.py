@@ -24,7 +24,7 @@ from goracs_jax.selection.problem import (
 from goracs_jax.selection.search.annealing import anneal
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.group_exchange import group_exchange
-from goracs_jax.selection.wishes.feasible import some_rows
+from goracs_jax.selection.wishes.feasible import feasible_rows
 from goracs_jax.selection.wishes.record import meets
 from goracs_jax.transport import exact
 
@@ -77,7 +77,7 @@ def all_stages(
         bound, wanted = relaxed.bound, relaxed.wanted[:budget]
         if wishes is not None:
             problem = problem._replace(wishes=wishes._replace(price=relaxed.price))
-            wanted = some_rows(wishes, np.argsort(relaxed.wanted), budget)
+            wanted = feasible_rows(wishes, np.argsort(relaxed.wanted), budget)
         refine = partial(refined, problem, key=key, started=started)
         found = refine(found, wanted, group_exchange, settings=exchange)
         annealing = settings.annealing
@@ -159,4 +159,4 @@ def first_rows(problem: Problem, budget: int) -> Int[np.ndarray, " budget"]:
     # wanted most.
     wanted = np.full(len(wishes.fixed), float(budget))
     wanted[rows[::-1]] = np.arange(budget)[::-1]
-    return some_rows(wishes, wanted, budget)
+    return feasible_rows(wishes, wanted, budget)

@@ -20,7 +20,8 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
         budget: n, without the rows that are trained on already.
 
     Raises:
-        InputError: There is no such subset. Near rows alone are left to `some_rows`.
+        InputError: There is no such subset. What near rows leave of the other wishes
+            is for `feasible_rows` to see.
 
     >>> wishes = Wishes(np.array([True, True]), np.zeros(2, bool))
     >>> check_wishes(wishes, 1)
@@ -92,7 +93,7 @@ def _refuse(why: str) -> None:
     raise InputError(NOT_MET + why)
 
 
-def some_rows(
+def feasible_rows(
     wishes: Wishes, wanted: Real[np.ndarray, " train"], n: int
 ) -> Int[np.ndarray, " n"]:
     """Return a subset that meets all wishes, of rows that are wanted.
@@ -110,7 +111,7 @@ def some_rows(
 
     >>> no = np.zeros(3, bool)
     >>> wishes = Wishes(no, no, near=np.array([[0, 1], [1, 0]]), clique=np.arange(3))
-    >>> sorted(some_rows(wishes, np.arange(3.0), 2).tolist())
+    >>> sorted(feasible_rows(wishes, np.arange(3.0), 2).tolist())
     [0, 2]
     """
     # Ranks, so that the multiplier of the costs has a scale.
