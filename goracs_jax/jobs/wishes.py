@@ -17,6 +17,7 @@ from goracs_jax.selection.method import Method
 from goracs_jax.selection.select import check_heeds
 from goracs_jax.selection.wishes import Wishes, keep_apart, row_wishes
 from goracs_jax.selection.wishes.feasible import check_wishes
+from goracs_jax.selection.wishes.given import check_radius
 from goracs_jax.settings import Select
 
 #: The flags that name rows.
@@ -68,6 +69,8 @@ class Wished(NamedTuple):
             check_row_scores(
                 self.weights, shape[1], "validation weights", side="validation"
             )
+        if self.apart is not None:
+            check_radius(self.apart)
         wishes = self.of_rows(shape[0])
         any_ = wishes is not None or self.apart is not None
         check_heeds(method, any_, self.weights is not None, by)

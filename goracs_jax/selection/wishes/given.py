@@ -234,10 +234,21 @@ def _groups(
     return group.reshape(-1).astype(np.int32), *bounds
 
 
-def _near(cost, radius, fixed, closed, done):
-    """Return the near pairs among rows that may be chosen, and what they close."""
+def check_radius(radius: float | int) -> None:
+    """Refuse what is no distance.
+
+    >>> check_radius(-1.0)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: apart must be a distance above 0, got -1.0.
+    """
     if not (np.isfinite(radius) and radius > 0):
         raise InputError(f"apart must be a distance above 0, got {radius}.")
+
+
+def _near(cost, radius, fixed, closed, done):
+    """Return the near pairs among rows that may be chosen, and what they close."""
+    check_radius(radius)
     near = near_pairs(cost, radius, ~closed)
     one, two = near.T
     new = fixed if done is None else fixed & ~done
