@@ -11,8 +11,10 @@ inside each class. It and `random` take rows in one random order, so that they s
 rows. --lambda weighs the reward of the other arms.
 
 The sources `text` (MiniLM) and `gradient` of spaces are computed once for all rows that
-seeds draw from (testbeds_features.py). Others are read from DIR/NAME/SOURCE.npz, with a
-row of `train` for each of DIR/NAME/pool.jsonl, and of `valid` for each of held.jsonl.
+seeds draw from (testbeds_features.py), and so are `prompts`; loss drops for every seed,
+by a training like that of a cell, but on the target itself. Other sources are read from
+DIR/NAME/SOURCE.npz, with a row of `train` for each of DIR/NAME/pool.jsonl, and of
+`valid` for each of held.jsonl.
 
 Adapters are in all linear layers of the last two layers, and what the layers below
 make of all rows is computed once. Every cell is kept in DIR/NAME/cells as it ends: a
@@ -30,8 +32,9 @@ results/testbeds_NAME.json: what trivial models know, and the figures of the cel
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +59,13 @@ STEPS: dict[str, Any] = {"steps": 100, "batch_size": 16, "warmup_steps": 10}
 
 def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
     """Train and judge all arms with the first seed, then with the next."""
-    config = FinetuneConfig(learning_rate=options.learning_rate, **STEPS)
-    trainer = Trainer.of(universe, config, folder)
-    how = {"training": asdict(config), "adapter": digest(asdict(LORA))}
+    trainer = trainer_of(universe, folder, options)
+    choice_of = choices(universe, folder, options, trainer)
+    how = {"training": asdict(config_of(options)), "adapter": digest(asdict(LORA))}
     made = {"budget": BUDGET, **how, **data_of(universe)}
     kept = RESULTS / f"testbeds_{folder.name}.parquet"
     for seed in options.seeds:
-        drawn = draw(universe, seed)
-        choice = Choice(universe, drawn, folder, options.lambda_)
+        choice = choice_of(seed)
         for arm in options.arms:
             cell: dict[str, Any] = {"arm": arm, "seed": seed, **made}
             cell |= choice.depends_on(arm, seed)
@@ -72,13 +74,36 @@ def run(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
                 started = time.perf_counter()
                 rows = choice.rows(arm, seed)
                 cell["planted"] = float(universe.planted[rows].mean())
-                cell |= trainer.cell(rows, drawn, seed)
+                cell |= trainer().cell(rows, choice.drawn, seed)
                 device = jax.devices()[0]
                 cell["device"] = f"{device.platform} {device.device_kind}"
                 seconds = time.perf_counter() - started
                 write_json(path, cell | {"seconds": seconds, "commit": commit()})
                 print(arm, seed, f"{seconds:.0f} s", flush=True)
             pack(folder / "cells", kept, made, map(named, folder.glob("*.npz")))
+
+
+def trainer_of(
+    universe: Universe, folder: Path, options: argparse.Namespace
+) -> Callable[[], Trainer]:
+    """Return what opens the model and runs the lower layers when it is first called."""
+    return cache(lambda: Trainer.of(universe, config_of(options), folder))
+
+
+def config_of(options: argparse.Namespace) -> FinetuneConfig:
+    """Return the training of a cell."""
+    return FinetuneConfig(learning_rate=options.learning_rate, **STEPS)
+
+
+def choices(
+    universe: Universe,
+    folder: Path,
+    options: argparse.Namespace,
+    trainer: Callable[[], Trainer],
+) -> Callable[[int], Choice]:
+    """Return what makes the choice of a seed."""
+    rest = {"features": folder, "lambda_": options.lambda_, "trainer": trainer}
+    return lambda seed: Choice(universe, draw(universe, seed), **rest)
 
 
 def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
@@ -94,9 +119,10 @@ def write(universe: Universe, folder: Path, options: argparse.Namespace) -> None
 
 def find(universe: Universe, folder: Path, options: argparse.Namespace) -> None:
     """Write how well arms find the planted rows."""
-    given = (options.arms, options.seeds, options.lambda_)
+    trainer = trainer_of(universe, folder, options)
+    choice_of = choices(universe, folder, options, trainer)
     rows = []
-    for row in planted(universe, folder, *given):
+    for row in planted(choice_of, options.arms, options.seeds):
         rows.append(row)
         print(row, flush=True)
     found = {"seeds": options.seeds, "arms": rows} | data_of(universe)

@@ -1,6 +1,6 @@
 """What each arm of a testbed chooses: rows of the pool that a seed has drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Int
-from testbeds_features import embed, gradients
+from testbeds_features import embed, gradients, save
 from testbeds_pools import BUDGET, Drawn, Universe
+from testbeds_training import Trainer
 
 import goracs_jax as gx
 from goracs_jax.check.planted import neighbour_distances
@@ -22,6 +23,9 @@ from goracs_jax.selection.classes import class_budgets, make_classes
 ORACLE, RANDOM = "oracle", "random"
 #: Sources that are made where they are missing.
 MADE = {"text": embed, "gradient": gradients}
+#: So are those that a trainer makes: mean states of prompts, and the loss drops of the
+#: pool that a seed draws, whose number follows.
+PROMPTS, DROPS = "prompts", "drops-"
 Rows = Int[np.ndarray, " budget"]
 
 
@@ -33,6 +37,7 @@ class Choice(NamedTuple):
     features: Path  # the folder of SOURCE.npz
     lambda_: float
     budget: int = BUDGET
+    trainer: Callable[[], Trainer] | None = None  # makes sources that are missing
 
     def rows(self, arm: str, seed: int) -> Rows:
         """Choose rows, as numbers of the universe's pool."""
@@ -84,9 +89,11 @@ class Choice(NamedTuple):
         classes = {"train_labels": mine, "valid_labels": theirs}
         labels = classes if trial.arm.by_label else {}
         given: dict[str, Any] = dict(labels)
-        if config.aligned:
-            both = self._sides("gradient")
-            given["rewards"] = gx.alignment(*both, **labels, drop=config.reward.drop)
+        if source := config.reward_source:
+            classes = (mine, theirs) if labels else None
+            given["rewards"] = config.reward.of(*self._sides(source), classes)
+        if config.by_loss_drop:
+            given["rewards"] = self._read(f"{DROPS}{trial.seed}")["rewards"]
         if config.by_norms:
             given["grad_norms"] = self._read("gradient")["norms"][self.drawn.pool]
         x, y = config.space.of([self._sides(part.name) for part in config.space.parts])
@@ -103,17 +110,17 @@ class Choice(NamedTuple):
         if arm in (RANDOM, ORACLE):
             return {"lambda": None, "features": []}
         trial = self._trial(arm, seed)
-        norms = {"gradient"} if trial.config.by_norms else set()
-        sources = {*trial.config.symbols} | norms
+        sources = {*trial.config.symbols}
+        sources |= {"gradient"} if trial.config.by_norms else set()
+        sources |= {f"{DROPS}{seed}"} if trial.config.by_loss_drop else set()
         names = [named(self._file(source)) for source in sorted(sources)]
         return {"lambda": trial.lambda_, "features": names}
 
     def _trial(self, arm: str, seed: int) -> Trial:
         trial = Trial(arm, self.lambda_, self.budget, seed)
         trial = trial if trial.weighs else trial._replace(lambda_=None)
-        config = trial.config
-        if config.by_loss_drop or "prediction_errors" in config.method.needs:
-            raise InputError(f"{arm}: the testbeds have no loss drops and no errors.")
+        if "prediction_errors" in trial.config.method.needs:
+            raise InputError(f"{arm}: the testbeds have no prediction errors.")
         return trial
 
     def _sides(self, source: str) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +134,11 @@ class Choice(NamedTuple):
         path = self.features / f"{source}.npz"
         if not path.exists() and source in MADE:
             MADE[source](self.universe, self.features)
+        if not path.exists() and source == PROMPTS and self.trainer:
+            save(path, self.trainer().prompts())
+        if not path.exists() and source.startswith(DROPS) and self.trainer:
+            rewards = self.trainer().drops(self.drawn, int(source.removeprefix(DROPS)))
+            save(path, {"rewards": rewards})
         if not path.exists():
             raise InputError(f"{path} is missing: no such rows are made here.")
         return path

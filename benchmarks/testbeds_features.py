@@ -24,7 +24,7 @@ def embed(universe: Universe, folder: Path) -> None:
         encoder = ("--encoder", fetch().encoder, "--labels", "answer")
         goracs("embed", "--data", data, *encoder, "--out", out)
         found[side] = np.load(out)
-    _save(folder / "text.npz", found)
+    save(folder / "text.npz", found)
 
 
 def gradients(universe: Universe, folder: Path) -> None:
@@ -54,7 +54,7 @@ def gradients(universe: Universe, folder: Path) -> None:
             *("--out", norms),
         )
         found[side] = np.load(rows)
-    _save(folder / "gradient.npz", found | {"norms": np.load(work / "train_norms.npy")})
+    save(folder / "gradient.npz", found | {"norms": np.load(work / "train_norms.npy")})
 
 
 def _files(universe: Universe, folder: Path) -> dict[str, Path]:
@@ -66,6 +66,7 @@ def _files(universe: Universe, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays to an .npz file, all of it or nothing."""
     with atomic(path) as file:
         np.savez(file, allow_pickle=False, **arrays)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from testbeds_pools import Drawn, Universe
 from testbeds_questions import movielens
 
@@ -15,6 +15,8 @@ from goracs_jax.errors import InputError
 from goracs_jax.evaluate.ctr import Questions, ask, yes_margins
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import ranks
+from goracs_jax.llm.embeddings import embed_with_decoder
+from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.tokens import Tokens, take
@@ -65,6 +67,20 @@ class Trainer(NamedTuple):
             raise InputError(f"{folder} has no room for the states of all rows.")
         yes = np.array([record["output"] == "Yes" for record in universe.held])
         return cls(config, pool, held, yes, questions, candidates, lower)
+
+    def prompts(self) -> dict[str, Float32[np.ndarray, "rows dim"]]:
+        """Return the mean hidden states of the prompts of all rows, by side."""
+        model, given = llm(0).decoder(), {"pooling": "prompt", "lower": self.lower}
+        sides = {"train": self.pool, "valid": self.held}
+        return {k: embed_with_decoder(model, t, **given) for k, t in sides.items()}
+
+    def drops(self, drawn: Drawn, seed: int) -> Float32[np.ndarray, " drawn"]:
+        """Train on the target itself; return the loss drop of each row of the pool."""
+        start, target = llm(seed).decoder(), take(self.held, drawn.target)
+        keywords = {"seed": seed, "lower": self.lower}
+        end = finetune(start, target, target, self.config, **keywords).model
+        pool = take(self.pool, drawn.pool)
+        return loss_drop(example_losses([start, end], pool, lower=self.lower))
 
     def cell(self, rows: np.ndarray, drawn: Drawn, seed: int) -> dict[str, Any]:
         """Train on some rows of the pool, and judge; return what a cell keeps.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from goracs_jax.spaces import Whiten as Whiten
     from goracs_jax.spaces import alignment as alignment
     from goracs_jax.spaces import leading_directions as leading_directions
+    from goracs_jax.spaces import probe as probe
     from goracs_jax.spaces import unit_rows as unit_rows
     from goracs_jax.trainers.embeddings import example_embeddings as example_embeddings
     from goracs_jax.trainers.gradients import ExampleGradients as ExampleGradients
@@ -100,6 +101,7 @@ _HOMES = {
     "Whiten": "spaces",
     "alignment": "spaces",
     "leading_directions": "spaces",
+    "probe": "spaces",
     "unit_rows": "spaces",
     "example_embeddings": "trainers.embeddings",
     "ExampleGradients": "trainers.gradients",

@@ -13,12 +13,11 @@ from goracs_jax.check.inputs import CheckInputs, Drawn, Numbered, drawn_of
 from goracs_jax.choices import Scale
 from goracs_jax.jobs.finetune import open_inputs, stage_of
 from goracs_jax.jobs.rows import Sides, Sources, read_sides, rows_of
-from goracs_jax.jobs.select_config import GRADIENT
 from goracs_jax.runs.opened import open_models
 from goracs_jax.runs.stages import Stage, check_stages, run_stage
 from goracs_jax.selection.classes import Classes
 from goracs_jax.settings import Check
-from goracs_jax.spaces import Reward, Space, alignment
+from goracs_jax.spaces import Reward, Space
 
 
 class Side(NamedTuple):
@@ -32,7 +31,7 @@ class Side(NamedTuple):
     def stages(self, inputs: CheckInputs) -> list[Stage]:
         """List the stages of all sources and rewards; those of files have none."""
         found = [part for name in sources_of(inputs) for part in self.sides(name)[:2]]
-        kinds = {reward.kind for reward in inputs.rewards} - {"alignment"}
+        kinds = {reward.kind for reward in inputs.rewards if not reward.source}
         found += [self.reward(kind) for kind in sorted(kinds)]
         return [part for part in found if isinstance(part, Stage)]
 
@@ -40,8 +39,7 @@ class Side(NamedTuple):
 def sources_of(inputs: CheckInputs) -> list[str]:
     """List the sources that the spaces and rewards need."""
     names = [part.name for space in inputs.spaces for part in space.parts]
-    if any(reward.kind == "alignment" for reward in inputs.rewards):
-        names.append(GRADIENT)
+    names += [reward.source for reward in inputs.rewards if reward.source]
     return list(dict.fromkeys(names))
 
 
@@ -148,12 +146,10 @@ def _features(inputs: CheckInputs, side: Side, folder: Path) -> Features:
         return space.of([pair(part.name) for part in space.parts])
 
     def reward_of(reward: Reward) -> np.ndarray:
-        if reward.kind != "alignment":
+        if not reward.source:
             return rows(side.reward(reward.kind))
-        labels = {}
-        if c := side.classes:
-            labels = {"train_labels": c.train, "valid_labels": c.valid}
-        return alignment(*pair(GRADIENT), drop=reward.drop, **labels)
+        labels = side.classes and side.classes[1:]
+        return reward.of(*pair(reward.source), labels)
 
     return Features(
         {str(space): in_space(space) for space in inputs.spaces},

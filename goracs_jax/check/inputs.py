@@ -124,6 +124,8 @@ def read_inputs(settings: Check) -> CheckInputs:
     found = CheckInputs(*cut, *asked)
     drawn = drawn_of(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)
+    for reward in rewards:
+        reward.check_labels(drawn.classes is not None)
     _check_quantiles(s, rows, drawn.classes)
     return found
 

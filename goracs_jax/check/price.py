@@ -120,9 +120,8 @@ def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Pric
         """Count the passes of all sources over some examples."""
         states = lambda: forward_flops(config, Counts(of.tokens, 0 * of.tokens))
         gradients = lambda: gradient_flops(config, of, "all_lora")
-        found = {"text": states, "states": states} | dict.fromkeys(
-            (GRADIENT, SUBSPACE), gradients
-        )
+        found = dict.fromkeys(("text", "states", "prompts"), states)
+        found |= dict.fromkeys((GRADIENT, SUBSPACE), gradients)
         if s.encoder:
             encoder, _ = open_encoder(s.encoder).load()
             found["text"] = lambda: encoder_flops(encoder.config, of.tokens)

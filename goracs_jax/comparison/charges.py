@@ -108,6 +108,7 @@ def charged(
     llm = sizes.llm
     unscored = lambda lengths: Counts(lengths, 0 * lengths)  # no logits are made
     both = lambda of: of(sizes.train) + of(sizes.valid)
+    states = lambda: both(lambda c: forward_flops(llm, unscored(c.tokens)))
     full = lambda counts: gradient_flops(llm, counts, "all_lora")
     passes: dict[str, Callable[[], float]] = {
         "text": lambda: (
@@ -115,7 +116,8 @@ def charged(
             if sizes.encoder
             else forward_flops(llm, unscored(sizes.embedded))
         ),
-        "states": lambda: both(lambda c: forward_flops(llm, unscored(c.tokens))),
+        "states": states,
+        "prompts": states,
         "gradient": lambda: both(full),
         "subspace": lambda: both(full),
         "norms": lambda: gradient_flops(llm, sizes.train, "last_v_lora_b"),

@@ -18,6 +18,7 @@ BY_LABEL = ":by-label"
 COSTS = {
     "text": "embeddings",
     "states": "embeddings",
+    "prompts": "embeddings",
     "gradient": "gradients",
     "subspace": "gradients",
     "norms": "gradients",
@@ -125,8 +126,8 @@ class Trial(NamedTuple):
             return ()
         reads = "embeddings" in self.arm.record.needs
         read = dict.fromkeys(self.config.symbols, reads)
-        if self.config.aligned:
-            read["gradient"] = True
+        if source := self.config.reward_source:
+            read[source] = True
         return tuple(name for name in self.passes if read.get(name, True))
 
     @property

@@ -73,11 +73,12 @@ def _check_arms(arms: Sequence[str]) -> None:
             )
         config = Trial(name, None, 1, 0).config
         config.check(n_valid=2**62)
+        config.reward.check_labels(arm.by_label)
         for source in config.symbols:
             if source not in COSTS:
                 raise InputError(
-                    f"--methods {name}: a space is text, gradient, subspace or states, "
-                    f"got {source!r}."
+                    f"--methods {name}: a space is text, gradient, subspace, states or "
+                    f"prompts, got {source!r}."
                 )
         choice = (arm.method, arm.by_label, str(config.space), str(config.reward))
         if (other := seen.setdefault(choice, name)) != name:

@@ -17,6 +17,7 @@ from goracs_jax.jobs.score import Projection, embed_stage, norms_stage
 from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
+from goracs_jax.llm.embeddings import Pooling
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.stages import Arrays, Stage
@@ -25,6 +26,8 @@ from goracs_jax.settings import Check, Compare, Select
 #: Numbers of a projected gradient among which the subspace of the validation gradients
 #: is found; the training gradients are never stored in this width.
 SUBSPACE_DIM = 8192
+#: How tokens' hidden states become one row, by source.
+POOLINGS: dict[str, Pooling] = {"states": "weighted", "prompts": "prompt"}
 #: The array of a stage that is selected by; of several, the first.
 KEPT = ("embeddings", "projections", "rewards", "norms")
 #: Stages that train an adapter, by symbol.
@@ -124,7 +127,8 @@ class Sources(NamedTuple):
         """Find the rows of a source; nothing is computed.
 
         Args:
-            source: "text", "gradient", "subspace", "states", or an .npz file.
+            source: "text", "gradient", "subspace", "states", "prompts", or an .npz
+                file.
 
         Raises:
             InputError: There is no such source, or its rows do not fit the examples.
@@ -148,8 +152,10 @@ class Sources(NamedTuple):
             wide = self.projection._replace(dim=SUBSPACE_DIM)
             given = (self.train, self.valid, llm, self.scored, wide)
             return Sides(*subspace_stages(*given, k=None, folder=self.folder))
-        if source == "states":
-            make = lambda side, pool: states_stage(f"{side} states", pool, llm)
+        if pooling := POOLINGS.get(source):
+            make = lambda side, pool: states_stage(
+                f"{side} {source}", pool, llm, pooling
+            )
         else:
             given = (llm, "all_lora", self.scored, self.projection)
             # Adam's step is taken for what would be trained on.
@@ -171,8 +177,9 @@ def read_sides(path: Path, lengths: list[int]) -> Sides:
     """
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(
-            "--space must be text, gradient, subspace, states or an .npz file (or one "
-            f"of safetensors) with arrays train and valid, got {str(path)!r}."
+            "--space must be text, gradient, subspace, states, prompts or an .npz file "
+            "(or one of safetensors) with arrays train and valid, got "
+            f"{str(path)!r}."
         )
     existing_file(path)
     named = [Path(f"{path}:{name}") for name in Sides._fields[:2]]

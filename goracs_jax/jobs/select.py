@@ -1,6 +1,6 @@
 """Selection by a method, and by a baseline to compare it with, for all grid points."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
 from goracs_jax.jobs.rows import TRAINED, rows_of
-from goracs_jax.jobs.select_config import GIVEN, GRADIENT, SelectConfig
+from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
 from goracs_jax.jobs.selected import Curve, Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
@@ -27,7 +27,6 @@ from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
 from goracs_jax.selection.wishes import Wishes
-from goracs_jax.spaces import alignment
 
 
 class Loaded(NamedTuple):
@@ -197,8 +196,10 @@ def load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     pairs = {
         source: (arrays[x], arrays[y]) for source, (x, y) in config.symbols.items()
     }
-    if config.aligned:
-        arrays["r"] = _alignment(pairs, inputs, config)
+    if config.reward_source:
+        rows = pairs.get(config.reward_source) or pairs[GIVEN]
+        labels = inputs.classes and inputs.classes[1:]
+        arrays["r"] = config.reward.of(*rows, labels)
     arrays["x"], arrays["y"] = config.space.of(
         [pairs[source.name] for source in config.space.parts]
     )
@@ -216,19 +217,6 @@ def load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
     nearest = np.asarray(nearest_distances(cost))
     return Loaded(arrays, cost, nearest, seconds, wishes)
-
-
-def _alignment(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    inputs: SelectInputs,
-    config: SelectConfig,
-) -> Float[np.ndarray, " train"]:
-    """Align gradients, or the rows that are given, inside classes if there are any."""
-    train, valid = pairs[GRADIENT if GRADIENT in pairs else GIVEN]
-    labels = {}
-    if c := inputs.classes:
-        labels = {"train_labels": c.train, "valid_labels": c.valid}
-    return alignment(train, valid, drop=config.reward.drop, **labels)
 
 
 def _select(

@@ -18,7 +18,7 @@ GIVEN = "given"
 #: Sources that take a pass of the language model with gradients over both sets.
 GRADIENT, SUBSPACE = "gradient", "subspace"
 #: All that take a pass of the language model, whatever embeds texts.
-LLM_SOURCES = (GRADIENT, SUBSPACE, "states")
+LLM_SOURCES = (GRADIENT, SUBSPACE, "states", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,9 @@ class SelectConfig:
         {'text': ('x', 'y'), 'states': ('x2', 'y2')}
         """
         sources = [source.name for source in self.space.parts]
-        if self.aligned and not {GIVEN, GRADIENT} & {*sources}:
-            sources.append(GRADIENT)
+        read = self.reward_source
+        if read and not {GIVEN, read} & {*sources}:
+            sources.append(read)
         ends = ["", *map(str, range(2, len(sources) + 1))]
         return {
             name: (f"x{end}", f"y{end}")
@@ -101,9 +102,9 @@ class SelectConfig:
         return self.by_norms or "prediction_errors" in self.method.needs
 
     @property
-    def aligned(self) -> bool:
-        """Whether the reward is the alignment of gradients, and counts."""
-        return self.reward.kind == "alignment" and self.rewarded
+    def reward_source(self) -> str | None:
+        """The source whose rows the reward is computed from, if it is and counts."""
+        return self.reward.source if self.rewarded else None
 
     @property
     def by_loss_drop(self) -> bool:
@@ -124,7 +125,7 @@ class SelectConfig:
         found = dict(self.space.identity)
         if self.scale != "max":
             found["scale"] = self.scale
-        if self.aligned:
+        if self.reward_source:
             found["reward"] = str(self.reward)
         return found
 
@@ -145,7 +146,7 @@ class SelectConfig:
         if "rewards" in self.method.needs and self.reward.kind in ("none", "grad-norm"):
             raise InputError(
                 f"--method {self.method.name} ranks by rewards: give --rewards, or "
-                "--reward alignment or loss-drop."
+                "--reward alignment, probe or loss-drop."
             )
         if max(self.lambdas) > 0 and self.reward.kind == "none":
             raise InputError(

@@ -122,12 +122,13 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
         }
     )
     shape = len(arrays["x"]), len(arrays["y"])
-    weighed = 0.0 if config.aligned else max(config.lambdas)
+    weighed = 0.0 if config.reward_source else max(config.lambdas)
     norms = None if s.rewards else arrays.get("g")
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, shape[0])
     pools = _pools_beside(s, shape)
     classes = read_classes(_class_flags(s), shape, pools, config.budgets)
+    config.reward.check_labels(classes is not None)
     pool = pools[0] if s.train else None
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
@@ -155,6 +156,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     shape = len(train.examples), len(valid.examples)
     config.check(shape[1])
     classes = read_classes(_class_flags(s), shape, (train, valid), config.budgets)
+    config.reward.check_labels(classes is not None)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     _check_errors(s, arrays, shape[0])
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)

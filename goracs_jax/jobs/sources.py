@@ -6,7 +6,7 @@ from typing import Any
 from goracs_jax.jobs.score import Projection, norms_inputs
 from goracs_jax.jobs.warm_up import Warmed
 from goracs_jax.llm.batches import Mapper
-from goracs_jax.llm.embeddings import embed_with_decoder
+from goracs_jax.llm.embeddings import Pooling, embed_with_decoder
 from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.llm.tokens import Scored, Tokens
@@ -17,23 +17,23 @@ from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.spaces import coordinates, leading_directions
 
 
-def states_stage(name: str, pool: Pool, llm: Llm) -> Stage:
-    """Make the stage of the weighted hidden states of RDS+, as `embeddings`.
-
-    They are those of prompt and answer, whatever the loss scores.
+def states_stage(name: str, pool: Pool, llm: Llm, pooling: Pooling) -> Stage:
+    """Make the stage of means of hidden states, as `embeddings`.
 
     Args:
         name: The name of the stage.
         pool: The examples.
         llm: The model.
+        pooling: "weighted" as RDS+ has it, of prompt and answer, whatever the loss
+            scores; or "prompt", without the answer.
     """
-    load = tokens_of(pool, llm)
+    load = tokens_of(pool, llm, "answer" if pooling == "prompt" else "all")
 
     def compute(mapper: Mapper) -> Arrays:
-        x = embed_with_decoder(*load(), pooling="weighted", mapper=mapper)
+        x = embed_with_decoder(*load(), pooling=pooling, mapper=mapper)
         return {"embeddings": x}
 
-    inputs = {"data": pool.sha256, "pooling": "weighted", **llm.identity}
+    inputs = {"data": pool.sha256, "pooling": pooling, **llm.identity}
     return Stage(name, inputs, compute, load, revision_of("embeddings"))
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
+from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids, encode, ragged
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: How the states of an example's tokens become one vector.
-Pooling: TypeAlias = Literal["mean", "weighted", "last"]
+Pooling: TypeAlias = Literal["mean", "weighted", "last", "prompt"]
 
 
 def embed_with_decoder(
@@ -35,6 +36,7 @@ def embed_with_decoder(
     pooling: Pooling = "mean",
     tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
+    lower: LowerTable | None = None,
 ) -> Float32[np.ndarray, "examples dim"]:
     """Embed each example by the hidden states of a decoder after the final norm.
 
@@ -43,15 +45,18 @@ def embed_with_decoder(
         mean      w_t = 1 / T_i
         weighted  w_t = t / (1 + 2 + ... + T_i), since later tokens have read more of
                   the text; RDS+ (Ivison et al., 2025) takes these
-        last      1 for the last token, t = T_i, and 0 for the others.
+        last      1 for the last token, t = T_i, and 0 for the others
+        prompt    1 / P_i for the P_i tokens before the first that is scored, as a rule
+                  the prompt without its answer, and 0 for the others.
 
     Args:
         model: The decoder.
-        tokens: The examples; labels are not used.
+        tokens: The examples; labels matter for the last kind alone.
         pooling: The weights of an example's tokens.
         tokens_per_batch: Padded tokens of a batch on each device; by default those of
             `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
+        lower: What the layers below all adapters make of the texts, if it was kept.
 
     Returns:
         One row per example, in input order.
@@ -68,7 +73,7 @@ def embed_with_decoder(
     check_ids(tokens, model.config.vocab_size)
     run = embedding_pass(model, pooling)
     size = tokens_per_batch or batch_tokens(model, "embedding", tokens)
-    return _finite(mapper(run, run.batches(tokens, size)))
+    return _finite(mapper(reading(run, lower, tokens), run.batches(tokens, size)))
 
 
 def embedding_pass(model: Decoder, pooling: Pooling = "mean") -> Pass:
@@ -79,12 +84,14 @@ def embedding_pass(model: Decoder, pooling: Pooling = "mean") -> Pass:
         pooling: The weights of an example's tokens.
 
     Returns:
-        From a batch to an array [batch, dim].
+        From a batch, and its lower states where these were kept, to an array
+        [batch, dim].
     """
     vectors = {
         "mean": _decoder_means,
         "weighted": _decoder_weighted,
         "last": _decoder_lasts,
+        "prompt": _decoder_prompts,
     }[pooling]
     return Pass(vectors, nnx.split(model), model.execution)
 
@@ -159,23 +166,30 @@ def encoder_tokens(
 
 
 @jax.jit
-def _decoder_means(graph, state, ids, labels):
+def _decoder_means(graph, state, ids, labels, lower=None):
     del labels
-    return _mean(nnx.merge(graph, state).hidden(ids), ids)
+    return _mean(_hidden(graph, state, ids, lower), ids)
 
 
 @jax.jit
-def _decoder_weighted(graph, state, ids, labels):
+def _decoder_weighted(graph, state, ids, labels, lower=None):
     del labels
     places = jnp.arange(1.0, ids.shape[1] + 1)
-    return _mean(nnx.merge(graph, state).hidden(ids), ids, places)
+    return _mean(_hidden(graph, state, ids, lower), ids, places)
 
 
 @jax.jit
-def _decoder_lasts(graph, state, ids, labels):
+def _decoder_prompts(graph, state, ids, labels, lower=None):
+    before = jnp.cumsum(labels >= 0, axis=1) == 0
+    hidden = _hidden(graph, state, ids, lower)
+    return _mean(hidden, jnp.where(before, ids, -1))
+
+
+@jax.jit
+def _decoder_lasts(graph, state, ids, labels, lower=None):
     del labels
-    last = last_places(ids)[:, None]
-    return nnx.merge(graph, state).hidden_at(ids, last)[:, 0].astype(jnp.float32)
+    last, text = last_places(ids)[:, None], ids if lower is None else lower
+    return nnx.merge(graph, state).hidden_at(text, last)[:, 0].astype(jnp.float32)
 
 
 @jax.jit
@@ -193,6 +207,10 @@ def _encoder_vectors(graph, state, ids, labels):
     if encoder.config.normalize:
         x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
     return x
+
+
+def _hidden(graph, state, ids, lower):
+    return nnx.merge(graph, state).hidden(ids if lower is None else lower)
 
 
 def at_last_token(

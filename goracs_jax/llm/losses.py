@@ -13,11 +13,13 @@ from goracs_jax.errors import InputError
 from goracs_jax.gradients.rows import check_finite
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.loss import example_loss, predicting
+from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder
+from goracs_jax.models.lower import LowerStates
 
 
 def example_losses(
@@ -26,6 +28,7 @@ def example_losses(
     *,
     tokens_per_batch: int | None = None,
     mapper: Mapper = map_batches,
+    lower: LowerTable | None = None,
 ) -> Float32[np.ndarray, "examples models"]:
     """Compute the mean cross-entropy of each example over its scored tokens.
 
@@ -36,6 +39,7 @@ def example_losses(
         tokens_per_batch: Padded tokens of a batch on each device; by default those of
             `goracs_jax.llm.profile.batch_tokens`.
         mapper: Runs a function over batches; see `goracs_jax.llm.passes.map_batches`.
+        lower: What the layers below all adapters make of the texts, if it was kept.
 
     Returns:
         One row per example, in input order, with one loss (in nats) per model.
@@ -61,7 +65,7 @@ def example_losses(
     check_ids(tokens, first.config.vocab_size)
     run = loss_pass(models, most=int(tokens.scored.max()))
     size = tokens_per_batch or batch_tokens(first, "validation", tokens)
-    found = mapper(run, run.batches(tokens, size))
+    found = mapper(reading(run, lower, tokens), run.batches(tokens, size))
     check_finite(found, "the loss", "check the model's weights, or load it in float32.")
     return found
 
@@ -98,7 +102,8 @@ def loss_pass(models: Sequence[Decoder], *, most: int) -> Pass:
         most: Largest number of scored tokens in an example.
 
     Returns:
-        From a batch to an array [batch, models].
+        From a batch, and its lower states where these were kept, to an array
+        [batch, models].
     """
     graph, lora, frozen = nnx.split(models[0], nnx.LoRAParam, ...)
     others = [nnx.state(model, nnx.LoRAParam) for model in models[1:]]
@@ -114,13 +119,15 @@ def _losses(
     frozen,
     ids: Int[Array, "batch time"],
     labels: Int[Array, "batch time"],
+    lower: LowerStates | None = None,
 ) -> Float32[Array, "batch models"]:
     at = jax.vmap(partial(predicting, most=most), spmd_axis_name=DATA)(labels)
+    text = ids if lower is None else lower
 
     def losses(lora) -> Float32[Array, " batch"]:
         model = nnx.merge(graph, lora, frozen)
         of = lambda *example: example_loss(model)(*example).loss
-        return jax.vmap(of, spmd_axis_name=DATA)(model.hidden_at(ids, at), labels, at)
+        return jax.vmap(of, spmd_axis_name=DATA)(model.hidden_at(text, at), labels, at)
 
     # One after the other in one program: it is compiled once for any number of models.
     return jax.lax.map(losses, adapters).T

@@ -60,7 +60,7 @@ def pass_flops(
     if pass_name not in PASSES:
         raise InputError(f"no pass {pass_name!r}: give one of {', '.join(PASSES)}.")
     c, tokens = config, rows.examples * rows.length
-    places = _asked(pass_name, rows, placement)
+    places = _asked(pass_name, lora, rows, placement)
     lengths = np.full(rows.examples, rows.length)
     counts = Counts(lengths, np.full(rows.examples, places))
     head = 2.0 * c.hidden_size * c.vocab_size
@@ -94,17 +94,18 @@ def pass_flops(
     return once + 3 * c.num_layers * low + again
 
 
-def _asked(pass_name: str, rows: Rows, placement: Placement) -> int:
+def _asked(pass_name: str, lora: LoraConfig, rows: Rows, placement: Placement) -> int:
     """Return the tokens of a row whose output of the last layer a pass computes.
 
-    Training draws dropout for every token, and so runs the last layer whole; see also
-    `goracs_jax.models.execution.Execution.runs_whole`.
+    Training with dropout draws it for every token, and so runs the last layer whole;
+    see also `goracs_jax.models.execution.Execution.runs_whole`.
     """
     if placement.attention == "splash":
         return rows.length
     if pass_name == "answers":
         return 1
     by_score = pass_name in ("validation", "last_v_lora_b", "all_lora")
+    by_score |= pass_name == "training" and lora.dropout == 0
     return min(rows.scored, rows.length) if by_score else rows.length
 
 

@@ -235,9 +235,9 @@ class _Space:
     """Source of the rows whose distances count: embeddings of the texts (text), random
     projections of their LoRA gradients (gradient), those in the subspace of the
     validation gradients (subspace), hidden states of the LLM that weigh later tokens
-    more (states), an .npz file with arrays train and valid, or several with + between
-    them and weights where they differ, as in text+gradient:0.5, which adds squared
-    distances, each over its mean."""
+    more (states) or are those of the prompt alone (prompts), an .npz file with arrays
+    train and valid, or several with + between them and weights where they differ, as in
+    text+gradient:0.5, which adds squared distances, each over its mean."""
     transform: Annotated[
         str | None, Flag(default="none, or the method's own", metavar="NAME")
     ] = None
@@ -258,9 +258,10 @@ class _Space:
     ] = None
     """What lambda weighs: the gradient norm (grad-norm), the inner product of an
     example's gradient with the mean gradient of the validation examples of its class
-    (alignment, or alignment/drop:K without their K leading directions), the share of
-    its loss that a short training on the validation examples takes off (loss-drop), or
-    nothing (none)."""
+    (alignment, or alignment/drop:K without their K leading directions), the agreement
+    of its answer with a linear classifier of the validation examples (probe), the share
+    of its loss that a short training on the validation examples takes off (loss-drop),
+    or nothing (none)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from goracs_jax.spaces.directions import coordinates as coordinates
 from goracs_jax.spaces.directions import leading_directions as leading_directions
 from goracs_jax.spaces.rewards import Reward as Reward
 from goracs_jax.spaces.rewards import alignment as alignment
+from goracs_jax.spaces.rewards import probe as probe
 from goracs_jax.spaces.space import Source as Source
 from goracs_jax.spaces.space import Space as Space
 from goracs_jax.spaces.transforms import Center as Center

@@ -106,13 +106,15 @@ def accumulate(
 
     def total(lora: PyTree) -> Float32[Array, ""]:
         model = nnx.merge(parts.graph, lora, parts.frozen)
-        # The last layer runs at all tokens, so that the masks of dropout do not depend
-        # on which tokens are scored.
-        one = lambda text, key: with_dropout(model, key).hidden(text)
-        hidden = jax.vmap(one, spmd_axis_name=DATA)(text, keys)
         at = _places(batch.labels, most)
-        if at is not None:
-            hidden = rows_at(hidden, at)
+        # With dropout the last layer runs at all tokens, so that the masks do not
+        # depend on which tokens are scored.
+        if model.lora.dropout > 0:
+            one = lambda text, key: with_dropout(model, key).hidden(text)
+            hidden = jax.vmap(one, spmd_axis_name=DATA)(text, keys)
+            hidden = hidden if at is None else rows_at(hidden, at)
+        else:
+            hidden = model.hidden_at(text, at)
         return _loss_sum(model, hidden, batch.labels, at)
 
     loss, gradient = jax.value_and_grad(total)(parts.lora)

@@ -57,6 +57,7 @@ def formulas(llm, tokens, scored):
     [
         ("goracs@text@none", None, {"embeddings": "text"}),
         ("goracs@states@none", None, {"embeddings": "states"}),
+        ("goracs@prompts@none", None, {"embeddings": "states"}),
         ("goracs@gradient@none", None, {"gradients": "gradient"}),
         ("goracs@subspace@none", None, {"gradients": "gradient"}),
         ("goracs@states", 0.3, {"embeddings": "states", "gradients": "norms"}),

@@ -31,6 +31,7 @@ INPUTS = inputs_of("all of it")
     [
         ("goracs", "text", None, None),
         ("goracs@states", "states", None, None),
+        ("goracs:by-label@text@probe", "prompts", None, None),
         ("goracs", "norms", 6, None),
         ("error", "norms", None, None),  # which a fresh adapter does not change
         ("goracs@gradient", "gradient", 6, None),

@@ -10,6 +10,7 @@ from flax import nnx
 from lora_examples import example_loss, rows
 
 from goracs_jax import training
+from goracs_jax.data.examples import write_jsonl
 from goracs_jax.errors import InputError
 from goracs_jax.jobs import warm_up
 from goracs_jax.jobs.score import Projection, norms_stage
@@ -224,9 +225,22 @@ def test_a_subspace_is_that_of_the_wide_rows(train, valid, base, run):
 
 
 def test_states_are_weighted_over_prompt_and_answer(train, llm, tmp_path):
-    found = run_stage(tmp_path, states_stage("states", train, llm))
+    stage = states_stage("states", train, llm, "weighted")
+    found = run_stage(tmp_path, stage)
     expected = embed_with_decoder(*tokens_of(train, llm)(), pooling="weighted")
     np.testing.assert_array_equal(found.arrays["embeddings"], expected)
+
+
+def test_states_of_prompts_do_not_see_the_answer(train, llm, tmp_path):
+    found = run_stage(tmp_path, states_stage("prompts", train, llm, "prompt"))
+    swapped = [{**e.record, "output": "?"} for e in train.examples]
+    path = tmp_path / "swapped.jsonl"
+    write_jsonl(path, swapped)
+    other = run_stage(tmp_path, states_stage("prompts", read_pool(path), llm, "prompt"))
+    # Padded lengths may differ, and so the order of sums.
+    x, y = found.arrays["embeddings"], other.arrays["embeddings"]
+    np.testing.assert_allclose(x, y, **F32)
+    assert len({tuple(row) for row in x.round(4).tolist()}) > 1
 
 
 def test_what_resembles_the_target_has_the_larger_drop(llm, tmp_path):

@@ -15,8 +15,16 @@ from goracs_jax.llm.embeddings import (
     embed_with_encoder,
     encoder_tokens,
 )
-from goracs_jax.llm.tokens import ragged
-from goracs_jax.models import Decoder, DecoderConfig, Encoder, EncoderConfig
+from goracs_jax.llm.lower import lower_states
+from goracs_jax.llm.tokens import NOT_SCORED, ragged
+from goracs_jax.models import (
+    Decoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    LoraConfig,
+)
+from goracs_jax.models.targets import Rules
 
 TINY = DecoderConfig.tiny()
 ENCODER = EncoderConfig(
@@ -84,6 +92,30 @@ def test_weighted_states_are_those_of_a_loop():
         for t in places:
             total += t / sum(places) * states[t - 1]
         np.testing.assert_allclose(row, total, **F32)
+
+
+def test_states_of_prompts_leave_the_answer_out():
+    """What is scored, and what follows it, as in a loop over tokens."""
+    lora = LoraConfig(rules=Rules(targets=("q_proj", "v_proj"), layers=(1,)))
+    model = Decoder(TINY, lora, key=jax.random.key(0))
+    rng = np.random.default_rng(0)
+    examples = [rng.integers(0, 96, n).tolist() for n in (5, 40, 2, 17)]
+    before = [3, 33, 1, 17]  # the last has no answer
+    labels = [
+        [NOT_SCORED] * n + ids[n:] for ids, n in zip(examples, before, strict=True)
+    ]
+    tokens = ragged(examples, labels)
+    given = {"pooling": "prompt", "tokens_per_batch": 48}
+    found = embed_with_decoder(model, tokens, **given)
+    for ids, n, row in zip(examples, before, found, strict=True):
+        states = np.asarray(hidden(model, jnp.asarray(ids)), np.float64)
+        np.testing.assert_allclose(row, states[:n].mean(0), **F32)
+    kept = lower_states(model, tokens)
+    again = embed_with_decoder(model, tokens, **given, lower=kept)
+    np.testing.assert_allclose(again, found, **F32)
+    nothing = kept._replace(table=np.zeros_like(kept.table))
+    wrong = embed_with_decoder(model, tokens, **given, lower=nothing)
+    assert np.abs(wrong - found).max() > 1e-2  # it is read
 
 
 def test_encoder_means_are_those_of_each_text_alone(tokenizer):

@@ -49,12 +49,16 @@ def forward(counts=ALL):
     return lowered, forward_flops(config(1), counts)
 
 
-def training(counts=ALL):
-    parts, batch = split(decoder(1)), Batch(np.arange(ROWS), IDS, IDS)
+def training(counts=ALL, num_layers=1):
+    parts, batch = split(decoder(num_layers)), Batch(np.arange(ROWS), IDS, IDS)
     sums, key = zero_sums(parts), jax.random.key(0)
     most = int(counts.scored.max())
     lowered = accumulate.lower(parts, sums, batch, key, most=most)
-    return lowered, gradient_flops(config(1), counts, "all_lora")
+    return lowered, gradient_flops(config(num_layers), counts, "all_lora")
+
+
+def two_layers(counts=ALL):
+    return training(counts, 2)
 
 
 def gradients(which, num_layers, counts):
@@ -100,7 +104,7 @@ def test_xla_counts_the_same(kind):
     agree(*kind())
 
 
-@pytest.mark.parametrize("kind", [forward, last_layer, all_layers])
+@pytest.mark.parametrize("kind", [forward, two_layers, last_layer, all_layers])
 def test_xla_counts_the_same_where_few_tokens_are_scored(kind):
     agree(*kind(FEW))
 

@@ -9,8 +9,10 @@ from lora_examples import F32, TINY, example_loss, rows, some_tokens, trained
 from goracs_jax.errors import InputError
 from goracs_jax.llm.gradients import example_scores
 from goracs_jax.llm.losses import example_losses, loss_drop
+from goracs_jax.llm.lower import lower_states
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import Decoder, LoraConfig
+from goracs_jax.models.targets import Rules
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,20 @@ def test_the_pass_of_gradients_has_the_same_losses(models):
     scores = example_scores(models[1], tokens, tokens_per_batch=64)
     found = example_losses(models[1:2], tokens, tokens_per_batch=32)
     np.testing.assert_allclose(found[:, 0], scores.loss, **F32)
+
+
+def test_kept_states_of_lower_layers_change_no_loss():
+    lora = LoraConfig(rules=Rules(targets=("q_proj", "v_proj"), layers=(1,)))
+    top = trained(Decoder(TINY, lora, key=jax.random.key(0)))
+    tokens = some_tokens()
+    kept = lower_states(top, tokens)
+    found = example_losses([top], tokens, tokens_per_batch=64, lower=kept)
+    whole = example_losses([top], tokens, tokens_per_batch=64)
+    np.testing.assert_allclose(found, whole, **F32)
+    # They are read, not computed again.
+    other = kept._replace(table=np.zeros_like(kept.table))
+    wrong = example_losses([top], tokens, tokens_per_batch=64, lower=other)
+    assert np.abs(wrong - whole).max() > 1e-3
 
 
 def test_other_weights_compile_nothing(models, caplog):

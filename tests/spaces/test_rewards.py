@@ -74,6 +74,71 @@ def test_what_cannot_be_aligned(given, message):
         gx.alignment(x, y, **more)
 
 
+def test_a_probe_is_the_influence_on_the_validation_loss():
+    """By automatic differentiation, of the classifier that knows the shares alone."""
+    x, y = X.copy(), Y.copy()
+    x[:, 3] = y[:, 3] = 7.0  # a column that tells nothing
+    names = np.unique(B)
+    e = lambda labels: (labels[:, None] == names).astype(float)
+    with jax.enable_x64(True):
+        for damping in (0.1, 1.0, 5.0):
+            found = gx.probe(x, y, A, B, damping=damping)
+            standard = lambda rows: (rows[:, :3] - y[:, :3].mean(0)) / y[:, :3].std(0)
+            z, shares = standard(y), e(B).mean(0)
+            penalty = damping * np.sum(z**2) / len(z)
+
+            def of(w, row, one_hot):
+                return 0.5 * jnp.sum((shares + row @ w - one_hot) ** 2)  # noqa: B023
+
+            def total(w):
+                each = jax.vmap(of, (None, 0, 0))(w, z, e(B))  # noqa: B023
+                return jnp.sum(each) + 0.5 * penalty * jnp.sum(w**2)  # noqa: B023
+
+            w = jnp.zeros((3, 2))
+            hessian = jax.hessian(total)(w).reshape(6, 6)
+            newton = np.linalg.solve(hessian, jax.grad(total)(w).ravel())
+            own = jax.vmap(jax.grad(of), (None, 0, 0))(w, standard(x), e(A))
+            expected = own.reshape(9, 6) @ newton
+            known = np.isin(A, names)
+            # Both in float64; what comes back is rounded to float32.
+            np.testing.assert_allclose(found[known], expected[known], rtol=1e-6)
+            assert not found[~known].any()
+
+
+def test_a_probe_finds_the_examples_with_the_wrong_answer():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 20)), rng.normal(size=(100, 20))
+    right = lambda rows: np.where(rows[:, 0] > 0, "Yes", "No")
+    flipped = rng.random(400) < 0.4
+    given = np.where(flipped, np.where(right(x) == "Yes", "No", "Yes"), right(x))
+    found = gx.probe(x, y, given, right(y))
+    assert np.mean(found[flipped] < 0) > 0.8
+    assert np.mean(found[~flipped] > 0) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((X, Y[:, :3], A, B, {}), "matrices .* of one width"),
+        ((X, Y, A[1:], B, {}), "one per row, 9 and 6"),
+        ((X, Y, A, np.full(6, "a"), {}), "all validation rows have one class"),
+        ((X, Y, A, B, {"damping": 0.0}), "damping must be above 0"),
+        ((X, Y, A, np.char.upper(B), {}), "no training row has"),
+    ],
+)
+def test_what_cannot_be_probed(given, message):
+    *arrays, more = given
+    with pytest.raises(InputError, match=message):
+        gx.probe(*arrays, **more)
+
+
+def test_a_probe_needs_classes():
+    with pytest.raises(InputError, match="give --by-label \\(or METHOD"):
+        Reward("probe").of(X, Y, None)
+    found = Reward("probe").of(X, Y, (A, B))
+    assert found.tolist() == gx.probe(X, Y, A, B).tolist()
+
+
 @pytest.mark.parametrize("name", ["grad-norm", "none", "alignment", "alignment/drop:2"])
 def test_names_are_read_back(name):
     assert str(Reward.named(name)) == name

@@ -81,11 +81,39 @@ def test_an_arm_chooses_in_its_space_by_its_reward(beds, universe, tmp_path):
     for weight in (0.0, 0.5):
         found = choice._replace(lambda_=weight).rows("alignment", 0)
         assert found.tolist() == sorted(best)
-    for arm in ("loss-drop@some", "greedy@some@loss-drop", "error@some"):
-        with pytest.raises(InputError, match=f"{arm}: the testbeds have no loss drops"):
-            choice.rows(arm, 0)
+    with pytest.raises(InputError, match="error@some: the testbeds have no prediction"):
+        choice.rows("error@some", 0)
+    with pytest.raises(InputError, match=r"drops-0\.npz is missing"):
+        choice.rows("loss-drop@some", 0)
     with pytest.raises(InputError, match=r"none\.npz is missing"):
         choice.rows("nearest@none", 0)
+
+
+def test_loss_drops_are_made_once_for_each_seed(beds, universe, tmp_path):
+    asked = []
+
+    class Trainer:
+        def drops(self, drawn, seed):
+            asked.append(seed)
+            return np.random.default_rng(seed).random(len(drawn.pool), np.float32)
+
+    rows = {"train": np.ones((1600, 2)), "valid": np.ones((1000, 2))}
+    np.savez(tmp_path / "some.npz", **rows)
+    names = []
+    for seed in (3, 4, 3):
+        drawn = beds.pools.draw(universe, seed)
+        choice = beds.arms.Choice(universe, drawn, tmp_path, 0.5, trainer=Trainer)
+        names.append(choice.depends_on("loss-drop@some", seed)["features"])
+        drops = np.random.default_rng(seed).random(len(drawn.pool), np.float32)
+        best = drawn.pool[np.argsort(-drops, kind="stable")[:200]]
+        assert choice.rows("loss-drop@some", seed).tolist() == sorted(best.tolist())
+        planted = universe.planted[drawn.pool]
+        right = np.mean(drops[planted][:, None] > drops[~planted])
+        area = choice.found("greedy@some@loss-drop", seed)["reward"]
+        assert area == pytest.approx(right)
+    assert asked == [3, 4]
+    assert [name.split()[0] for name in names[0]] == ["drops-3", "some"]
+    assert names[0] == names[2] != names[1]
 
 
 def test_what_names_a_cell(beds, universe, tmp_path):

@@ -65,13 +65,13 @@ def test_nearness_and_rewards_are_judged_inside_classes(beds, universe, folder):
 def test_shares_are_those_of_what_arms_choose(beds, universe, folder):
     arms, seeds = ["nearest@some", "oracle"], [0, 3]
     areas = []
-    near, oracle = beds.planted.planted(universe, folder, arms, seeds, 0.1)
+    draw, made = beds.pools.draw, beds.arms.Choice
+    choice_of = lambda seed: made(universe, draw(universe, seed), folder, 0.1)
+    near, oracle = beds.planted.planted(choice_of, arms, seeds)
     for budget in (64, 200):
         shares = []
         for seed in seeds:
-            choice = beds.arms.Choice(
-                universe, beds.pools.draw(universe, seed), folder, 0.1, budget
-            )
+            choice = choice_of(seed)._replace(budget=budget)
             rows = choice.rows("nearest@some", seed)
             areas.append(choice.found("nearest@some", seed)["nearness"])
             assert len(set(rows.tolist())) == budget

@@ -21,6 +21,7 @@ ARMS = {
     "less": "--method less",
     "rds": "--method rds",
     "loss-drop": "--method loss-drop",
+    "goracs:by-label@text@probe": "--by-label --reward probe",
 }
 COMMON = "--train train.jsonl --valid valid.jsonl --model llm"
 COMPARE = (
@@ -56,7 +57,8 @@ def test_every_arm_chooses_what_select_chooses(shared, monkeypatch):
     found = {record_of(cell)["cell"]["method"]: cell.parent for cell in cells(shared)}
     assert found.keys() == ARMS.keys()
     for arm, flags in ARMS.items():
-        lambda_ = "--lambda 0.3" if "@alignment" in arm else "--lambda 0"
+        weighs = arm.endswith(("@alignment", "@probe"))
+        lambda_ = "--lambda 0.3" if weighs else "--lambda 0"
         command = f"select {COMMON} {flags} {ROWS} {lambda_} --labels answer --seed 5"
         assert run(f"{command} --out by_hand", BUDGET) == 0
         mine = found[arm] / "selection"
@@ -76,6 +78,7 @@ def test_every_arm_pays_for_what_it_reads(shared):
         "less": {"gradients", *search},
         "rds": {"embeddings", *search},
         "loss-drop": {"gradients", "training"},
+        "goracs:by-label@text@probe": {"embeddings", *search},
     }
 
 
@@ -86,6 +89,7 @@ def test_gradients_are_computed_once(shared, monkeypatch, capsys):
         *("train.npy", "valid.npy", "loss-drop-5.npy"),
         *("gradient-train.npy", "gradient-valid.npy"),
         *("states-train.npy", "states-valid.npy"),
+        *("prompts-train.npy", "prompts-valid.npy"),
     }
     capsys.readouterr()
     assert run(COMPARE, None) == 0  # all is done
@@ -96,7 +100,8 @@ def test_gradients_are_computed_once(shared, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
-        ("goracs@pictures", "a space is text, gradient, subspace or states"),
+        ("goracs@pictures", "a space is text, gradient, subspace, states or prompts"),
+        ("goracs@text@probe", "the reward probe tells the answers .* apart: give --by"),
         ("goracs@gradient/drop:0", "got 'drop:0'"),
         ("goracs@text@best", "a reward is grad-norm"),
         ("best@text", "--methods must be among"),

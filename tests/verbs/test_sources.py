@@ -181,8 +181,26 @@ def test_the_loss_drop_is_weighed(files):
     np.testing.assert_allclose(rewards, drop, atol=2e-7)
 
 
+def test_a_probe_is_that_of_the_prompts_states(files, capsys):
+    probe = f"{TEXTS} --reward probe --lambda 1 --labels answer"
+    message = "reward probe tells the answers of the validation examples apart: give --"
+    assert_refused(probe, BUDGET, capsys, message)
+    assert run(f"{probe} --by-label") == 0
+    x, y = (
+        np.load(next(Path("out/stages").glob(f"{side} prompts-*/embeddings.npy")))
+        for side in ("training", "validation")
+    )
+    mine, theirs = (
+        np.array([e.record["output"] for e in gx.read_examples(name)])
+        for name in ("train.jsonl", "valid.jsonl")
+    )
+    found = np.load("out/scores.npz")["reward"]
+    np.testing.assert_allclose(found, gx.probe(x, y, mine, theirs), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("source", "array"), [("states", "embeddings"), ("subspace", "projections")]
+    ("source", "array"),
+    [("states", "embeddings"), ("prompts", "embeddings"), ("subspace", "projections")],
 )
 def test_other_sources(files, source, array):
     assert run(f"{SPACE} --space {source} --labels answer") == 0
