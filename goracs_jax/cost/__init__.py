@@ -1,5 +1,6 @@
 """The cost matrix C of POO as its factors, and passes over it."""
 
+from goracs_jax.cost.build import column_mass as column_mass
 from goracs_jax.cost.build import exact_cost as exact_cost
 from goracs_jax.cost.build import largest_distance as largest_distance
 from goracs_jax.cost.build import make_cost as make_cost

@@ -114,7 +114,12 @@ def check_norms(
 
 
 def check_row_scores(
-    scores: GivenArray, n_train: int, name: str, *, signed: bool = False
+    scores: GivenArray,
+    n_train: int,
+    name: str,
+    *,
+    signed: bool = False,
+    side: str = "training",
 ) -> None:
     """Check that each training row has one score, which is finite and not negative.
 
@@ -123,6 +128,7 @@ def check_row_scores(
         n_train: N.
         name: What they are, for messages.
         signed: Whether a score may be negative.
+        side: Whose rows they belong to, if not those of training.
 
     >>> check_row_scores(np.ones(3), 2, "errors")
     Traceback (most recent call last):
@@ -134,7 +140,7 @@ def check_row_scores(
     values = np.asarray(as_array(scores, name), np.float64)
     if values.shape != (n_train,):
         raise InputError(
-            f"{name} have shape {list(values.shape)}, the training embeddings "
+            f"{name} have shape {list(values.shape)}, the {side} embeddings "
             f"{n_train} rows: give one number per row, in the same order."
         )
     bad = np.flatnonzero(~(np.isfinite(values) & (signed | (values >= 0))))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +16,20 @@ from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
 from goracs_jax.jobs.rows import TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
-from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
+from goracs_jax.jobs.selected import Curve, Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
 from goracs_jax.runs.stages import Arrays, Result, Stage, run_stage
 from goracs_jax.runs.stopping import Stopping
+from goracs_jax.selection.auto_budget import auto_budget
 from goracs_jax.selection.by_class import class_table
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
+from goracs_jax.selection.wishes import Wishes
 
 
 class Loaded(NamedTuple):
@@ -37,6 +39,7 @@ class Loaded(NamedTuple):
     cost: Cost  # for any lambda
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     seconds: dict[str, float]  # of the stages of x, y and g
+    wishes: Wishes | None = None
 
     def weighed(self, lambda_: float) -> Cost:
         """Return the cost for a lambda, which weighs rewards where there are any."""
@@ -57,6 +60,7 @@ def run(
     config: SelectConfig,
     folder: Path,
     stopping: Stopping | None = None,
+    loaded: Loaded | None = None,
 ) -> Iterator[Selected]:
     """Select for every grid point, in the order that shares most work.
 
@@ -66,17 +70,52 @@ def run(
         folder: Where stages are kept.
         stopping: Signals to which a search answers with the best subset so far; left
             out, they interrupt it.
+        loaded: What `load` gave, if it was called before.
 
     Yields:
         The result of each grid point, as soon as it is computed, up to a signal.
     """
-    loaded = _load(inputs, config, folder)
+    loaded = loaded or load(inputs, config, folder)
     for search in searches(inputs, config, loaded, stopping):
         with stopping.listening() if stopping else nullcontext():
             results = _search(search, folder)
         yield _selected(inputs, config.method, search, results, loaded)
         if stopping and stopping.asked():
             return
+
+
+def found_budget(
+    inputs: SelectInputs, config: SelectConfig, folder: Path, loaded: Loaded
+) -> tuple[SelectConfig, Curve]:
+    """Find the budget of `--budget auto`, and keep it as a stage.
+
+    Args:
+        inputs: What is selected from.
+        config: A search without a budget.
+        folder: Where stages are kept.
+        loaded: The arrays and the cost.
+
+    Returns:
+        The search with its budget, and held-out POO by budget.
+    """
+    (lambda_,) = config.lambdas
+    depends_on = {
+        **inputs.identity,
+        **config.identity,
+        "lambda": lambda_,
+        "seed": config.seed,
+    }
+
+    def compute(_: object) -> Arrays:
+        key = jax.random.key(config.seed)
+        cost, wishes = loaded.weighed(lambda_), loaded.wishes
+        found = auto_budget(cost, key=key, wishes=wishes)
+        return {"budget": np.array(found.budget), "curve": np.array(found.curve)}
+
+    with waiting("the budget from which on held-out validation gains nothing"):
+        arrays = run_stage(folder, Stage("budget", depends_on, compute)).arrays
+    curve = [(int(n), float(value)) for n, value in arrays["curve"]]
+    return replace(config, budgets=(int(arrays["budget"]),)), curve
 
 
 def searches(
@@ -111,6 +150,7 @@ def searches(
             prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
             limit=partial(Limit.after, config.time_limit, *asks),
+            wishes=loaded.wishes,
         )
 
     def stage(method: str, point: GridPoint) -> Stage:
@@ -151,11 +191,11 @@ def settings_of(method: Method) -> dict[str, Any]:
     made = isinstance(method, FunctionMethod) or not is_dataclass(method)
     if made or method in BUILT_IN:
         return {}
-    told = ("name", "about", "needs", "weighed", "space", "reward")
+    told = ("name", "about", "needs", "weighed", "space", "reward", "heeds")
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
-def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
+def load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     """Load x, y, g and e, given or from their stages, and make the cost."""
     for stage in inputs.stages.values():
         if not stage.is_done(folder):
@@ -187,9 +227,12 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
         max(config.lambdas),
         rewards=rewards,
         scale=config.scale,
+        valid_weights=inputs.wished and inputs.wished.weights,
     )
+    wishes = inputs.wished.of(cost) if inputs.wished else None
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
-    return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+    nearest = np.asarray(nearest_distances(cost))
+    return Loaded(arrays, cost, nearest, seconds, wishes)
 
 
 def _search(search: Search, folder: Path) -> dict[str, Result]:

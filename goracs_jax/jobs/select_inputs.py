@@ -19,6 +19,7 @@ from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.jobs.usable import check_beside, usable_rows
+from goracs_jax.jobs.wishes import Wished, read_wishes
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
@@ -47,6 +48,7 @@ class SelectInputs(NamedTuple):
     kept: Kept | None = None  # the training rows of the files that these are
     leaked: Leaked | None = None  # how many of them copy a validation example
     skipped: Sequence[Skipped] = ()  # records and rows that were left out
+    wished: Wished | None = None  # what the chosen rows must meet
 
     @classmethod
     def of(
@@ -83,11 +85,23 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     config = SelectConfig.of(s)
     config.check(n_valid=2**62)  # names that are wrong are found before files are read
     _check_flags(s, config)
+    if not config.budgets and (s.by_label or s.train_labels):
+        raise InputError("--budget auto is not for classes: give a number.")
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
-    check_memory(max(s.budget), inputs.n_valid)
+    check_memory(max(config.budgets, default=1), inputs.n_valid)
     config.check(inputs.n_valid)
-    return inputs, config
+    return _with_wishes(s, inputs, config), config
+
+
+def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> SelectInputs:
+    """Add what the chosen rows must meet."""
+    assert inputs.kept
+    wished = read_wishes(s, inputs.kept.of, inputs.pool, inputs.kept)
+    shape = inputs.n_train, inputs.n_valid
+    wished.check(config.method, shape, config.budgets, bool(inputs.classes))
+    identity = {**inputs.identity, **wished.identity}
+    return inputs._replace(wished=wished, identity=identity)
 
 
 def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
@@ -131,12 +145,12 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, len(used.rows))
     classes = read_classes(
-        _class_flags(s), (used, used_valid), [*pools.values()], s.budget
+        _class_flags(s), (used, used_valid), [*pools.values()], config.budgets
     )
     config.reward.check_labels(classes is not None)
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
-    classes = _of_kept(classes, kept, s.budget)
+    classes = _of_kept(classes, kept, config.budgets)
     pool = pools.get("x")
     found = SelectInputs.of(arrays, hashes, pool and pool.only(kept), classes)
     kept = used.then(kept)
@@ -173,7 +187,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     n_valid = len(valid.examples)
     config.check(n_valid)
     sides = (train.of_file, valid.of_file)
-    classes = read_classes(_class_flags(s), sides, (train, valid), s.budget)
+    classes = read_classes(_class_flags(s), sides, (train, valid), config.budgets)
     config.reward.check_labels(classes is not None)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     if "e" in arrays and len(arrays["e"]) == train.of_file.of:
@@ -181,7 +195,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     _check_errors(s, arrays, len(train.examples))
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)
     skipped = left_out(train, valid)
-    train, classes = train.only(kept), _of_kept(classes, kept, s.budget)
+    train, classes = train.only(kept), _of_kept(classes, kept, config.budgets)
     arrays = {symbol: kept.take(array) for symbol, array in arrays.items()}
     kept = train.of_file
     missing_errors = "prediction_errors" in config.method.needs and not s.errors

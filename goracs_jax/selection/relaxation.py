@@ -20,6 +20,10 @@ and Crowder, Mathematical Programming 1974; for medians Cornuejols, Fisher and
 Nemhauser, Management Science 1977). How often a row is chosen on the way tells how much
 of it the relaxed problem wants (Barahona and Anbil, Mathematical Programming 2000).
 
+Where validation points have weights, b_j takes the place of 1/M, and t bisects. Limits
+of groups and costs are those of `wishes.lagrangian`: n rows of least w_i that meet them
+are chosen, and the costs have a multiplier of their own.
+
 The ascent sees a core of training rows, and the cheapest points of each: the arcs.
 """
 
@@ -32,6 +36,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, map_rows, nearest_rows
+from goracs_jax.selection.wishes.lagrangian import n_least
+from goracs_jax.selection.wishes.record import Wishes
 
 # Up to this many of the smallest numbers are found one after the other; more are
 # sorted.
@@ -39,12 +45,16 @@ FEW = 32
 # Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
 # same in whichever order a device adds them up.
 PARTS = 1 << 12
+# Steps of the bisection for t where points have weights.
+BISECTIONS = 26
 # What the next direction keeps of the last one, and how often it may fail to raise the
 # bound before the steps become shorter, by this factor.
 MOMENTUM, PATIENCE, SHORTER = 0.7, 10, 0.7
 # Weight of the first step in the mean that tells how often a row is chosen.
 RECENT = 0.03
 
+
+TINY = 1e-30  # in place of a mass of zero that is divided by
 
 Number = jax.Array | float | int
 
@@ -57,15 +67,19 @@ class Arcs(NamedTuple):
 
 
 class Ascent(NamedTuple):
-    """The state of an ascent."""
+    """The state of an ascent.
 
-    g: Float[jax.Array, " valid"]
+    Where there is a limit of costs, its multiplier is the last of the prices, in units
+    of sqrt(M): the prices of points and of costs then have slopes of one size.
+    """
+
+    g: Float[jax.Array, " prices"]
     chosen: Float[jax.Array, " core"]  # how often each row was chosen of late, in [0,1]
     step: Float[jax.Array, ""]  # multiplier on the step length
-    direction: Float[jax.Array, " valid"]
+    direction: Float[jax.Array, " prices"]
     stalled: Int[jax.Array, ""]  # steps since the bound rose
     bound: Float[jax.Array, ""]  # the best B(g), over the arcs alone
-    best: Float[jax.Array, " valid"]  # its g
+    best: Float[jax.Array, " prices"]  # its g
 
 
 def points_served(n: int, n_valid: int) -> float:
@@ -97,6 +111,48 @@ def last_served(
     return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(reduced), -jnp.inf))
 
 
+def last_weighted(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
+    n: int,
+) -> tuple[Float[jax.Array, " rows"], Float[jax.Array, " rows"]]:
+    """Return two neighbouring numbers between which a row runs out of mass.
+
+    Args:
+        reduced: C_ij - g_j.
+        most: The most that each point takes, min(1/n, b_j).
+        n: The budget.
+
+    >>> low, t = last_weighted(jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6), 1)
+    >>> bool(1 <= low[0] < 2 <= t[0]), round(t.item(), 4)
+    (True, 2.0)
+    """
+    low, high = reduced.min(1) - 1e-6, reduced.max(1)
+
+    def halve(_: Number, ends: tuple[jax.Array, jax.Array]) -> tuple:
+        low, high = ends
+        middle = low + (high - low) / 2
+        enough = (most * (reduced <= middle[:, None])).sum(1) >= 1 / n
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    return jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+
+
+def weighted_value(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
+    t: Float[jax.Array, " rows"],
+    n: int,
+) -> Float[jax.Array, " rows"]:
+    """Return t/n + sum_j most_j min(x_j - t, 0): it is w_i at the best t, else less.
+
+    >>> x, most = jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6)
+    >>> weighted_value(x, most, jnp.array([2.0]), 1).round(4).tolist()
+    [1.4]
+    """
+    return t / n + (most * jnp.minimum(reduced - t[:, None], 0)).sum(1)
+
+
 def row_value(
     reduced: Float[jax.Array, "rows width"], n: int, s: float
 ) -> Float[jax.Array, " rows"]:
@@ -111,6 +167,53 @@ def row_value(
     t = last_served(reduced, s)
     below = jnp.minimum(reduced - t[:, None], 0).sum(1)
     return (t + below / s) / n
+
+
+def serve(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> tuple[Float[jax.Array, " rows"], ...]:
+    """Return w_i of some rows, and the numbers between which each runs out of mass.
+
+    >>> [x.round(2).item() for x in serve(jnp.array([[3.0, 1.0, 2.0]]), None, 1, 1.5)]
+    [1.33, 2.0, 2.0]
+    """
+    if most is None:
+        t = last_served(reduced, s)
+        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+        return (t + below / s) / n, t, t
+    low, t = last_weighted(reduced, most, n)
+    return weighted_value(reduced, most, t, n), low, t
+
+
+def mass_sent(
+    x: Float[jax.Array, "rows width"],
+    low: Float[jax.Array, "rows 1"],
+    last: Float[jax.Array, "rows 1"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> Int[jax.Array, "rows width"]:
+    """Return the mass that points get of rows, in parts of 1 / (n s PARTS).
+
+    Points below the last one are served in full, and those at it share what is left.
+
+    >>> at = jnp.array([[2.0]])
+    >>> sent = mass_sent(jnp.array([[3.0, 1.0, 2.0]]), at, at, None, 1, 1.5)
+    >>> (sent / PARTS).tolist()
+    [[0.0, 1.0, 0.5]]
+    """
+    if most is None:
+        left = (s - (x < last).sum(1)) / (x == last).sum(1)
+        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
+        return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
+    in_full = x <= low
+    at = (x <= last) & ~in_full
+    left = (1 / n - (most * in_full).sum(1)) / jnp.maximum((most * at).sum(1), TINY)
+    share = jnp.where(in_full, 1, jnp.where(at, jnp.clip(left, 0, 1)[:, None], 0))
+    return jnp.rint(PARTS * n * s * most * share).astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames=("width", "listing"))
@@ -155,6 +258,8 @@ def ascend(
     step: Number,
     steps: Number,
     n: int,
+    mass: Float[jax.Array, " valid"] | None = None,
+    wishes: Wishes | None = None,
 ) -> Ascent:
     """Raise B(g) over the arcs of a core by subgradient steps.
 
@@ -166,12 +271,14 @@ def ascend(
 
     Args:
         arcs: The core.
-        g: Prices to start from.
+        g: Prices to start from, that of the costs last where there is one.
         chosen: How often each row was chosen before.
         value: The POO of some subset.
         step: Multiplier on the length of the first steps, at most 1.
         steps: The number of steps.
         n: The budget.
+        mass: b_j, where they differ.
+        wishes: Those of the rows of the core.
 
     >>> x = jnp.arange(3.0)  # the best single row of three is the middle one
     >>> arcs = Arcs(jnp.tile(jnp.arange(3), (3, 1)), abs(x[:, None] - x))
@@ -179,22 +286,37 @@ def ascend(
     >>> round(found.bound.item(), 4), found.chosen.argmax().item()
     (0.6667, 1)
     """
-    n_valid = len(g)
+    shares = None if wishes is None else wishes.shares
+    n_valid = len(g) - (shares is not None)
     s = points_served(n, n_valid)
+    most = None if mass is None else jnp.minimum(1 / n, mass)[arcs.points]
 
     def climb(_: Number, state: Ascent) -> Ascent:
-        reduced = arcs.cost - state.g[arcs.points]
-        t = last_served(reduced, s)
-        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-        gain, rows = jax.lax.top_k(-(t + below / s) / n, n)
-        bound = state.g.mean() - gain.sum()
-        # Points below t are served in full, and those at t share what is left.
-        x, last = reduced[rows], t[rows][:, None]
-        left = (s - (x < last).sum(1)) / (x == last).sum(1)
-        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
-        mass = jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
-        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(mass)
-        lacking = 1 / n_valid - got / (PARTS * n * s)
+        points = state.g if shares is None else state.g[:-1]
+        reduced = arcs.cost - points[arcs.points]
+        w, low, t = serve(reduced, most, n, s)
+        toll = 0.0
+        if shares is not None:
+            toll = state.g[-1] / math.sqrt(n_valid)
+            w += toll * jnp.asarray(shares)
+        if wishes is None:
+            gain, rows = jax.lax.top_k(-w, n)
+        else:
+            rows = n_least(w, wishes, n)
+            gain = -w[rows]
+        paid = points.mean() if mass is None else (points * mass).sum()
+        bound = paid - gain.sum()
+        if shares is not None:
+            bound -= toll
+        ends = low[rows][:, None], t[rows][:, None]
+        full = None if most is None else most[rows]
+        parts = mass_sent(reduced[rows], *ends, full, n, s)
+        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(parts)
+        wanted = 1 / n_valid if mass is None else mass
+        lacking = wanted - got / (PARTS * n * s)
+        if shares is not None:
+            over = (jnp.asarray(shares)[rows].sum() - 1) / math.sqrt(n_valid)
+            lacking = jnp.append(lacking, over)
         direction = lacking + MOMENTUM * state.direction
         rose = bound > state.bound
         best = jnp.where(rose, state.g, state.best)
@@ -206,9 +328,12 @@ def ascend(
         faded = (1 - recent) * state.chosen
         norm = jnp.maximum((direction**2).sum(), jnp.finfo(jnp.float32).tiny)
         length = state.step * jnp.maximum(value - bound, 0) / norm
+        moved = state.g + length * direction
+        if shares is not None:
+            moved = moved.at[-1].max(0)
         return Ascent(
             # Shorter steps start at the best prices again.
-            g=jnp.where(gave_up, best, state.g + length * direction),
+            g=jnp.where(gave_up, best, moved),
             chosen=faded.at[rows].set(faded[rows] + recent),
             step=jnp.where(gave_up, SHORTER, 1) * state.step,
             direction=jnp.where(gave_up, 0, direction),

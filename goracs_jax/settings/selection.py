@@ -15,7 +15,7 @@ from goracs_jax.choices import (
 )
 from goracs_jax.settings.common import (
     Backward,
-    Budgets,
+    BudgetsOrAuto,
     Hub,
     Leaks,
     Machine,
@@ -178,6 +178,42 @@ class _Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Wishes:
+    """What the chosen rows must meet, and how much each validation row counts."""
+
+    group: ClassVar[str] = "wishes, for methods goracs, greedy and random"
+
+    include: Path | None = None
+    """Rows of the training file that must be chosen, numbers from 0: an array of
+    integers, such as an indices.npy, or a .txt file with one on each line."""
+    exclude: Path | None = None
+    """Rows of the training file that must not be chosen, likewise."""
+    trained: Path | None = None
+    """Rows that are trained on already, likewise: the n are chosen beside them, and POO
+    and its bound are those of both together."""
+    valid_weights: Path | None = None
+    """How much each validation example counts, floats [M] >= 0."""
+    row_costs: Path | None = None
+    """What each training example costs, such as its tokens, numbers [N] >= 0."""
+    cost_limit: float | None = None
+    """The most that the chosen examples may cost together."""
+    groups: Path | None = None
+    """Group of each training example, such as its source, topic or user: a file of
+    integers or strings [N], or a key that all records of --train have."""
+    group_min: Annotated[
+        tuple[str, ...] | None, Flag(each=str, metavar="GROUP=COUNT")
+    ] = None
+    """The least number of examples that are chosen of some groups."""
+    group_max: Annotated[
+        tuple[str, ...] | None, Flag(each=str, metavar="GROUP=COUNT")
+    ] = None
+    """The most examples that are chosen of some groups."""
+    apart: float | None = None
+    """No two chosen examples are closer than this, in the units of the embeddings: of
+    near duplicates one is chosen at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """How gradients become rows, and how distances are scaled."""
 
@@ -262,6 +298,7 @@ class Select(
     _Space,
     Rows,
     _Classes,
+    _Wishes,
     Leaks,
     Records,
     Machine,
@@ -281,8 +318,9 @@ class Select(
 
     group: ClassVar[str] = "search"
 
-    budget: Budgets
-    """Number n of examples to choose; give several with commas between them."""
+    budget: BudgetsOrAuto
+    """Number n of examples to choose; give several with commas between them. With auto
+    it is the one from which on a held-out half of validation gains nothing."""
     out: SelectOut
     """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json and
     report.png."""

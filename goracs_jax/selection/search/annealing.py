@@ -18,11 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from goracs_jax.cost import (
     Cost,
     centred_rows,
+    column_mass,
     cost_rows,
     count_distinct,
     exact_cost,
@@ -38,6 +39,8 @@ from goracs_jax.selection.search.pair_exchange import (
     sweeps,
 )
 from goracs_jax.selection.search.schedule import Pace, Plan, padded
+from goracs_jax.selection.wishes.moves import Limits, limits_of
+from goracs_jax.selection.wishes.record import Wishes, meets
 from goracs_jax.transport import Transport, exact
 
 DEFAULTS = SimulatedAnnealing()
@@ -58,8 +61,8 @@ def anneal(
     """Anneal pairs of slots, from some starts, and keep the best subset.
 
     Args:
-        problem: The cost and the transport solver.
-        rows: The subset to start from, distinct, shape [n].
+        problem: The cost, the transport solver, and wishes.
+        rows: The subset to start from, distinct, shape [n]; it meets the wishes.
         key: Draws units, pairs and moves.
         settings: Temperatures and lengths.
         started: `time.perf_counter()` that the trace counts from; now when left out.
@@ -85,10 +88,14 @@ def anneal(
     trace = [step(solved.value, 0)]
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
         return Refined(rows, tuple(trace), True)
-    start = _Start(rows, solved, *candidate_field(problem.cost, rows, settings))
+    wishes = problem.wishes
+    pool, field = candidate_field(problem.cost, rows, settings, wishes)
+    limits = None if wishes is None else limits_of(wishes, pool)
+    start = _Start(rows, solved, pool, field, limits)
     starts = max(1, min(settings.starts, settings.started_slots // len(rows)))
     heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
-    planned = plan_search(len(rows), problem.cost.shape[1], settings)
+    mass = column_mass(problem.cost)
+    planned = plan_search(len(rows), problem.cost.shape[1], settings, mass)
     pace = _pace(problem, start, planned, settings)
     stopped = False
     for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
@@ -97,7 +104,7 @@ def anneal(
         epochs = 0
         for value, found in _cool(problem, start, heat, plan, start_key, settings):
             epochs += 1
-            if value < best[0]:
+            if value < best[0] and meets(wishes, found):
                 trace.append(step(value, len(np.setdiff1d(found, best[1]))))
                 best = value, found
         if stopped := plan != planned or epochs < plan.epochs:
@@ -112,6 +119,7 @@ class _Start(NamedTuple):
     solved: Transport  # of these rows
     pool: Int[np.ndarray, " pool"]
     field: Field
+    limits: Limits | None
 
 
 def _pace(
@@ -131,7 +139,9 @@ def _pace(
     cold, seconds = padded(np.zeros(plan.length)), []
     for count in (1, 1, 1 + PROBED):  # the first compiles
         before = time.perf_counter()
-        after = sweeps(start.field, slots, cold, key, settings.moves, count)
+        after = sweeps(
+            start.field, slots, cold, key, settings.moves, count, start.limits
+        )
         jax.block_until_ready(after)
         seconds.append(time.perf_counter() - before)
     _, one, more = seconds
@@ -150,13 +160,13 @@ def _cool(
     if problem.limit.up() or not plan.length:
         return
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    rows, solved, pool, field = start
+    rows, solved, pool, field, limits = start
     mesh = problem.cost.tiling.mesh
     dealt = lambda: replicate(deal(problem, rows, solved, rng, settings.uneven), mesh)
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan
     run = lambda slots, temperatures, key: sweeps(
-        field, slots, padded(temperatures), key, settings.moves, length
+        field, slots, padded(temperatures), key, settings.moves, length, limits
     )
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = run(slots, np.zeros(length), quench_key)
@@ -178,7 +188,12 @@ def _cool(
         yield solved.value, rows
 
 
-def plan_search(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -> Plan:
+def plan_search(
+    n: int,
+    n_valid: int,
+    settings: SimulatedAnnealing = DEFAULTS,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> Plan:
     """Return the number of epochs and the number of sweeps in each.
 
     Little effort takes fewer epochs first, since each takes transports.
@@ -188,7 +203,7 @@ def plan_search(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -
     """
     affordable = settings.transport_entries // (n * n_valid)
     epochs = min(settings.epochs, max(settings.fewest_epochs, affordable))
-    units = 2 * units_per_slot(n, n_valid, settings.uneven)
+    units = 2 * units_per_slot(n, n_valid, settings.uneven, mass)
     one_sweep = pairs_per_sweep(n) * (2 + settings.moves.drawn) * units
     affordable = max(1, settings.epoch_entries // one_sweep)
     length = settings.effort * epochs * min(settings.sweeps, 4 * n, affordable)
@@ -201,6 +216,7 @@ def candidate_field(
     cost: Cost,
     rows: Int[np.ndarray, " budget"],
     settings: SimulatedAnnealing = DEFAULTS,
+    wishes: Wishes | None = None,
 ) -> tuple[Int[np.ndarray, " pool"], Field]:
     """Pool the rows that are near some validation point, with all that moves read.
 
@@ -208,6 +224,7 @@ def candidate_field(
         cost: C as factors.
         rows: The present subset, which is among them.
         settings: How many rows are listed, and how large C in memory may be.
+        wishes: Rows that may not enter are not listed, and others at their price.
 
     Returns:
         Sorted row numbers, and the field over these rows alone: C itself where it has
@@ -216,7 +233,11 @@ def candidate_field(
     n_train, n_valid = cost.shape
     # Copies of a row take places in a list, so lists are longer where there are many.
     listed = settings.listed * n_train // count_distinct(cost)
-    near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
+    if wishes is None:
+        near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
+    else:
+        listing, shut = wishes.listing(cost, len(rows)), wishes.closed | wishes.fixed
+        near = np.asarray(nearest_rows(listing, min(listed, n_train), shut).rows)
     pool = np.union1d(near, rows)
     # Rows that are in no list fill the pool up to one of a few sizes, so that few
     # programs are compiled.
@@ -234,29 +255,56 @@ def candidate_field(
     return pool, field
 
 
-def units_per_slot(n: int, n_valid: int, uneven: float = DEFAULTS.uneven) -> int:
+def units_per_slot(
+    n: int,
+    n_valid: int,
+    uneven: float = DEFAULTS.uneven,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> int:
     """Return the least s for which n s equal units misplace little mass.
 
     A column gets floor(n s / M) units or one more, so that no mass is misplaced where
-    n s is a multiple of M.
+    n s is a multiple of M; n s b_j units where the columns have weights.
 
     Args:
         n: Slots.
         n_valid: M, the columns.
         uneven: Share of the mass that may be misplaced.
+        mass: b_j, where they differ.
 
     >>> [units_per_slot(n, 5000) for n in (1000, 3000, 64)]
     [5, 5, 77]
     """
 
     def misplaced(s: int) -> float:
-        mean = n * s / n_valid
-        share = mean % 1
-        return 2 * share * (1 - share) / mean
+        wanted = np.full(1, n * s / n_valid) if mass is None else n * s * mass
+        share = wanted % 1
+        return float((2 * share * (1 - share)).sum() / wanted.sum())
 
     choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
     even = (s for s in choices if misplaced(s) <= uneven)
     return next(even, min(choices, key=misplaced))
+
+
+def draw_units(
+    mass: Float[np.ndarray, " valid"], total: int, rng: np.random.Generator
+) -> Int[np.ndarray, " valid"]:
+    """Draw whole numbers of units, each less than 1 off its share of the total.
+
+    The mean of each is its share (systematic sampling; Madow, 1949).
+
+    >>> draw_units(np.array([0.5, 0.25, 0.25]), 4, np.random.default_rng(0)).tolist()
+    [2, 1, 1]
+    """
+    order = rng.permutation(len(mass))
+    ends = np.append(0, mass[order].cumsum() * total)
+    ends[-1] = total
+    # One offset for all: that of the ends would be drawn twice.
+    passed = np.floor(np.round(ends, 9) + rng.random())
+    passed[-1] = passed[0] + total
+    units = np.empty(len(mass), int)
+    units[order] = np.diff(passed)
+    return units
 
 
 def deal(
@@ -280,16 +328,20 @@ def deal(
         Column numbers, shape [n, s].
     """
     n, n_valid = len(rows), problem.cost.shape[1]
-    s = units_per_slot(n, n_valid, uneven)
-    count, more = divmod(n * s, n_valid)
-    units = np.full(n_valid, count)
-    units[rng.permutation(n_valid)[:more]] += 1
+    mass = column_mass(problem.cost)
+    s = units_per_slot(n, n_valid, uneven, mass)
+    if mass is None:
+        count, more = divmod(n * s, n_valid)
+        units = np.full(n_valid, count)
+        units[rng.permutation(n_valid)[:more]] += 1
+    else:
+        more, units = n * s, draw_units(mass, n * s, rng)
     columns = np.flatnonzero(units)
     plan = solved.plan
     if more or problem.solver is not exact:
         cost = exact_cost(problem.cost, rows)[:, columns]
-        mass = units[columns] / units.sum()
-        plan = exact(cost, b=mass, g=solved.g[columns]).plan
+        dealt = units[columns] / units.sum()
+        plan = exact(cost, b=dealt, g=solved.g[columns]).plan
     counts = np.rint(plan * n * s).astype(int)
     slot, column = np.nonzero(counts)
     return np.repeat(columns[column], counts[slot, column]).reshape(n, s)

@@ -1,0 +1,246 @@
+"""What is wished for: enumeration of all subsets of small instances is the oracle."""
+
+from itertools import combinations
+
+import jax
+import numpy as np
+import oracles
+import pytest
+
+import goracs_jax as gx
+from goracs_jax.cost import make_cost
+from goracs_jax.errors import InputError
+from goracs_jax.selection.bound import dual_bound
+from goracs_jax.selection.method import Goracs, SimulatedAnnealing
+from goracs_jax.selection.wishes import make_wishes, meets, total
+from goracs_jax.selection.wishes.feasible import check_wishes, feasible_rows
+from goracs_jax.selection.wishes.lagrangian import priced_least
+
+N, M, BUDGET = 10, 7, 3
+KINDS = ("include", "exclude", "weights", "costs", "groups", "apart", "trained")
+PAIRS = list(combinations(KINDS, 2))
+KEY = jax.random.key(0)
+# All stages, each short: what they find is compared with all subsets.
+SHORT = Goracs(
+    name="short", annealing=SimulatedAnnealing(starts=2, epochs=3, sweeps=12, gap=0.0)
+)
+
+
+def instance(kinds, seed):
+    """Embeddings, norms, and wishes of some kinds as arguments of `goracs`."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(N, 2)), rng.normal(size=(M, 2))
+    rows = rng.permutation(N)
+    wishes = {}
+    if "weights" in kinds:
+        weights = rng.exponential(size=M)
+        weights[1] = 0
+        wishes["valid_weights"] = weights
+    if "include" in kinds:
+        wishes["include"] = rows[:1]
+    if "exclude" in kinds:
+        wishes["exclude"] = rows[1:3]
+    if "trained" in kinds:
+        wishes["trained"] = rows[3:5]
+    if "costs" in kinds:
+        whole = seed % 2 == 0
+        costs = rng.integers(1, 20, N) if whole else 10 * rng.exponential(size=N)
+        limit = np.sort(costs)[:BUDGET].sum() * rng.uniform(0.9, 2.5)
+        wishes |= {
+            "row_costs": costs,
+            "cost_limit": np.floor(limit) if whole else limit,
+        }
+    if "groups" in kinds:
+        groups = np.arange(N) % 3
+        least, most = rng.choice(3, 2, replace=False).tolist()
+        wishes |= {
+            "groups": groups,
+            "group_min": {least: int(rng.integers(1, 4))},
+            "group_max": {most: int(rng.integers(0, 2))},
+        }
+    if "apart" in kinds:
+        lengths = [np.linalg.norm(a - b) for a, b in combinations(x, 2)]
+        wishes["apart"] = np.quantile(lengths, rng.uniform(0.1, 0.5))
+    return x, y, rng.gamma(3.0, size=N), wishes
+
+
+def subsets(x, wishes):
+    """All subsets that meet the wishes."""
+    asked = {k: v for k, v in wishes.items() if k != "valid_weights"}
+    return [
+        s for s in combinations(range(N), BUDGET) if oracles.meets_wishes(x, s, **asked)
+    ]
+
+
+def poo(x, y, g, lambda_, wishes, subset):
+    cost = oracles.cost_matrix(x, y, g, lambda_)
+    weights = wishes.get("valid_weights", np.ones(M))
+    both = [*subset, *wishes.get("trained", ())]
+    return oracles.weighted_poo(cost, both, weights)
+
+
+def made(x, y, g, lambda_, wishes):
+    """The cost and the wishes of the engine."""
+    asked = {k: v for k, v in wishes.items() if k != "valid_weights"}
+    weights = wishes.get("valid_weights")
+    cost = make_cost(x, y, g, lambda_, valid_weights=weights)
+    return cost, make_wishes(cost, **asked)
+
+
+@pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), *PAIRS, KINDS])
+def test_any_prices_bound_all_subsets_that_meet_the_wishes(kinds):
+    for seed in range(3):
+        case = instance(kinds, seed)
+        possible = subsets(case[0], case[3])
+        if not possible:
+            continue
+        values = [poo(*case[:3], 0.2, case[3], s) for s in possible]
+        cost, wishes = made(*case[:3], 0.2, case[3])
+        g = np.random.default_rng(seed).normal(size=M) / 10
+        n = total(wishes, BUDGET)
+        # Prices near the optimum bound well, and random ones bound, too.
+        assert dual_bound(cost, g, n, wishes) <= min(values) + 1e-9
+        assert dual_bound(cost, np.zeros(M), n, wishes) <= min(values) + 1e-9
+
+
+@pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), *PAIRS, KINDS])
+def test_a_subset_is_found_if_there_is_one(kinds):
+    for seed in range(8):
+        x, y, g, asked = instance(kinds, seed)
+        possible = subsets(x, asked)
+        rng = np.random.default_rng(seed)
+        try:
+            _, wishes = made(x, y, g, 0.2, asked)
+            if wishes is None:
+                return  # weights alone
+            check_wishes(wishes, BUDGET)
+            rows = feasible_rows(wishes, rng.random(N), total(wishes, BUDGET))
+        except InputError:
+            assert not possible
+            continue
+        new = np.setdiff1d(rows, asked.get("trained", []))
+        assert tuple(new.tolist()) in possible
+        assert meets(wishes, rows)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_meets_is_the_plain_loop(seed):
+    x, y, g, asked = instance(KINDS[:6], seed)
+    _, wishes = made(x, y, g, 0.2, asked)
+    for subset in combinations(range(N), BUDGET):
+        plain = {k: v for k, v in asked.items() if k != "valid_weights"}
+        assert meets(wishes, np.array(subset)) == oracles.meets_wishes(
+            x, subset, **plain
+        )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_lagrangian_is_the_least_of_all_subsets(seed):
+    """Without costs the rows of least value are exact; with them a bound, and near."""
+    x, y, g, asked = instance(("include", "exclude", "groups"), seed)
+    if not subsets(x, asked):
+        return
+    _, wishes = made(x, y, g, 0.2, asked)
+    w = np.random.default_rng(seed).normal(size=N)
+    least = min(sum(w[list(s)]) for s in subsets(x, asked))
+    assert priced_least(w, wishes, BUDGET).value == pytest.approx(least, abs=1e-12)
+    costs = np.arange(N) + 1.0
+    asked |= {"row_costs": costs, "cost_limit": 18.0}
+    if subsets(x, asked):
+        _, wishes = made(x, y, g, 0.2, asked)
+        within = min(sum(w[list(s)]) for s in subsets(x, asked))
+        bound = priced_least(w, wishes, BUDGET).value
+        assert least - 1e-12 <= bound <= within + 1e-12
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        *((kind,) for kind in KINDS),
+        ("costs", "groups"),
+        ("groups", "apart"),
+        ("weights", "costs"),
+        ("apart", "trained"),
+        KINDS,
+    ],
+)
+def test_the_search_meets_all_wishes_and_its_bound_holds(kinds):
+    # The first instance that has a subset.
+    cases = (instance(kinds, seed) for seed in range(3, 200))
+    x, y, g, asked = next(case for case in cases if subsets(case[0], case[3]))
+    possible = subsets(x, asked)
+    values = [poo(x, y, g, 0.2, asked, s) for s in possible]
+    given = {"budget": BUDGET, "lambda_": 0.2, "key": KEY, **asked}
+    for method in (SHORT, "greedy", "random"):
+        found = gx.goracs(x, y, g, method=method, **given)
+        assert tuple(found.indices.tolist()) in possible
+        value = values[possible.index(tuple(found.indices.tolist()))]
+        assert found.objective == pytest.approx(value, abs=1e-6)
+        assert found.lower_bound <= min(values)
+        if method is SHORT:
+            assert value <= min(values) * 1.02 + 1e-9
+            assert min(values) - found.lower_bound < 0.02
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"include": [0], "exclude": [0]}, "include and exclude both have row 0"),
+        ({"include": [N]}, f"include has row {N}, and there are {N} training rows"),
+        ({"include": [0.5]}, "include must be row numbers"),
+        ({"include": [0, 1, 2, 3]}, "4 rows must be in, the budget is 3"),
+        ({"exclude": range(8)}, "2 rows may be chosen, the budget is 3"),
+        ({"trained": range(8)}, "2 rows may be chosen, the budget is 3"),
+        ({"row_costs": np.ones(N)}, "row costs and a cost limit together"),
+        ({"row_costs": np.ones(N), "cost_limit": 2.0}, "150 % of the cost limit"),
+        ({"row_costs": -np.ones(N), "cost_limit": 2.0}, "row costs are negative"),
+        ({"row_costs": np.ones(N), "cost_limit": 0.0}, "must be a number above 0"),
+        ({"group_min": {"a": 1}}, "give groups"),
+        ({"groups": np.arange(N)}, "neither least nor most"),
+        ({"groups": np.arange(N), "group_min": {99: 1}}, "group 99, which no row has"),
+        ({"groups": np.arange(N), "group_min": {1: 2}}, "of which 1 may be chosen"),
+        ({"groups": np.zeros(N, int), "group_max": {0: 2}}, "group_max leaves 2 rows"),
+        (
+            {"groups": np.arange(N) % 2, "group_min": {0: 2, 1: 2}},
+            "ask for 4 rows, the budget is 3",
+        ),
+        ({"apart": 1e9}, "at most 1 rows are as far apart"),
+        ({"apart": -1.0}, "apart must be a distance above 0"),
+        ({"valid_weights": np.zeros(M)}, "all validation weights are zero"),
+        ({"valid_weights": np.ones(M + 1)}, f"the validation embeddings {M} rows"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_one_line(wishes, message):
+    x, y, _, _ = instance((), 0)
+    with pytest.raises(InputError, match=message):
+        gx.goracs(x, y, budget=BUDGET, lambda_=0.0, key=KEY, **wishes)
+
+
+def test_a_method_that_cannot_heed_refuses():
+    x, y, _, _ = instance((), 0)
+    given = {"budget": BUDGET, "lambda_": 0.0, "key": KEY}
+    with pytest.raises(InputError, match="method itra cannot heed wishes"):
+        gx.goracs(x, y, method="itra", include=[0], **given)
+    with pytest.raises(InputError, match="method k-center cannot heed weights"):
+        gx.goracs(x, y, method="k-center", valid_weights=np.ones(M), **given)
+    labels = {"train_labels": np.arange(N) % 2, "valid_labels": np.arange(M) % 2}
+    with pytest.raises(InputError, match="label-aware selection cannot heed"):
+        gx.goracs(x, y, include=[0], **labels, **given)
+
+
+def test_equal_weights_change_nothing():
+    x, y, g, _ = instance((), 0)
+    given = {"budget": BUDGET, "lambda_": 0.2, "key": KEY, "method": SHORT}
+    plain = gx.goracs(x, y, g, **given)
+    equal = gx.goracs(x, y, g, valid_weights=np.full(M, 3.0), **given)
+    assert (plain.indices == equal.indices).all()
+    assert plain.objective == pytest.approx(equal.objective, abs=1e-9)
+
+
+def test_a_weight_of_two_is_a_row_twice():
+    x, y, g, _ = instance((), 1)
+    given = {"budget": BUDGET, "lambda_": 0.2, "method": "greedy", "key": KEY}
+    once = gx.goracs(x, y, g, valid_weights=[2, *np.ones(M - 1)], **given)
+    twice = gx.goracs(x, np.concatenate([y[:1], y]), g, **given)
+    assert (once.indices == twice.indices).all()
+    assert once.objective == pytest.approx(twice.objective, abs=1e-7)
