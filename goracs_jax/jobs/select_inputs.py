@@ -48,6 +48,7 @@ class SelectInputs(NamedTuple):
     kept: Kept | None = None  # the training rows of the files that these are
     leaked: Leaked | None = None  # how many of them copy a validation example
     skipped: Sequence[Skipped] = ()  # records and rows that were left out
+    kept_valid: Kept | None = None  # the validation rows of the file that are used
     wished: Wished | None = None  # what the chosen rows must meet
 
     @classmethod
@@ -96,10 +97,10 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
 
 def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> SelectInputs:
     """Add what the chosen rows must meet."""
-    assert inputs.kept
-    wished = read_wishes(s, inputs.kept.of, inputs.pool, inputs.kept)
-    shape = inputs.n_train, inputs.n_valid
-    wished.check(config.method, shape, config.budgets, bool(inputs.classes))
+    assert inputs.kept and inputs.kept_valid
+    wished = read_wishes(s, inputs.pool, (inputs.kept, inputs.kept_valid))
+    by_class = bool(inputs.classes)
+    wished.check(config.method, inputs.n_train, config.budgets, by_class)
     identity = {**inputs.identity, **wished.identity}
     return inputs._replace(wished=wished, identity=identity)
 
@@ -159,7 +160,7 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
         identity["valid"] = used_valid.identity
     skipped = [bad, *left_out(*pools.values())]
     rest = {"identity": identity, "leaked": leaked, "skipped": skipped}
-    return found._replace(kept=kept, **rest)
+    return found._replace(kept=kept, kept_valid=used_valid, **rest)
 
 
 def _of_rows(pool: Pool, used: Kept) -> Pool:
@@ -205,7 +206,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     identity |= hashes | made.sha256 | _identity_of(classes) | kept.identity
     arrays |= made.arrays
     shape = len(train.examples), n_valid
-    rest = (classes, kept, leaked, skipped)
+    rest = (classes, kept, leaked, skipped, valid.of_file)
     return SelectInputs(made.stages, arrays, identity, *shape, train, *rest)
 
 

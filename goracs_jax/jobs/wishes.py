@@ -11,7 +11,7 @@ from goracs_jax.cost import Cost, check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.inputs.array_files import Named, read_array
-from goracs_jax.jobs.leakage import Kept
+from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.selection.method import Method
 from goracs_jax.selection.select import check_heeds
@@ -52,68 +52,81 @@ class Wished(NamedTuple):
         return wishes if self.apart is None else keep_apart(wishes, cost, self.apart)
 
     def check(
-        self, method: Method, shape: tuple[int, int], budgets: Sequence[int], by: bool
+        self, method: Method, n_train: int, budgets: Sequence[int], by: bool
     ) -> None:
         """Refuse what can be known to fail before there are embeddings.
 
         Args:
             method: Which is to heed the wishes.
-            shape: (N, M).
+            n_train: N.
             budgets: Values of n.
             by: Whether the selection is label-aware.
 
         Raises:
             InputError: Wishes that do not fit the rows, or that no subset meets.
         """
-        if self.weights is not None:
-            check_row_scores(
-                self.weights, shape[1], "validation weights", side="validation"
-            )
         if self.apart is not None:
             check_radius(self.apart)
-        wishes = self.of_rows(shape[0])
+        wishes = self.of_rows(n_train)
         any_ = wishes is not None or self.apart is not None
         check_heeds(method, any_, self.weights is not None, by)
         for budget in budgets:
             check_wishes(wishes, budget)
 
 
-def read_wishes(s: Select, n_train: int, pool: Pool | None, kept: Kept) -> Wished:
+def read_wishes(s: Select, pool: Pool | None, sides: tuple[Kept, Kept]) -> Wished:
     """Read the files of what is wished for.
 
     Args:
         s: The flags.
-        n_train: Rows of the training file.
-        pool: Its examples, where there are texts.
-        kept: The rows that are selected from.
+        pool: The training examples, where there are texts.
+        sides: The training and the validation rows that are used; the files have one
+            entry for each row of the whole file.
 
     Raises:
         InputError: A file or a flag that is wrong.
     """
+    train, valid = sides
     given: dict[str, Any] = {
-        name: _kept_rows(name, read_rows(path, f"rows of --{name}"), n_train, kept)
+        name: _kept_rows(name, read_rows(path, f"rows of --{name}"), train)
         for name in ROWS
         if (path := getattr(s, name)) is not None
     }
     if s.row_costs is not None:
-        costs = read_array(s.row_costs, "row costs", "numbers")
-        if costs.dtype.kind not in "iuf":
-            raise InputError(f"{s.row_costs}: the row costs must be numbers.")
-        check_row_scores(costs, n_train, f"row costs of {s.row_costs}")
-        given["row_costs"] = kept.take(costs)
+        given["row_costs"] = _numbers(s.row_costs, "row costs", train)
     if s.groups is not None:
-        given["groups"] = _groups(s.groups, n_train, pool, kept)
+        given["groups"] = _groups(s.groups, pool, train)
     for name in ("group_min", "group_max"):
         if (asked := getattr(s, name)) is not None:
             given[name] = _counts(asked, name)
     if s.cost_limit is not None:
         given["cost_limit"] = s.cost_limit
-    weights = s.valid_weights
-    if weights is not None:
-        weights = np.array(read_array(weights, "validation weights", "numbers"))
-        if weights.dtype.kind not in "iuf":
-            raise InputError(f"{s.valid_weights}: the weights must be numbers.")
+    weights = None
+    if s.valid_weights is not None:
+        weights = _numbers(s.valid_weights, "validation weights", valid, "validation")
     return Wished(given, s.apart, weights)
+
+
+def _numbers(path: Path, what: str, kept: Kept, side: str = "training") -> np.ndarray:
+    """Read a number >= 0 for each row of a file, and take those of the rows used."""
+    numbers = np.array(read_array(path, what, "numbers"))
+    if numbers.dtype.kind not in "iuf":
+        raise InputError(f"{path}: the {what} must be numbers.")
+    numbers = _of_kept(numbers, path, what, kept, side)
+    check_row_scores(numbers, len(kept.rows), f"{what} of {path}", side=side)
+    return numbers
+
+
+def _of_kept(
+    values: np.ndarray, path: Path, what: str, kept: Kept, side: str = "training"
+) -> np.ndarray:
+    """Take the values of the rows used from those of all rows of a file."""
+    if values.shape != (kept.of,):
+        raise InputError(
+            f"{path} has {what} of shape {list(values.shape)}, and there are {kept.of} "
+            f"{side} rows: give one for each row."
+        )
+    return kept.take(values)
 
 
 def read_rows(path: Path, what: str) -> np.ndarray:
@@ -143,39 +156,34 @@ def read_rows(path: Path, what: str) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def _kept_rows(name: str, rows: np.ndarray, n_train: int, kept: Kept) -> np.ndarray:
+def _kept_rows(name: str, rows: np.ndarray, kept: Kept) -> np.ndarray:
     """Return the numbers that rows of the file have among those that are kept."""
-    row_wishes(n_train, **{name: rows})  # refuses what are no row numbers
+    row_wishes(kept.of, **{name: rows})  # refuses what are no row numbers
     if kept.is_all:
         return rows
-    asked = np.isin(np.arange(n_train), rows)
+    asked = np.isin(np.arange(kept.of), rows)
     dropped = asked.copy()
     dropped[kept.rows] = False
     if name != "exclude" and dropped.any():
         raise InputError(
-            f"--{name} has row {dropped.argmax()}, which --leakage drop leaves out: "
-            "take it out of one."
+            f"--{name} has row {dropped.argmax()}, which --leakage drop or --bad-rows "
+            f"skip leaves out: take it out of --{name}."
         )
     return np.flatnonzero(asked[kept.rows])
 
 
-def _groups(given: Path, n_train: int, pool: Pool | None, kept: Kept) -> np.ndarray:
+def _groups(given: Path, pool: Pool | None, kept: Kept) -> np.ndarray:
     """Read the groups of the kept rows from a file, or from a key of the records."""
     if pool is None or Named.of(given).path.exists():
         groups = read_array(given, "groups", "integers or strings")
-        if groups.shape != (n_train,):
-            raise InputError(
-                f"{given} has groups of shape {list(groups.shape)}, and there are "
-                f"{n_train} training rows: give one group per row."
-            )
-        return kept.take(groups)
+        return _of_kept(np.asarray(groups), given, "groups", kept)
     key = str(given)
     found = [example.record.get(key) for example in pool.examples]
     if any(not isinstance(value, str | int) for value in found):
         row = next(i for i, v in enumerate(found) if not isinstance(v, str | int))
         raise InputError(
-            f"--groups {key} is no file, and example {row} of {pool.path} has no such "
-            "key with a text or a whole number."
+            f"--groups {key} is no file, and {pool.examples[row].place} has no such key "
+            "with a text or a whole number."
         )
     return np.array([str(value) for value in found])
 

@@ -100,7 +100,7 @@ def test_groups_are_a_key_of_the_records(files):
         ("--groups k.npy --group-min opera=1", "group opera, which no row has"),
         ("--groups k.npy --group-max news=0,sport=0,art=2", "group_max leaves 2 rows"),
         ("--groups y.npy --group-max a=1", "y.npy has groups of shape"),
-        ("--valid-weights c.npy", "the validation embeddings"),
+        ("--valid-weights c.npy", "and there are 10 validation rows"),
         ("--apart 1000", "at most 1 rows are as far apart"),
         ("--method itra --include in.npy", "method itra cannot heed wishes"),
     ],
