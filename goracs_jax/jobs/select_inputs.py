@@ -97,7 +97,8 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
 
 def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> SelectInputs:
     """Add what the chosen rows must meet."""
-    assert inputs.kept and inputs.kept_valid
+    assert inputs.kept
+    assert inputs.kept_valid
     wished = read_wishes(s, inputs.pool, (inputs.kept, inputs.kept_valid))
     by_class = bool(inputs.classes)
     wished.check(config.method, inputs.n_train, config.budgets, by_class)

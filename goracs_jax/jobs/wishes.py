@@ -182,8 +182,8 @@ def _groups(given: Path, pool: Pool | None, kept: Kept) -> np.ndarray:
     if any(not isinstance(value, str | int) for value in found):
         row = next(i for i, v in enumerate(found) if not isinstance(v, str | int))
         raise InputError(
-            f"--groups {key} is no file, and {pool.examples[row].place} has no such key "
-            "with a text or a whole number."
+            f"--groups {key} is no file, and {pool.examples[row].place} has no such "
+            "key with a text or a whole number."
         )
     return np.array([str(value) for value in found])
 
