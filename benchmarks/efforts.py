@@ -42,7 +42,8 @@ def k_means(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
     """Assign rows to the centres of k-means of the validation set."""
     from sklearn.cluster import KMeans
 
-    return assigned(KMeans(n, n_init=1, random_state=seed).fit(y).cluster_centers_, x)
+    found = KMeans(n, n_init="auto", random_state=seed).fit(y)
+    return assigned(found.cluster_centers_, x)
 
 
 def barycenter(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
@@ -51,12 +52,14 @@ def barycenter(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
 
     mass = np.full(len(y), 1 / len(y))
     start = y[np.random.default_rng(seed).choice(len(y), n, replace=False)]
-    return assigned(ot.lp.free_support_barycenter([y], [mass], start), x)
+    found = ot.lp.free_support_barycenter([y], [mass], start)
+    assert isinstance(found, np.ndarray)  # no log is asked for
+    return assigned(found, x)
 
 
 def k_medoids(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
     """Assign rows to the medoids of the validation set (FasterPAM)."""
-    import kmedoids
+    import kmedoids  # pyright: ignore[reportMissingImports]
 
     found = kmedoids.fasterpam(cdist(y, y), n, random_state=seed)
     return assigned(y[found.medoids.astype(int)], x)
@@ -64,7 +67,7 @@ def k_medoids(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
 
 def facility_location(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
     """Maximise the similarity of validation points to their nearest row, lazily."""
-    import submodlib
+    import submodlib  # pyright: ignore[reportMissingImports]
 
     far = cdist(y, x)
     function = submodlib.FacilityLocationFunction(
@@ -113,7 +116,7 @@ def measured(
             continue
         for seed in range(seeds if centred else 1):
             started = time.perf_counter()
-            rows = choose(np.float64(x), np.float64(y), budget, seed)
+            rows = choose(x.astype(np.float64), y.astype(np.float64), budget, seed)
             seconds = time.perf_counter() - started
             value = poo(x, y, None, rows, lambda_=0.0)
             yield {"method": name, "seed": seed, "seconds": seconds, "poo": value}

@@ -121,8 +121,10 @@ def main() -> None:
     few = max(1, size // 4)
     started = time.perf_counter()
     packed = pack(
-        prompts[:few],
-        candidates.answers[:few],
+        [
+            [(prompt, answer) for answer in answers]
+            for prompt, answers in zip(prompts, candidates.answers, strict=True)
+        ][:few],
         tokenizer,
         context=context,
         places=places[:few],

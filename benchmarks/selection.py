@@ -118,6 +118,7 @@ def stages(
     stage("transport", transport, 0, solved.value)
     relaxed = relax(cost, rows_cost.min(0), solved.value, budget)
     size, width = core_shape(cost.shape, budget, n_train)
+    assert settings.bound is not None
     rounds = settings.bound.fewest_rounds  # at least
     steps = settings.bound.steps * (2**rounds - 1)
     s = points_served(budget, n_valid)

@@ -29,7 +29,7 @@ from tables_project import mutants, startup
 from tables_retired import reasons, retired
 from tables_selection import games, optimal, sizes, suite, sweep, transport
 from tables_trainers import trainers
-from testbeds_table import testbeds
+from testbeds_table import helps, testbeds
 
 ROOT = Path(__file__).parent.parent
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -61,6 +61,7 @@ RENDER = {
     "families": families,
     "trainers": trainers,
     "testbeds": testbeds,
+    "helps": helps,
 }
 
 

@@ -66,7 +66,8 @@ class Choice(NamedTuple):
 
         That is the nearness in its space (the mean distance to the ten nearest rows of
         the target), and its reward, if it has one; random and the oracle go by neither.
-        Where the arm chooses inside classes, pairs of rows of one class count.
+        Where the arm chooses inside classes, pairs of rows of one class count. For a
+        probe, also what it knows by itself, of the judge's rows.
         """
         if arm in (RANDOM, ORACLE):
             return {}
@@ -79,9 +80,21 @@ class Choice(NamedTuple):
         for name in ("rewards", "grad_norms"):
             if name in given:
                 scores["reward"] = given[name]
+        found = self._of_probe() if trial.config.reward.kind == "probe" else {}
         planted = self.universe.planted[self.drawn.pool]
         strata = np.zeros(len(x), int) if classes is None else classes.train
-        return {name: _area(planted, each, strata) for name, each in scores.items()}
+        for name, each in scores.items():
+            found[name] = _area(planted, each, strata)
+        return found
+
+    def _of_probe(self) -> dict[str, float]:
+        """Return the AUC on the judge's rows of the probe of the target alone."""
+        states = self._read(PROMPTS)["valid"]
+        yes = np.array([record["output"] == "Yes" for record in self.universe.held])
+        judge, target = self.drawn.judge, self.drawn.target
+        always = np.ones(len(judge), bool)  # how well the answer Yes agrees
+        z = gx.probe(states[judge], states[target], always, yes[target])
+        return {"probe": float(auc_values(yes[judge], z).mean())}
 
     def _given(self, trial: Trial) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Return both sides in the space of a trial, and classes and rewards."""

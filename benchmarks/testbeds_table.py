@@ -32,14 +32,55 @@ def testbeds() -> str:
     return "\n".join(lines)
 
 
+def helps() -> str:
+    """Return the AUC that arms reach in each testbed with cells, and what they gain."""
+    rows, seeds = [], 0
+    for name in TESTBEDS:
+        record = load(f"testbeds_{name}")
+        found = record.get("figures", [])
+        by_arm = {row["arm"]: row for row in found if row["outcome"] == "AUC"}
+        if by_arm:
+            gain = by_arm.get(PROBE, {}).get("over_random")
+            means = [f"{by_arm[a]['mean']:.3f}" if a in by_arm else "" for a in ARMS]
+            good = f"{100 * record['planted']:.0f} %"
+            rows.append([name, good, *means, _interval(gain, "+"), _probe(name)])
+            seeds = max(row["seeds"] for row in by_arm.values())
+    head = ["testbed", "good", *ARMS.values(), "goracs over random", "the probe itself"]
+    note = (
+        f"AUC of SmolLM2-135M after 100 steps on 200 of 1,000 rows, means of {seeds} "
+        "seeds; the gain is paired by seed, with a t interval of 95 %."
+    )
+    return "\n".join([*markdown(head, rows), "", note])
+
+
+#: The arms of the short table.
+PROBE = "goracs:by-label@text@probe, lambda 1"
+ARMS = {
+    "random": "random",
+    "oracle": "oracle",
+    "loss-drop:by-label@text": "loss drop",
+    PROBE: "goracs, `probe`",
+}
+
+
+def _probe(name: str) -> str:
+    if not (RESULTS / f"planted_{name}.json").exists():
+        return ""
+    for row in load(f"planted_{name}")["arms"]:
+        if "AUC by probe" in row:
+            return f"{row['AUC by probe']['value']:.3f}"
+    return ""
+
+
 SHARES = ("share of 64", "share of 200")
-AREAS = ("AUC by nearness", "AUC by reward")
+AREAS = ("AUC by nearness", "AUC by reward", "AUC by probe")
 CHOICES = (
     "Shares of planted rows among the 64 or 200 that an arm chooses, and the AUC of "
     "the planted rows by the mean distance to the ten nearest rows of the target in "
-    "the arm's space, and by its reward (`by-label`: inside the answers). Means over "
-    "seeds with t intervals of 95 %; nothing is trained but the adapter of the "
-    "gradients (`benchmarks/testbeds.py planted`)."
+    "the arm's space, and by its reward (`by-label`: inside the answers). The last is "
+    "the AUC on the judge's rows of the probe itself, a linear classifier of the "
+    "target's prompts: it needs no pool and no fine-tuning. Means over seeds with t "
+    "intervals of 95 % (`benchmarks/testbeds.py planted`)."
 )
 CELLS = (
     "Means over seeds, each of which draws pool, target, judge and the fresh adapter "

@@ -19,11 +19,11 @@ from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Tokens, take
+from goracs_jax.llm.tokens import Tokens, take, tokenize
 from goracs_jax.models import LoraConfig
 from goracs_jax.models.targets import LINEAR_NAMES, Rules
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import Llm, open_llm, tokenize_pool
+from goracs_jax.runs.opened import Llm, open_llm
 from goracs_jax.training import FinetuneConfig, finetune
 
 # All linear layers of the last two of SmolLM2-135M's thirty. Without dropout, whose
@@ -115,7 +115,8 @@ def llm(seed: int) -> Llm:
 def _tokens(records: Sequence[Mapping[str, str]], model: Llm) -> Tokens:
     prompts = [format_prompt(record) for record in records]
     places = [f"row {number}" for number in range(len(records))]
-    return tokenize_pool(prompts, places, model, "answer")
+    rest = {"context": _context(model), "places": places}
+    return tokenize(prompts, model.tokenizer(), labels="answer", **rest)
 
 
 def _candidates(records: Sequence[Mapping[str, Any]], model: Llm) -> Tokens:
@@ -126,9 +127,13 @@ def _candidates(records: Sequence[Mapping[str, Any]], model: Llm) -> Tokens:
         [record["output"], *(f'"{titles[item]}"' for item in record["negatives"])]
         for record in records
     ]
-    prompts = [format_prompt(record).prompt for record in records]
+    prompts = (format_prompt(record).prompt for record in records)
+    texts = [
+        [(prompt, answer) for answer in each]
+        for prompt, each in zip(prompts, answers, strict=True)
+    ]
     rest = {"context": _context(model), "places": ["held"] * len(records)}
-    return pack(prompts, answers, model.tokenizer(), **rest)
+    return pack(texts, model.tokenizer(), **rest)
 
 
 def _context(model: Llm) -> int:

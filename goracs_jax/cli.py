@@ -54,8 +54,6 @@ NO_BACKENDS = {
     f"POT_BACKEND_DISABLE_{name}": "1"
     for name in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW")
 }
-#: Bytes of compiled programs that are kept at most.
-MOST_PROGRAMS = 1 << 30
 USAGE = """usage: goracs VERB [FLAGS]
 
 Choose what to fine-tune an LLM on.
@@ -180,8 +178,9 @@ def _parser(verb: str) -> Parser:
 def keep_programs() -> None:
     """Let later runs read compiled programs back, unless JAX has a folder for them.
 
-    All are kept, since a verb has dozens that compile in less than a second each, and
-    those that were not used for longest go where the folder grows beyond 1 GiB.
+    All are kept, since a verb has dozens that compile in less than a second each. The
+    folder has no limit: with one, JAX keeps nothing more where a single file of another
+    run or version lacks its time stamp.
 
     >>> import jax
     >>> keep_programs()
@@ -194,7 +193,6 @@ def keep_programs() -> None:
         folder = cache_folder() / "programs"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_compilation_cache_max_size", MOST_PROGRAMS)
 
 
 def parse(arguments: Sequence[str]) -> Settings:

@@ -19,6 +19,19 @@ LLAMA3 = {
     # Pairs of all three kinds: kept, between, and slowed by the whole factor.
     "original_max_position_embeddings": 32,
 }
+BERT = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "vocab_size": 50,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 12,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+}
 LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
 PLAIN = {"rope_type": "default", "rope_theta": 300.0}
 YARN = {

@@ -81,6 +81,8 @@ def selection_programs(
     (2,)
     """
     settings = Goracs()
+    assert settings.bound is not None
+    listing = settings.bound.listing
     annealed = settings.annealing
     everywhere = partial(_shaped, mesh)
     integers = partial(everywhere, dtype=jnp.int32)
@@ -149,9 +151,7 @@ def selection_programs(
         "sinkhorn": lambda: _iterate.trace(*transport),
         "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
         "values_below": lambda: values_below.trace(cost, g, budget),
-        "core_arcs": lambda: core_arcs.trace(
-            core, g, width, min(settings.bound.listing, size)
-        ),
+        "core_arcs": lambda: core_arcs.trace(core, g, width, min(listing, size)),
         "ascend": lambda: ascend.trace(
             arcs, g, everywhere(size), number, number, integers(), budget
         ),

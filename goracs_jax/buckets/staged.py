@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from goracs_jax.buckets.paths import BucketPath
 from goracs_jax.buckets.remote import Remote, as_path
@@ -180,7 +180,7 @@ class Staged(BucketPath):
 
     def _files(self) -> Iterator["Staged"]:
         """Yield the local files at and below this path that are sent."""
-        found = self.rglob("*") if self.is_dir() else [self]
+        found = cast(Iterator[Staged], self.rglob("*")) if self.is_dir() else [self]
         return (x for x in found if x.is_file() and not _is_local(x, self))
 
     def _recorded(self) -> list["Staged"]:

@@ -62,7 +62,7 @@ def sides_of(
         InputError: There is no such model, source or file, or a file does not fit.
     """
     s, scored, target = settings, inputs.training.scored, inputs.target
-    fresh, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s)
+    fresh, embedder = open_models(s.model, s.encoder, s.adapter, s.seed, s, s.template)
     assert fresh is not None, "--model is required"
     of_file = (inputs.train.of_file, inputs.valid)
     warming = (s.adapter_from_pool or 0.0) * len(drawn.pool.rows)

@@ -103,6 +103,7 @@ def read_inputs(settings: Check) -> CheckInputs:
     limit = limit_of(s, s.model)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
     train, valid = read_pools(s.train, s.valid, **given)
+    training = training.reading(train, s.labels)
     skipped = left_out(train, valid)
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)
     train = train.only(kept)
@@ -206,7 +207,7 @@ def drawn_of(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
     pool, some = first(sizes.rows), first(sizes.planted)
     outputs, flag = plant(some.pool.outputs, s.planted_share, seed=s.seed)
     changed = [
-        example._replace(record={**example.record, "output": output})
+        example.with_output(output)
         for example, output in zip(some.pool.examples, outputs, strict=True)
     ]
     planted = some._replace(pool=pool_of(changed, s.out, "planted"))

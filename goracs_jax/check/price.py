@@ -8,6 +8,7 @@ in no step.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +31,9 @@ from goracs_jax.llm.flops import (
     gradient_flops,
 )
 from goracs_jax.llm.lower import LowerTable
-from goracs_jax.llm.tokens import tokenize
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.opened import Pool, open_encoder, open_llm
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.settings import Check
 from goracs_jax.spaces import Reward
 
@@ -99,18 +100,8 @@ def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Pric
     """
     s, scored = settings, inputs.training.scored
     config = decoder_config(s.model)
-    tokenizer = open_llm(s.model, s.adapter, s.seed, s).tokenizer()
-
-    def counts(pool: Pool) -> Counts:
-        return Counts.of(
-            tokenize(
-                pool.prompts,
-                tokenizer,
-                labels=scored,
-                context=config.max_positions,
-                places=pool.places,
-            )
-        )
+    llm = open_llm(s.model, s.adapter, s.seed, s, template=s.template)
+    counts = lambda pool: Counts.of(tokenize_pool(pool, llm, scored))
 
     # The first rows stand for the pool, all of which may be large.
     some = _first(inputs.train, inputs.sizes.rows, s.out)
@@ -120,7 +111,8 @@ def price_of(settings: Check, inputs: CheckInputs, *, once: bool = True) -> Pric
         """Count the passes of all sources over some examples."""
         states = lambda: forward_flops(config, Counts(of.tokens, 0 * of.tokens))
         gradients = lambda: gradient_flops(config, of, "all_lora")
-        found = dict.fromkeys(("text", "states", "prompts"), states)
+        found: dict[str, Callable[[], float]] = {}
+        found |= dict.fromkeys(("text", "states", "prompts"), states)
         found |= dict.fromkeys((GRADIENT, SUBSPACE), gradients)
         if s.encoder:
             encoder, _ = open_encoder(s.encoder).load()

@@ -14,7 +14,8 @@ from goracs_jax.jobs import finetune
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import Pool, tokenize_pool
+from goracs_jax.runs.opened import Pool
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.runs.say import say
 from goracs_jax.settings import Check
 
@@ -37,10 +38,7 @@ def lower_states(
     if not training.lora.resolved(decoder_config(s.model)).frozen_layers():
         return None  # without a look at the weights
     llm = finetune.open_inputs(s, pool, judge, training).llm
-    texts = [
-        tokenize_pool(some.prompts, some.places, llm, training.scored)
-        for some in (pool, judge)
-    ]
+    texts = [tokenize_pool(some, llm, training.scored) for some in (pool, judge)]
     reads = training.loop.reads(s.budget, len(judge.examples))
     return keep_states(
         folder, llm, texts, inputs.sizes.trainings(len(inputs.spaces)) * reads

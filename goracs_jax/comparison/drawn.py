@@ -6,6 +6,7 @@ them.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -163,6 +164,8 @@ def pool_of(examples: Sequence[Example], folder: Path, name: str) -> Pool:
     sha256 = hashlib.sha256()
     for line in json_lines(example.record for example in examples):
         sha256.update(line)
+    if keys := examples[0].keys.names:
+        sha256.update(json.dumps(keys, sort_keys=True).encode())
     found = sha256.hexdigest()
     return Pool(list(examples), found, folder / f"{name}-{found[:16]}.jsonl")
 

@@ -6,6 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from goracs_jax.comparison.charges import Sizes
 from goracs_jax.comparison.design import FULL, Arm, Trial, design
 from goracs_jax.comparison.drawn import (
@@ -27,20 +29,26 @@ from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, generated, prepare
 from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
-from goracs_jax.jobs.score import embedded_texts
+from goracs_jax.llm.conversations import is_chat
 from goracs_jax.llm.embeddings import encoder_tokens
 from goracs_jax.llm.flops import Counts
+from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
 from goracs_jax.runs.opened import (
     Pool,
     hash_model,
     open_encoder,
     open_llm,
-    tokenize_pool,
 )
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
+from goracs_jax.runs.reading import (
+    embedded_in,
+    embedded_texts,
+    tokenize_pool,
+    tokenize_texts,
+)
 from goracs_jax.runs.say import waiting
 from goracs_jax.selection.problem import check_memory
-from goracs_jax.settings import Compare, Evaluate, Judging, Machine
+from goracs_jax.settings import Compare, Evaluate, Judging, Machine, Reading
 
 DEFAULT_LAMBDAS = (0.1,)
 
@@ -87,6 +95,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     training = training_of(s)
     judging = EvaluateConfig.of(judged_settings(s, s.out / "metrics.json"))
     read = _read(s)
+    training = training.reading(read[0], s.labels)
     skipped, (train, valid, test) = left_out(*read), (_own(s, pool) for pool in read)
     train, leaked = _without_copies(s, train, {"validation": valid, "test": test})
     judged = None
@@ -123,7 +132,7 @@ def read_inputs(settings: Compare) -> CompareInputs:
     if any(Arm.parse(method).by_label for method in s.methods):
         for drawn in draws.values():
             check_budgets(s.budgets, n_train, drawn.classes)
-    hashes = _hashes(s, judging.items, test)
+    hashes = _hashes(s, judging.items, test) | _reading(s, train)
     rest = (draws, hashes, training, judging, trials, tuning, leaked, skipped)
     return CompareInputs(train, valid, test, judged, bootstrap, *rest)
 
@@ -177,6 +186,7 @@ def judged_settings(
     flags = Evaluate(
         **shared_settings(settings, Judging),
         **shared_settings(settings, Machine),
+        **shared_settings(settings, Reading),
         task=settings.task,
         model=settings.model,
         out=out,
@@ -211,33 +221,44 @@ def measure(settings: Compare, inputs: CompareInputs) -> Sizes:
     """
     scored = inputs.training.scored
     with waiting("tokens of all examples"):
-        llm = open_llm(settings.model, None, settings.seed, settings)
+        s = settings
+        llm = open_llm(s.model, None, s.seed, s, template=s.template)
         judged = prepare(
             inputs.test, inputs.bootstrap, llm, inputs.judging, settings.out
         )
         for stage in judged.plan.stages:
             stage.prepare()
         pools = (inputs.train, inputs.valid)
-        train, valid = (
-            Counts.of(tokenize_pool(pool.prompts, pool.places, llm, scored))
-            for pool in pools
-        )
-        texts = [text for pool in pools for text in embedded_texts(pool, scored)]
-        if settings.encoder:
-            encoder, tokenizer = open_encoder(settings.encoder).load()
-            joined = [text.prompt + text.answer for text in texts]
-            tokens, _ = encoder_tokens(encoder, tokenizer, joined)
+        train, valid = (Counts.of(tokenize_pool(pool, llm, scored)) for pool in pools)
+        embedded = embedded_in(inputs.train, s.labels, scored)
+        config = None
+        if s.encoder:
+            encoder, tokenizer = open_encoder(s.encoder).load()
             config = encoder.config
-        else:
-            places = [place for pool in pools for place in pool.places]
-            tokens, config = tokenize_pool(texts, places, llm), None
+        lengths = []
+        for pool in pools:
+            if config:
+                template = encoder_template(pool.form)
+                texts = embedded_texts(pool, template, embedded)
+                plain = [text.text for text in texts]
+                tokens, _ = encoder_tokens(encoder, tokenizer, plain)
+            else:
+                texts = embedded_texts(pool, llm.template(pool.form), embedded)
+                tokens = tokenize_texts(texts, pool, llm)
+            lengths.append(tokens.lengths)
         decoder = llm.decoder().config
         frozen = inputs.training.lora.resolved(decoder).frozen_layers()
-        sizes = Sizes(decoder, config, train, valid, tokens.lengths, frozen)
+        sizes = Sizes(decoder, config, train, valid, np.concatenate(lengths), frozen)
     if settings.tokens is not None:
         loop = inputs.training.loop
         check_tokens(settings.tokens, train.tokens, loop.batch_size, loop.warmup_steps)
     return sizes
+
+
+def _reading(s: Compare, train: Pool) -> dict[str, str | None]:
+    """Name how texts are written, where it is not as Alpaca records are by default."""
+    embedded = {"embedded": embedded_in(train, s.labels)} if is_chat(train.form) else {}
+    return {**TemplateChoice.read(s.template).identity, **embedded}
 
 
 def _hashes(s: Compare, items: Path, test: Pool) -> dict[str, str | None]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from goracs_jax.comparison.design import Trial
 from goracs_jax.comparison.inputs import CompareInputs, is_calibrated_by_target
-from goracs_jax.evaluate.ctr import ask
+from goracs_jax.evaluate.plan import questions_of
 from goracs_jax.llm.flops import Lengths
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.models import decoder_config
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import open_llm, tokenize_pool
+from goracs_jax.runs.opened import open_llm
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.settings import Compare
 from goracs_jax.training import FinetuneConfig
 
@@ -34,19 +35,26 @@ def lower_states(
     s, training = settings, inputs.training
     if not training.lora.resolved(decoder_config(s.model)).frozen_layers():
         return None  # without a look at the weights
-    llm = open_llm(s.model, s.adapter, s.seed, s, lora=training.lora, untrained="warn")
+    llm = open_llm(
+        s.model,
+        s.adapter,
+        s.seed,
+        s,
+        lora=training.lora,
+        untrained="warn",
+        template=s.template,
+    )
     pools = [
-        tokenize_pool(pool.prompts, pool.places, llm, training.scored)
+        tokenize_pool(pool, llm, training.scored)
         for pool in (inputs.train, inputs.valid)
     ]
     tested = 0
     if s.task == "ctr":
-        decoder, tokenizer = llm.load()
-        context, asked = decoder.config.max_positions, [inputs.test]
+        asked = [inputs.test]
         if is_calibrated_by_target(s):
             asked.append(inputs.valid)
         for pool in asked:
-            pools.append(ask(pool.examples, tokenizer, context=context).tokens)
+            pools.append(questions_of(pool, llm).tokens)
             tested += len(pool.examples)
     n_valid, lengths = len(inputs.valid.examples), pools[0].lengths
     reads = 0

@@ -194,7 +194,7 @@ def _scorings(
     if name == "text" and s.encoder:
         llm, embedder = None, open_encoder(s.encoder)
     else:
-        embedder = llm = open_llm(s.model, s.adapter, own, s)
+        embedder = llm = open_llm(s.model, s.adapter, own, s, template=s.template)
     rest = (inputs.training.scored, s.out / "shared", own)
     made = Sources.of(s, (train, valid), embedder, llm, *rest)
     if s.adapter_from_pool is not None and name != "text":

@@ -32,8 +32,9 @@ from goracs_jax.jobs.selected import Selected
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import device, made_by
-from goracs_jax.runs.opened import Pool, open_llm, read_pool, tokenize_pool
+from goracs_jax.runs.opened import Pool, open_llm, read_pool
 from goracs_jax.runs.outputs import bytes_to_store, work_folder
+from goracs_jax.runs.reading import tokenize_pool
 from goracs_jax.runs.say import say
 from goracs_jax.selection.method import Searching
 from goracs_jax.settings import Compare, Finetune, Select, Training
@@ -64,7 +65,7 @@ def run(
     selected, data, rows = None, drawn.train, np.arange(trial.budget)
     if trial.selects:
         selected = _select(settings, inputs, trial, shared, folder / "selection")
-        data = read_pool(folder / "selection/coreset.jsonl")
+        data = read_pool(folder / "selection/coreset.jsonl", settings.columns)
         rows = selected.selection.indices
     lower, tokens = shared.lower, int(sizes.train.tokens[rows].sum())
     tuned = _finetune(settings, inputs, trial, data, folder / "adapter", lower)
@@ -146,14 +147,14 @@ def _finetune(
     flags = replace(flags, valid=valid.path)
     if trial.learning_rate is not None:
         flags = replace(flags, learning_rate=trial.learning_rate)
-    config = TrainConfig.of(flags, trial.seed)
+    config = TrainConfig.of(flags, trial.seed).reading(data, flags.labels)
     given = finetune.open_inputs(flags, data, valid, config)
     if settings.tokens is not None:
-        tokens = tokenize_pool(data.prompts, data.places, given.llm, config.scored)
+        tokens = tokenize_pool(data, given.llm, config.scored)
         order, size = Order.of(tokens, trial.seed), config.loop.batch_size
         steps = steps_for(settings.tokens, tokens.lengths, order, size)
         flags = replace(flags, steps=steps)
-        config = TrainConfig.of(flags, trial.seed)
+        config = TrainConfig.of(flags, trial.seed).reading(data, flags.labels)
     prepare_folder(out, finetune.BYTES)
     tuned = finetune.run(given._replace(lower=lower), config, out)
     tuned.save(out, made_by(flags))
@@ -171,7 +172,7 @@ def _evaluate(
     paths = (inputs.test.path, inputs.draws[trial.seed].valid.path)
     flags = judged_settings(settings, out, adapter, trial.seed, *paths)
     config, work = EvaluateConfig.of(flags), work_folder(out)
-    llm = open_llm(flags.model, adapter, flags.seed, flags)
+    llm = open_llm(flags.model, adapter, flags.seed, flags, template=flags.template)
     bootstrap = inputs.bootstrap._replace(seed=flags.seed)
     given = evaluate.prepare(inputs.test, bootstrap, llm, config, work, lower)
     if (found := Evaluated.load(out)) and found.is_of(given.identity):

@@ -1,30 +1,32 @@
-"""Texts that are too long: the oldest of their input is cut, or they are left out."""
+"""Texts that are too long: their oldest side is cut, or they are left out."""
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from goracs_jax.data.chats import ALPACA
 from goracs_jax.data.examples import Example
 from goracs_jax.data.skipped import Skipped
+from goracs_jax.data.turns import turns_of
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.prompts import TEMPLATES
+from goracs_jax.llm.texts import Text
 
 #: Examples whose tokens are counted together.
 TOGETHER = 1000
 #: Characters that are given up so that a text starts with a whole word.
 WORD = 40
 
-Record = Mapping[str, Any]
-
 
 class Limit(NamedTuple):
     """How long a text may be, prompt and answer and the end of the text."""
 
     tokens: int
-    count: Callable[[Sequence[Record]], Sequence[int]]  # the tokens of each record
-    cut: bool  # whether the input of a longer one is cut
+    write: Callable[[Example], Text]  # with the template that the model reads
+    count: Callable[[Sequence[Text]], Sequence[int]]  # the tokens of each text
+    cut: bool  # whether the oldest side of a longer one is cut
     flag: str  # what the number of tokens is called in messages
 
 
@@ -36,75 +38,108 @@ class Fitting(NamedTuple):
 
 
 def fitting(
-    numbered: Iterable[tuple[int, Example]], limit: Limit, skipped: Skipped | None
+    numbered: Iterable[tuple[int, Example]],
+    limit: Limit,
+    long: Skipped | None,
+    bad: Skipped | None = None,
 ) -> Fitting:
-    """Cut the inputs of texts that are too long, or leave the texts out.
+    """Cut texts that are too long at their oldest side, or leave them out.
 
-    Instruction and output stay whole. What is cut is the oldest side of the input,
-    which is its start: of a history the oldest titles, of which one is left; of another
-    text the first words.
+    Instruction and output stay whole. What is cut is the start of the input: of a
+    history the oldest titles, of which one is left; of another text the first words. Of
+    a chat it is the oldest turns: a system message, the last question and its answer
+    stay.
 
     Args:
         numbered: Examples with their row numbers in the file.
         limit: How long they may be.
-        skipped: Where texts go that are too long and not cut; None refuses them.
+        long: Where texts go that are too long and not cut; None refuses them.
+        bad: Where examples go that the template cannot write; likewise.
 
     Raises:
-        RecordError: A text is too long and is not to be left out.
+        RecordError: An example is not to be left out.
 
-    >>> words = lambda records: [len(record["input"].split()) for record in records]
+    >>> count = lambda texts: [len(text.text.split()) for text in texts]
+    >>> write = lambda example: Text(example.record["input"])
+    >>> limit = Limit(2, write, count, True, "--max-length")
     >>> record = {"instruction": "i", "input": "a b c d", "output": "o"}
-    >>> limit = Limit(2, words, True, "--max-length")
     >>> fitting([(0, Example(record, "t.jsonl:1"))], limit, None).examples[0].record
     {'instruction': 'i', 'input': 'c d', 'output': 'o'}
     """
     found = Fitting([], {})
-    for some in _together(numbered):
-        counts = limit.count([example.record for _, example in some])
-        for (row, example), count in zip(some, counts, strict=True):
-            record = example.record
+    for some in _together(_written(numbered, limit, bad)):
+        counts = limit.count([text for *_, text in some])
+        for (row, example, _), count in zip(some, counts, strict=True):
+            fits = example
             if count > limit.tokens:
-                record = _shortened(record, limit) if limit.cut else None
-            if record is None:
+                fits = _shortened(example, limit) if limit.cut else None
+            if fits is None:
                 error = _too_long(example, count, limit)
-                if skipped is None:
+                if long is None:
                     raise error
-                skipped.add(row, example.place, error, example.record)
+                long.add(row, example.place, error, example.record)
                 continue
-            if record is not example.record:
+            if fits is not example:
                 found.uncut[example.place] = example.record
-            found.examples.append(example._replace(record=record))
+            found.examples.append(fits)
     return found
 
 
 class Cuts(NamedTuple):
-    """The inputs that are left when the oldest pieces of one are cut."""
+    """What is left of an input, or of a list of messages, without its oldest pieces."""
 
     most: int  # pieces that can be cut
-    without: Callable[[int], str]  # the input without so many of the oldest pieces
+    without: Callable[[int], Any]  # what is left without so many of the oldest pieces
 
 
-def cuts_of(record: Record) -> Cuts:
-    r"""Find where the input of a record can be cut.
+def cuts_of(text: str, liked: Any = None) -> Cuts:
+    r"""Find where the input of an Alpaca record can be cut.
 
-    >>> record = {"input": '"Heat", "Fargo", "Alien"'}
-    >>> cuts_of(record).without(1)
+    Args:
+        text: The input.
+        liked: Of click prediction, whether the user liked each title, by age.
+
+    >>> cuts_of('"Heat", "Fargo", "Alien"').without(1)
     '"Fargo", "Alien"'
     >>> text = 'Liked: "Heat", "Cube"\nDisliked: "Fargo"\nOne more: "Alien"'
-    >>> print(cuts_of({"input": text, "liked": [True, False, True]}).without(2))
+    >>> print(cuts_of(text, [True, False, True]).without(2))
     Liked: "Cube"
     Disliked: none
     One more: "Alien"
     """
-    text = record.get("input", "")
-    return _by_rating(text, record.get("liked")) or _by_title(text) or _by_word(text)
+    return _by_rating(text, liked) or _by_title(text) or _by_word(text)
 
 
-def _shortened(record: Record, limit: Limit) -> dict | None:
-    """Cut as little of the input as is enough; None if all of it is not."""
-    cuts = cuts_of(record)
-    shorter = lambda k: {**record, "input": cuts.without(k)}
-    fits = lambda k: limit.count([shorter(k)])[0] <= limit.tokens
+def _written(
+    numbered: Iterable[tuple[int, Example]], limit: Limit, bad: Skipped | None
+) -> Iterator[tuple[int, Example, Text]]:
+    for row, example in numbered:
+        try:
+            yield row, example, limit.write(example)
+        except RecordError as error:
+            if bad is None:
+                raise
+            bad.add(row, example.place, error, example.record)
+
+
+def _shortened(example: Example, limit: Limit) -> Example | None:
+    """Cut as little of an example as is enough; None if all that can be is not."""
+    record, keys = example.record, example.keys
+    if example.form == "alpaca":
+        key = keys.key(record, ALPACA[1])
+        cuts = cuts_of(record.get(key, ""), record.get("liked"))
+    else:
+        turns = turns_of(record, keys)
+        key, cuts = turns.key, Cuts(turns.most, turns.without)
+    shorter = lambda k: example._replace(record={**record, key: cuts.without(k)})
+
+    def fits(k: int) -> bool:
+        try:
+            text = limit.write(shorter(k))
+        except RecordError:  # a template can ask for what was cut
+            return False
+        return limit.count([text])[0] <= limit.tokens
+
     # A cut can lengthen a text by a token or two, so what is found is tried.
     least = bisect_left(range(cuts.most + 1), True, lo=1, key=fits)
     return next((shorter(k) for k in range(least, cuts.most + 1) if fits(k)), None)
@@ -168,7 +203,7 @@ def _listed(titles: Sequence[str]) -> str:
 def _too_long(example: Example, count: int, limit: Limit) -> RecordError:
     cure = "cut it with --max-length or --too-long cut"
     if limit.cut:
-        cure = "it is no longer enough to cut its input: shorten it"
+        cure = "it is no longer enough to cut its oldest side: shorten it"
     return RecordError(
         f"{example.place} has {count} tokens, more than {limit.flag} of "
         f"{limit.tokens}: {cure}, or leave it out with --bad-rows skip.",
@@ -177,8 +212,8 @@ def _too_long(example: Example, count: int, limit: Limit) -> RecordError:
 
 
 def _together(
-    numbered: Iterable[tuple[int, Example]],
-) -> Iterator[list[tuple[int, Example]]]:
-    each = iter(numbered)
+    written: Iterable[tuple[int, Example, Text]],
+) -> Iterator[list[tuple[int, Example, Text]]]:
+    each = iter(written)
     while some := list(islice(each, TOGETHER)):
         yield some

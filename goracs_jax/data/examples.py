@@ -1,20 +1,23 @@
-"""Read Alpaca records, with their places for messages, and write them as JSONL."""
+"""Read records, with their places for messages, and write them as JSONL."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from goracs_jax.buckets import as_path
+from goracs_jax.data.chat_checks import check_conversation
+from goracs_jax.data.chats import ALPACA, Keys, conversation_of, with_answer
 from goracs_jax.data.skipped import Skipped
-from goracs_jax.data.texts import check_record, check_texts
+from goracs_jax.data.texts import check_record
 from goracs_jax.errors import InputError, RecordError
 from goracs_jax.files import atomic
 from goracs_jax.inputs.parsed import reason
 from goracs_jax.inputs.records import records_of
 from goracs_jax.inputs.tables import as_frame, is_frame, rows_of
+from goracs_jax.llm.conversations import Conversation, Form
 
-TEXT_KEYS = ("instruction", "input", "output")
+Written = TypeVar("Written")
 
 
 class Example(NamedTuple):
@@ -22,34 +25,92 @@ class Example(NamedTuple):
 
     record: dict
     place: str  # "train.jsonl:17", or "train.json, record 17" in a JSON array
+    keys: Keys = Keys()  # what the file calls the parts of its records
+
+    @property
+    def form(self) -> Form:
+        """The form of the record: Alpaca, prompt and completion, or a chat."""
+        return self.keys.form_of(self.record)
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the record says, whatever its form."""
+        return conversation_of(self.record, self.keys)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The instruction, the input and the output; a missing input is empty."""
-        return tuple(self.record.get(key, "") for key in TEXT_KEYS)
+        """Its texts, by which records are compared: of Alpaca records, all three."""
+        return self.conversation.texts
+
+    @property
+    def output(self) -> str:
+        """The last answer: the output of an Alpaca record."""
+        return self.conversation.answer
+
+    def with_output(self, output: str) -> "Example":
+        """Return the example with another last answer."""
+        return self._replace(record=with_answer(self.record, self.keys, output))
+
+    def written(self, write: Callable[[Conversation], Written]) -> Written:
+        """Write the example with a method of a template; see `written` below."""
+        try:
+            return write(self.conversation)
+        except InputError:  # the template can write none
+            raise
+        except ValueError as error:
+            kind = "refused by the template"
+            raise RecordError(f"{self.place}: {error}", kind) from None
 
 
-def read_examples(source: Any, skipped: Skipped | None = None) -> list[Example]:
-    """Read and check Alpaca records.
+def read_examples(
+    source: Any,
+    skipped: Skipped | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> list[Example]:
+    """Read and check examples, which are told apart by their keys.
+
+    A record has `instruction`, `output` and perhaps `input` (Alpaca; an input that is
+    null or NaN is none); or `messages` or `conversations`, a list of messages with role
+    and content, or from and value; or `prompt` and `completion`, two strings or two
+    lists of messages. Other keys are kept.
 
     Args:
-        source: As for `read_records`. Every record needs the strings `instruction` and
-            `output`; `input` may be left out, null or NaN, which all mean that there is
-            none; other keys are kept.
+        source: As for `read_records`.
         skipped: Where records go that cannot be used; if None, the first one is an
             error.
+        columns: What the file calls these keys, as "messages=dialog".
 
     Returns:
         The records in their order.
 
     Raises:
-        InputError: The file cannot be read, or a record lacks a text (as a
-            `RecordError`); the message names the place.
+        InputError: The file cannot be read, or a record lacks a text or is of another
+            form than the first (as a `RecordError`); the message names the place.
 
     >>> read_examples([{"instruction": "i", "input": None, "output": "o"}])[0].record
     {'instruction': 'i', 'input': '', 'output': 'o'}
+    >>> named = ["prompt=q", "completion=a"]
+    >>> read_examples([{"q": "1+1=", "a": "2"}], columns=named)[0].output
+    '2'
     """
-    return _read(source, _as_example, skipped)
+    keys, first = Keys.parse(columns), None
+
+    def check(found: Example) -> Example:
+        nonlocal first
+        example = _with_input(_as_record(found)._replace(keys=keys))
+        check_conversation(example.record, keys, example.place)
+        first = first or example
+        if example.form != first.form:
+            raise RecordError(
+                f"{example.place} is read as {example.form}, {first.place} as "
+                f"{first.form}: give files of one form, or name its keys with "
+                "--columns.",
+                "of another form",
+            )
+        return example
+
+    return _read(source, check, skipped)
 
 
 def read_records(source: Any) -> list[Example]:
@@ -70,8 +131,27 @@ def read_records(source: Any) -> list[Example]:
     return _read(source, _as_record, None)
 
 
+def written(
+    examples: Iterable[Example], write: Callable[[Conversation], Written]
+) -> list[Written]:
+    """Write examples with a method of a template.
+
+    Args:
+        examples: The examples.
+        write: Makes a text of what one says.
+
+    Raises:
+        RecordError: The template cannot write one; the message names its place.
+
+    >>> record = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    >>> written([Example(record, "t.jsonl:1")], lambda said: said.answer)
+    ['3']
+    """
+    return [example.written(write) for example in examples]
+
+
 def check_duplicates(examples: Sequence[Example]) -> None:
-    """Check that no example repeats the three texts of an earlier one.
+    """Check that no example repeats the texts of an earlier one.
 
     A repeated example would spend budget and teach nothing new.
 
@@ -199,6 +279,14 @@ def _plain(record: Any) -> Any:
     return {key: None if is_nan(value) else value for key, value in record.items()}
 
 
+def _with_input(example: Example) -> Example:
+    """Write an input that is null as no text."""
+    key = example.keys.key(example.record, ALPACA[1])
+    if example.form != "alpaca" or example.record.get(key, "") is not None:
+        return example
+    return example._replace(record=example.record | {key: ""})
+
+
 def _why(error: BaseException, last: bool) -> str:
     """Say what is wrong with a record, and how to mend it."""
     if isinstance(error, UnicodeDecodeError):
@@ -217,7 +305,7 @@ def _why(error: BaseException, last: bool) -> str:
 
 def _as_record(example: Example) -> Example:
     """Check what every record must be."""
-    record, place = example
+    record, place, _ = example
     if not isinstance(record, dict):
         raise RecordError(
             f"{place}: not an object but {type(record).__name__}: write each record as "
@@ -225,27 +313,4 @@ def _as_record(example: Example) -> Example:
             "no object",
         )
     check_record(record, place)
-    return example
-
-
-def _as_example(example: Example) -> Example:
-    """Check an Alpaca record, and write an input that is null as no text."""
-    record, place = _as_record(example)
-    if record.get("input", "") is None:
-        example = Example(record | {"input": ""}, place)
-        record = example.record
-    for key in ("instruction", "output"):
-        if key not in record:
-            raise RecordError(
-                f"{place}: key {key!r} is missing: every record needs "
-                "instruction and output.",
-                "without a key",
-            )
-    for key in TEXT_KEYS:
-        if not isinstance(text := record.get(key, ""), str):
-            raise RecordError(
-                f"{place}: {key!r} must be a string, got {text!r:.40}: quote it.",
-                "of a wrong type",
-            )
-    check_texts(dict(zip(TEXT_KEYS, example.texts, strict=True)), place)
     return example

@@ -65,38 +65,6 @@ def check_record(record: Mapping[str, Any], place: str) -> None:
         )
 
 
-def check_texts(texts: Mapping[str, str], place: str) -> None:
-    """Refuse texts that are too long, or a record that says nothing.
-
-    Args:
-        texts: The instruction, the input and the output of a record.
-        place: Its file and line, for the message.
-
-    Raises:
-        RecordError: A text is too long, or the prompt or the output shows nothing.
-
-    >>> check_texts({"instruction": "a", "input": "", "output": " "}, "t.jsonl:1")
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.RecordError: t.jsonl:1: output is empty: there is nothing to ...
-    """
-    for key, text in texts.items():
-        if len(text) > MOST_CHARACTERS:
-            raise RecordError(
-                f"{place}: {key!r} has {len(text):,} characters, more than "
-                f"{MOST_CHARACTERS:,}: cut the text, or leave the record out.",
-                "too long",
-            )
-    if is_blank(texts["instruction"]) and is_blank(texts["input"]):
-        raise RecordError(
-            f"{place}: instruction and input are both empty: fill one in.", "empty"
-        )
-    if is_blank(texts["output"]):
-        raise RecordError(
-            f"{place}: output is empty: there is nothing to learn; remove it.", "empty"
-        )
-
-
 class _Fault(NamedTuple):
     text: str
     kind: str

@@ -55,7 +55,7 @@ def read_catalogue(path: Path) -> Catalogue:
     """
     row_of: dict[str, int] = {}
     titles, counts, ratings = [], [], []
-    for record, place in read_records(path):
+    for record, place, _ in read_records(path):
         identity, title = record.get("item_id"), record.get("title")
         if not isinstance(identity, str | int) or not isinstance(title, str):
             raise InputError(
@@ -102,7 +102,7 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
     for example in examples:
         row = _rows(example, catalogue)
         titles = [catalogue.titles[catalogue.title_of[item]] for item in row]
-        output = example.record["output"]
+        output = example.output
         if titles[0] not in output:
             raise InputError(
                 f"{example.place}: the output does not contain the target's title "
@@ -126,7 +126,7 @@ def read_candidates(examples: Sequence[Example], catalogue: Catalogue) -> Candid
 
 
 def _rows(example: Example, catalogue: Catalogue) -> list[int]:
-    record, place = example
+    record, place = example.record, example.place
     negatives = record.get("negatives")
     if "target" not in record or not isinstance(negatives, list) or not negatives:
         raise InputError(

@@ -8,14 +8,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float32
 
-from goracs_jax.data.examples import Example
+from goracs_jax.data.examples import Example, written
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.llm.batches import Mapper
+from goracs_jax.llm.conversations import Conversation
 from goracs_jax.llm.embeddings import last_places
 from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
-from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.templates import ALPACA, Template
+from goracs_jax.llm.texts import Text, common
 from goracs_jax.llm.tokens import Tokens, check_ids, ragged, tokenize
 from goracs_jax.models.decoder import Decoder
 
@@ -52,11 +54,12 @@ def read_answers(examples: Sequence[Example]) -> Bool[np.ndarray, " examples"]:
     array([ True])
     """
     found = []
-    for record, place in examples:
-        word = record["output"].strip().removesuffix(".")
+    for example in examples:
+        word = example.output.strip().removesuffix(".")
         if word not in WORDS:
             raise InputError(
-                f"{place}: output must be Yes or No, got {record['output']!r:.40}: "
+                f"{example.place}: output must be Yes or No, got "
+                f"{example.output!r:.40}: "
                 "prepare the file for ctr, or evaluate with --task seqrec."
             )
         found.append(word == "Yes")
@@ -68,6 +71,7 @@ def ask(
     tokenizer: "PreTrainedTokenizerFast",
     *,
     context: int,
+    template: Template = ALPACA,
 ) -> Questions:
     """Tokenize each prompt, followed by Yes and by No, and split off the answers.
 
@@ -78,6 +82,7 @@ def ask(
         examples: Records whose outputs `read_answers` accepts.
         tokenizer: The model's tokenizer.
         context: Largest number of tokens that the model can take.
+        template: Writes the prompts.
 
     Returns:
         The prompts and the token ids of Yes and No.
@@ -88,44 +93,42 @@ def ask(
     """
     places = [example.place for example in examples]
 
-    def with_answer(word: str) -> tuple[Tokens, int]:
-        texts = []
-        for record, _ in examples:
-            prompt, answer = format_prompt(record)
-            space = answer[: len(answer) - len(answer.lstrip())]
-            texts.append((prompt, space + word))
-        tokens = tokenize(
-            texts, tokenizer, labels="answer", context=context, places=places
-        )
-        return _split(tokens, word, places)
+    def with_answer(word: str) -> Tokens:
+        def write(said: Conversation) -> Text:
+            space = said.answer[: len(said.answer) - len(said.answer.lstrip())]
+            return template.answered(said, space + word)
 
-    (prompts, yes_id), (others, no_id) = map(with_answer, WORDS)
-    if not (
-        np.array_equal(prompts.offsets, others.offsets)
-        and np.array_equal(prompts.ids, others.ids)
-        and yes_id != no_id
-    ):
-        raise InputError(
-            "the tokens of the prompt depend on whether Yes or No follows: end the "
-            "prompt with a line break."
-        )
-    return Questions(prompts, yes_id, no_id)
+        texts = written(examples, write)
+        return tokenize(texts, tokenizer, context=context, places=places)
+
+    yes, no = map(with_answer, WORDS)
+    pairs = zip(_rows(yes), _rows(no), strict=True)
+    found = []
+    for (one, other), place in zip(pairs, places, strict=True):
+        start = common(one, other)
+        # What follows the answers is the same; so is what they have in common.
+        ends = len(one) - common(one[start:][::-1], other[start:][::-1])
+        if len(one) != len(other) or ends != start + 1:
+            word = WORDS[0] if len(one) >= len(other) else WORDS[1]
+            raise InputError(_SEVERAL.format(place=place, word=word))
+        found.append((one[:start], int(one[start]), int(other[start])))
+    prompts, *answers = zip(*found, strict=True)
+    for word, ids in zip(WORDS, answers, strict=True):
+        bad = next((i for i, token in enumerate(ids) if token != ids[0]), None)
+        if bad is not None:
+            raise InputError(_SEVERAL.format(place=places[bad], word=word))
+    return Questions(ragged(prompts), answers[0][0], answers[1][0])
 
 
-def _split(tokens: Tokens, word: str, places: Sequence[str]) -> tuple[Tokens, int]:
-    """Split texts into prompts and answer: the token before the end of text."""
-    answers = tokens.ids[tokens.offsets[1:] - 2]
-    bad = np.flatnonzero((tokens.scored != 2) | (answers != answers[0]))
-    if len(bad):
-        raise InputError(
-            f"{places[bad[0]]}: {word} is not one token that is the same after every "
-            "prompt: end all prompts alike, or use a model whose tokenizer has the "
-            "word as one token."
-        )
-    kept = np.ones(len(tokens.ids), bool)
-    kept[tokens.offsets[1:] - 1] = kept[tokens.offsets[1:] - 2] = False
-    offsets = tokens.offsets - 2 * np.arange(len(tokens.offsets))
-    return Tokens(tokens.ids[kept], tokens.labels[kept], offsets), int(answers[0])
+_SEVERAL = (
+    "{place}: {word} is not one token that is the same after every prompt: end all "
+    "prompts alike, with a line break, or use a model whose tokenizer has the word as "
+    "one token."
+)
+
+
+def _rows(tokens: Tokens) -> list[list[int]]:
+    return [row.tolist() for row in np.split(tokens.ids, tokens.offsets[1:-1])]
 
 
 def yes_margins(

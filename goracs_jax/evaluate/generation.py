@@ -11,6 +11,7 @@ from goracs_jax.evaluate.beam import Ending, generation_pass
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.profile import batch_tokens
+from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import Tokens, check_ids, end_of_text, open_ended, ragged
 from goracs_jax.models.decoder import Decoder
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prompt_tokens(
-    prompts: Sequence[str],
+    prompts: Sequence[str | Text],
     tokenizer: "PreTrainedTokenizerFast",
     *,
     context: int,
@@ -51,8 +52,31 @@ def prompt_tokens(
     return ragged(ids)
 
 
+def closing(text: str, answer: str, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """Return the token that a template writes behind an answer.
+
+    It ends a turn, and need not be the end of text.
+
+    Args:
+        text: A text that ends with an answer and what closes it.
+        answer: The answer.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        The first token behind the answer that the tokenizer has as a whole; None if
+        there is none.
+    """
+    _, _, behind = text.rpartition(answer.strip())
+    added = tokenizer.get_added_vocab().values()
+    ids = tokenizer(behind, add_special_tokens=False)["input_ids"]
+    return next((token for token in ids if token in added), None)
+
+
 def ending(
-    tokenizer: "PreTrainedTokenizerFast", vocab_size: int, quotes: int
+    tokenizer: "PreTrainedTokenizerFast",
+    vocab_size: int,
+    quotes: int,
+    closing: int | None = None,
 ) -> Ending:
     """Say when an answer ends: at the end of text, or at the last quotation mark.
 
@@ -61,6 +85,7 @@ def ending(
         vocab_size: Rows of the model's output head, which may exceed the vocabulary.
         quotes: The most quotation marks of an answer, those inside a title included; 0
             if titles are not quoted.
+        closing: The token that ends a turn, if it is not the end of text.
 
     Returns:
         The number of quotation marks in every token, and the number that ends an
@@ -74,8 +99,9 @@ def ending(
         if token < vocab_size:
             weights[token] = name.count('"')
     limit = max(quotes, 1)
-    check_ids(ragged([[end_of_text(tokenizer)]]), vocab_size)
-    weights[end_of_text(tokenizer)] = limit
+    stops = [end_of_text(tokenizer), *([] if closing is None else [closing])]
+    check_ids(ragged([stops]), vocab_size)
+    weights[stops] = limit
     return Ending(weights, np.array(limit, np.int32))
 
 

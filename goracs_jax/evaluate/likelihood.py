@@ -20,6 +20,7 @@ from goracs_jax.errors import NumericalError
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
+from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder, Layout
@@ -32,8 +33,7 @@ LOGIT_TOKENS = 512
 
 
 def pack(
-    prompts: Sequence[str],
-    answers: Sequence[Sequence[str]],
+    texts: Sequence[Sequence[Text | tuple[str, str]]],
     tokenizer: "PreTrainedTokenizerFast",
     *,
     context: int,
@@ -46,8 +46,7 @@ def pack(
     prompt. The remaining tokens of each text are its answer, the end of text included.
 
     Args:
-        prompts: One prompt per example.
-        answers: One list of answers per example.
+        texts: One list per example: its prompt with each of its answers.
         tokenizer: The model's tokenizer.
         context: Largest number of tokens of a prompt with one answer.
         places: The name of each example in error messages.
@@ -60,13 +59,13 @@ def pack(
         InputError: `tokenize` refuses a text.
     """
     ids, branches = [], []
-    for prompt, titles, place in zip(prompts, answers, places, strict=True):
+    for each, place in zip(texts, places, strict=True):
         tokens = tokenize(
-            [(prompt, title) for title in titles],
+            each,
             tokenizer,
             labels="answer",
             context=context,
-            places=[place] * len(titles),
+            places=[place] * len(each),
         )
         rows = np.split(tokens.ids, tokens.offsets[1:-1])
         labels = np.split(tokens.labels, tokens.offsets[1:-1])

@@ -99,9 +99,8 @@ def _margins(name: str, pool: Pool, llm: Llm, lower: LowerTable | None) -> Stage
 
     @cache
     def prepare() -> tuple[Decoder, Questions]:
-        decoder, tokenizer = llm.load()
-        context = decoder.config.max_positions
-        return decoder, ask(pool.examples, tokenizer, context=context)
+        questions = questions_of(pool, llm)
+        return llm.decoder(), questions
 
     def compute(mapper: Mapper) -> Arrays:
         return {"margins": yes_margins(*prepare(), mapper=mapper, lower=lower)}
@@ -110,12 +109,18 @@ def _margins(name: str, pool: Pool, llm: Llm, lower: LowerTable | None) -> Stage
     return Stage(name, inputs, compute, prepare, revision_of("answers"))
 
 
+def questions_of(pool: Pool, llm: Llm) -> Questions:
+    """Write and tokenise the prompts of a pool, and the two answers; see `ask`."""
+    context, template = llm.config().max_positions, llm.template(pool.form)
+    return ask(pool.examples, llm.tokenizer(), context=context, template=template)
+
+
 def _check_apart(target: Pool, pool: Pool) -> None:
     """Refuse test examples that the calibration would be fitted on."""
     places = {json.dumps(example.record): example.place for example in target.examples}
-    for record, place in pool.examples:
-        if (same := places.get(json.dumps(record))) is not None:
+    for example in pool.examples:
+        if (same := places.get(json.dumps(example.record))) is not None:
             raise InputError(
-                f"{place} is in --calibrate-on, too ({same}): the numbers of a "
+                f"{example.place} is in --calibrate-on, too ({same}): the numbers of a "
                 "calibration must not be fitted on what they are judged by."
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from goracs_jax.data.examples import written
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.catalogue import (
     NONE,
@@ -25,7 +26,13 @@ from goracs_jax.evaluate.exposure import (
     long_tail,
     share_of,
 )
-from goracs_jax.evaluate.generation import ending, generate, prompt_tokens, texts_of
+from goracs_jax.evaluate.generation import (
+    closing,
+    ending,
+    generate,
+    prompt_tokens,
+    texts_of,
+)
 from goracs_jax.evaluate.grounding import embed_texts, squared_distances, title_in
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
 from goracs_jax.evaluate.metrics import Bootstrap, means
@@ -124,19 +131,21 @@ def _generation(
 
     @cache
     def prepare() -> tuple[Decoder, "PreTrainedTokenizerFast", Tokens]:
-        decoder, tokenizer = llm.load()
         prompts = prompt_tokens(
-            [text.prompt for text in pool.prompts],
-            tokenizer,
-            context=decoder.config.max_positions,
+            written(pool.examples, llm.template(pool.form).prompt),
+            llm.tokenizer(),
+            context=llm.config().max_positions,
             new=config.max_new_tokens,
             places=pool.places,
         )
-        return decoder, tokenizer, prompts
+        return *llm.load(), prompts
 
     def compute(mapper: Mapper) -> Arrays:
         decoder, tokenizer, prompts = prepare()
-        ends = ending(tokenizer, decoder.config.vocab_size, candidates.quotes)
+        said = pool.examples[0].conversation
+        closed = llm.template(pool.form).answered(said, said.answer)
+        stop = closing(closed.text, said.answer, tokenizer)
+        ends = ending(tokenizer, decoder.config.vocab_size, candidates.quotes, stop)
         return {"ids": generate(decoder, prompts, ends, mapper=mapper, **search)}
 
     revision = revision_of("generation")
@@ -180,15 +189,13 @@ def _likelihood(
 
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
-        decoder, tokenizer = llm.load()
-        packed = pack(
-            [text.prompt for text in pool.prompts],
-            answers,
-            tokenizer,
-            context=decoder.config.max_positions,
-            places=pool.places,
-        )
-        return decoder, packed
+        template = llm.template(pool.form)
+        rows = iter(answers)
+        write = lambda said: [template.answered(said, each) for each in next(rows)]
+        texts = written(pool.examples, write)
+        context = llm.config().max_positions
+        packed = pack(texts, llm.tokenizer(), context=context, places=pool.places)
+        return llm.decoder(), packed
 
     def compute(mapper: Mapper) -> Arrays:
         return {"log_p": answer_likelihoods(*prepare(), mapper=mapper)}

@@ -100,6 +100,8 @@ def is_document(value: Any) -> bool:
 
     >>> is_document({"data": [{"a": 1}]}), is_document({"data": "a"})
     (True, False)
+    >>> is_document({"messages": [{"role": "user", "content": "Hi."}]})
+    False
     """
     return isinstance(value, Mapping) and _records(value) != [value]
 

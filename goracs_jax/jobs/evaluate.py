@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class EvaluateConfig:
     resamples: int
     seed: int
     calibrate_on: Path | None = None  # for ctr; None fits halves of the test users
+    columns: tuple[str, ...] | None = None  # what the records call their parts
 
     @classmethod
     def of(cls, settings: Evaluate) -> "EvaluateConfig":
@@ -68,6 +70,7 @@ class EvaluateConfig:
             resamples=s.resamples,
             seed=s.seed,
             calibrate_on=s.calibrate_on,
+            columns=s.columns,
         )
 
 
@@ -157,7 +160,7 @@ def prepare(
     config: EvaluateConfig,
     work: Path,
     lower: LowerTable | None = None,
-    read: Callable[[Path], Pool] = read_pool,
+    read: Callable[[Path], Pool] | None = None,
 ) -> EvaluateInputs:
     """Plan an evaluation and check the test examples; nothing is computed.
 
@@ -169,12 +172,13 @@ def prepare(
         work: Where stages are kept.
         lower: What the layers below all adapters make of the prompts of ctr, if it was
             kept.
-        read: Reads the examples that a calibration is fitted on.
+        read: Reads what a calibration is fitted on; by default the whole file.
 
     Raises:
         InputError: The first example that does not fit the task.
     """
     if config.task == "ctr":
+        read = read or partial(read_pool, columns=config.columns)
         target = config.calibrate_on and read(config.calibrate_on)
         plan = plan_ctr(pool, llm, target, lower)
     else:

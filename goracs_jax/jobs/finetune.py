@@ -31,7 +31,8 @@ from goracs_jax.models.hub import published_name
 from goracs_jax.models.lora_config import PLAIN
 from goracs_jax.models.targets import Rules, last_layers
 from goracs_jax.runs.lower import keep_states
-from goracs_jax.runs.opened import Llm, Pool, open_llm, tokenize_pool
+from goracs_jax.runs.opened import Llm, Pool, open_llm
+from goracs_jax.runs.reading import scored_in, tokenize_pool
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
@@ -93,6 +94,15 @@ class TrainConfig:
             scored=settings.labels or task.scored,
             seed=seed,
         )
+
+    def reading(self, pool: Pool, labels: Scored | None) -> "TrainConfig":
+        """Score the answers of chats, unless --labels says otherwise.
+
+        Args:
+            pool: The training examples.
+            labels: What --labels says.
+        """
+        return replace(self, scored=scored_in(pool, labels, self.scored))
 
     def check_size(self, n_train: int) -> None:
         """Refuse a training in which no step would change anything.
@@ -228,6 +238,7 @@ def open_inputs(
         remat=settings.remat,
         lora=config.lora,
         untrained="warn",
+        template=settings.template,
     )
     return TrainInputs(train, valid, llm, published_name(settings.model))
 
@@ -238,11 +249,8 @@ def stage_of(inputs: TrainInputs, config: TrainConfig, folder: Path) -> Stage:
 
     @cache
     def prepare() -> tuple[Decoder, Tokens, Tokens]:
-        decoder, _ = inputs.llm.load()
-        train, valid = (
-            tokenize_pool(p.prompts, p.places, inputs.llm, config.scored) for p in pools
-        )
-        return decoder, train, valid
+        train, valid = (tokenize_pool(p, inputs.llm, config.scored) for p in pools)
+        return inputs.llm.decoder(), train, valid
 
     def compute(_: Mapper) -> Arrays:
         decoder, train, valid = prepare()

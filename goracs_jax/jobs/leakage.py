@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from goracs_jax.choices import Leakage
-from goracs_jax.data.examples import TEXT_KEYS
+from goracs_jax.data.chats import ALPACA
 from goracs_jax.data.leakage import Copies
 from goracs_jax.errors import InputError
 from goracs_jax.runs.kept import Kept
@@ -110,7 +110,7 @@ def texts_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     >>> texts_of({"instruction": "Add.", "input": "1 2", "output": "3", "id": 4})
     ('Add.', '1 2', '3')
     """
-    return tuple(record[key] for key in TEXT_KEYS)
+    return tuple(record[key] for key in ALPACA)
 
 
 def rows_to_keep(

@@ -20,6 +20,7 @@ from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.embeddings import Pooling
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
+from goracs_jax.runs.reading import embedded_in
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Check, Compare, Select
 
@@ -55,6 +56,7 @@ class Sources(NamedTuple):
     embedder: Llm | SentenceEncoder | None
     llm: Llm | None  # the model whose gradients or states are taken
     scored: Scored
+    embedded: Scored  # all of each text, or the prompt alone
     projection: Projection
     base: str  # the model's name in the adapters of short trainings
     folder: Path  # of the run
@@ -83,7 +85,9 @@ class Sources(NamedTuple):
             seed: Seed of projections and short trainings.
         """
         projection = Projection(s.projection_dim, "float32", seed)
-        return cls(*pools, embedder, llm, scored, projection, str(s.model), folder)
+        embedded = embedded_in(pools[0], s.labels, scored)
+        rest = (scored, embedded, projection, str(s.model), folder)
+        return cls(*pools, embedder, llm, *rest)
 
     def warmed(
         self, s: Select | Compare | Check, pool: Pool, share: float, seed: int
@@ -142,7 +146,7 @@ class Sources(NamedTuple):
         if source == "text":
             assert embedder is not None
             make = lambda side, pool: embed_stage(
-                f"{side} embeddings", pool, embedder, self.scored
+                f"{side} embeddings", pool, embedder, self.embedded
             )
             return Sides(make("training", self.train), make("validation", self.valid))
         assert llm is not None

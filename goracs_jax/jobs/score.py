@@ -16,13 +16,14 @@ from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.llm.gradients import ExampleScores, Which, example_scores
 from goracs_jax.llm.projections import projected_gradients
-from goracs_jax.llm.prompts import Prompt
+from goracs_jax.llm.template_choice import encoder_template
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of
-from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, tokenize_pool, tokens_of
+from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.outputs import working_in
+from goracs_jax.runs.reading import embedded_texts, tokenize_texts, tokens_of
 from goracs_jax.runs.records import UNREADABLE, read_record
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
@@ -65,7 +66,7 @@ class Scores(NamedTuple):
             with atomic(out) as file:
                 np.save(file, rows)
             origin, _ = digests_of(self.identity)
-            record = {"inputs": origin, "sha256": hash_files(out)}
+            record: dict[str, Any] = {"inputs": origin, "sha256": hash_files(out)}
             if left_out:
                 record["left_out"] = left_out
             with atomic(_record_of(out)) as file:
@@ -133,13 +134,8 @@ def listed(outputs: Mapping[str, Path]) -> str:
     return ", ".join(map(str, outputs.values()))
 
 
-def embedded_texts(pool: Pool, scored: Scored) -> list[Prompt]:
-    """Return what is embedded: prompt and answer of each example, or the prompt."""
-    return [p if scored == "all" else Prompt(p.prompt, "") for p in pool.prompts]
-
-
 def embed_stage(
-    name: str, pool: Pool, source: Llm | SentenceEncoder, scored: Scored
+    name: str, pool: Pool, source: Llm | SentenceEncoder, embedded: Scored
 ) -> Stage:
     """Make the stage of a pool's `embeddings`, one row per example.
 
@@ -147,24 +143,26 @@ def embed_stage(
         name: The name of the stage.
         pool: The examples.
         source: What embeds them.
-        scored: "all" embeds prompt and answer, "answer" the prompt alone.
+        embedded: "all" embeds prompt and answer, "answer" the prompt alone.
     """
-    texts, revision = embedded_texts(pool, scored), revision_of("embeddings")
-    inputs = {"data": pool.sha256, "labels": scored, **source.identity}
+    revision = revision_of("embeddings")
+    inputs = {"data": pool.sha256, "labels": embedded, **source.identity}
     if isinstance(source, SentenceEncoder):
 
         def encode(mapper: Mapper) -> Arrays:
             encoder, tokenizer = source.load()
-            joined = [text.prompt + text.answer for text in texts]
-            x = embed_with_encoder(encoder, tokenizer, joined, mapper=mapper)
+            texts = embedded_texts(pool, encoder_template(pool.form), embedded)
+            plain = [text.text for text in texts]
+            x = embed_with_encoder(encoder, tokenizer, plain, mapper=mapper)
             return {"embeddings": x}
 
         return Stage(name, inputs, encode, source.load, revision)
 
     @cache
     def prepare() -> tuple[Decoder, Tokens]:
-        decoder, _ = source.load()
-        return decoder, tokenize_pool(texts, pool.places, source)
+        texts = embedded_texts(pool, source.template(pool.form), embedded)
+        tokens = tokenize_texts(texts, pool, source)
+        return source.decoder(), tokens
 
     def decode(mapper: Mapper) -> Arrays:
         return {"embeddings": embed_with_decoder(*prepare(), mapper=mapper)}

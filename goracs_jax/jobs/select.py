@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from goracs_jax.choices import BASELINE
 from goracs_jax.cost import Cost, make_cost, nearest_distances, with_lambda
+from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.jobs.rows import TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
@@ -276,12 +277,15 @@ def _selected(
             )
         )
     selection, *_ = found.values()
-    classes, records = None, None
+    classes, records, info = None, None, None
     if inputs.classes:
         weighed = loaded.weighed(point.lambda_)
         classes = class_table(weighed, inputs.classes, selection.indices)
     if inputs.pool:
-        records = [inputs.pool.whole(row) for row in selection.indices.tolist()]
+        rows = selection.indices.tolist()
+        records = [inputs.pool.whole(row) for row in rows]
+        examples = [inputs.pool.examples[row] for row in rows]
+        info = dataset_info(examples, "coreset.jsonl")
     return Selected(
         point=point,
         selection=selection,
@@ -298,6 +302,7 @@ def _selected(
         kept=inputs.kept,
         leaked=inputs.leaked,
         source=inputs.pool and inputs.pool.path,
+        info=info,
     )
 
 

@@ -73,6 +73,7 @@ class Selected(NamedTuple):
     leaked: Leaked | None = None
     source: Path | None = None  # the file of the training examples
     curve: Curve | None = None  # from which the budget was found
+    info: dict[str, Any] | None = None  # of dataset_info.json; None where it was loaded
 
     @property
     def method(self) -> str:
@@ -94,6 +95,8 @@ class Selected(NamedTuple):
             if self.source and all(map(is_parquet, files := files_of(self.source))):
                 table = take_rows(files, self._rows)
                 table.write_parquet(os.fspath(new / "coreset.parquet"))
+            if self.info:
+                write_json(new / "dataset_info.json", {"coreset": self.info})
             np.savez(new / "scores.npz", allow_pickle=False, **self._scores())
             if self.drawn:
                 self._picture(self.drawn).savefig(new / "report.png", dpi=110)

@@ -11,7 +11,8 @@ from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.llm.tokens import Scored, Tokens
 from goracs_jax.models import Decoder
-from goracs_jax.runs.opened import Llm, Pool, tokens_of
+from goracs_jax.runs.opened import Llm, Pool
+from goracs_jax.runs.reading import tokens_of
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
 from goracs_jax.spaces import coordinates, leading_directions

@@ -11,6 +11,7 @@ from goracs_jax.jobs.select_config import (
     SelectConfig,
 )
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder, open_encoder, open_llm
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage
 from goracs_jax.settings import Select
@@ -48,7 +49,8 @@ def stages_of(
     by_llm = norms or config.by_loss_drop or not {*sources}.isdisjoint(LLM_SOURCES)
     by_gradients = not {*sources}.isdisjoint((GRADIENT, SUBSPACE))
     embedder, llm = _open(s, by_text="text" in sources, by_llm=by_llm)
-    made = Sources.of(s, (train, valid), embedder, llm, s.labels, s.out, s.seed)
+    scored = scored_in(train, s.labels)
+    made = Sources.of(s, (train, valid), embedder, llm, scored, s.out, s.seed)
     plain = _stages(made, config, norms=norms)
     if by_llm and s.adapter_from_pool is not None:
         warm = (train, s.adapter_from_pool, s.seed)
@@ -102,5 +104,5 @@ def _open(
     llm = None
     if by_llm or (by_text and not s.encoder):
         assert s.model is not None
-        llm = open_llm(s.model, s.adapter, s.seed, s)
+        llm = open_llm(s.model, s.adapter, s.seed, s, template=s.template)
     return (open_encoder(s.encoder) if s.encoder and by_text else llm), llm

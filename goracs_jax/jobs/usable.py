@@ -47,6 +47,7 @@ def usable_rows(
 
     >>> x, g = np.ones((3, 2)), np.array([1.0, np.nan, 1.0])
     >>> usable_rows([x, g], None, Path("x.npy"), Skipped()).rows
+    x.npy: 1 of 3 rows are left out: not finite
     array([0, 2])
     """
     of = len(arrays[0])

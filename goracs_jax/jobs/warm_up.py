@@ -23,7 +23,8 @@ from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.tokens import Scored
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, load_adapter, save_adapter
-from goracs_jax.runs.opened import Llm, Pool, tokens_of
+from goracs_jax.runs.opened import Llm, Pool
+from goracs_jax.runs.reading import tokens_of
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Arrays, Stage, run_stage
@@ -186,4 +187,5 @@ def _trained(
     }
     stage = Stage(name, depends_on, compute, load, revision_of("finetune"))
     identity = {**llm.identity, "adapter": digest(stage.identity)}
-    return Warmed(stage, Llm(decoder, llm.tokenizer, identity, None), moments)
+    trained = llm._replace(decoder=decoder, identity=identity, seed=None)
+    return Warmed(stage, trained, moments)

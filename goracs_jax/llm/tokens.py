@@ -8,13 +8,13 @@ from jaxtyping import Int32, Int64
 
 from goracs_jax.choices import Scored as Scored
 from goracs_jax.errors import InputError, one_line
+from goracs_jax.llm.texts import NOT_SCORED as NOT_SCORED
+from goracs_jax.llm.texts import Between, Span, Text, common, first_scored
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: The label of a token that is not scored.
-NOT_SCORED = -100
 #: Texts that are tokenised together: as Python objects, tokens take more than ten times
 #: the memory of their arrays.
 TOGETHER = 1000
@@ -71,24 +71,25 @@ def ragged(
 
 
 def tokenize(
-    texts: Sequence[tuple[str, str]],
+    texts: Sequence[Text | tuple[str, str]],
     tokenizer: "PreTrainedTokenizerFast",
     *,
     labels: Scored = "all",
     context: int,
     places: Sequence[str] | None = None,
 ) -> Tokens:
-    """Tokenise prompt + answer + end of text in one piece, and label scored tokens.
+    """Tokenise each text in one piece, and label scored tokens.
 
-    With labels="answer" a token is scored if it ends behind the prompt's last
-    character: a token across the border belongs to the answer. The end of the text is
-    part of every example, and scored.
+    A pair of prompt and answer is followed by the end of text, which is scored. With
+    labels="answer" a token of it is scored if it ends behind the prompt's last
+    character: a token across the border belongs to the answer.
 
     Args:
-        texts: Pairs of prompt and answer.
+        texts: Pairs of prompt and answer, or texts with their answers, which all have
+            the same tokens put around them.
         tokenizer: A fast tokenizer with an end-of-text token.
         labels: Which tokens are scored: all (as GORACS does for sequential
-            recommendation), or those of the answer (for click-through prediction).
+            recommendation), or those of the answers (for click-through prediction).
         context: The most tokens that the model can read.
         places: The names of the texts in errors; "example 1" and so on if None.
 
@@ -105,24 +106,30 @@ def tokenize(
         return joined(
             [tokenize(texts[s], tokenizer, places=named[s], **given) for s in some]
         )
-    eos = end_of_text(tokenizer)
+    read = [x if isinstance(x, Text) else Text.of(*x) for x in texts]
+    options = {"add_special_tokens": read[0].special}
+    eos = end_of_text(tokenizer) if read[0].ended else None
     encoded = encode(
-        [prompt + answer for prompt, answer in texts],
-        tokenizer,
-        return_offsets_mapping=True,
+        [text.text for text in read], tokenizer, return_offsets_mapping=True, **options
     )
+    beside = _beside(read, tokenizer, options) if labels == "answer" else {}
     all_ids, all_labels = [], []
-    for i, (prompt, _) in enumerate(texts):
+    for i, text in enumerate(read):
         place = places[i] if places else f"example {i + 1}"
         ids, spans = list(encoded["input_ids"][i]), encoded["offset_mapping"][i]
-        border = -1 if labels == "all" else len(prompt)
-        scored = [
-            token if end > border else NOT_SCORED
-            for token, (_, end) in zip(ids, spans, strict=True)
-        ]
-        if ids and ids[-1] == eos:  # some tokenizers end the text themselves
-            scored[-1] = eos
-        else:
+        scored = list(ids)
+        if labels == "answer":
+            scored = [NOT_SCORED] * len(ids)
+            for answer in text.answers:
+                part = (
+                    first_scored(spans, answer)
+                    if isinstance(answer, Span)
+                    else _between(ids, answer, beside, place)
+                )
+                scored[part] = ids[part]
+        if eos is not None:
+            if ids[-1:] == [eos]:  # some tokenizers end the text themselves
+                del ids[-1], scored[-1]
             ids.append(eos)
             scored.append(eos)
         if len(ids) > context:
@@ -137,6 +144,43 @@ def tokenize(
         all_ids.append(ids)
         all_labels.append(scored)
     return ragged(all_ids, all_labels)
+
+
+def _beside(
+    texts: Sequence[Text],
+    tokenizer: "PreTrainedTokenizerFast",
+    options: Mapping[str, Any],
+) -> dict[str | None, list[int]]:
+    """Tokenise what stands in front of answers, and goes up to their ends."""
+    found = {
+        part: None
+        for text in texts
+        for answer in text.answers
+        if isinstance(answer, Between)
+        for part in answer
+        if part is not None
+    }
+    if not found:
+        return {}
+    rows = encode(list(found), tokenizer, **options)["input_ids"]
+    return dict(zip(found, map(list, rows), strict=True))
+
+
+def _between(
+    ids: Sequence[int],
+    answer: Between,
+    beside: Mapping[str | None, Sequence[int]],
+    place: str,
+) -> slice:
+    start = common(ids, beside[answer.before])
+    end = len(ids) if answer.upto is None else common(ids, beside[answer.upto])
+    if end <= start:
+        raise InputError(
+            f"{place}: the chat template writes an answer otherwise once more turns "
+            "follow: give one that marks answers ({% generation %}) with --template "
+            "FILE, or score everything with --labels all."
+        )
+    return slice(start, end)
 
 
 def encode(
@@ -167,16 +211,19 @@ def encode(
 
 
 def count_tokens(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
+    texts: Sequence[Text], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[int]:
     """Count the tokens of each text as `tokenize` does, with the end of the text.
 
     Args:
-        texts: Prompts, each followed by its answer.
+        texts: At least one; all have the same tokens put around them.
         tokenizer: A fast tokenizer with an end-of-text token.
     """
+    options = {"add_special_tokens": texts[0].special}
+    rows = encode([text.text for text in texts], tokenizer, **options)["input_ids"]
+    if not texts[0].ended:
+        return [*map(len, rows)]
     eos = end_of_text(tokenizer)
-    rows = encode(texts, tokenizer)["input_ids"]
     return [len(row) + (row[-1:] != [eos]) for row in rows]
 
 
@@ -196,14 +243,17 @@ def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
 
 
 def open_ended(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast"
+    texts: Sequence[str | Text], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[list[int]]:
     """Tokenise texts that are to be continued, without an end of text.
 
     Some tokenizers add one themselves; it is removed.
     """
     eos = end_of_text(tokenizer)
-    rows = map(list, encode(texts, tokenizer)["input_ids"])
+    read = [x if isinstance(x, Text) else Text(x) for x in texts]
+    special = all(text.special for text in read)
+    plain = [text.text for text in read]
+    rows = map(list, encode(plain, tokenizer, add_special_tokens=special)["input_ids"])
     return [row[:-1] if row[-1:] == [eos] else row for row in rows]
 
 

@@ -216,7 +216,7 @@ def _grid(tensors: Tensors, weight: str, scale: str, scales: Scales) -> tuple[in
         fits = len(grid) == 2 and all(
             count and not n % count for n, count in zip(shape, grid, strict=True)
         )
-        block = (shape[0] // grid[0], shape[1] // grid[1]) if fits else (1, 1)
+        block = (shape[0] // grid[0], shape[1] // grid[-1]) if fits else (1, 1)
     if not fits:
         raise _misfit(tensors, scale, f"{weight} has the shape {shape}, it {grid}")
     return block

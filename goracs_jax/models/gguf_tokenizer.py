@@ -142,7 +142,11 @@ def _built(path: Path) -> "PreTrainedTokenizerFast":
         single=around,
         special_tokens=[(name, ids[name]) for name in {*around} - {"$A"}],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    found = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    template = metadata.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        found.chat_template = template
+    return found
 
 
 def _listed(

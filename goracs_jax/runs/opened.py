@@ -1,6 +1,6 @@
 """The one place that opens pools of examples, LLMs and sentence encoders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,12 +14,15 @@ from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest, hash_files
 from goracs_jax.inputs.parts import hash_input
+from goracs_jax.llm.conversations import Form
 from goracs_jax.llm.profile import default_dtype, execution_on
-from goracs_jax.llm.prompts import Prompt, format_prompt
-from goracs_jax.llm.tokens import Scored, Tokens, load_tokenizer, tokenize
+from goracs_jax.llm.template_choice import TemplateChoice
+from goracs_jax.llm.templates import Template
+from goracs_jax.llm.tokens import load_tokenizer
 from goracs_jax.mesh import Devices, model_mesh
 from goracs_jax.models import (
     Decoder,
+    DecoderConfig,
     Encoder,
     LoraConfig,
     check_adapter,
@@ -44,7 +47,8 @@ MACHINE = Machine()
 class Pool(NamedTuple):
     """The examples of a file, checked; the SHA-256 of the file, and its path.
 
-    Where examples were left out or cut, the hash is of what is left.
+    Where examples were left out or cut, the hash is of what is left; where keys were
+    named, it is that of the names, too.
     """
 
     examples: list[Example]
@@ -75,13 +79,13 @@ class Pool(NamedTuple):
 
     def whole(self, row: int) -> dict:
         """Return the record of an example as it is in the file, not cut."""
-        record, place = self.examples[row]
+        record, place, _ = self.examples[row]
         return self.uncut.get(place, record)
 
     @property
-    def prompts(self) -> list[Prompt]:
-        """The text of each example."""
-        return [format_prompt(example.record) for example in self.examples]
+    def form(self) -> Form:
+        """The form of the examples, which is one."""
+        return self.examples[0].form
 
     @property
     def places(self) -> list[str]:
@@ -91,7 +95,7 @@ class Pool(NamedTuple):
     @property
     def outputs(self) -> list[str]:
         """The output of each example."""
-        return [example.record["output"] for example in self.examples]
+        return [example.output for example in self.examples]
 
 
 class Llm(NamedTuple):
@@ -104,10 +108,16 @@ class Llm(NamedTuple):
     tokenizer: Callable[[], "PreTrainedTokenizerFast"]
     identity: dict[str, str]
     seed: int | None  # None where an adapter is given
+    config: Callable[[], DecoderConfig]  # which no weights are read for
+    choice: TemplateChoice = TemplateChoice()
 
     def load(self) -> tuple[Decoder, "PreTrainedTokenizerFast"]:
         """Return the model and its tokenizer."""
         return self.decoder(), self.tokenizer()
+
+    def template(self, form: Form) -> Template:
+        """Return the template that writes examples of a form for this model."""
+        return self.choice.of(form, self.tokenizer())
 
 
 class SentenceEncoder(NamedTuple):
@@ -117,13 +127,26 @@ class SentenceEncoder(NamedTuple):
     identity: dict[str, str]
 
 
-def read_pool(path: Path) -> Pool:
+def read_pool(path: Path, columns: Sequence[str] | None = None) -> Pool:
     """Read and check a file of examples.
+
+    Args:
+        path: The file, as for `goracs_jax.data.examples.read_examples`.
+        columns: What it calls the parts of its records; likewise.
 
     Raises:
         InputError: The first thing that is wrong, with its file and line.
     """
-    return Pool(read_examples(path), hash_input(path), path)
+    examples = read_examples(path, columns=columns)
+    return Pool(examples, hash_pool(path, columns), path)
+
+
+def hash_pool(path: Path, columns: Sequence[str] | None) -> str:
+    """Return the SHA-256 of a file of examples and of what it calls their parts."""
+    sha256 = hash_input(path)
+    if not columns:
+        return sha256
+    return digest({"file": sha256, "columns": sorted(columns)})
 
 
 def open_llm(
@@ -136,6 +159,7 @@ def open_llm(
     remat: Remat = "products",
     lora: LoraConfig | None = None,
     untrained: Literal["refuse", "warn"] = "refuse",
+    template: str | None = None,
 ) -> Llm:
     """Open a decoder with the adapter of a folder, or with a fresh one.
 
@@ -151,6 +175,8 @@ def open_llm(
         lora: Rank, scale, targets and dropout of the adapter; by default those of the
             folder, or those of the paper.
         untrained: Whether to refuse an adapter whose lora_B are all zero, or to warn.
+        template: "alpaca", "chat", or the file of a chat template; by default the
+            records decide.
 
     Raises:
         InputError: There is no such model or adapter, or the devices cannot be divided
@@ -185,11 +211,14 @@ def open_llm(
         )
         return load_adapter(found, adapter, untrained=untrained) if adapter else found
 
-    identity = {"model": hash_model(model), "dtype": dtype}
+    choice = TemplateChoice.read(template)
+    identity = {"model": hash_model(model), "dtype": dtype, **choice.identity}
     if adapter:
         identity["adapter"] = hash_model(adapter)
     tokenizer = cache(lambda: load_tokenizer(model))
-    return Llm(decoder, tokenizer, identity, None if adapter else seed)
+    config = cache(lambda: decoder_config(model))
+    drawn = None if adapter else seed
+    return Llm(decoder, tokenizer, identity, drawn, config, choice)
 
 
 def open_encoder(folder: Path) -> SentenceEncoder:
@@ -212,6 +241,7 @@ def open_models(
     adapter: Path | None,
     seed: int,
     machine: Machine,
+    template: str | None,
 ) -> tuple[Llm | None, Llm | SentenceEncoder]:
     """Open the models that score examples, as many as are given.
 
@@ -221,6 +251,7 @@ def open_models(
         adapter: As for `open_llm`.
         seed: As for `open_llm`.
         machine: As for `open_llm`.
+        template: As for `open_llm`.
 
     Returns:
         The LLM, if it is given, and what embeds: the encoder, or else the LLM.
@@ -228,7 +259,9 @@ def open_models(
     Raises:
         InputError: There is no such model, or none is given.
     """
-    llm = open_llm(model, adapter, seed, machine) if model else None
+    llm = None
+    if model:
+        llm = open_llm(model, adapter, seed, machine, template=template)
     embedder = open_encoder(encoder) if encoder else llm
     if embedder is None:
         raise InputError("give a model or an encoder.")
@@ -251,38 +284,3 @@ def hash_model(path: Path) -> str:
     if len(parts) > 1:
         return digest({part.name: hash_files(part) for part in parts})
     return hash_files(path)
-
-
-def tokens_of(
-    pool: Pool, llm: Llm, scored: Scored = "all"
-) -> Callable[[], tuple[Decoder, Tokens]]:
-    """Return a function that loads an LLM and tokenises a pool for it, once.
-
-    Args:
-        pool: The examples.
-        llm: The model.
-        scored: Which tokens are scored.
-    """
-
-    @cache
-    def load() -> tuple[Decoder, Tokens]:
-        decoder, _ = llm.load()
-        return decoder, tokenize_pool(pool.prompts, pool.places, llm, scored)
-
-    return load
-
-
-def tokenize_pool(
-    texts: list[Prompt], places: list[str], llm: Llm, scored: Scored = "all"
-) -> Tokens:
-    """Tokenise texts for an LLM.
-
-    Args:
-        texts: Prompts and answers.
-        places: The name of each text in error messages.
-        llm: The model, whose context bounds the length of a text.
-        scored: Which tokens are scored.
-    """
-    decoder, tokenizer = llm.load()
-    context = decoder.config.max_positions
-    return tokenize(texts, tokenizer, labels=scored, context=context, places=places)

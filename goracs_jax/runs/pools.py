@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from goracs_jax.choices import Duplicates
-from goracs_jax.data.cutting import Limit, Record, fitting
-from goracs_jax.data.examples import check_duplicates, read_examples
+from goracs_jax.data.cutting import Limit, fitting
+from goracs_jax.data.examples import Example, check_duplicates, read_examples
 from goracs_jax.data.skipped import Skipped, save_skipped
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
-from goracs_jax.inputs.parts import hash_input
-from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
+from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import count_tokens, encode, load_tokenizer
 from goracs_jax.models import decoder_config
 from goracs_jax.models.weights import encoder_config
 from goracs_jax.runs.kept import Kept
-from goracs_jax.runs.opened import Pool
+from goracs_jax.runs.opened import Pool, hash_pool
 from goracs_jax.runs.say import say
 from goracs_jax.settings.common import Records
 
@@ -31,9 +31,10 @@ def read_pools(
     """Read and check files of examples, and say what is left out or cut.
 
     Args:
-        paths: Alpaca records, as for `goracs_jax.data.examples.read_examples`.
+        paths: The files, as for `goracs_jax.data.examples.read_examples`.
         limit: How long texts may be; see `limit_of`.
-        flags: What is done with records that cannot be used.
+        flags: What the files call the parts of their records, and what is done with
+            records that cannot be used.
         duplicates: Whether examples of the first file may repeat each other's texts.
 
     Raises:
@@ -66,13 +67,16 @@ def limit_of(
     asked = most is not None or flags.too_long in ("cut", "skip")
     if model and (asked or flags.bad_rows == "skip"):
         context, tokenizer = decoder_config(model).max_positions, load_tokenizer(model)
+        choice = TemplateChoice.read(flags.template)
+        template = lambda form: choice.of(form, tokenizer)
         tokens_of = lambda texts: count_tokens(texts, tokenizer)
     elif encoder and asked:
         config, tokenizer = encoder_config(encoder), load_tokenizer(encoder)
-        context = config.max_tokens
+        context, template = config.max_tokens, encoder_template
         lower = str.lower if config.lowercase else str
+        plain = lambda texts: [lower(text.text) for text in texts]
         tokens_of = lambda texts: [
-            *map(len, encode([*map(lower, texts)], tokenizer)["input_ids"])
+            *map(len, encode(plain(texts), tokenizer)["input_ids"])
         ]
     else:
         return None
@@ -80,10 +84,12 @@ def limit_of(
     if most is not None and most <= tokens:
         tokens, flag = most, "--max-length"
 
-    def count(records: Sequence[Record]) -> list[int]:
-        texts = ["".join(format_prompt(record)) for record in records]
+    def write(example: Example) -> Text:
+        return example.written(lambda said: template(example.form).whole(said, "all"))
+
+    def count(texts: Sequence[Text]) -> list[int]:
         # A token has at least one byte, so that most texts need not be counted.
-        counts = [len(text.encode()) + SPECIAL for text in texts]
+        counts = [len(text.text.encode()) + SPECIAL for text in texts]
         long = [i for i, size in enumerate(counts) if size > tokens]
         if long:
             found = tokens_of([texts[i] for i in long])
@@ -92,7 +98,7 @@ def limit_of(
         return counts
 
     mode = flags.too_long or ("refuse" if most is None else "cut")
-    return Limit(tokens, count, mode == "cut", flag)
+    return Limit(tokens, write, count, mode == "cut", flag)
 
 
 def say_skipped(skipped: Skipped, path: Path, of: int) -> None:
@@ -128,23 +134,23 @@ def save_left_out(path: Path, found: Sequence[Skipped]) -> None:
 def _read(path: Path, limit: Limit | None, flags: Records) -> Pool:
     skipped = Skipped()
     bad = skipped if flags.bad_rows == "skip" else None
-    examples = read_examples(path, bad)
+    examples = read_examples(path, bad, columns=flags.columns)
     kept = _without(skipped, len(examples))
     of, uncut = kept.of, {}
     if limit:
         long = skipped if flags.too_long == "skip" else bad
         numbered = zip(kept.rows.tolist(), examples, strict=True)
-        examples, uncut = fitting(numbered, limit, long)
+        examples, uncut = fitting(numbered, limit, long, bad)
     if not examples:
         raise InputError(
             f"{path}: all {of:,} records are left out ({skipped.text}): give others, "
             "or a larger --max-length."
         )
-    sha256 = hash_input(path)
+    sha256 = hash_pool(path, flags.columns)
     if skipped.rows or uncut:
         kept = _without(skipped, len(examples))
         cut = [
-            (i, len(example.record["input"]))
+            (i, len("".join(example.texts)))
             for i, example in enumerate(examples)
             if example.place in uncut
         ]

@@ -8,6 +8,7 @@ from goracs_jax.settings.check import Check as Check
 from goracs_jax.settings.common import Hub as Hub
 from goracs_jax.settings.common import Machine as Machine
 from goracs_jax.settings.common import Processes as Processes
+from goracs_jax.settings.common import Reading as Reading
 from goracs_jax.settings.common import Settings as Settings
 from goracs_jax.settings.comparison import Compare as Compare
 from goracs_jax.settings.data import Demo as Demo

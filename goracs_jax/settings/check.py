@@ -56,7 +56,7 @@ class Check(_Sizes, Rows, Leaks, Records, Training, Settings):
     group: ClassVar[str] = "data and spaces"
 
     train: Path
-    """Training pool: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
+    """Training pool: Alpaca records or chats as JSON, JSONL, CSV, Parquet or Arrow."""
     valid: Path
     """Validation examples, likewise; one half is the target, the other judges."""
     out: CheckOut

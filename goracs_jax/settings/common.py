@@ -23,6 +23,7 @@ def whole_or_auto(text: str) -> int | str:
 BudgetsOrAuto = Annotated[
     tuple[int | str, ...], Flag(each=whole_or_auto, metavar="INT")
 ]
+TEMPLATE_FILE = r"^(?!(?:alpaca|chat)$).+"  # --template, unless it is a name
 Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]
 
 
@@ -87,7 +88,31 @@ class Backward:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
+class Reading:
+    """How records become texts."""
+
+    group: ClassVar[str] = "records and template"
+
+    template: Annotated[
+        str | None,
+        Flag(
+            default="alpaca for Alpaca records, chat for chats",
+            metavar="NAME",
+            reads=TEMPLATE_FILE,
+        ),
+    ] = None
+    """Template of the texts: alpaca, the model's own (chat), or the file of another
+    chat template in Jinja; prompt and completion stand as they are without it."""
+    columns: Annotated[
+        tuple[str, ...] | None,
+        Flag(default="told by the keys", each=str, metavar="NAME=KEY"),
+    ] = None
+    """Keys of the records, with commas between them: messages, role and content; prompt
+    and completion; or instruction, input and output, as in messages=dialog."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records(Reading):
     """Records that are too long or cannot be used."""
 
     group: ClassVar[str] = "long and bad records"
@@ -99,9 +124,10 @@ class Records:
     too_long: Annotated[
         TooLong | None, Flag(default="cut with --max-length, else as --bad-rows says")
     ] = None
-    """Refuse longer texts, leave them out (skip), or cut the oldest side of their
-    input: the first titles of a history, else the first words (cut). Instruction and
-    answer stay whole. A text for which this is not enough is a bad row."""
+    """Refuse longer texts, leave them out (skip), or cut their oldest side (cut): the
+    first titles of a history, else the first words of an input, and the first turns of
+    a chat. Instruction, system message and last answer stay whole. A text for which
+    this is not enough is a bad row."""
     bad_rows: BadRows = "refuse"
     """Refuse the first record that cannot be used, or leave all of them out and write
     them beside the results (skip). Rows keep their numbers in the file: arrays of rows

@@ -84,7 +84,7 @@ class Compare(
     budgets: Budgets
     """Numbers n of examples to choose, with commas between them."""
     train: Path
-    """Training pool: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
+    """Training pool: Alpaca records or chats as JSON, JSONL, CSV, Parquet or Arrow."""
     out: CompareOut
     """Folder for table.md, table.csv, comparison.json, comparison.png and the
     trials."""

@@ -10,7 +10,7 @@ MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
 #: What the verbs leave in their folders; a manifest tells that the rest is complete.
 SELECTED = (
-    *("indices.npy", "coreset.jsonl", "coreset.parquet"),
+    *("indices.npy", "coreset.jsonl", "coreset.parquet", "dataset_info.json"),
     *("scores.npz", MANIFEST, "report.png"),
 )
 SUMMARY = ("summary.json", "summary.png")

@@ -64,7 +64,8 @@ def _read(flag: FlagOf, value: object) -> list[Path]:
         file, colon, _ = str(value).rpartition(":")
         return [value, *found, *([as_path(file)] if colon and file else [])]
     values = value if isinstance(value, tuple) else (value,)
-    found = (re.findall(flag.flag.reads, str(v)) for v in values if flag.flag.reads)
+    named = [str(v) for v in values if flag.flag.reads and v is not None]
+    found = (re.findall(flag.flag.reads, name) for name in named)
     return [as_path(name) for names in found for name in names]
 
 

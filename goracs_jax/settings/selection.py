@@ -30,6 +30,7 @@ from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
 ROWS_FILE = (
     r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
 )
+BY_FORM = Flag(default="all; answer for chats")
 Lambdas = Annotated[
     tuple[float, ...] | None,
     Flag(
@@ -51,7 +52,8 @@ class Embed(Records, Machine, Hub, Processes, Settings):
     group: ClassVar[str] = "model"
 
     data: Path
-    """Examples to embed: Alpaca records as JSON, JSONL, CSV, Parquet or Arrow."""
+    """Examples to embed: Alpaca records or chats as JSON, JSONL, CSV, Parquet or
+    Arrow."""
     out: ArrayOut
     """The .npy file to write."""
     model: Path | None = None
@@ -78,8 +80,9 @@ class _Gradient:
     which: Which = "last_v_lora_b"
     """Take the gradient with respect to lora_B of the last layer's v_proj, or to all
     LoRA weights."""
-    labels: Scored = "all"
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
+    labels: Annotated[Scored | None, BY_FORM] = None
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of a
+    chat, the assistant's turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,8 @@ class Grads(_Gradient, _Outputs, Records, Backward, Machine, Hub, Processes, Set
     """Take each example's gradient norm: float32 [n], in the order of the file."""
 
     data: Path
-    """Examples to take gradients of: Alpaca records as JSON, JSONL, CSV or Parquet."""
+    """Examples to take gradients of: Alpaca records or chats as JSON, JSONL, CSV or
+    Parquet."""
     model: Path
     """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     out: ArrayOut
@@ -121,8 +125,8 @@ class _Texts:
     group: ClassVar[str] = "texts and models"
 
     train: Path | None = None
-    """Training pool: Alpaca records as JSON, JSONL, CSV, Parquet, Arrow or a saved
-    dataset."""
+    """Training pool: Alpaca records or chats as JSON, JSONL, CSV, Parquet, Arrow or a
+    saved dataset."""
     valid: Path | None = None
     """Validation examples, likewise."""
     model: Path | None = None
@@ -133,9 +137,10 @@ class _Texts:
     adapter: Path | None = None
     """PEFT folder of a LoRA adapter; without it a fresh one is drawn, with r 8 and
     alpha 16."""
-    labels: Scored = "all"
+    labels: Annotated[Scored | None, BY_FORM] = None
     """Score and embed prompt and answer (all: for sequential recommendation), or score
-    the answer alone and embed the prompt alone (answer: for click-through rates)."""
+    the answer alone and embed the prompt alone (answer: for click-through rates).
+    Without it, chats are scored in the assistant's turns alone and embedded whole."""
     duplicates: Duplicates = "refuse"
     """Refuse or keep training examples that repeat another's texts."""
 

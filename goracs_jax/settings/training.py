@@ -11,6 +11,7 @@ from goracs_jax.settings.common import (
     Machine,
     Names,
     Processes,
+    Reading,
     Records,
     Settings,
 )
@@ -61,7 +62,7 @@ class _Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(_Adapter, _Memory, Backward, Machine, Hub):
+class Training(_Adapter, _Memory, Reading, Backward, Machine, Hub):
     """How an adapter is trained; the defaults are those of the paper for both tasks."""
 
     group: ClassVar[str] = "training"
@@ -70,7 +71,7 @@ class Training(_Adapter, _Memory, Backward, Machine, Hub):
     """LLM: a Hugging Face folder, a .gguf file, or organisation/model on the hub."""
     valid: Path
     """Validation examples, whose loss is reported, and decides what is kept by --keep
-    best: Alpaca records: JSON, JSONL, CSV, Parquet or Arrow."""
+    best: Alpaca records or chats as JSON, JSONL, CSV, Parquet or Arrow."""
     task: Task = "seqrec"
     """Sequential recommendation (seqrec) or click-through rate (ctr); the task decides
     the defaults of --epochs, --learning-rate and --labels."""
@@ -87,7 +88,8 @@ class Training(_Adapter, _Memory, Backward, Machine, Hub):
     learning_rate: Annotated[float | None, _by_task("1e-4", "1e-5")] = None
     """Learning rate at the end of the warm-up, from where it decays linearly to 0."""
     labels: Annotated[Scored | None, _by_task("all", "answer")] = None
-    """Tokens that the loss scores: prompt and answer (all), or the answer alone."""
+    """Tokens that the loss scores: prompt and answer (all), or the answer alone; of
+    chats, the assistant's turns, whatever the task."""
     batch_size: int = 128
     """Number of examples of one optimiser step."""
     warmup_steps: int = 20
@@ -125,7 +127,8 @@ class Finetune(Training, Records, _Events, Processes, Settings):
     """
 
     data: Path
-    """Training examples, such as a coreset: Alpaca records as JSON, CSV or Parquet."""
+    """Training examples, such as a coreset: Alpaca records or chats as JSON, CSV or
+    Parquet."""
     out: AdapterOut
     """Folder for adapter_config.json, adapter_model.safetensors, metrics.jsonl and
     manifest.json."""

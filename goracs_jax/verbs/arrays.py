@@ -16,6 +16,7 @@ from goracs_jax.mesh import leads
 from goracs_jax.runs.opened import Llm, Pool, open_encoder, open_llm
 from goracs_jax.runs.outputs import WIDTH, bytes_to_store, work_folder
 from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out
+from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.say import say
 from goracs_jax.runs.stages import Stage, check_stages
 from goracs_jax.settings import Embed, Grads
@@ -57,7 +58,8 @@ def grads(settings: Grads) -> None:
         )
     pool = _read(settings, outputs)
     llm = _open_llm(settings, settings.model)
-    stage = norms_stage(pool, llm, settings.which, settings.labels, projection)
+    scored = scored_in(pool, settings.labels)
+    stage = norms_stage(pool, llm, settings.which, scored, projection)
     width = 3 + (projection.dim if projection else 0)
     _run(settings, stage, outputs, pool, width)
 
@@ -77,7 +79,7 @@ def _read(settings: Embed | Grads, outputs: Mapping[str, Path]) -> Pool:
 def _open_llm(settings: Embed | Grads, model: Path) -> Llm:
     s = settings
     remat = s.remat if isinstance(s, Grads) else "products"
-    return open_llm(model, s.adapter, s.seed, s, remat=remat)
+    return open_llm(model, s.adapter, s.seed, s, remat=remat, template=s.template)
 
 
 def _run(

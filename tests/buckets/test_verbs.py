@@ -236,7 +236,8 @@ def test_several_processes_need_a_folder_that_all_see(inputs, capsys):
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])
 def test_a_package_that_is_missing(scheme, extra, capsys, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr("fsspec.registry._registry", {})
+    for name in ("s3", "gs"):
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, False)
     for name in ("s3fs", "gcsfs"):
         monkeypatch.setitem(sys.modules, name, None)
     command = ARRAYS.replace("s3://pool/in/x", f"{scheme}://pool/in/x")

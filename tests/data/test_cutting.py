@@ -5,22 +5,25 @@ import json
 import numpy as np
 import pytest
 
+from goracs_jax.data.chats import Keys
 from goracs_jax.data.cutting import Limit, cuts_of, fitting
 from goracs_jax.data.examples import Example
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.prompts import TEMPLATES, Template, ctr_record, seqrec_record
+from goracs_jax.llm.texts import Text
 
 TITLES = ["Alien", "Brazil, a film", 'Cube "0"', "Dune: Two", "Élan\nvital", "Fargo"]
 
 
-def characters(records):
-    """A tokenizer of characters counts the input alone."""
-    return [len(record["input"]) for record in records]
+def characters(texts):
+    return [len(text.text) for text in texts]
 
 
 def limited(tokens, cut=True):
-    return Limit(tokens, characters, cut, "--max-length")
+    """A tokenizer of characters counts the input alone."""
+    write = lambda example: Text(example.record["input"])
+    return Limit(tokens, write, characters, cut, "--max-length")
 
 
 def cut_to(record, tokens):
@@ -108,6 +111,70 @@ def test_what_cannot_be_cut_is_refused_or_left_out():
         fitting(examples, limited(8, cut=False), None)
 
 
+def said(text):
+    """Messages from letters: s(ystem), u(ser), a(ssistant), t(ool), each numbered."""
+    roles = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+    return [{"role": roles[x[0]], "content": x} for x in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("messages", "left"),
+    [
+        ("s1 u1 a1 u2 a2 u3 a3", ["s1 u2 a2 u3 a3", "s1 u3 a3"]),
+        ("u1 a1 u2 a2", ["u2 a2"]),
+        ("a0 u1 a1 u2 a2", ["u1 a1 u2 a2", "u2 a2"]),  # a greeting in front
+        ("u1 t1 a1 u2 u3 a2", ["u2 u3 a2"]),  # one question of two messages
+        ("u1 a1 u2 a2 u3", ["u2 a2 u3"]),  # the last question has no answer
+        ("s1 s2 u1 a1", []),
+    ],
+)
+def test_chats_lose_their_oldest_turns(messages, left):
+    write = lambda example: Text(" ".join(example.texts))
+    cut = Limit(1, write, characters, True, "--max-length")
+    many = {"messages": said(messages), "id": 7}
+    for tokens in range(2, len(messages)):
+        fits = [text for text in left if len(text) <= tokens]
+        limit, skipped = cut._replace(tokens=tokens), Skipped()
+        found = fitting([(0, Example(many, "t.jsonl:1"))], limit, skipped)
+        if not fits:
+            assert (found.examples, skipped.rows) == ([], [0])
+            continue
+        (example,) = found.examples
+        assert example.record == many | {"messages": said(max(fits, key=len))}
+        assert found.uncut == {"t.jsonl:1": many}
+
+
+def test_the_prompt_of_a_chat_is_cut_and_its_completion_is_not():
+    write = lambda example: Text(" ".join(example.texts))
+    limit = Limit(8, write, characters, True, "--max-length")
+    record = {"talk": said("s1 u1 a1 u2"), "completion": said("a2")}
+    keys = Keys({"prompt": "talk", "completion": "completion"})
+    (found,) = fitting([(0, Example(record, "t.jsonl:1", keys))], limit, None).examples
+    assert found.record == record | {"talk": said("s1 u2")}
+    plain = Example({"prompt": "one two", "completion": "three"}, "t.jsonl:1")
+    with pytest.raises(RecordError, match="it is no longer enough"):
+        fitting([(0, plain)], limit, None)
+
+
+def test_what_a_template_refuses_is_left_out():
+    def write(example):
+        return example.written(refuse if example.record["id"] == 1 else accept)
+
+    def refuse(said):
+        raise ValueError("no")
+
+    accept = lambda said: Text(said.answer)
+    limit = Limit(8, write, characters, True, "--max-length")
+    rows = [{"messages": said("u1 a1"), "id": i} for i in range(3)]
+    examples = [(i, Example(r, f"t.jsonl:{i + 1}")) for i, r in enumerate(rows)]
+    bad = Skipped()
+    found = fitting(examples, limit, None, bad)
+    assert [e.record["id"] for e in found.examples] == [0, 2]
+    assert (bad.rows, dict(bad.kinds)) == ([1], {"refused by the template": 1})
+    with pytest.raises(RecordError, match=r"t\.jsonl:2: no"):
+        fitting(examples, limit, Skipped())
+
+
 def test_one_title_is_no_list():
-    assert cuts_of({"input": '"Heat"'}).without(1) == 'Heat"'
+    assert cuts_of('"Heat"').without(1) == 'Heat"'
     assert TEMPLATES["seqrec"].separator == ", "

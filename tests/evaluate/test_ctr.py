@@ -38,7 +38,7 @@ def test_margins_are_those_of_all_logits(llm):
     assert [questions.yes, questions.no] == pair
     logits = nnx.jit(lambda model, ids: model(ids))
     prompts = [
-        tokenizer(format_prompt(record).prompt)["input_ids"] for record, _ in records
+        tokenizer(format_prompt(each.record).prompt)["input_ids"] for each in records
     ]
     padded = np.full((6, max(map(len, prompts))), -1)
     for row, ids in zip(padded, prompts, strict=True):

@@ -15,6 +15,11 @@ ANSWERS = [['"oak"', '"elm and pine"', '"x"'], ['"ash"', '"a b c"'], ["o", "k", 
 PLACES = ["t.jsonl:1", "t.jsonl:2", "t.jsonl:3"]
 
 
+def joined(prompts, answers):
+    rows = zip(prompts, answers, strict=True)
+    return [[(prompt, answer) for answer in each] for prompt, each in rows]
+
+
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     path = tiny.write_llm(tmp_path_factory.mktemp("likelihood") / "llm")
@@ -23,7 +28,7 @@ def llm(tmp_path_factory):
 
 def test_sums_are_those_of_each_text_alone(llm):
     model, tokenizer = llm
-    packed = pack(PROMPTS, ANSWERS, tokenizer, context=256, places=PLACES)
+    packed = pack(joined(PROMPTS, ANSWERS), tokenizer, context=256, places=PLACES)
     found = answer_likelihoods(model, packed, tokens_per_batch=192)
     assert found.shape == (3, 3, 2)
     assert (found[1, 2] == 0).all()  # two answers only
@@ -59,7 +64,9 @@ def test_padding_changes_nothing(llm):
 
 def test_the_prompt_stands_once_and_answers_end_with_the_text(llm):
     _, tokenizer = llm
-    packed = pack(PROMPTS[:1], ANSWERS[:1], tokenizer, context=256, places=PLACES[:1])
+    packed = pack(
+        joined(PROMPTS[:1], ANSWERS[:1]), tokenizer, context=256, places=PLACES[:1]
+    )
     parts = [packed.ids[packed.labels == i] for i in range(4)]
     assert tokenizer.decode(parts[0]) == PROMPTS[0]
     assert [tokenizer.decode(part) for part in parts[1:]] == [
@@ -70,12 +77,15 @@ def test_the_prompt_stands_once_and_answers_end_with_the_text(llm):
 def test_likelihoods_that_are_not_finite_are_refused(llm):
     graph, state = nnx.split(llm[0])
     spoilt = nnx.merge(graph, jax.tree.map(lambda x: x * jnp.nan, state))
-    packed = pack(PROMPTS[:2], ANSWERS[:2], llm[1], context=256, places=PLACES[:2])
+    packed = pack(
+        joined(PROMPTS[:2], ANSWERS[:2]), llm[1], context=256, places=PLACES[:2]
+    )
     with pytest.raises(NumericalError, match=r"of example 1 are not finite \(2 of 2"):
         answer_likelihoods(spoilt, packed)
 
 
 def test_what_is_too_long_is_named(llm):
     _, tokenizer = llm
+    texts = joined(PROMPTS, [["a"], ["b" * 300], ["c"]])
     with pytest.raises(InputError, match=r"t\.jsonl:2 has \d+ tokens, more than"):
-        pack(PROMPTS, [["a"], ["b" * 300], ["c"]], tokenizer, context=99, places=PLACES)
+        pack(texts, tokenizer, context=99, places=PLACES)

@@ -19,7 +19,8 @@ from goracs_jax.jobs.warm_up import adapter_from_pool, part_of, target_path
 from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.models import LoraConfig
-from goracs_jax.runs.opened import open_llm, read_pool, tokens_of
+from goracs_jax.runs.opened import open_llm, read_pool
+from goracs_jax.runs.reading import tokens_of
 from goracs_jax.runs.stages import run_stage
 from goracs_jax.spaces import leading_directions, unit_rows
 

@@ -14,6 +14,9 @@ from goracs_jax.llm.batches import Batch
 from goracs_jax.llm.embeddings import _decoder_means, _encoder_vectors
 from goracs_jax.llm.flops import Counts, encoder_flops, forward_flops, gradient_flops
 from goracs_jax.llm.gradients import _scores
+from goracs_jax.llm.memory import Rows
+from goracs_jax.llm.sizes import Placement
+from goracs_jax.llm.work import pass_flops
 from goracs_jax.models import (
     Decoder,
     DecoderConfig,
@@ -136,6 +139,15 @@ def agree(lowered, counted):
     # What no output needs is gone from the optimised program.
     found = lowered.compile().cost_analysis()["flops"]
     assert found == pytest.approx(counted, rel=TOLERANCE)
+
+
+def test_training_without_dropout_has_the_work_of_gradients():
+    """With dropout its last layer runs at all tokens, not at the two scored ones."""
+    rows, plain = Rows(ROWS, TIME, 2), LoraConfig(r=1, dropout=0.0)
+    flops = lambda name, lora: pass_flops(config(2), lora, name, rows, Placement())
+    trained = flops("training", plain)
+    assert trained == flops("all_lora", plain)
+    assert trained < 0.9 * flops("training", LoraConfig(r=1, dropout=0.1))
 
 
 def test_layers_and_examples_add_up():

@@ -46,7 +46,15 @@ def train_bpe(pre) -> Tokenizer:
 
 
 def write_gguf(
-    path, tokenizer: Tokenizer, pre: str, *, model="gpt2", bos=None, eos=0, same=()
+    path,
+    tokenizer: Tokenizer,
+    pre: str,
+    *,
+    model="gpt2",
+    bos=None,
+    eos=0,
+    same=(),
+    template=None,
 ):
     raw = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(raw["vocab"], key=raw["vocab"].get)
@@ -62,6 +70,8 @@ def write_gguf(
     )
     out.add_token_merges([" ".join(merge) for merge in raw["merges"]])
     out.add_bos_token_id(1)
+    if template is not None:
+        out.add_chat_template(template)
     if eos is not None:
         add = out.add_bool if isinstance(eos, bool) else out.add_int32
         add("tokenizer.ggml.eos_token_id", eos)
@@ -108,6 +118,16 @@ def test_gguf_tokenizer_is_the_one_that_was_written(tmp_path, pre):
         assert tokenizer(text)["input_ids"] == bpe.encode(text).ids
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert tokenizer.eos_token_id == 0
+
+
+def test_gguf_has_its_chat_template(tmp_path):
+    bpe, template = train_bpe(byte_level()), "{{ messages[0].content }}!"
+    path = write_gguf(tmp_path / "t.gguf", bpe, "gpt-2", template=template)
+    chat = [{"role": "user", "content": "the cat"}]
+    said = load_tokenizer(path).apply_chat_template(chat, tokenize=False)
+    assert said == "the cat!"
+    plain = load_tokenizer(write_gguf(tmp_path / "p.gguf", bpe, "gpt-2"))
+    assert plain.chat_template is None
 
 
 def test_control_tokens_are_one_token_each(tmp_path):

@@ -10,19 +10,6 @@ from goracs_jax.models.rope import RopeConfig
 
 BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 FULL, SLIDING = "full_attention", "sliding_attention"
-BERT = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "vocab_size": 50,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 12,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +300,7 @@ def test_rope_of_each_kind_of_layer_in_both_spellings():
 )
 def test_encoder_refuses_by_name(change, named):
     with pytest.raises(InputError, match=re.escape(named)):
-        read_encoder_config(BERT | change, "config.json")
+        read_encoder_config(families.BERT | change, "config.json")
 
 
 IDS_OF_TOKENS = [
@@ -333,7 +320,7 @@ def test_ids_of_special_tokens(llama_config, name, value, message):
         read_decoder_config(llama_config | {name: value}, "config.json")
     if name != "pad_token_id":
         with pytest.raises(InputError, match=match):
-            read_encoder_config(BERT | {name: value}, "config.json")
+            read_encoder_config(families.BERT | {name: value}, "config.json")
 
 
 @pytest.mark.parametrize("ids", [None, 2, -1, [], [1, 2]])
@@ -368,15 +355,15 @@ def test_sizes_that_are_listed_are_bounded(family, name):
 
 def test_layers_of_an_encoder_are_bounded():
     with pytest.raises(InputError, match="'num_hidden_layers' must be at most"):
-        read_encoder_config(BERT | {"num_hidden_layers": 10**9}, "config.json")
+        read_encoder_config(families.BERT | {"num_hidden_layers": 10**9}, "config.json")
 
 
 def test_roberta_starts_behind_the_padding_index():
-    roberta = BERT | {"model_type": "roberta", "pad_token_id": 1}
+    roberta = families.BERT | {"model_type": "roberta", "pad_token_id": 1}
     config = read_encoder_config(roberta, "config.json", max_tokens=512)
     assert config.first_position == 2
     assert config.max_tokens == 12 - 2
-    assert read_encoder_config(BERT, "config.json").first_position == 0
+    assert read_encoder_config(families.BERT, "config.json").first_position == 0
 
 
 def test_texts_are_as_long_as_the_short_factors_of_longrope_allow():

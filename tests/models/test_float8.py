@@ -3,6 +3,7 @@
 import json
 import re
 
+import families
 import jax
 import ml_dtypes
 import numpy as np
@@ -210,19 +211,7 @@ def test_floats_without_any_scales_are_as_they_are(write_hf, random_llama_tensor
 
 
 def test_only_language_models_have_them(tmp_path, write_hf):
-    raw = {
-        "model_type": "bert",
-        "hidden_act": "gelu",
-        "vocab_size": 50,
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 12,
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-12,
-    }
-    folder = write_hf(raw, {"embeddings.LayerNorm.weight": np.ones(8, E4M3)})
+    folder = write_hf(families.BERT, {"embeddings.LayerNorm.weight": np.ones(8, E4M3)})
     with pytest.raises(InputError, match=r"LayerNorm\.weight is stored as F8_E4M3"):
         load_encoder(folder)
 

@@ -105,6 +105,7 @@ def test_nothing_is_half_written(tmp_path, adapter, monkeypatch):
     model = adapted(base, adapter)
     out = tmp_path / "merged"
     save_merged(model, base, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def full(*arguments):
         raise OSError("no space")
@@ -112,7 +113,11 @@ def test_nothing_is_half_written(tmp_path, adapter, monkeypatch):
     monkeypatch.setattr("goracs_jax.models.merge._save_weights", full)
     with pytest.raises(OSError, match="no space"):
         save_merged(model, base, out)
-    assert not (out / "config.json").exists()
+    # What was complete before stays.
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(OSError, match="no space"):
+        save_merged(model, base, tmp_path / "new")
+    assert not [*(tmp_path / "new").iterdir()]
 
 
 def test_shards_in_place_of_one_file(tmp_path, adapter):

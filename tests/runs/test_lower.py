@@ -27,7 +27,7 @@ def llm(layer=2, seed=0, dtype=np.float32, **identity):
         sizes, LoraConfig(rules=rules), key=jax.random.key(seed), dtype=dtype
     )
     name = {"model": f"m{seed}", "dtype": np.dtype(dtype).name} | identity
-    return Llm(lambda: model, lambda: None, name, None)  # pyright: ignore
+    return Llm(lambda: model, lambda: None, name, None, lambda: sizes)  # pyright: ignore
 
 
 def keep(folder, model, reads=TEXTS + 1):

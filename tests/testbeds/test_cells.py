@@ -216,7 +216,12 @@ def test_committed_cells_show_a_gap_that_trivial_numbers_do_not_close(beds, path
     assert flat(record["figures"]) == pytest.approx(flat(rows), abs=1e-6)
     by_name = {(row["arm"], row["outcome"]): row for row in rows}
     headline = "NDCG@10" if "seqrec" in path.stem else "AUC"
-    assert by_name["oracle", headline]["over_random"]["low"] > 0
+    gain = by_name["oracle", headline]["over_random"]
+    if path.stem == "testbeds_shift":  # which tells nothing, and is said to
+        assert gain["low"] < 0 < gain["high"]
+        assert len(by_name) == 8  # nothing else was tried on it
+        return
+    assert gain["low"] > 0
     reached = by_name["oracle", headline]["mean"]
     for name, values in record["baselines"].items():
         if not name.startswith("words"):  # these read what the model reads

@@ -62,6 +62,29 @@ def test_nearness_and_rewards_are_judged_inside_classes(beds, universe, folder):
     assert choice.found("random", 0) == choice.found("oracle", 0) == {}
 
 
+def test_a_probe_is_judged_by_what_it_knows_of_the_target(beds, universe, folder):
+    """A ridge regression of the target's answers, on the judge's rows."""
+    yes = np.array([record["output"] == "Yes" for record in universe.held])
+    rng = np.random.default_rng(2)
+    held = rng.normal(size=(len(yes), 4)) + 0.7 * yes[:, None]
+    pool = rng.normal(size=(len(universe.pool), 4))
+    np.savez(folder / "prompts.npz", train=pool, valid=held)
+    drawn = beds.pools.draw(universe, 0)
+    choice = beds.arms.Choice(universe, drawn, folder, 0.5)
+    found = choice.found("goracs:by-label@some@probe", 0)
+    y = held[drawn.target]
+    z = (y - y.mean(0)) / y.std(0)
+    penalty = np.sum(z**2) / len(z)
+    t = yes[drawn.target] - yes[drawn.target].mean()
+    w = np.linalg.solve(z.T @ z + penalty * np.eye(4), z.T @ t)
+    score = (held[drawn.judge] - y.mean(0)) / y.std(0) @ w
+    right, pairs = area(yes[drawn.judge], score)
+    assert found["probe"] == pytest.approx(right / pairs, abs=1e-4)
+    assert found["probe"] > 0.6
+    assert {"nearness", "reward"} < found.keys()
+    assert "probe" not in choice.found("greedy:by-label@some@alignment", 0)
+
+
 def test_shares_are_those_of_what_arms_choose(beds, universe, folder):
     arms, seeds = ["nearest@some", "oracle"], [0, 3]
     areas = []

@@ -158,7 +158,7 @@ def test_bad_arrays(arrays, capsys, name):
         (ARRAYS + " --method loss-drop", r"loss-drop is for texts: give --rewards"),
         (
             ARRAYS + " --method alignment --reward grad-norm",
-            r"alignment ranks by rewards: give --rewards, or --reward alignment or",
+            r"alignment ranks by rewards: give --rewards, or --reward alignment, probe",
         ),
         (ARRAYS + " --errors e.npy", r"--errors are read by --method error and no"),
         (ARRAYS + " --method error --errors e.npy", r"e\.npy does not exist"),
@@ -268,7 +268,7 @@ GRADS = "grads --data train.jsonl --model llm --out g.npy"
             r"lies in the input train\.jsonl",
         ),
         ("embed --data train.jsonl --model llm --out e.txt", r"ends in \.npy"),
-        ("embed --data train.jsonl --model llm --out .", r"ends in \.npy, got \."),
+        ("embed --data train.jsonl --model llm --out .", "a folder has that name"),
         (
             "grads --data train.jsonl --model llm --out llm/g.npy",
             r"lies in the input llm",

@@ -17,7 +17,8 @@ from goracs_jax.cli import parse
 from goracs_jax.errors import InputError
 from goracs_jax.llm.flops import Counts, forward_flops, gradient_flops
 from goracs_jax.models import decoder_config
-from goracs_jax.runs.opened import open_llm, tokenize_pool
+from goracs_jax.runs.opened import open_llm
+from goracs_jax.runs.reading import tokenize_pool
 
 # One batch is a whole subset, without dropout and from a given adapter: two trainings
 # of a subset differ by rounding alone.
@@ -271,7 +272,7 @@ def test_a_price_leaves_out_layers_that_run_once(files):
     each, *_ = price("--layers last:1", once=False)
     llm = open_llm(settings.model, None, 0)
     pool, judge = (
-        Counts.of(tokenize_pool(some.prompts, some.places, llm, "answer"))
+        Counts.of(tokenize_pool(some, llm, "answer"))
         for some in (inputs.train, inputs.judge.pool)
     )
     config = decoder_config(settings.model)

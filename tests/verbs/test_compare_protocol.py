@@ -10,7 +10,8 @@ from commands import edit, run
 from comparing import cell_of, cells, comparison, write
 
 import goracs_jax as gx
-from goracs_jax.runs.opened import open_llm, read_pool, tokenize_pool
+from goracs_jax.runs.opened import open_llm, read_pool
+from goracs_jax.runs.reading import tokenize_pool
 
 N, M, POOL, TARGET = 16, 8, 10, 3
 COMPARE = (
@@ -124,7 +125,7 @@ def test_norms_are_those_of_the_adapter_of_the_seed(shared, seed, monkeypatch):
     }
     llm = open_llm(shared / "llm", None, seed)
     read = read_pool(pool)
-    tokens = tokenize_pool(read.prompts, read.places, llm, "answer")
+    tokens = tokenize_pool(read, llm, "answer")
     norms = gx.gradient_norms(llm.decoder(), tokens)
     found = np.load(shared / "out" / "shared" / f"norms-{seed}.npy")
     np.testing.assert_allclose(found, norms, rtol=1e-5)  # float32 sums
@@ -233,7 +234,7 @@ def test_equal_tokens_whatever_is_chosen(files):
         tuned = manifest(cell, "adapter")
         coreset = cell.parent / "selection" / "coreset.jsonl"
         data = read_pool(coreset if coreset.exists() else files / "train.jsonl")
-        lengths = tokenize_pool(data.prompts, data.places, llm).lengths
+        lengths = tokenize_pool(data, llm).lengths
         assert abs(tuned["tokens"] - 700) <= np.sort(lengths)[-3:].sum() / 2
         assert tuned["keep"] == "last"
         steps.add(tuned["steps"])

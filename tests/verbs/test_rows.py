@@ -8,6 +8,7 @@ from commands import TEXTS, M, N, assert_refused, run
 
 from goracs_jax.data.examples import read_examples
 from goracs_jax.llm.prompts import format_prompt
+from goracs_jax.llm.texts import Text
 from goracs_jax.llm.tokens import count_tokens, load_tokenizer
 
 BAD = {  # by its row in the training pool
@@ -17,6 +18,11 @@ BAD = {  # by its row in the training pool
 }
 KEPT = np.setdiff1d(np.arange(N + len(BAD)), [*BAD])
 SKIP = " --bad-rows skip"
+
+
+def scores_of(folder):
+    with np.load(folder / "scores.npz") as file:
+        return dict(file)
 
 
 @pytest.fixture
@@ -49,8 +55,8 @@ def test_a_selection_is_that_without_them(spoilt, capsys):
     np.testing.assert_array_equal(rows, KEPT[np.load(clean / "indices.npy")])
     coreset = (out / "coreset.jsonl").read_bytes()
     assert coreset == (clean / "coreset.jsonl").read_bytes()
-    scores, expected = np.load(out / "scores.npz"), np.load(clean / "scores.npz")
-    for name in scores.files:
+    scores, expected = scores_of(out), scores_of(clean)
+    for name in scores:
         np.testing.assert_array_equal(scores[name][KEPT], expected[name])
         assert not np.nan_to_num(scores[name][[*BAD]]).any()
     manifest = json.loads((out / "manifest.json").read_text())
@@ -113,7 +119,8 @@ def test_files_of_classes_and_rows_have_all_records(spoilt):
 def test_texts_are_cut_to_a_length(files, capsys):
     """The choice is that from texts cut by hand; the coreset has the whole records."""
     tokenizer = load_tokenizer(files / "llm")
-    count = lambda record: count_tokens(["".join(format_prompt(record))], tokenizer)[0]
+    written = lambda record: Text.of(*format_prompt(record))
+    count = lambda record: count_tokens([written(record)], tokenizer)[0]
     train = lines(files / "train.jsonl")
     most = int(np.median([*map(count, train)]))
     long = sum(count(record) > most for record in train)
@@ -131,8 +138,8 @@ def test_texts_are_cut_to_a_length(files, capsys):
     assert told in capsys.readouterr().out
     by_hand = TEXTS.replace(".jsonl", "-cut.jsonl").replace("--out out", "--out hand")
     assert run(by_hand + " --lambda 0.5") == 0
-    scores, expected = (np.load(files / f"{n}/scores.npz") for n in ("out", "hand"))
-    for name in expected.files:
+    scores, expected = scores_of(files / "out"), scores_of(files / "hand")
+    for name in expected:
         np.testing.assert_array_equal(scores[name], expected[name])
     chosen = [e.record for e in read_examples(files / "out/coreset.jsonl")]
     assert chosen == [train[row] for row in np.load(files / "out/indices.npy")]

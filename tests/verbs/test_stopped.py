@@ -32,7 +32,8 @@ def kept(out="out") -> set[str]:
 def assert_whole(out="out"):
     """All files of a selection are there, and nothing that is half-written."""
     names = {path.name for path in Path(out).iterdir()}
-    assert names == {*SELECTED, "stages"} - {"coreset.jsonl"}
+    of_texts = {"coreset.jsonl", "coreset.parquet", "dataset_info.json"}
+    assert names == {*SELECTED, "stages"} - of_texts
     rows = np.load(Path(out) / "indices.npy")
     assert len(set(rows.tolist())) == BUDGET
     return rows

@@ -166,7 +166,13 @@ def _cool(
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan
     run = lambda slots, temperatures, key: sweeps(
-        field, slots, padded(temperatures), key, settings.moves, length, limits
+        field,
+        slots,
+        jnp.asarray(padded(temperatures)),
+        key,
+        settings.moves,
+        length,
+        limits,
     )
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = run(slots, np.zeros(length), quench_key)

@@ -1,0 +1,90 @@
+"""Chats of many kinds, templates in the form of published ones, and a tokenizer."""
+
+import re
+
+from tiny import WORDS, train_bpe
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+# In the form of SmolLM2's: ChatML, with a system turn where none is given.
+CHATML = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# In the form of Mistral's: answers have no opening, and turns must alternate.
+INST = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+# Both once more, with their answers marked.
+CHATML_MARKED = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n'}}{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' + '\n'}}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|im_end|>' + '\n'}}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+INST_MARKED = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{% generation %}{{ ' ' + message['content'] + eos_token }}"
+    "{% endgeneration %}{% endif %}{% endfor %}"
+)
+
+
+def said(*pairs):
+    """Messages, from pairs such as ("user", "Hi.")."""
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+TURNS = {
+    "one": said(("user", "Which one?"), ("assistant", "That one.")),
+    "two": said(
+        ("user", "hi"), ("assistant", "yo"), ("user", "and?"), ("assistant", "so.")
+    ),
+    "spaces": said(
+        ("user", " hi\n"),
+        ("assistant", "\n\n yo \n"),
+        ("user", "x"),
+        ("assistant", "  z"),
+    ),
+    "thinking": said(
+        ("user", "hi"),
+        ("assistant", "<think>\nhm\n</think>\n\nyo"),
+        ("user", "and?"),
+        ("assistant", "<think>\nwell\n</think>\n\nso."),
+    ),
+    "letters": said(("user", "naïve 😀"), ("assistant", "théâtre 😀😀")),
+    "open": said(("user", "hi"), ("assistant", "yo 😀"), ("user", "and?")),
+}
+WITH_SYSTEM = {
+    "system": said(("system", "Be brief."), *[("user", "hi"), ("assistant", "yo")]),
+    "system, two": said(("system", "Be brief."))
+    + said(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")),
+}
+
+
+def write_tokenizer(folder, template, **config):
+    """A byte-level tokenizer that has the control tokens of a chat template whole."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    train_bpe(tokenizer, [WORDS])
+    control = re.findall(r"<\|?[a-z_]+\|?>|<｜[^<>]+｜>|\[/?INST\]", template)
+    tokenizer.add_special_tokens(["<bos>", *sorted({*control} - {"<think>"})])
+    names = {"bos_token": "<bos>", "eos_token": "<eos>", **config}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return folder

@@ -1,0 +1,144 @@
+"""Records of all forms: how they are told apart, and what is refused."""
+
+import json
+
+import polars as pl
+import pytest
+
+from goracs_jax.data.dataset_info import dataset_info
+from goracs_jax.data.examples import read_examples
+from goracs_jax.data.skipped import Skipped
+from goracs_jax.errors import InputError, RecordError
+
+ASKED, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+SHARED = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+FORMS = {
+    "alpaca": {"instruction": "q", "output": "a"},
+    "text": {"prompt": "q", "completion": "a"},
+    "messages": {"messages": [ASKED, SAID]},
+    "completion": {"prompt": [ASKED], "completion": [SAID]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_keys_tell_the_form(form, tmp_path):
+    record = FORMS[form] | {"id": 7}
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(record))
+    (example,) = read_examples(path)
+    assert example.form == form
+    assert example.record == record
+    texts = ("q", "", "a") if form == "alpaca" else ("q", "a")
+    assert (example.texts, example.output) == (texts, "a")
+    changed = example.with_output("b")
+    assert changed.output == "b"
+    assert json.dumps(changed.record) == json.dumps(record).replace('"a"', '"b"')
+
+
+@pytest.mark.parametrize("key", ["messages", "conversations", "conversation"])
+@pytest.mark.parametrize("messages", [[ASKED, SAID], SHARED])
+def test_messages_have_several_names(key, messages):
+    (example,) = read_examples([{key: messages}])
+    roles = [message["role"] for message in example.conversation.messages]
+    assert (roles, example.texts) == (["user", "assistant"], ("q", "a"))
+
+
+def test_keys_can_be_named():
+    dialog = [{"who": "human", "text": "q"}, {"who": "bot", "text": "a"}]
+    columns = ["messages=dialog", "role=who", "content=text"]
+    (example,) = read_examples([{"dialog": dialog, "output": "z"}], columns=columns)
+    assert (example.form, example.texts) == ("messages", ("q", "a"))
+    both = FORMS["alpaca"] | {"prompt": "p", "completion": "c"}
+    assert read_examples([both])[0].output == "a"
+    named = read_examples([both], columns=["prompt=prompt", "completion=completion"])
+    assert named[0].output == "c"
+    (example,) = read_examples([{"q": "x", "output": "o"}], columns=["instruction=q"])
+    assert example.texts == ("x", "", "o")
+
+
+def test_parts_of_text_are_joined_and_tables_of_arrow_have_null(tmp_path):
+    parts = [{"type": "text", "text": "q"}, {"type": "text", "text": "1"}]
+    (example,) = read_examples([{"messages": [ASKED | {"content": parts}, SAID]}])
+    assert example.texts == ("q1", "a")
+    messages = [ASKED | {"from": None, "value": None}, SAID]
+    pl.DataFrame({"messages": [messages]}).write_parquet(tmp_path / "t.parquet")
+    (example,) = read_examples(tmp_path / "t.parquet")
+    assert example.texts == ("q", "a")
+
+
+def chat(*messages, **more):
+    return {"messages": list(messages), **more}
+
+
+REFUSED = {
+    "no list": ({"messages": "hello"}, "'messages' must be a list of messages, got"),
+    "nothing": ({"messages": []}, "'messages' must be a list of messages, got"),
+    "text": (chat("hello", "you"), "'messages', message 1: not an object but str"),
+    "role": (chat({"role": "judge", "content": "x"}, SAID), "the role is 'judge'"),
+    "no role": (chat({"content": "x"}, SAID), "message 1: the role is None"),
+    "empty": (chat(ASKED | {"content": " \n"}, SAID), "message 1: user says nothing"),
+    "null": (chat(ASKED, SAID | {"content": None}), "message 2: the content must be"),
+    "image": (chat(ASKED | {"content": [{"type": "image"}]}, SAID), "parts of text"),
+    "no answer": (chat(ASKED), "no message is the assistant's"),
+    "no question": (chat(SAID), "the only answer has no question in front"),
+    "tools": (chat(ASKED, SAID, tools="{"), "'tools' is no JSON"),
+    "tools kind": (chat(ASKED, SAID, tools=5), "'tools' must be a list"),
+    "options": (chat(ASKED, SAID, chat_template_kwargs=[1]), "must be an object"),
+    "sides": ({"prompt": [ASKED], "completion": "a"}, "'completion' must be a list"),
+    "other sides": ({"prompt": "q", "completion": [SAID]}, "'completion' must be a st"),
+    "blank": ({"prompt": "q", "completion": " "}, "completion is empty: there is"),
+    "side": ({"prompt": [ASKED], "completion": [ASKED]}, "no message of the comp"),
+    "no form": ({"question": "q"}, "'instruction' is missing: .* --columns"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_read_is_refused_with_its_place(case, tmp_path):
+    record, named = REFUSED[case]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in (FORMS["messages"], record)))
+    kind = "prompt" if "prompt" in record else "messages"
+    if kind == "prompt":
+        path.write_text(json.dumps(FORMS["text"]) + "\n" + json.dumps(record))
+    with pytest.raises(RecordError, match=rf"t\.jsonl:2: .*{named}"):
+        read_examples(path)
+    skipped = Skipped()
+    (example,) = read_examples(path, skipped)
+    assert (example.place[-2:], skipped.rows) == (":1", [1])
+
+
+def test_two_forms_in_one_file_are_refused():
+    with pytest.raises(InputError, match=r"record 2 is read as alpaca, .* as messages"):
+        read_examples([FORMS["messages"], FORMS["alpaca"]])
+    skipped = Skipped()
+    assert len(read_examples([3, FORMS["messages"], FORMS["alpaca"]], skipped)) == 1
+    assert dict(skipped.kinds) == {"no object": 1, "of another form": 1}
+
+
+@pytest.mark.parametrize(
+    "columns", [["messages"], ["dialog=x"], ["messages=a", "messages=b"], ["role="]]
+)
+def test_columns_that_name_nothing_are_refused(columns):
+    with pytest.raises(InputError, match="--columns must be NAME=KEY"):
+        read_examples([FORMS["messages"]], columns=columns)
+    with pytest.raises(InputError, match="--columns messages, prompt are of different"):
+        read_examples([FORMS["messages"]], columns=["messages=a", "prompt=b"])
+
+
+def test_the_entry_of_llama_factory_has_the_names_of_the_file():
+    info = lambda *records: dataset_info(read_examples(records), "c.jsonl")
+    alpaca = [FORMS["alpaca"], FORMS["alpaca"] | {"input": "i"}]
+    found = info(*alpaca)
+    assert found["formatting"] == "alpaca"
+    assert found["columns"] == {
+        "prompt": "instruction",
+        "query": "input",
+        "response": "output",
+    }
+    assert "query" not in info(FORMS["alpaca"])["columns"]
+    found = info({"conversations": SHARED})
+    assert found["columns"] == {"messages": "conversations"}
+    assert found["tags"]["user_tag"] == "human"
+    tags = info(FORMS["messages"])["tags"]
+    assert (tags["role_tag"], tags["assistant_tag"]) == ("role", "assistant")
+    assert info(FORMS["completion"]) is None

@@ -1,0 +1,155 @@
+"""How records of every form are written and scored; the table of docs/chat.md."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import chats
+import numpy as np
+import pytest
+
+from goracs_jax.data.examples import read_examples, written
+from goracs_jax.errors import InputError
+from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
+from goracs_jax.llm.tokens import load_tokenizer, tokenize
+
+PAGE = (Path(__file__).parents[2] / "docs/chat.md").read_text()
+ROWS = [
+    [cell.strip().strip("`").replace("⏎", "\n") for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if line.startswith("| `{")
+]
+PLAIN = (
+    "{% for m in messages %}{{ '<start>' + m.role + '\n' + m.content + '<end>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
+)
+# A template that writes earlier answers anew.
+FORGETS = (
+    "{% for m in messages %}{{ '<start>' + m.role + '\n' }}"
+    "{% if m.role == 'user' or loop.last %}{{ m.content }}{% endif %}{{ '<end>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return chats.write_tokenizer(tmp_path_factory.mktemp("chats") / "llm", PLAIN)
+
+
+def scored_texts(folder, records, scored="answer", name=None):
+    """The whole text and the scored part of each record, decoded from tokens."""
+    examples, tokenizer = read_examples(records), load_tokenizer(folder)
+    template = TemplateChoice.read(name).of(examples[0].form, tokenizer)
+    texts = written(examples, lambda said: template.whole(said, scored))
+    places = [example.place for example in examples]
+    found = tokenize(texts, tokenizer, labels=scored, context=999, places=places)
+    parts = [slice(*pair) for pair in pairwise(found.offsets)]
+    decode = lambda ids: tokenizer.decode(ids[ids >= 0].tolist())
+    return [(decode(found.ids[p]), decode(found.labels[p])) for p in parts]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[1] for row in ROWS])
+def test_the_table_of_the_documentation_is_true(row, folder):
+    record, form, text, scored = row
+    assert read_examples([json.loads(record)])[0].form == form
+    assert scored_texts(folder, [json.loads(record)]) == [(text, scored)]
+    assert scored_texts(folder, [json.loads(record)], "all") == [(text, text)]
+
+
+def test_every_form_has_a_row():
+    assert {row[1] for row in ROWS} == {"alpaca", "text", "messages", "completion"}
+
+
+def test_all_turns_of_the_assistant_are_scored_and_no_system_turn(folder):
+    records = [{"messages": each} for each in chats.WITH_SYSTEM.values()]
+    (_, one), (_, two) = scored_texts(folder, records)
+    assert (one, two) == ("yo<end>\n", "b<end>\nd<end>\n")
+
+
+def test_any_form_is_written_by_any_template(folder, tmp_path):
+    alpaca = {"instruction": "q", "input": "i", "output": "a"}
+    ((text, scored),) = scored_texts(folder, [alpaca], name="chat")
+    assert text == "<start>user\nq\ni<end>\n<start>assistant\na<end>\n"
+    assert scored == "a<end>\n"
+    plain = {"prompt": "q", "completion": "a"}
+    ((text, _),) = scored_texts(folder, [plain], name="alpaca")
+    assert text == "### Instruction:\nq\n\n### Response:\na<eos>"
+    chat = {"messages": chats.TURNS["one"]}
+    ((text, _),) = scored_texts(folder, [chat], name="alpaca")
+    assert text.endswith("### Response:\nThat one.<eos>")
+    (tmp_path / "t.jinja").write_text(chats.INST)
+    ((text, scored),) = scored_texts(folder, [chat], name=str(tmp_path / "t.jinja"))
+    assert (text, scored) == (
+        "<bos>[INST] Which one? [/INST] That one.<eos>",
+        " That one.<eos>",
+    )
+
+
+def test_answers_can_be_changed_and_prompts_end_where_they_start(folder):
+    tokenizer = load_tokenizer(folder)
+    for record in ({"messages": chats.TURNS["two"]}, json.loads(ROWS[-1][0])):
+        (example,) = read_examples([record])
+        template = TemplateChoice().of(example.form, tokenizer)
+        said = example.conversation
+        prompt, text = template.prompt(said).text, template.answered(said, "No").text
+        assert text == prompt + "No<end>\n"
+        assert prompt.endswith("<start>assistant\n")
+
+
+def test_encoders_read_texts_without_control_tokens():
+    (example,) = read_examples([{"messages": chats.TURNS["two"]}])
+    template = encoder_template(example.form)
+    assert template.whole(example.conversation, "all").text == "hi\nyo\nand?\nso."
+    assert template.prompt(example.conversation).text == "hi\nyo\nand?"
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "named"),
+    [
+        (chats.INST, chats.WITH_SYSTEM["system"], "refuses it .*must alternate"),
+        (FORGETS, chats.TURNS["two"], "writes an answer otherwise once more turns"),
+        (None, chats.TURNS["one"], "the model has no chat template: give one"),
+        ("{{ messages[0].no.thing }}", chats.TURNS["one"], "the chat template refuses"),
+        (PLAIN, chats.said(("assistant", "a")) + chats.TURNS["two"], "starts with an"),
+    ],
+)
+def test_what_a_template_cannot_write_is_one_line(template, turns, named, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / "llm", template or "")
+    if template is None:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=rf"list, record 1:? .*{named}|{named}"):
+        scored_texts(folder, [{"messages": turns}])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("{% for x in %}", "no chat template in Jinja .line 1"), (" ", "is empty")],
+)
+def test_a_file_that_is_no_template_is_refused(text, named, tmp_path):
+    path = tmp_path / "t.jinja"
+    path.write_text(text)
+    with pytest.raises(InputError, match=named):
+        TemplateChoice.read(str(path))
+    with pytest.raises(InputError, match="does not exist"):
+        TemplateChoice.read(str(tmp_path / "none"))
+
+
+def test_a_template_reads_no_file_and_runs_no_code(folder, tmp_path):
+    """The sandbox of transformers: attributes of Python's inside are out of reach."""
+    path = tmp_path / "t.jinja"
+    path.write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(InputError, match="the chat template refuses it"):
+        scored_texts(folder, [{"messages": chats.TURNS["one"]}], name=str(path))
+
+
+def test_prompts_have_the_tokens_of_training(folder):
+    """What is generated from, or embedded alone, is the start of what is trained on."""
+    tokenizer = load_tokenizer(folder)
+    (example,) = read_examples([{"messages": chats.TURNS["two"]}])
+    template = TemplateChoice().of(example.form, tokenizer)
+    texts = [template.prompt(example.conversation)]
+    prompt = tokenize(texts, tokenizer, context=999).ids
+    whole = [template.whole(example.conversation, "answer")]
+    found = tokenize(whole, tokenizer, labels="answer", context=999)
+    np.testing.assert_array_equal(prompt, found.ids[: len(prompt)])
+    assert found.labels[len(prompt)] >= 0 > found.labels[len(prompt) - 1]

@@ -1,0 +1,243 @@
+"""Token ids and scored tokens of chats, against the data preparation of TRL's trainer.
+
+TRL carries the templates of Llama 3, Qwen 2.5 and 3, Gemma 3 and others. Those of
+SmolLM2 and Mistral are ours, in the same form: TRL does not know them, so it is given
+the same template with marks around the answers.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import chats
+import numpy as np
+import pytest
+import trl
+from datasets import Dataset, load_dataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from goracs_jax import cli
+from goracs_jax.data.examples import read_examples, written
+from goracs_jax.llm.template_choice import TemplateChoice
+from goracs_jax.llm.tokens import load_tokenizer, tokenize
+
+# TRL sets fields of transformers' arguments under their former names.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+CARRIED = Path(trl.__file__).with_name("chat_templates")
+KNOWN = ("llama3", "qwen2_5", "qwen3", "gemma3", "phi3", "qwen3_6", "cohere")
+OWN = {
+    "smollm2": (chats.CHATML, chats.CHATML_MARKED),
+    "mistral": (chats.INST, chats.INST_MARKED),
+}
+
+
+def template(name):
+    return OWN[name][0] if name in OWN else (CARRIED / f"{name}.jinja").read_text()
+
+
+def turns(name):
+    """The chats that a template takes."""
+    alone = name == "mistral"
+    return chats.TURNS if alone else chats.TURNS | chats.WITH_SYSTEM
+
+
+@pytest.fixture(scope="module")
+def model():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=500, num_hidden_layers=1, **sizes))
+
+
+@pytest.fixture(scope="module")
+def prepared(model, tmp_path_factory):
+    """What TRL trains on: ids and labels of each record."""
+
+    def prepare(folder, records, marked=None, **settings):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer.chat_template = marked or tokenizer.chat_template
+        out = tmp_path_factory.mktemp("trl")
+        options = {"use_cpu": True, "report_to": "none", "max_length": None}
+        trainer = SFTTrainer(
+            model,
+            SFTConfig(output_dir=str(out), **options, **settings),
+            train_dataset=_data(records),
+            processing_class=tokenizer,
+        )
+        rows = trainer.train_dataset
+        return [(row["input_ids"], row["labels"]) for row in rows]
+
+    return prepare
+
+
+def _data(records):
+    return records if isinstance(records, Dataset) else Dataset.from_list(records)
+
+
+def tokens(folder, records, scored, name=None):
+    """What is trained on here."""
+    examples = read_examples(records)
+    tokenizer = load_tokenizer(folder)
+    made = TemplateChoice.read(name).of(examples[0].form, tokenizer)
+    texts = written(examples, lambda said: made.whole(said, scored))
+    found = tokenize(texts, tokenizer, labels=scored, context=10**6)
+    ends = found.offsets
+    return [
+        (found.ids[a:b].tolist(), found.labels[a:b].tolist()) for a, b in pairwise(ends)
+    ]
+
+
+@pytest.mark.parametrize("name", [*KNOWN, *OWN])
+def test_messages_are_masked_as_trl_masks_them(name, prepared, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / name, template(name))
+    records = [{"messages": each} for each in turns(name).values()]
+    marked = OWN[name][1] if name in OWN else None
+    expected = prepared(folder, records, marked, assistant_only_loss=True)
+    assert tokens(folder, records, "answer") == expected
+    assert tokens(folder, records, "all") == prepared(folder, records)
+    if marked:
+        file = tmp_path / "marked.jinja"
+        file.write_text(marked)
+        assert tokens(folder, records, "answer", str(file)) == expected
+
+
+@pytest.mark.parametrize("name", [*KNOWN, *OWN])
+def test_completions_are_masked_as_trl_masks_them(name, prepared, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / name, template(name))
+    cut = [(each[:k], each[k:]) for each in turns(name).values() for k in (1, 2, 3)]
+    records = [
+        {"prompt": asked, "completion": rest}
+        for asked, rest in cut
+        if any(each["role"] == "assistant" for each in rest)
+        and asked[-1]["role"] == "user"
+    ]
+    assert len(records) > 5
+    assert tokens(folder, records, "answer") == prepared(folder, records)
+    everything = prepared(folder, records, completion_only_loss=False)
+    assert tokens(folder, records, "all") == everything
+
+
+def test_plain_prompts_are_joined_as_trl_joins_them(prepared, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / "t", template("llama3"))
+    pairs = [
+        ("Which", " one?"),
+        ("Which o", "ne?"),
+        ("naïve 😀", "😀"),
+        ("a\n", "b<eos>"),
+    ]
+    records = [{"prompt": asked, "completion": answer} for asked, answer in pairs]
+    assert tokens(folder, records, "answer") == prepared(folder, records)
+    everything = prepared(folder, records, completion_only_loss=False)
+    assert tokens(folder, records, "all") == everything
+
+
+def test_sharegpt_is_read_as_trl_reads_it(prepared, tmp_path):
+    """TRL does not translate `human` and `gpt`, and cannot score answers alone."""
+    folder = chats.write_tokenizer(tmp_path / "t", template("qwen3"))
+    turn = lambda each: {"from": each["role"], "value": each["content"]}
+    records = [{"conversations": list(map(turn, x))} for x in chats.TURNS.values()]
+    assert tokens(folder, records, "all") == prepared(folder, records)
+    as_messages = [{"messages": each} for each in chats.TURNS.values()]
+    expected = tokens(folder, as_messages, "answer")
+    assert tokens(folder, records, "answer") == expected
+    names = {"user": "human", "assistant": "gpt"}
+    turn = lambda each: {"from": names[each["role"]], "value": each["content"]}
+    records = [{"conversations": list(map(turn, x))} for x in chats.TURNS.values()]
+    assert tokens(folder, records, "answer") == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"enable_thinking": False}])
+def test_tools_and_options_are_those_of_the_record(options, prepared, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / "t", template("qwen3"))
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    tool = {"type": "function", "function": {"name": "f", "description": "d"}}
+    record = {
+        "messages": [
+            {"role": "user", "content": "call f"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "2"},
+            {"role": "assistant", "content": "It is 2."},
+        ],
+        "tools": json.dumps([tool]),
+        "chat_template_kwargs": options,
+    }
+    expected = prepared(folder, [record], assistant_only_loss=True)
+    assert tokens(folder, [record], "answer") == expected
+
+
+# Templates whose chats differ in the opening or the end of a turn, and one that loses
+# a part of the last letter of an answer.
+OTHERWISE = (
+    *("deepseek", "diffusion", "glm4moe", "gptoss", "llava", "muse", "nemotron"),
+    "qwen3_5_nothink",
+)
+EXACT = sorted(
+    path.name.removesuffix("_training.jinja")
+    for path in CARRIED.glob("*_training.jinja")
+    if not path.name.startswith(OTHERWISE)
+)
+
+
+@pytest.mark.parametrize("name", [n for n in EXACT if n not in KNOWN])
+def test_other_templates_that_trl_knows(name, prepared, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / name, template(name))
+    given = chats.TURNS if name == "gemma" else turns(name)
+    records = [{"messages": each} for each in given.values()]
+    expected = prepared(folder, records, assistant_only_loss=True)
+    assert tokens(folder, records, "answer") == expected
+
+
+def test_a_line_feed_behind_a_mark_is_scored_in_a_completion_alone(prepared, tmp_path):
+    """In TRL 1.16: the same chat, once as messages, once as prompt and completion."""
+    marked = chats.CHATML_MARKED.replace(
+        "'<|im_end|>' + '\n'}}{% endgeneration %}",
+        "'<|im_end|>' }}{% endgeneration %}{{ '\n' }}",
+    )
+    assert marked != chats.CHATML_MARKED
+    folder = chats.write_tokenizer(tmp_path / "t", marked)
+    asked, answer = chats.TURNS["one"]
+    as_messages = [{"messages": [asked, answer]}]
+    apart = [{"prompt": [asked], "completion": [answer]}]
+    ((ids, one),) = prepared(folder, as_messages, assistant_only_loss=True)
+    ((same, other),) = prepared(folder, apart)
+    assert ids == same
+    assert (one[-1], other[-1]) == (-100, ids[-1])
+    assert one[:-1] == other[:-1]
+    assert tokens(folder, as_messages, "answer") == [(ids, one)]
+    assert tokens(folder, apart, "answer") == [(ids, other)]
+
+
+FILES = {
+    "messages": [{"messages": each} for each in chats.TURNS.values()],
+    "sharegpt": [
+        {"conversations": [{"from": m["role"], "value": m["content"]} for m in each]}
+        for each in chats.TURNS.values()
+    ],
+    "apart": [
+        {"prompt": each[:1], "completion": each[1:]} for each in chats.TURNS.values()
+    ],
+    "texts": [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(6)],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_trl_trains_on_a_coreset_as_on_the_pool(name, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = chats.write_tokenizer(tmp_path / "llm", template("qwen2_5"))
+    pool = [{"id": str(i), **record} for i, record in enumerate(FILES[name])]
+    lines = "".join(json.dumps(record) + "\n" for record in pool)
+    (tmp_path / "pool.jsonl").write_text(lines)
+    rng = np.random.default_rng(0)
+    for side, rows in (("x", len(pool)), ("y", 4)):
+        np.save(f"{side}.npy", rng.normal(size=(rows, 3)).astype(np.float32))
+    line = "select --train-embeddings x.npy --valid-embeddings y.npy --budget 3"
+    more = "--train pool.jsonl --method random --out out"
+    assert cli.main([*line.split(), *more.split()]) == 0
+    load = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    read = load_dataset("json", data_files="out/coreset.jsonl", **load)
+    chosen = [pool[row] for row in np.load("out/indices.npy")]
+    assert [row["id"] for row in read] == [row["id"] for row in chosen]
+    assert prepared(folder, read) == prepared(folder, chosen)
+    assert prepared(folder, read) == tokens(
+        folder, chosen, "answer" if name in ("apart", "texts") else "all"
+    )
