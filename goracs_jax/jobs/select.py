@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,12 @@ from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.jobs.rows import TRAINED, rows_of
 from goracs_jax.jobs.select_config import GIVEN, SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs
-from goracs_jax.jobs.selected import Curve, Drawn, GridPoint, Selected
+from goracs_jax.jobs.selected import Drawn, GridPoint, Selected
 from goracs_jax.report.picture import Row
 from goracs_jax.runs.revisions import revision_of
 from goracs_jax.runs.say import waiting
 from goracs_jax.runs.stages import Arrays, Result, Stage, run_stage
 from goracs_jax.runs.stopping import Stopping
-from goracs_jax.selection.auto_budget import auto_budget
 from goracs_jax.selection.by_class import class_table
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import FunctionMethod, Method, find_method
@@ -83,40 +82,6 @@ def run(
         yield _selected(inputs, config.method, search, results, loaded)
         if stopping and stopping.asked():
             return
-
-
-def found_budget(
-    inputs: SelectInputs, config: SelectConfig, folder: Path, loaded: Loaded
-) -> tuple[SelectConfig, Curve]:
-    """Find the budget of `--budget auto`, and keep it as a stage.
-
-    Args:
-        inputs: What is selected from.
-        config: A search without a budget.
-        folder: Where stages are kept.
-        loaded: The arrays and the cost.
-
-    Returns:
-        The search with its budget, and held-out POO by budget.
-    """
-    (lambda_,) = config.lambdas
-    depends_on = {
-        **inputs.identity,
-        **config.identity,
-        "lambda": lambda_,
-        "seed": config.seed,
-    }
-
-    def compute(_: object) -> Arrays:
-        key = jax.random.key(config.seed)
-        cost, wishes = loaded.weighed(lambda_), loaded.wishes
-        found = auto_budget(cost, key=key, wishes=wishes)
-        return {"budget": np.array(found.budget), "curve": np.array(found.curve)}
-
-    with waiting("the budget from which on held-out validation gains nothing"):
-        arrays = run_stage(folder, Stage("budget", depends_on, compute)).arrays
-    curve = [(int(n), float(value)) for n, value in arrays["curve"]]
-    return replace(config, budgets=(int(arrays["budget"]),)), curve
 
 
 def searches(

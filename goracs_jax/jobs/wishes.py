@@ -13,8 +13,8 @@ from goracs_jax.files import digest
 from goracs_jax.inputs.array_files import Named, read_array
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
+from goracs_jax.selection.checked import check_heeds
 from goracs_jax.selection.method import Method
-from goracs_jax.selection.select import check_heeds
 from goracs_jax.selection.wishes import Wishes, keep_apart, row_wishes
 from goracs_jax.selection.wishes.feasible import check_wishes
 from goracs_jax.selection.wishes.given import check_radius
@@ -197,6 +197,10 @@ def _counts(asked: Sequence[str], name: str) -> dict[str, int]:
             raise InputError(
                 f"--{name.replace('_', '-')} must be GROUP=COUNT, such as news=100, "
                 f"got {each!r}."
+            )
+        if group in counts:
+            raise InputError(
+                f"--{name.replace('_', '-')} has group {group} twice: give one number."
             )
         counts[group] = int(count)
     return counts

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from goracs_jax.cost import (
     Block,
@@ -29,6 +29,7 @@ from goracs_jax.cost import (
     some_rows,
 )
 from goracs_jax.mesh import replicate
+from goracs_jax.selection.core import core_order, core_shape
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.relaxation import (
@@ -40,13 +41,11 @@ from goracs_jax.selection.relaxation import (
     row_value,
     weighted_value,
 )
-from goracs_jax.selection.wishes.lagrangian import n_least, priced_least, prices
+from goracs_jax.selection.wishes.lagrangian import priced_least, prices
 from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.transport import exact
 
 DEFAULTS = LowerBound()
-# The widths of arcs are multiples of this, so that few programs are compiled.
-WIDTHS = 16
 # A row with this share of the steps behind it belongs to the next core.
 WANTED = 0.01
 
@@ -107,7 +106,7 @@ def relax(
         high = np.maximum(centre, trial)
         if centre is not trial:
             w = _below(cost, high, budget)
-        rows = np.sort(_core(w, chosen <= WANTED, budget, wishes)[:size])
+        rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
         core = materialize(some_rows(cost, rows))
         arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
         start, limits = centre, None if wishes is None else wishes.take(rows)
@@ -134,55 +133,6 @@ def relax(
     bound = _certified(cost, centre, below, budget, wishes)
     price = None if wishes is None else prices(below, wishes, budget)
     return Relaxed(centre, bound, wanted, price)
-
-
-def _core(
-    w: Float[np.ndarray, " train"],
-    unwanted: Bool[np.ndarray, " train"],
-    budget: int,
-    wishes: Wishes | None,
-) -> Int[np.ndarray, " train"]:
-    """Order the rows for a core: those that make a subset first where there are wishes.
-
-    The wanted ones follow, and then all others by their w_i.
-    """
-    if wishes is None:
-        return np.lexsort((w, unwanted))
-    price = prices(w, wishes, budget)
-    w = w if price is None else w + price
-    outside = np.ones(len(w), bool)
-    outside[n_least(w, wishes, budget)] = False
-    if wishes.shares is not None:
-        outside[priced_least(w - price, wishes, budget).rows] = False
-    return np.lexsort((w, wishes.closed & ~wishes.fixed, unwanted, outside))
-
-
-def core_shape(
-    shape: tuple[int, int],
-    budget: int,
-    distinct: int,
-    settings: LowerBound = DEFAULTS,
-    mass: Float[np.ndarray, " valid"] | None = None,
-) -> tuple[int, int]:
-    """Return the number of rows of a core, and the number of arcs of each.
-
-    Args:
-        shape: N and M.
-        budget: n.
-        distinct: Training rows that are no copies: the others take places in the core.
-        settings: The size of a core.
-        mass: b_j, where they differ.
-
-    >>> core_shape((15_000, 5_000), 1000, 15_000), core_shape((12, 5), 6, 12)
-    ((4000, 64), (12, 5))
-    """
-    n_train, n_valid = shape
-    size = max(settings.least_core, settings.core * budget * n_train // distinct)
-    served = points_served(budget, n_valid)
-    if mass is not None:
-        served = min(n_valid, 1 + 1 / (budget * float(np.median(mass[mass > 0]))))
-    width = 4 * served + 3 * WIDTHS
-    return min(n_train, size), min(n_valid, WIDTHS * round(width / WIDTHS))
 
 
 def dual_bound(
@@ -252,7 +202,7 @@ def _certified(
     if wishes is None:
         rows = np.argpartition(w, few - 1)[:few]
     else:
-        rows = _core(w, np.zeros(n_train, bool), budget, wishes)[:few]
+        rows = core_order(w, np.zeros(n_train, bool), budget, wishes)[:few]
     step = min(few, block_rows(cost))
     for first in range(0, few, step):
         # The last block starts early to keep its shape.

@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_arrays
+from goracs_jax.selection.checked import checked_choice
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import Method, find_method, with_search
 from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
-from goracs_jax.selection.select import checked_choice
 from goracs_jax.selection.wishes import Wishes, make_wishes, total
 from goracs_jax.shapes import AnyArray, GivenArray, Rows
 from goracs_jax.transport import find_solver

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from goracs_jax.files import locked, prepare_folder
+from goracs_jax.jobs.budget import found_budget
 from goracs_jax.jobs.classes import say_classes
-from goracs_jax.jobs.select import found_budget, load, run, searches
+from goracs_jax.jobs.select import load, run, searches
 from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs, read_inputs
 from goracs_jax.jobs.selected import GridPoint, save_summary

@@ -176,12 +176,14 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("baselines.scores", "gradient_norm"),
         about="The rows with the largest gradient norms.",
         needs=("grad_norms",),
+        heeds=True,
     ),
     FunctionMethod(
         name="error",
         choose=imported("baselines.scores", "prediction_error"),
         about="The rows with the largest prediction errors (EL2N).",
         needs=("prediction_errors",),
+        heeds=True,
     ),
     *PEERS,
 )

@@ -10,6 +10,8 @@ from goracs_jax.selection.wishes.lagrangian import n_least, priced_least
 from goracs_jax.selection.wishes.record import Wishes, meets, total
 
 NOT_MET = "the wishes cannot be met together: "
+# Branches of the integer programme: a search without an end is given up.
+NODES = 10_000
 
 
 def check_wishes(wishes: Wishes | None, budget: int) -> None:
@@ -33,7 +35,7 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
         return
     n, refuse = total(wishes, budget), _refuse
     before = n - budget
-    free = ~wishes.closed | wishes.fixed
+    free = ~wishes.closed
     if (must := int(wishes.fixed.sum())) > n:
         refuse(f"{must - before} rows must be in, the budget is {budget}.")
     if (some := int(free.sum())) < n:
@@ -119,13 +121,16 @@ def feasible_rows(
     thinned = wishes
     if wishes.near is not None:
         thinned = wishes._replace(closed=_thin(wishes, wanted), clique=None)
-    if (~thinned.closed | thinned.fixed).sum() >= n:
+    if (~thinned.closed).sum() >= n:
         rows = priced_least(wanted, thinned, n).rows
         if meets(wishes, rows):
             return rows
     rows = choose_within(wishes, wanted, n)
     if rows is None:
-        _refuse("no rows that are as far apart as is wished meet the other wishes.")
+        _refuse(
+            f"no {n} rows were found that are as far apart as is wished and meet the "
+            "other wishes: lower apart."
+        )
     return rows
 
 
@@ -142,11 +147,18 @@ def _thin(wishes: Wishes, wanted: np.ndarray) -> np.ndarray:
 def choose_within(
     wishes: Wishes, value: Float[np.ndarray, " train"], n: int
 ) -> Int[np.ndarray, " n"] | None:
-    """Return the n rows of least total value that meet all wishes, or None.
+    """Return n rows of little total value that meet all wishes; None if none are found.
 
     An integer programme, for when nothing simpler has found a subset.
+
+    >>> no = np.zeros(3, bool)
+    >>> wishes = Wishes(no, no, near=np.array([[0, 1], [1, 0]]))
+    >>> choose_within(wishes, np.array([1.0, 2.0, 3.0]), 2).tolist()
+    [0, 2]
+    >>> choose_within(wishes, np.ones(3), 3) is None
+    True
     """
-    open_ = np.flatnonzero(~wishes.closed | wishes.fixed)
+    open_ = np.flatnonzero(~wishes.closed)
     rules = row_rules(wishes, open_)
     rules.append(LinearConstraint(np.ones((1, len(open_))), n, n))
     found = milp(
@@ -154,6 +166,7 @@ def choose_within(
         integrality=1,
         bounds=(wishes.fixed[open_].astype(float), 1),
         constraints=rules,
+        options={"node_limit": NODES},
     )
     if found.x is None:
         return None

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import Cost, check_row_scores
 from goracs_jax.errors import InputError
@@ -16,6 +16,8 @@ from goracs_jax.shapes import GivenArray
 
 # Whole numbers below this add up without overflow in 32 bits.
 LARGEST_LIMIT = 1 << 28
+# Costs with at most so many decimals are counted as they are, up to this rounding.
+DECIMALS, EXACT = 6, 2.0**-48
 NO_LIMIT = 1 << 30
 
 
@@ -110,9 +112,6 @@ def row_wishes(
     no = np.zeros(n_train, bool)
     done = rows.get("trained rows")
     fixed, closed = rows.get("include", no), rows.get("exclude", no)
-    if parts is not None and group is None:  # costs ask for a group, whatever it is
-        group = np.zeros(n_train, np.int32)
-        least, most = np.array([0], np.int32), np.array([NO_LIMIT], np.int32)
     if done is not None:
         fixed = fixed | done
         if group is not None:  # limits are those of the rows that are chosen now
@@ -174,12 +173,30 @@ def _costs(given: GivenArray | None, limit: float | int | None, n_train: int):
     if not (np.isfinite(limit) and limit > 0):
         raise InputError(f"cost limit must be a number above 0, got {limit}.")
     costs = np.asarray(as_array(given, "row costs"), np.float64)
-    whole = limit < LARGEST_LIMIT and (costs == np.floor(costs)).all()
-    # Parts are rounded up, so that what they allow is within the limit.
-    top = int(limit) if whole else LARGEST_LIMIT - 1
-    parts = costs if whole else np.ceil(costs / limit * top)
-    parts = np.minimum(parts, top + 1).astype(np.int32)
-    return parts, np.int32(top), costs / limit
+    return *in_parts(costs, float(limit)), costs / limit
+
+
+def in_parts(
+    costs: Float[np.ndarray, " train"], limit: float
+) -> tuple[Int[np.ndarray, " train"], np.int32]:
+    """Return costs and their limit in whole parts.
+
+    Decimal numbers, such as prices, are exact: 4 rows of 2.5 cost 10. Other numbers are
+    rounded up, so that what the parts allow is within the limit.
+
+    >>> in_parts(np.array([2.5, 0.75, 11.0]), 10.0)
+    (array([ 250,   75, 1001], dtype=int32), np.int32(1000))
+    """
+    few = np.minimum(costs, np.floor(limit) + 1)  # no more is above the limit, too
+    for scale in 10.0 ** np.arange(DECIMALS + 1):
+        top = np.floor(limit * scale * (1 + EXACT))
+        parts = np.rint(few * scale)
+        if top < LARGEST_LIMIT and np.allclose(parts, few * scale, EXACT, 0):
+            break
+    else:
+        top = LARGEST_LIMIT - 1
+        parts = np.ceil(few / limit * top)
+    return np.minimum(parts, top + 1).astype(np.int32), np.int32(top)
 
 
 def _groups(

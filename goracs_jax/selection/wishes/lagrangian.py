@@ -20,9 +20,12 @@ from jaxtyping import Float, Int
 from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import AnyArray
 
-# Steps of the search for a multiplier: it halves an interval.
-HALVINGS = 40
-DOUBLINGS = 60
+# Cuts after which the search for a multiplier gives up; it takes ten as a rule.
+CUTS = 100
+# Shares of the limit differ from what they stand for by this at most, and so does the
+# sum of as many of them: no bound may rest on that.
+ROUNDING = 2.0**-50
+WITHIN = 1e-9  # what a subset may be over the limit, in units of it
 
 
 def n_least(
@@ -95,34 +98,45 @@ def priced_least(
 ) -> Priced:
     """Return the greatest Lagrangian over the multiplier of the costs.
 
+    Each subset is a line in mu, and the Lagrangian is the lowest of them all. The lines
+    of two subsets, one over the limit and one within, meet where a third is sought that
+    is lower; where there is none, that is the greatest (Handler and Zang, Networks
+    1980).
+
     >>> no = np.zeros(2, bool)
     >>> wishes = Wishes(no, no, shares=np.array([2.0, 0.5]))
-    >>> priced_least(np.array([0.0, 0.3]), wishes, 1).value.__round__(6)
-    0.2
+    >>> found = priced_least(np.array([0.0, 0.3]), wishes, 1)
+    >>> round(found.value, 6), round(found.multiplier, 6), found.rows.tolist()
+    (0.2, 0.2, [1])
     """
     if wishes is None or wishes.shares is None:
         rows = n_least(w, wishes, n)
         return Priced(float(w[rows].sum()), 0.0, rows)
     shares = np.asarray(wishes.shares, np.float64)
+    beyond = lambda rows: float(shares[rows].sum()) - 1
+    line = lambda rows, mu: float(w[rows].sum()) + mu * beyond(rows)
 
     def at(mu: float) -> Priced:
-        value = w + mu * shares
-        rows = n_least(value, wishes, n)
-        return Priced(float(value[rows].sum()) - mu, mu, rows)
+        rows = n_least(w + mu * shares, wishes, n)
+        return Priced(line(rows, mu) - (n + 8) * ROUNDING * mu, mu, rows)
 
-    within = lambda found: shares[found.rows].sum() <= 1
-    low = high = at(0.0)
-    step = max(float(np.ptp(w)), 1e-12)
-    for _ in range(DOUBLINGS):
-        if within(high):
+    best = at(0.0)
+    over, within = best.rows, n_least(shares, wishes, n)
+    if beyond(over) <= WITHIN:
+        return best
+    if beyond(within) > WITHIN:
+        return best._replace(rows=within)
+    for _ in range(CUTS):
+        mu = float(w[within].sum() - w[over].sum()) / (beyond(over) - beyond(within))
+        found = at(mu)
+        best = max(best, found, key=lambda priced: priced.value)
+        if line(found.rows, mu) >= line(over, mu) - 1e-12:
             break
-        low, high, step = high, at(step), 2 * step
-    if high.multiplier:
-        for _ in range(HALVINGS):
-            middle = at((low.multiplier + high.multiplier) / 2)
-            low, high = (low, middle) if within(middle) else (middle, high)
-    best = max(low, high, key=lambda found: found.value)
-    return best._replace(rows=high.rows)
+        if beyond(found.rows) > WITHIN:
+            over = found.rows
+        else:
+            within = found.rows
+    return best._replace(rows=within)
 
 
 def prices(
@@ -139,12 +153,14 @@ def prices(
     >>> prices(np.array([0.0, 0.5, 2.0]), wishes, 2).tolist()
     [0.0, 0.0, -2.0]
     """
-    if wishes.group is None:
+    if wishes.group is None and wishes.shares is None:
         return None
     _, multiplier, rows = priced_least(w, wishes, n)
     price = np.zeros(len(w))
     if wishes.shares is not None:
         price += multiplier * np.asarray(wishes.shares)
+    if wishes.group is None:
+        return price
     value = w + price
     counts = np.bincount(wishes.group[rows], minlength=len(wishes.least))
     last = np.full(len(counts), -np.inf)

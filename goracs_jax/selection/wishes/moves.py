@@ -163,8 +163,7 @@ def open_rows(
         n: Rows to choose in all.
 
     >>> no, costs = np.zeros(3, bool), np.array([1, 2, 3], np.int32)
-    >>> one_group = {"group": np.zeros(3, int), "least": np.array([0])}
-    >>> wishes = Wishes(no, no, **one_group, most=np.array([3]), parts=costs, limit=4)
+    >>> wishes = Wishes(no, no, parts=costs, limit=4)
     >>> open_rows(wishes, jnp.array([False, False, True]), 2).tolist()
     [True, False, False]
     """
@@ -172,12 +171,13 @@ def open_rows(
     if wishes.near is not None:
         one, two = jnp.asarray(wishes.near).T
         closed = closed.at[two].max(chosen[one])
-    if wishes.group is None:
+    if wishes.group is None and wishes.parts is None:
         return ~closed
-    parts = jnp.zeros(len(chosen), jnp.int32)
-    if wishes.parts is not None:
-        parts = jnp.asarray(wishes.parts)
-    group, least, most = map(jnp.asarray, (wishes.group, wishes.least, wishes.most))
+    none = jnp.zeros(len(chosen), jnp.int32)
+    parts = none if wishes.parts is None else jnp.asarray(wishes.parts)
+    of_all = none, jnp.zeros(1, jnp.int32), jnp.full(1, n)  # one group of all rows
+    of_each = wishes.group, wishes.least, wishes.most
+    group, least, most = of_all if wishes.group is None else map(jnp.asarray, of_each)
     rest = wishes._replace(fixed=chosen, closed=closed & ~chosen, clique=None)
     rows = n_least(parts, rest, n)
     completed = jnp.zeros(len(chosen), bool).at[rows].set(True)

@@ -7,7 +7,7 @@ from goracs_jax.cost import Cost, centred_rows
 from goracs_jax.errors import InputError
 
 MOST_PAIRS = 20_000_000
-BLOCK = 1024  # rows that are compared with all others at one time
+ENTRIES = 1 << 24  # distances that are looked at together
 
 
 def near_pairs(
@@ -41,12 +41,13 @@ def near_pairs(
     lengths = (x * x).sum(1)
     # |x|^2 + |y|^2 - 2 x.y in float32, see `bound.values_below`.
     slack = 8 * (x.shape[1] + 4) * 2.0**-24 * float(lengths.max())
-    found, many = [], 0
-    for first in range(0, len(x), BLOCK):
-        part = x[first : first + BLOCK]
-        squared = lengths[first : first + BLOCK, None] + lengths[first:]
+    near = np.float32(min(radius, 1e18)) ** 2 + np.float32(slack)
+    found, many, step = [], 0, max(1, ENTRIES // len(x))
+    for first in range(0, len(x), step):
+        part = x[first : first + step]
+        squared = lengths[first : first + step, None] + lengths[first:]
         squared -= 2 * part @ x[first:].T
-        one, two = np.nonzero(squared < radius**2 + slack)
+        one, two = np.nonzero(squared < near)
         one, two = (one + first, two + first)
         one, two = one[one < two], two[one < two]
         close = [

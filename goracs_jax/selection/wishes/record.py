@@ -13,8 +13,8 @@ from goracs_jax.shapes import AnyArray
 class Wishes(NamedTuple):
     """Which rows must be chosen or not, limits of groups and costs, and near pairs.
 
-    Made by `make_wishes`. JAX sees it as a pytree, so that what was not wished for,
-    None, is no part of a compiled program.
+    Made by `make_wishes`; no row is both fixed and closed. JAX sees it as a pytree, so
+    that what was not wished for, None, is no part of a compiled program.
     """
 
     fixed: Bool[AnyArray, " train"]  # chosen in any case
@@ -38,7 +38,8 @@ class Wishes(NamedTuple):
     @property
     def limited(self) -> bool:
         """Whether more is wished for than rows that are in or out."""
-        return self.group is not None or self.near is not None
+        limits = (self.group, self.parts, self.near)
+        return any(limit is not None for limit in limits)
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Wishes":
         """Return the wishes of some rows alone, without near pairs."""

@@ -10,7 +10,7 @@ from instances import instance
 from goracs_jax.cost import exact_cost
 from goracs_jax.selection.method import PairMoves
 from goracs_jax.selection.problem import Problem
-from goracs_jax.selection.search.annealing import anneal, candidate_field, deal
+from goracs_jax.selection.search.annealing import anneal, candidate_field
 from goracs_jax.selection.search.pair_exchange import (
     FEW,
     Field,
@@ -18,6 +18,7 @@ from goracs_jax.selection.search.pair_exchange import (
     pair_slots,
     sweeps,
 )
+from goracs_jax.selection.search.units import deal
 from goracs_jax.transport import exact
 
 
