@@ -25,6 +25,7 @@ from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.stages import Arrays, Stage
+from goracs_jax.selection.auto_budget import check_halves
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
 from goracs_jax.selection.problem import check_memory
@@ -90,6 +91,8 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
         raise InputError("--budget auto is not for classes: give a number.")
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
+    if not config.budgets:
+        check_halves(inputs.n_valid)
     check_memory(max(config.budgets, default=1), inputs.n_valid)
     config.check(inputs.n_valid)
     return _with_wishes(s, inputs, config), config

@@ -13,6 +13,7 @@ from goracs_jax.files import digest
 from goracs_jax.inputs.array_files import Named, read_array
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
+from goracs_jax.selection.auto_budget import sizes_to_try
 from goracs_jax.selection.checked import check_heeds
 from goracs_jax.selection.method import Method
 from goracs_jax.selection.wishes import Wishes, keep_apart, row_wishes
@@ -59,7 +60,7 @@ class Wished(NamedTuple):
         Args:
             method: Which is to heed the wishes.
             n_train: N.
-            budgets: Values of n.
+            budgets: Values of n; none where it is still to be found.
             by: Whether the selection is label-aware.
 
         Raises:
@@ -70,7 +71,7 @@ class Wished(NamedTuple):
         wishes = self.of_rows(n_train)
         any_ = wishes is not None or self.apart is not None
         check_heeds(method, any_, self.weights is not None, by)
-        for budget in budgets:
+        for budget in budgets or sizes_to_try(wishes, n_train):
             check_wishes(wishes, budget)
 
 

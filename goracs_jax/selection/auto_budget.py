@@ -69,8 +69,7 @@ def auto_budget(
     2
     """
     n_train, n_valid = cost.shape
-    if n_valid < 2:
-        raise InputError("budget auto holds out half of validation: give 2 rows.")
+    check_halves(n_valid)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     order = rng.permutation(n_valid)
     chosen_for, held_out = (
@@ -81,25 +80,23 @@ def auto_budget(
     known = np.empty(0, np.int64)
     curve: list[CurvePoint] = []
     refused = None
-    for n in _sizes(n_train - trained):
-        if wishes is None and len(known) < n:
-            known = np.asarray(greedy(chosen_for, _picks(n, n_train)))
-        rows = known[:n]
+    for n in sizes_to_try(wishes, n_train):
         try:
-            check_wishes(wishes, n)
             check_memory(n + trained, n_valid)
             if wishes is not None:
                 rows = first_rows(Problem(chosen_for, wishes=wishes), n + trained)
-        except InputError as error:
+            else:
+                if len(known) < n:
+                    known = np.asarray(greedy(chosen_for, _picks(n, n_train)))
+                rows = known[:n]
+        except InputError as error:  # no memory, or no rows that are far enough
             refused = error
-            if curve:
-                break  # sizes that can be met are an interval
-            continue
+            break
         curve.append(CurvePoint(n, objective(held_out, rows)))
         if _gains_no_more(curve):
             break
-    if not curve:
-        raise refused or InputError("budget auto found no budget that can be met.")
+    if refused and not curve:
+        raise refused
     values = np.array([point.objective for point in curve])
     enough = values <= values.min() + SHARE * (values[0] - values.min()) + 1e-12
     return AutoBudget(curve[int(enough.argmax())].budget, tuple(curve))
@@ -120,15 +117,49 @@ def _half(cost: Cost, columns: Int[np.ndarray, " half"]) -> Cost:
     return half._replace(mass=replicate(part, cost.tiling.mesh))
 
 
-def _sizes(most: int) -> list[int]:
-    """List sizes that rise by the root of two, up to the most.
+def check_halves(n_valid: int) -> None:
+    """Refuse validation that cannot be cut in two.
 
-    >>> _sizes(12)
-    [1, 2, 3, 4, 6, 8, 11, 12]
+    >>> check_halves(1)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: budget auto holds out half of validation, which ...
     """
-    steps = np.arange(2 * most.bit_length() + 1)
-    sizes = np.unique(np.rint(2 ** (steps / 2)).astype(int))
-    return [*sizes[sizes < most].tolist(), most]
+    if n_valid < 2:
+        raise InputError(
+            "budget auto holds out half of validation, which has 1 row: give more "
+            "validation rows, or a number for the budget."
+        )
+
+
+def sizes_to_try(wishes: Wishes | None, n_train: int) -> list[int]:
+    """List the sizes that the wishes allow, each higher than the last by a root of two.
+
+    Raises:
+        InputError: The wishes allow none of them.
+
+    >>> sizes_to_try(None, 12)
+    [1, 2, 3, 4, 6, 8, 11, 12]
+    >>> sizes_to_try(Wishes(np.arange(12) < 5, np.arange(12) > 9), 12)
+    [5, 6, 8, 10]
+    """
+    least, most = 1, n_train
+    if wishes is not None:
+        before = total(wishes, 0)
+        least = max(1, int(wishes.fixed.sum()) - before)
+        most = max(least, int((~wishes.closed).sum()) - before)
+    steps = np.rint(2 ** (np.arange(2 * most.bit_length() + 1) / 2)).astype(int)
+    between = steps[(steps > least) & (steps < most)]
+    allowed, refused = [], None
+    for n in np.unique([least, *between, most]).tolist():
+        try:
+            check_wishes(wishes, n)
+            allowed.append(n)
+        except InputError as error:
+            refused = refused or error
+    if refused and not allowed:
+        raise refused
+    return allowed
 
 
 def _picks(n: int, n_train: int) -> int:

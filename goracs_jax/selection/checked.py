@@ -11,7 +11,7 @@ from goracs_jax.cost import check_row_scores
 from goracs_jax.errors import InputError
 from goracs_jax.selection.by_class import by_class
 from goracs_jax.selection.classes import Classes
-from goracs_jax.selection.method import Method, find_method, known_methods
+from goracs_jax.selection.method import Method, find_method, heeding_methods
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
@@ -99,10 +99,9 @@ def check_heeds(method: Method, wished: bool, weighted: bool, by_label: bool) ->
             "give them as groups."
         )
     if not getattr(method, "heeds", False):
-        able = [m.name for m in known_methods().values() if getattr(m, "heeds", False)]
         raise InputError(
-            f"method {method.name} cannot heed {what}: take {', '.join(able)}, or "
-            "leave them out."
+            f"method {method.name} cannot heed {what}: take "
+            f"{', '.join(heeding_methods())}, or leave them out."
         )
 
 

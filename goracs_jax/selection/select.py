@@ -11,7 +11,7 @@ from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
 from goracs_jax.selection.auto_budget import auto_budget
-from goracs_jax.selection.checked import checked_choice
+from goracs_jax.selection.checked import check_heeds, checked_choice
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import (
@@ -163,15 +163,17 @@ def goracs(
         cost_limit=cost_limit,
         apart=apart,
     )
+    method = with_search(find_method(method), effort, bound)
     if budget == "auto":
         if train_labels is not None or valid_labels is not None:
             raise InputError("budget auto is not for classes: give a number.")
+        check_heeds(method, wishes is not None, cost.mass is not None, False)
         budget = auto_budget(cost, key=key, wishes=wishes).budget
     return select_from_cost(
         cost,
         budget,
         key=key,
-        method=with_search(find_method(method), effort, bound),
+        method=method,
         solver=solver,
         grad_norms=grad_norms,
         prediction_errors=errors,

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from goracs_jax.settings.flags import Flag
+from goracs_jax.settings.methods import list_heeding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wished:
-    """What the chosen rows must meet, and how much each validation row counts.
-
-    Methods goracs, greedy and random heed them, and those that rank by scores.
-    """
+    """What the chosen rows must meet, and how much each validation row counts."""
 
     group: ClassVar[str] = "wishes"
 
-    include: Path | None = None
+    include: Annotated[Path | None, Flag(more=list_heeding)] = None
     """Rows of the training file that must be chosen, numbers from 0: an array of
     integers, such as an indices.npy, or a .txt file with one on each line."""
     exclude: Path | None = None

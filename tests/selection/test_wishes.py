@@ -14,7 +14,6 @@ from goracs_jax.selection.bound import dual_bound
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
 from goracs_jax.selection.wishes import make_wishes, meets, total
 from goracs_jax.selection.wishes.feasible import check_wishes, feasible_rows
-from goracs_jax.selection.wishes.lagrangian import priced_least
 
 N, M, BUDGET = 10, 7, 3
 KINDS = ("include", "exclude", "weights", "costs", "groups", "apart", "trained")
@@ -138,25 +137,6 @@ def test_meets_is_the_plain_loop(seed):
         )
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_lagrangian_is_the_least_of_all_subsets(seed):
-    """Without costs the rows of least value are exact; with them a bound, and near."""
-    x, y, g, asked = instance(("include", "exclude", "groups"), seed)
-    if not subsets(x, asked):
-        return
-    _, wishes = made(x, y, g, 0.2, asked)
-    w = np.random.default_rng(seed).normal(size=N)
-    least = min(sum(w[list(s)]) for s in subsets(x, asked))
-    assert priced_least(w, wishes, BUDGET).value == pytest.approx(least, abs=1e-12)
-    costs = np.arange(N) + 1.0
-    asked |= {"row_costs": costs, "cost_limit": 18.0}
-    if subsets(x, asked):
-        _, wishes = made(x, y, g, 0.2, asked)
-        within = min(sum(w[list(s)]) for s in subsets(x, asked))
-        bound = priced_least(w, wishes, BUDGET).value
-        assert least - 1e-12 <= bound <= within + 1e-12
-
-
 @pytest.mark.parametrize(
     "kinds",
     [
@@ -226,6 +206,36 @@ def test_a_method_that_cannot_heed_refuses():
     labels = {"train_labels": np.arange(N) % 2, "valid_labels": np.arange(M) % 2}
     with pytest.raises(InputError, match="label-aware selection cannot heed"):
         gx.goracs(x, y, include=[0], **labels, **given)
+
+
+@pytest.mark.parametrize("name", ["grad-norm", "error", "loss-drop", "alignment"])
+def test_rows_of_the_largest_scores_are_taken_within_the_wishes(name):
+    (x, y, _, asked), (x2, y2, _, costly) = (
+        met(("include", "exclude", "groups"), 1)[0],
+        met(("costs", "apart", "trained"), 1)[0],
+    )
+    scores = np.random.default_rng(0).permutation(N) + 1.0
+    given = {"grad_norms": scores, "errors": scores, "rewards": None}
+    if name in ("loss-drop", "alignment"):
+        given = {"rewards": scores}
+    given |= {"budget": BUDGET, "lambda_": 0.0, "key": KEY, "method": name}
+    found = gx.goracs(x, y, **given, **asked)
+    possible = subsets(x, asked)
+    assert tuple(found.indices.tolist()) in possible
+    most = max(scores[list(s)].sum() for s in possible)
+    assert scores[found.indices].sum() == most
+    found = gx.goracs(x2, y2, **given, **costly)
+    assert tuple(found.indices.tolist()) in subsets(x2, costly)
+
+
+def test_a_sweep_heeds_wishes_as_one_selection_does():
+    ((x, y, g, asked),) = met(("include", "groups", "weights"), 1)
+    shared = {"key": KEY, "method": "greedy", **asked}
+    found = gx.sweep(x, y, g, budgets=[3, 4], lambdas=[0.0, 0.2], **shared)
+    for (n, lambda_), chosen in found.items():
+        alone = gx.goracs(x, y, g, budget=n, lambda_=lambda_, **shared)
+        assert (chosen.indices == alone.indices).all()
+        assert chosen.objective == alone.objective
 
 
 def test_equal_weights_change_nothing():

@@ -112,7 +112,7 @@ def sweeps(
         ends = jnp.stack([first, second], 1)
         rows, units, gap = move(slots.rows[ends], slots.units[ends], move_keys)
         moved = paired & _first_claim(rows, paired, len(chosen))
-        if limits is not None:
+        if limits is not None and limits.shared:
             moved = accept(limits, now, slots.rows[ends], rows, moved)
         # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))

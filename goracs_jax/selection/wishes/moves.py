@@ -17,6 +17,11 @@ class Limits(NamedTuple):
     wishes: Wishes
     near: Int[np.ndarray, "pool width"] | None  # filled up with the size of the pool
 
+    @property
+    def shared(self) -> bool:
+        """Whether a move may use up what another one needs."""
+        return self.wishes.limited or self.near is not None
+
 
 class Tally(NamedTuple):
     """What is known of a subset of a pool."""
