@@ -86,8 +86,8 @@ def make_cost(
 
     Raises:
         InputError: As `check_inputs`; no such scale; weights that are negative, or all
-            zero; or embeddings so large or so close
-            together that float32 cannot hold their squared distances.
+            zero; or embeddings so large or so close together that float32 cannot hold
+            their squared distances.
 
     >>> from goracs_jax.cost import cost_rows
     >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
