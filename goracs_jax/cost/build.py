@@ -19,7 +19,7 @@ from goracs_jax.choices import Scale
 from goracs_jax.cost.checks import (
     check_inputs,
     check_norms,
-    check_row_scores,
+    check_weights,
     chunks,
 )
 from goracs_jax.cost.factors import (
@@ -142,10 +142,8 @@ def _mass(
     """Return the masses of weighted validation points."""
     if weights is None:
         return None
-    check_row_scores(weights, n_valid, "validation weights", side="validation")
+    check_weights(weights, n_valid)
     weights = np.asarray(as_array(weights), np.float64)
-    if not weights.any():
-        raise InputError("all validation weights are zero: give some weight to a row.")
     return replicate((weights / weights.sum()).astype(np.float32), mesh)
 
 

@@ -152,6 +152,26 @@ def check_row_scores(
         )
 
 
+def check_weights(
+    weights: GivenArray, n_valid: int, name: str = "validation weights"
+) -> None:
+    """Check that each validation row has a weight, and that not all of them are zero.
+
+    Args:
+        weights: Shape [M].
+        n_valid: M.
+        name: What they are, for messages.
+
+    >>> check_weights(np.zeros(2), 2)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: all validation weights are zero: ...
+    """
+    check_row_scores(weights, n_valid, name, side="validation")
+    if not np.asarray(as_array(weights, name)).any():
+        raise InputError(f"all {name} are zero: give some weight to a row.")
+
+
 def check_lambda(lambda_: float) -> None:
     """Check that lambda is not negative, nor too large for distances in float32.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.cost import Cost, check_row_scores
+from goracs_jax.cost import Cost, check_row_scores, check_weights
 from goracs_jax.errors import InputError
 from goracs_jax.files import digest
 from goracs_jax.inputs.array_files import Named, read_array
@@ -94,7 +94,9 @@ def read_wishes(s: Select, pool: Pool | None, sides: tuple[Kept, Kept]) -> Wishe
         if (path := getattr(s, name)) is not None
     }
     if s.row_costs is not None:
-        given["row_costs"] = _numbers(s.row_costs, "row costs", train)
+        costs = _numbers(s.row_costs, "row costs", train)
+        check_row_scores(costs, len(costs), f"row costs of {s.row_costs}")
+        given["row_costs"] = costs
     if s.groups is not None:
         given["groups"] = _groups(s.groups, pool, train)
     for name in ("group_min", "group_max"):
@@ -105,17 +107,17 @@ def read_wishes(s: Select, pool: Pool | None, sides: tuple[Kept, Kept]) -> Wishe
     weights = None
     if s.valid_weights is not None:
         weights = _numbers(s.valid_weights, "validation weights", valid, "validation")
+        name = f"validation weights of {s.valid_weights}"
+        check_weights(weights, len(weights), name)
     return Wished(given, s.apart, weights)
 
 
 def _numbers(path: Path, what: str, kept: Kept, side: str = "training") -> np.ndarray:
-    """Read a number >= 0 for each row of a file, and take those of the rows used."""
+    """Read a number for each row of a file, and take those of the rows used."""
     numbers = np.array(read_array(path, what, "numbers"))
     if numbers.dtype.kind not in "iuf":
         raise InputError(f"{path}: the {what} must be numbers.")
-    numbers = _of_kept(numbers, path, what, kept, side)
-    check_row_scores(numbers, len(kept.rows), f"{what} of {path}", side=side)
-    return numbers
+    return _of_kept(numbers, path, what, kept, side)
 
 
 def _of_kept(

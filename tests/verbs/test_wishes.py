@@ -169,6 +169,7 @@ def test_groups_are_a_key_of_the_records(files):
         ("--valid-weights c.npy", "and there are 10 validation rows"),
         ("--valid-weights nan.npy", "validation weights of nan.npy .*row 1"),
         ("--valid-weights minus.npy", "validation weights of minus.npy .*row 0"),
+        ("--valid-weights zeros.npy", "all validation weights of zeros.npy are zero"),
         ("--row-costs w.npy --cost-limit 9", "w.npy has row costs of shape"),
         ("--include past.npy", f"include has row {N}, and there are {N} training rows"),
         ("--apart 0", "apart must be a distance above 0"),
@@ -179,6 +180,7 @@ def test_groups_are_a_key_of_the_records(files):
 def test_refusals_are_one_line(wished, capsys, flags, message):
     (wished / "bad.txt").write_text("1\nx\n")
     np.save("nan.npy", np.where(np.arange(M) == 1, np.nan, 1.0))
+    np.save("zeros.npy", np.zeros(M))
     np.save("minus.npy", -np.ones(M))
     np.save("past.npy", np.array([0, N]))
     command = ARRAYS if "--method" in flags else GREEDY
