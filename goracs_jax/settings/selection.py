@@ -26,7 +26,7 @@ from goracs_jax.settings.common import (
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
 from goracs_jax.settings.outputs import ArrayOut, MoreOut, SelectOut
-from goracs_jax.settings.wishes import Wished
+from goracs_jax.settings.wishes import WishFlags
 
 ROWS_FILE = (
     r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
@@ -268,7 +268,7 @@ class Select(
     _Space,
     Rows,
     _Classes,
-    Wished,
+    WishFlags,
     Leaks,
     Records,
     Machine,

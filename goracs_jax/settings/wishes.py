@@ -9,7 +9,7 @@ from goracs_jax.settings.methods import list_heeding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wished:
+class WishFlags:
     """What the chosen rows must meet, and how much each validation row counts."""
 
     group: ClassVar[str] = "wishes"

@@ -34,8 +34,7 @@ def assign_within(
         A row for each slot: the present ones where the programme finds no better.
 
     >>> no = np.zeros(3, bool)
-    >>> one = {"group": np.zeros(3, int), "least": np.array([0]), "most": np.array([9])}
-    >>> wishes = Wishes(no, no, **one, parts=np.arange(3), limit=1)
+    >>> wishes = Wishes(no, no, parts=np.arange(3), limit=1)
     >>> q, rows = np.array([[0.0, 0.5]]), np.array([[2, 1]])
     >>> assign_within(q, rows, np.array([1.0]), np.array([0]), wishes).tolist()
     [1]
