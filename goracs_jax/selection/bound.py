@@ -32,10 +32,8 @@ from goracs_jax.mesh import replicate
 from goracs_jax.selection.core import core_order, core_shape
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
-from goracs_jax.selection.relaxation import (
-    Arcs,
-    ascend,
-    core_arcs,
+from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
+from goracs_jax.selection.serving import (
     last_weighted,
     points_served,
     row_value,

@@ -161,13 +161,23 @@ def prices(
         price += multiplier * np.asarray(wishes.shares)
     if wishes.group is None:
         return price
-    value = w + price
-    counts = np.bincount(wishes.group[rows], minlength=len(wishes.least))
+    value, group = w + price, wishes.group
+    counts = np.bincount(group[rows], minlength=len(wishes.least))
+    rows = rows[~wishes.fixed[rows]]  # the others are chosen whatever their value is
+    if not len(rows):
+        return price
     last = np.full(len(counts), -np.inf)
-    np.maximum.at(last, wishes.group[rows], value[rows])
-    free = (counts > wishes.least) & (counts < wishes.most)
+    np.maximum.at(last, group[rows], value[rows])
+    free = (counts > wishes.least) & (counts < wishes.most) & (last > -np.inf)
     level = last[free].max() if free.any() else value[rows].max()
+    # Where a group is full of rows that are fixed, its first other row counts.
+    others = ~wishes.fixed & ~wishes.closed
+    first = np.full(len(counts), np.inf)
+    np.minimum.at(first, group[others], value[others])
+    at = np.where((counts == wishes.most) & (last == -np.inf), first, last)
     # A row of a group at its least count is dear, one of a group at its most is cheap.
-    dear = (counts == wishes.least) & (counts > 0) & (last > level)
-    cheap = (counts == wishes.most) & (counts > 0) & (last < level)
-    return price + np.where(dear | cheap, level - last, 0)[wishes.group]
+    dear = (counts == wishes.least) & (at > level) & (last > -np.inf)
+    cheap = (counts == wishes.most) & (at < level) & (at > -np.inf)
+    of_group = np.zeros(len(counts))
+    of_group[dear | cheap] = level - at[dear | cheap]
+    return price + of_group[group]

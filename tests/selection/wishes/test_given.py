@@ -82,7 +82,7 @@ def test_rows_near_to_one_that_is_fixed_are_closed():
     assert not len(wishes.near)
     # Those that are trained on are as they are.
     assert make_wishes(cost, trained=[3, 4], apart=0.15) is not None
-    with pytest.raises(InputError, match="rows 0 and 1 must both be chosen or were"):
+    with pytest.raises(InputError, match="rows 1 and 0 must both be chosen or were"):
         make_wishes(cost, include=[1], trained=[0], apart=0.15)
 
 
