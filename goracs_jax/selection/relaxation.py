@@ -106,7 +106,7 @@ def core_arcs(
 @partial(jax.jit, static_argnames="n")
 def ascend(
     arcs: Arcs,
-    g: Float[jax.Array, " valid"],
+    g: Float[jax.Array, " prices"],
     chosen: Float[jax.Array, " core"],
     value: Number,
     step: Number,
