@@ -161,7 +161,8 @@ def read_rows(path: Path, what: str) -> np.ndarray:
 
 def _kept_rows(name: str, rows: np.ndarray, kept: Kept) -> np.ndarray:
     """Return the numbers that rows of the file have among those that are kept."""
-    row_wishes(kept.of, **{name: rows})  # refuses what are no row numbers
+    given: dict[str, Any] = {name: rows}
+    row_wishes(kept.of, **given)  # refuses what are no row numbers
     if kept.is_all:
         return rows
     asked = np.isin(np.arange(kept.of), rows)

@@ -79,7 +79,7 @@ def checked_choice(
     check_heeds(method, wished, weighted, bool(classes))
     choose = by_class(method, classes) if classes else method.choose
     trained = None if problem.wishes is None else problem.wishes.trained
-    return choose if trained is None else _beside(choose, trained)
+    return choose if trained is None else _beside(choose, np.asarray(trained))
 
 
 def check_heeds(method: Method, wished: bool, weighted: bool, by_label: bool) -> None:

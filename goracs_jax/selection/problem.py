@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -135,7 +135,7 @@ def solve(
     True
     """
     rows_cost = exact_cost(cost, indices)
-    more = {} if g is None else {"g": g}
+    more: dict[str, Any] = {} if g is None else {"g": g}
     if cost.mass is not None:
         more["b"] = column_mass(cost)
     solved = solver(rows_cost, **more)

@@ -11,7 +11,7 @@ largest decrease sum_j max(m_j - C_ej, 0), where m_j = min_{i in S} C_ij.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +35,9 @@ class GreedyState(NamedTuple):
     gain: Float[jax.Array, " train"]  # upper bound; minus infinity once selected
     fresh: Bool[jax.Array, " train"]  # the bound is the gain for the present m
     looked_into: Int[jax.Array, ""]  # bounds recomputed since the last pick
-    # The rows so far, and those that may follow, where there are wishes.
-    chosen: Bool[jax.Array, " train"] | None = None
-    may: Bool[jax.Array, " train"] | None = None
+    # The rows so far, and those that may follow [train], where there are wishes.
+    chosen: Any = None
+    may: Any = None
 
 
 @partial(jax.jit, static_argnames=("budget", "batch", "wide_entries"))

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Cost, least_rows, to_points
+from goracs_jax.cost import Block, Cost, least_rows, to_points
 from goracs_jax.selection.method import GroupExchange
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.selection.wishes.assign import assign_within
@@ -148,10 +148,14 @@ def _least(
 
     def least(plan: BCSR | jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision("highest"):
-            q = lambda block: plan @ block.cost.T
-            may = lambda block: jnp.where(shut[block.rows], jnp.inf, q(block))
-            of = q if shut is None else may
-            return least_rows(carried, of, slots, k, width=slots + k)
+
+            def q(block: Block) -> jax.Array:
+                of_rows = plan @ block.cost.T
+                if shut is None:
+                    return of_rows
+                return jnp.where(shut[block.rows], jnp.inf, of_rows)
+
+            return least_rows(carried, q, slots, k, width=slots + k)
 
     return jax.lax.platform_dependent(
         cpu=lambda: least(sparse), default=lambda: least(_dense(sparse))
@@ -283,7 +287,8 @@ def best_assignment(
     shut, listing = None, cost
     free = np.ones(len(rows), bool)
     if wishes is not None:
-        shut, listing = wishes.closed | wishes.fixed, wishes.listing(cost, len(rows))
+        shut = np.asarray(wishes.closed | wishes.fixed)
+        listing = wishes.listing(cost, len(rows))
         free = ~wishes.fixed[rows]
     while True:
         k = min(k, most)

@@ -112,7 +112,7 @@ def sweeps(
         ends = jnp.stack([first, second], 1)
         rows, units, gap = move(slots.rows[ends], slots.units[ends], move_keys)
         moved = paired & _first_claim(rows, paired, len(chosen))
-        if limits is not None and limits.shared:
+        if limits is not None and now is not None and limits.shared:
             moved = accept(limits, now, slots.rows[ends], rows, moved)
         # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))
@@ -203,7 +203,7 @@ def _move(
     difference = cost[:, i] - cost[:, k]
     value = cost.sum(0)[k] + _smallest(difference, s)
     value = jnp.where(closed[i] | closed[k], jnp.inf, value)
-    if limits is not None:
+    if limits is not None and now is not None:
         into = jnp.stack([candidates[i], candidates[k]], 1)
         allowed = jax.vmap(partial(allows, limits, now, rows))(into)
         value = jnp.where(allowed, value, jnp.inf)

@@ -35,9 +35,11 @@ def units_per_slot(
     """
 
     def misplaced(s: int) -> float:
-        wanted = n * s / n_valid if mass is None else n * s * mass
-        each = 2 * (wanted % 1) * (1 - wanted % 1)
-        return each / wanted if mass is None else float(each.sum()) / (n * s)
+        if mass is None:
+            share = n * s / n_valid % 1
+            return 2 * share * (1 - share) / (n * s / n_valid)
+        shares = n * s * mass % 1
+        return float((2 * shares * (1 - shares)).sum()) / (n * s)
 
     choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
     even = (s for s in choices if misplaced(s) <= uneven)

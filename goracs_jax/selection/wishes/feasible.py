@@ -1,5 +1,7 @@
 """Subsets that meet all wishes: is there one, and which is near to what is wanted."""
 
+from typing import NoReturn
+
 import numpy as np
 from jaxtyping import Float, Int, Real
 from scipy.optimize import LinearConstraint, milp
@@ -35,7 +37,7 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
         return
     n, refuse = total(wishes, budget), _refuse
     before = n - budget
-    free = ~wishes.closed
+    free = np.asarray(~wishes.closed)
     if (must := int(wishes.fixed.sum())) > n:
         refuse(f"{must - before} rows must be in, the budget is {budget}.")
     if (some := int(free.sum())) < n:
@@ -45,7 +47,7 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
         _check_groups(wishes, budget, n, free)
     if wishes.parts is not None:
         alone = wishes._replace(clique=None)
-        rows = n_least(wishes.parts.astype(np.float64), alone, n)
+        rows = np.asarray(n_least(wishes.parts.astype(np.float64), alone, n))
         if (share := float(wishes.shares[rows].sum())) > 1 + 1e-9 or not meets(
             alone._replace(near=None), rows
         ):
@@ -91,7 +93,7 @@ def _check_groups(wishes: Wishes, budget: int, n: int, free: np.ndarray) -> None
         )
 
 
-def _refuse(why: str) -> None:
+def _refuse(why: str) -> NoReturn:
     raise InputError(NOT_MET + why)
 
 
@@ -136,7 +138,7 @@ def feasible_rows(
 
 def _thin(wishes: Wishes, wanted: np.ndarray) -> np.ndarray:
     """Close each row that is near to one that is wanted more."""
-    closed = wishes.closed.copy()
+    closed = np.array(wishes.closed)
     starts = np.searchsorted(wishes.near[:, 0], np.arange(len(closed) + 1))
     for row in np.lexsort((wanted, ~wishes.fixed)).tolist():
         if not closed[row]:

@@ -163,7 +163,9 @@ def _row_mask(given: GivenArray, n_train: int, name: str) -> Bool[np.ndarray, " 
     return mask
 
 
-def _costs(given: GivenArray | None, limit: float | int | None, n_train: int):
+def _costs(
+    given: GivenArray | None, limit: float | int | None, n_train: int
+) -> tuple[Any, Any, Any]:
     """Return the costs in parts of the limit, the limit, and the shares in it."""
     if (given is None) != (limit is None):
         raise InputError("give row costs and a cost limit together.")

@@ -110,14 +110,14 @@ def priced_least(
     (0.2, 0.2, [1])
     """
     if wishes is None or wishes.shares is None:
-        rows = n_least(w, wishes, n)
+        rows = np.asarray(n_least(w, wishes, n))
         return Priced(float(w[rows].sum()), 0.0, rows)
     shares = np.asarray(wishes.shares, np.float64)
     beyond = lambda rows: float(shares[rows].sum()) - 1
     line = lambda rows, mu: float(w[rows].sum()) + mu * beyond(rows)
 
     def at(mu: float) -> Priced:
-        rows = n_least(w + mu * shares, wishes, n)
+        rows = np.asarray(n_least(w + mu * shares, wishes, n))
         return Priced(line(rows, mu) - (n + 8) * ROUNDING * mu, mu, rows)
 
     best = at(0.0)

@@ -1,6 +1,6 @@
 """Which moves keep a subset within its limits: what greedy and annealing ask."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ class Tally(NamedTuple):
     """What is known of a subset of a pool."""
 
     chosen: Bool[jax.Array, " pool"]
-    counts: Int[jax.Array, " groups"] | None  # rows of each group
-    load: Int[jax.Array, ""] | None  # their costs
+    counts: Any  # rows of each group; None without groups
+    load: Any  # their costs; None without costs
 
 
 def limits_of(wishes: Wishes, pool: Int[np.ndarray, " pool"]) -> Limits:

@@ -1,6 +1,6 @@
 """What a subset must meet, row by row: the one record that every stage asks."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,18 +20,20 @@ class Wishes(NamedTuple):
     fixed: Bool[AnyArray, " train"]  # chosen in any case
     closed: Bool[AnyArray, " train"]  # never chosen
     trained: Bool[AnyArray, " train"] | None = None  # fixed, and not counted in n
-    # The group of every row, and how many rows of each group are chosen.
-    group: Int[AnyArray, " train"] | None = None
-    least: Int[AnyArray, " groups"] | None = None
-    most: Int[AnyArray, " groups"] | None = None
-    # Costs in whole parts of the limit, rounded up, and as they are over the limit.
-    parts: Int[AnyArray, " train"] | None = None
-    limit: Int[AnyArray, ""] | None = None
-    shares: Float[AnyArray, " train"] | None = None
-    # Pairs of rows of which at most one is chosen, each in both orders and sorted; and
-    # a partition of the rows into sets whose rows are all near each other.
-    near: Int[AnyArray, "pairs 2"] | None = None
-    clique: Int[AnyArray, " train"] | None = None
+    # What one wish needs is None together, which a type checker cannot know: Any.
+    # The group of every row [train], and how many rows of each are chosen [groups].
+    group: Any = None
+    least: Any = None
+    most: Any = None
+    # Costs in whole parts of the limit, rounded up [train], the limit in parts, and the
+    # costs as they are over the limit [train].
+    parts: Any = None
+    limit: Any = None
+    shares: Any = None
+    # Pairs of rows of which at most one is chosen [pairs, 2], each in both orders and
+    # sorted; and a partition of the rows into sets of rows all near each other [train].
+    near: Any = None
+    clique: Any = None
     # What the Lagrangian of groups and costs adds to the w_i of a row.
     price: Float[AnyArray, " train"] | None = None
 
