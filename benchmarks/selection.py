@@ -24,14 +24,16 @@ import numpy as np
 from common import RESULTS, peak_mib, timed, write
 
 from goracs_jax.cost import Cost, block_rows, exact_cost, make_cost, materialize
-from goracs_jax.selection.bound import core_shape, relax
+from goracs_jax.selection.bound import relax
+from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import METHODS, Goracs, PairMoves
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
-from goracs_jax.selection.relaxation import points_served
-from goracs_jax.selection.search.annealing import anneal, plan_search, units_per_slot
+from goracs_jax.selection.search.annealing import anneal, plan_search
 from goracs_jax.selection.search.group_exchange import group_exchange
 from goracs_jax.selection.search.pair_exchange import pairs_per_sweep
 from goracs_jax.selection.search.stages import anneals, refined
+from goracs_jax.selection.search.units import units_per_slot
+from goracs_jax.selection.serving import points_served
 
 
 def synthetic(n_train: int, n_valid: int, dim: int = 384) -> dict[str, np.ndarray]:

@@ -34,6 +34,8 @@ The search:
     unit            an equal part of the validation mass, of which a slot has s
     candidate       a row that may enter a slot
     pool            the candidates of all slots; of verbs, a file of examples
+    wish            what a subset must meet beside a low POO: rows in or out, limits of
+                    groups and costs, near rows of which one is chosen at most
     incumbent       the subset that a search tries to improve
     step, trace     one entry of a selection's history; all of them
 

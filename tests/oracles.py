@@ -106,3 +106,38 @@ def rank(distances, titles, target) -> int:
         if distance < best:
             closer += 1
     return closer
+
+
+def weighted_poo(cost, indices, weights) -> float:
+    """POO of a subset by POT, where validation points have weights."""
+    rows = cost[np.asarray(indices)]
+    low = rows.min()
+    a, b = np.full(len(rows), 1 / len(rows)), np.asarray(weights, float)
+    return ot.emd2(a, b / b.sum(), rows - low, numItermax=10**7) + low
+
+
+def meets_wishes(
+    x,
+    subset,
+    *,
+    include=(),
+    exclude=(),
+    trained=(),
+    row_costs=None,
+    cost_limit=None,
+    groups=None,
+    group_min=None,
+    group_max=None,
+    apart=0.0,
+) -> bool:
+    """Whether a subset meets all wishes, one after the other."""
+    count = lambda group: sum(groups[i] == group for i in subset)
+    others = lambda i: [j for j in (*subset, *trained) if j != i]
+    return (
+        all(i in subset for i in include)
+        and not any(i in subset for i in (*exclude, *trained))
+        and (row_costs is None or sum(row_costs[i] for i in subset) <= cost_limit)
+        and all(count(group) >= least for group, least in (group_min or {}).items())
+        and all(count(group) <= most for group, most in (group_max or {}).items())
+        and all(np.linalg.norm(x[i] - x[j]) >= apart for i in subset for j in others(i))
+    )

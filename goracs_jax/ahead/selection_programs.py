@@ -22,12 +22,14 @@ from goracs_jax.cost import (
     train_rows,
 )
 from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
-from goracs_jax.selection.bound import core_shape, values_below
+from goracs_jax.selection.bound import values_below
+from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import Goracs
 from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
 from goracs_jax.selection.search import annealing, group_exchange
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
+from goracs_jax.selection.search.units import units_per_slot
 from goracs_jax.transport.sinkhorn import COLD, _iterate
 
 
@@ -104,7 +106,7 @@ def selection_programs(
         near=integers(n_valid, min(annealed.listed, n_train)),
         dense=everywhere(pool, n_valid) if kept else None,
     )
-    units = annealing.units_per_slot(budget, n_valid, annealed.uneven)
+    units = units_per_slot(budget, n_valid, annealed.uneven)
     slots = Slots(integers(budget), integers(budget, units))
     _, length = annealing.plan_search(budget, n_valid, annealed)
     key = everywhere(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)

@@ -1,5 +1,6 @@
 """The cost matrix C of POO as its factors, and passes over it."""
 
+from goracs_jax.cost.build import column_mass as column_mass
 from goracs_jax.cost.build import exact_cost as exact_cost
 from goracs_jax.cost.build import largest_distance as largest_distance
 from goracs_jax.cost.build import make_cost as make_cost
@@ -12,6 +13,7 @@ from goracs_jax.cost.checks import check_inputs as check_inputs
 from goracs_jax.cost.checks import check_lambda as check_lambda
 from goracs_jax.cost.checks import check_norms as check_norms
 from goracs_jax.cost.checks import check_row_scores as check_row_scores
+from goracs_jax.cost.checks import check_weights as check_weights
 from goracs_jax.cost.checks import chunks as chunks
 from goracs_jax.cost.distinct import count_distinct as count_distinct
 from goracs_jax.cost.factors import BLOCK_ENTRIES as BLOCK_ENTRIES

@@ -16,7 +16,12 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from goracs_jax.choices import Scale
-from goracs_jax.cost.checks import check_inputs, check_norms, chunks
+from goracs_jax.cost.checks import (
+    check_inputs,
+    check_norms,
+    check_weights,
+    chunks,
+)
 from goracs_jax.cost.factors import (
     BLOCK_ENTRIES,
     MATRIX_ENTRIES,
@@ -45,6 +50,7 @@ def make_cost(
     *,
     rewards: GivenArray | None = None,
     scale: str = "max",
+    valid_weights: GivenArray | None = None,
     mesh: Mesh | None = None,
     block_entries: int = BLOCK_ENTRIES,
     matrix_entries: int = MATRIX_ENTRIES,
@@ -68,6 +74,8 @@ def make_cost(
         scale: Divide D by its largest entry, or by its median (see `median_distance`),
             so that one distant row does not shrink all other distances. Where the
             median is zero, the largest entry serves.
+        valid_weights: How much each validation point counts, numbers >= 0, shape [M]:
+            its mass is its share of their sum. All count alike if None.
         mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
             devices if None.
         block_entries: The most entries of C that one block of a pass holds.
@@ -77,8 +85,9 @@ def make_cost(
         The cost, on the devices of the mesh.
 
     Raises:
-        InputError: As `check_inputs`; no such scale; or embeddings so large or so close
-            together that float32 cannot hold their squared distances.
+        InputError: As `check_inputs`; no such scale; weights that are negative, or all
+            zero; or embeddings so large or so close together that float32 cannot hold
+            their squared distances.
 
     >>> from goracs_jax.cost import cost_rows
     >>> cost = make_cost(np.zeros((2, 1)), np.ones((1, 1)), np.array([1.0, 2.0]), 0.5)
@@ -117,6 +126,7 @@ def make_cost(
             mesh=mesh, block_entries=block_entries, matrix_entries=matrix_entries
         ),
         moved=None if moved is None else replicate(moved.astype(np.float32), mesh),
+        mass=_mass(valid_weights, len(valid), mesh),
     )
     plain = without_reward(cost)  # with unit scale: C is D itself
     size = _largest_distance(plain)
@@ -124,6 +134,17 @@ def make_cost(
         median = median_distance(plain)
         size = jnp.where(median > 0, median, size)
     return cost._replace(distance_scale=jnp.where(size > 0, size, 1.0))
+
+
+def _mass(
+    weights: GivenArray | None, n_valid: int, mesh: Mesh
+) -> Float[jax.Array, " valid"] | None:
+    """Return the masses of weighted validation points."""
+    if weights is None:
+        return None
+    check_weights(weights, n_valid)
+    weights = np.asarray(as_array(weights), np.float64)
+    return replicate((weights / weights.sum()).astype(np.float32), mesh)
 
 
 def with_lambda(
@@ -155,6 +176,19 @@ def with_lambda(
     scores = grad_norms if rewards is None else rewards
     reward = _reward(scores, lambda_, n_train)
     return cost._replace(reward=replicate(reward, cost.tiling.mesh))
+
+
+def column_mass(cost: Cost) -> Float[np.ndarray, " valid"] | None:
+    """Return the masses of the validation points in float64; None if they are equal.
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> column_mass(make_cost(x, x, valid_weights=[1.0, 3.0])).tolist()
+    [0.25, 0.75]
+    """
+    if cost.mass is None:
+        return None
+    mass = np.asarray(cost.mass, np.float64)
+    return mass / mass.sum()
 
 
 def some_rows(cost: Cost, rows: Int[AnyArray, " rows"]) -> Cost:

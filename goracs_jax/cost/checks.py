@@ -114,7 +114,12 @@ def check_norms(
 
 
 def check_row_scores(
-    scores: GivenArray, n_train: int, name: str, *, signed: bool = False
+    scores: GivenArray,
+    n_train: int,
+    name: str,
+    *,
+    signed: bool = False,
+    side: str = "training",
 ) -> None:
     """Check that each training row has one score, which is finite and not negative.
 
@@ -123,6 +128,7 @@ def check_row_scores(
         n_train: N.
         name: What they are, for messages.
         signed: Whether a score may be negative.
+        side: Whose rows they belong to, if not those of training.
 
     >>> check_row_scores(np.ones(3), 2, "errors")
     Traceback (most recent call last):
@@ -134,7 +140,7 @@ def check_row_scores(
     values = np.asarray(as_array(scores, name), np.float64)
     if values.shape != (n_train,):
         raise InputError(
-            f"{name} have shape {list(values.shape)}, the training embeddings "
+            f"{name} have shape {list(values.shape)}, the {side} embeddings "
             f"{n_train} rows: give one number per row, in the same order."
         )
     bad = np.flatnonzero(~(np.isfinite(values) & (signed | (values >= 0))))
@@ -144,6 +150,26 @@ def check_row_scores(
             "the first at "
             f"row {bad[0]} (from 0): {values[bad[0]]}; compute those again."
         )
+
+
+def check_weights(
+    weights: GivenArray, n_valid: int, name: str = "validation weights"
+) -> None:
+    """Check that each validation row has a weight, and that not all of them are zero.
+
+    Args:
+        weights: Shape [M].
+        n_valid: M.
+        name: What they are, for messages.
+
+    >>> check_weights(np.zeros(2), 2)
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: all validation weights are zero: ...
+    """
+    check_row_scores(weights, n_valid, name, side="validation")
+    if not np.asarray(as_array(weights, name)).any():
+        raise InputError(f"all {name} are zero: give some weight to a row.")
 
 
 def check_lambda(lambda_: float) -> None:

@@ -58,6 +58,8 @@ class Cost(NamedTuple):
     matrix: Float[AnyArray, "rows valid"] | None = None
     # What was taken off both sets before float32 could hold them, where it could not.
     moved: Float[AnyArray, " dim"] | None = None
+    # b_j, the masses of the validation points, which add up to 1; each 1 / M if None.
+    mass: Float[AnyArray, " valid"] | None = None
 
     @property
     def mean(self) -> Float[AnyArray, " dim"]:
@@ -131,6 +133,8 @@ def without_reward(cost: Cost) -> Cost:
 def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
     """Return the cost of the same training rows to other points, in the same units.
 
+    The points have equal masses.
+
     Args:
         cost: C as factors.
         points: What takes the place of the validation points, less `cost.centre`.
@@ -142,7 +146,7 @@ def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
     >>> cost_rows(to_points(cost, np.zeros((1, 1))), jnp.arange(2)).tolist()
     [[0.5], [0.5]]
     """
-    return cost._replace(valid=points, matrix=None)
+    return cost._replace(valid=points, matrix=None, mass=None)
 
 
 @jax.jit
@@ -247,6 +251,7 @@ def on_every_device(
     specs |= {"train": BY_ROWS, "tiling": cost.tiling}
     specs |= {"matrix": None if cost.matrix is None else BY_ROWS}
     specs |= {"moved": None if cost.moved is None else EVERYWHERE}
+    specs |= {"mass": None if cost.mass is None else EVERYWHERE}
     # Replicated results follow collectives, which the checker cannot see through.
     mapped = jax.shard_map(
         on_device,

@@ -29,6 +29,7 @@ from goracs_jax.selection.method import FunctionMethod, Method, find_method
 from goracs_jax.selection.method.builtin import BUILT_IN
 from goracs_jax.selection.problem import Selection, Step, mean_distance
 from goracs_jax.selection.sweep import chooser
+from goracs_jax.selection.wishes import Wishes
 
 
 class Loaded(NamedTuple):
@@ -38,6 +39,7 @@ class Loaded(NamedTuple):
     cost: Cost  # for any lambda
     nearest: Float[np.ndarray, " train"]  # min_j D_ij
     seconds: dict[str, float]  # of the stages of x, y and g
+    wishes: Wishes | None = None
 
     def weighed(self, lambda_: float) -> Cost:
         """Return the cost for a lambda, which weighs rewards where there are any."""
@@ -58,6 +60,7 @@ def run(
     config: SelectConfig,
     folder: Path,
     stopping: Stopping | None = None,
+    loaded: Loaded | None = None,
 ) -> Iterator[Selected]:
     """Select for every grid point, in the order that shares most work.
 
@@ -67,11 +70,12 @@ def run(
         folder: Where stages are kept.
         stopping: Signals to which a search answers with the best subset so far; left
             out, they interrupt it.
+        loaded: What `load` gave, if it was called before.
 
     Yields:
         The result of each grid point, as soon as it is computed, up to a signal.
     """
-    loaded = _load(inputs, config, folder)
+    loaded = loaded or load(inputs, config, folder)
     for search in searches(inputs, config, loaded, stopping):
         with stopping.listening() if stopping else nullcontext():
             results = _search(search, folder)
@@ -112,6 +116,7 @@ def searches(
             prediction_errors=loaded.arrays.get("e"),
             classes=inputs.classes,
             limit=partial(Limit.after, config.time_limit, *asks),
+            wishes=loaded.wishes,
         )
 
     def stage(method: str, point: GridPoint) -> Stage:
@@ -152,11 +157,11 @@ def settings_of(method: Method) -> dict[str, Any]:
     made = isinstance(method, FunctionMethod) or not is_dataclass(method)
     if made or method in BUILT_IN:
         return {}
-    told = ("name", "about", "needs", "weighed", "space", "reward")
+    told = ("name", "about", "needs", "weighed", "space", "reward", "heeds")
     return {"settings": {k: repr(v) for k, v in vars(method).items() if k not in told}}
 
 
-def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
+def load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
     """Load x, y, g and e, given or from their stages, and make the cost."""
     for stage in inputs.stages.values():
         if not stage.is_done(folder):
@@ -188,9 +193,12 @@ def _load(inputs: SelectInputs, config: SelectConfig, folder: Path) -> Loaded:
         max(config.lambdas),
         rewards=rewards,
         scale=config.scale,
+        valid_weights=inputs.wished and inputs.wished.weights,
     )
+    wishes = inputs.wished.of(cost) if inputs.wished else None
     seconds = {inputs.stages[s].name: result.seconds for s, result in done.items()}
-    return Loaded(arrays, cost, np.asarray(nearest_distances(cost)), seconds)
+    nearest = np.asarray(nearest_distances(cost))
+    return Loaded(arrays, cost, nearest, seconds, wishes)
 
 
 def _search(search: Search, folder: Path) -> dict[str, Result]:

@@ -27,7 +27,7 @@ class SelectConfig:
     """What a search depends on, apart from its inputs."""
 
     method: Method
-    budgets: tuple[int, ...]
+    budgets: tuple[int, ...]  # none where the budget is still to be found
     lambdas: tuple[float, ...]
     solver: str = "auto"
     seed: int = 0
@@ -59,7 +59,7 @@ class SelectConfig:
         lambdas = (DEFAULT_LAMBDA if weighs else 0.0,)
         return cls(
             method=method,
-            budgets=s.budget,
+            budgets=_numbers(s),
             lambdas=lambdas if s.lambda_ is None else s.lambda_,
             solver=s.solver,
             seed=s.seed,
@@ -163,3 +163,12 @@ class SelectConfig:
                 "validation examples have at most: give a smaller number."
             )
         self.space.check(n_valid)
+        if not self.budgets and len(self.lambdas) > 1:
+            raise InputError("--budget auto is found for one lambda: give one.")
+
+
+def _numbers(s: Select) -> tuple[int, ...]:
+    numbers = tuple(budget for budget in s.budget if isinstance(budget, int))
+    if numbers and len(numbers) < len(s.budget):
+        raise InputError("--budget must be auto or whole numbers, not both.")
+    return numbers

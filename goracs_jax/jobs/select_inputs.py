@@ -21,12 +21,14 @@ from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT, SelectConfig
 from goracs_jax.jobs.text_stages import stages_of
 from goracs_jax.jobs.usable import check_beside, usable_rows
+from goracs_jax.jobs.wishes import Wished, read_wishes
 from goracs_jax.runs.arrays import read_floats
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool
 from goracs_jax.runs.pools import left_out, limit_of, read_pools
 from goracs_jax.runs.reading import scored_in
 from goracs_jax.runs.stages import Arrays, Stage
+from goracs_jax.selection.auto_budget import check_halves
 from goracs_jax.selection.classes import Classes
 from goracs_jax.selection.method import known_methods
 from goracs_jax.selection.problem import check_memory
@@ -50,6 +52,8 @@ class SelectInputs(NamedTuple):
     kept: Kept | None = None  # the training rows of the files that these are
     leaked: Leaked | None = None  # how many of them copy a validation example
     skipped: Sequence[Skipped] = ()  # records and rows that were left out
+    kept_valid: Kept | None = None  # the validation rows of the file that are used
+    wished: Wished | None = None  # what the chosen rows must meet
 
     @classmethod
     def of(
@@ -86,6 +90,8 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
     config = SelectConfig.of(s)
     config.check(n_valid=2**62)  # names that are wrong are found before files are read
     _check_flags(s, config)
+    if not config.budgets and (s.by_label or s.train_labels):
+        raise InputError("--budget auto is not for classes: give a number.")
     by_arrays = s.train_embeddings or s.valid_embeddings
     inputs = (_from_arrays if by_arrays else _from_texts)(s, config)
     if s.coreset_formats:
@@ -94,9 +100,22 @@ def read_inputs(settings: Select) -> tuple[SelectInputs, SelectConfig]:
                 "--coreset-formats are of texts: give --train beside the embeddings."
             )
         check_formats(s.coreset_formats, [e.record for e in inputs.pool.examples])
-    check_memory(max(s.budget), inputs.n_valid)
+    if not config.budgets:
+        check_halves(inputs.n_valid)
+    check_memory(max(config.budgets, default=1), inputs.n_valid)
     config.check(inputs.n_valid)
-    return inputs, config
+    return _with_wishes(s, inputs, config), config
+
+
+def _with_wishes(s: Select, inputs: SelectInputs, config: SelectConfig) -> SelectInputs:
+    """Add what the chosen rows must meet."""
+    assert inputs.kept
+    assert inputs.kept_valid
+    wished = read_wishes(s, inputs.pool, (inputs.kept, inputs.kept_valid))
+    by_class = bool(inputs.classes)
+    wished.check(config.method, inputs.n_train, config.budgets, by_class)
+    identity = {**inputs.identity, **wished.identity}
+    return inputs._replace(wished=wished, identity=identity)
 
 
 def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
@@ -140,12 +159,12 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
     check_inputs(arrays["x"], arrays["y"], norms, weighed, arrays.get("r"))
     _check_errors(s, arrays, len(used.rows))
     classes = read_classes(
-        _class_flags(s), (used, used_valid), [*pools.values()], s.budget
+        _class_flags(s), (used, used_valid), [*pools.values()], config.budgets
     )
     config.reward.check_labels(classes is not None)
     kept, leaked = equal_rows(arrays["x"], arrays["y"], s)
     arrays |= {k: kept.take(v) for k, v in arrays.items() if k != "y"}
-    classes = _of_kept(classes, kept, s.budget)
+    classes = _of_kept(classes, kept, config.budgets)
     pool = pools.get("x")
     found = SelectInputs.of(arrays, hashes, pool and pool.only(kept), classes)
     kept = used.then(kept)
@@ -154,7 +173,7 @@ def _from_arrays(s: Select, config: SelectConfig) -> SelectInputs:
         identity["valid"] = used_valid.identity
     skipped = [bad, *left_out(*pools.values())]
     rest = {"identity": identity, "leaked": leaked, "skipped": skipped}
-    return found._replace(kept=kept, **rest)
+    return found._replace(kept=kept, kept_valid=used_valid, **rest)
 
 
 def _of_rows(pool: Pool, used: Kept) -> Pool:
@@ -183,7 +202,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     n_valid = len(valid.examples)
     config.check(n_valid)
     sides = (train.of_file, valid.of_file)
-    classes = read_classes(_class_flags(s), sides, (train, valid), s.budget)
+    classes = read_classes(_class_flags(s), sides, (train, valid), config.budgets)
     config.reward.check_labels(classes is not None)
     arrays, hashes = read_floats({"e": (s.errors, "errors")})
     if "e" in arrays and len(arrays["e"]) == train.of_file.of:
@@ -191,7 +210,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     _check_errors(s, arrays, len(train.examples))
     kept, leaked = rows_to_keep(train, {"validation": valid}, s)
     skipped = left_out(train, valid)
-    train, classes = train.only(kept), _of_kept(classes, kept, s.budget)
+    train, classes = train.only(kept), _of_kept(classes, kept, config.budgets)
     arrays = {symbol: kept.take(array) for symbol, array in arrays.items()}
     kept = train.of_file
     missing_errors = "prediction_errors" in config.method.needs and not s.errors
@@ -201,7 +220,7 @@ def _from_texts(s: Select, config: SelectConfig) -> SelectInputs:
     identity |= hashes | made.sha256 | _identity_of(classes) | kept.identity
     arrays |= made.arrays
     shape = len(train.examples), n_valid
-    rest = (classes, kept, leaked, skipped)
+    rest = (classes, kept, leaked, skipped, valid.of_file)
     return SelectInputs(made.stages, arrays, identity, *shape, train, *rest)
 
 

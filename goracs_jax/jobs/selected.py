@@ -24,6 +24,9 @@ from goracs_jax.selection.by_class import ClassRow
 from goracs_jax.selection.problem import Selection, Step
 from goracs_jax.settings.outputs import MANIFEST, SELECTED, SUMMARY
 
+#: Budgets with the POO of greedy subsets against held-out validation.
+Curve = list[tuple[int, float]]
+
 
 class GridPoint(NamedTuple):
     """One budget with one lambda."""
@@ -70,6 +73,7 @@ class Selected(NamedTuple):
     kept: Kept | None = None  # the rows of the files that were selected from
     leaked: Leaked | None = None
     source: Path | None = None  # the file of the training examples
+    curve: Curve | None = None  # from which the budget was found
     info: dict[str, Any] | None = None  # of dataset_info.json; None where it was loaded
 
     @property
@@ -159,6 +163,7 @@ class Selected(NamedTuple):
             valid=np.asarray(drawn.valid, np.float32),
             weighed=scored,
             chosen=drawn.chosen,
+            curve=self.curve,
         )
 
     def _scores(self) -> dict[str, np.ndarray]:
@@ -194,6 +199,10 @@ class Selected(NamedTuple):
             "table": _plain(self.table),
             "seconds": self.seconds,
         }
+        if self.curve:
+            manifest["budget_curve"] = [
+                {"budget": n, "held_out_poo": value} for n, value in self.curve
+            ]
         if self.leaked:
             manifest["leakage"] = self.leaked._asdict()
         return manifest | ({"classes": _plain(self.classes)} if self.classes else {})

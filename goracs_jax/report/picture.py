@@ -113,6 +113,7 @@ def figure(
     valid: Float[np.ndarray, "valid dim"],
     weighed: tuple[str, Float[np.ndarray, " train"] | None],
     chosen: Mapping[str, Selection],
+    curve: Sequence[tuple[int, float]] | None = None,
 ) -> Figure:
     """Draw a selection: the clouds, the descent of the objective, and the scores.
 
@@ -122,17 +123,28 @@ def figure(
         weighed: What lambda weighs: its name, such as "gradient norm", and one number
             per training row, or None if lambda is 0.
         chosen: Selections by method: first the coreset, then those it is compared with.
+        curve: POO against held-out validation by budget, where the budget was found.
 
     Returns:
-        A figure with three panels.
+        A figure with three panels, and a fourth for a curve.
     """
     (method, coreset), *others = chosen.items()
     picture = Figure(figsize=(15, 4.6), layout="constrained")
-    clouds, steps, scores = picture.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    widths = [1.25, 1, 1, *([1] if curve else [])]
+    clouds, steps, scores, *more = picture.subplots(1, len(widths), width_ratios=widths)
     _draw_clouds(clouds, train, valid, coreset.indices)
     _draw_descent(steps, method, coreset, dict(others))
     _draw_weighed(scores, *weighed, coreset.indices)
+    if curve:
+        _draw_curve(more[0], curve, len(coreset.indices))
     return picture
+
+
+def _draw_curve(axes: Axes, curve: Sequence[tuple[int, float]], budget: int):
+    axes.plot(*zip(*curve, strict=True), ".-", color="#4a5568")
+    axes.axvline(budget, color="#d1442f", label=f"budget {budget}")
+    axes.set(title="Held-out validation", xlabel="budget", ylabel="POO", xscale="log")
+    axes.legend(loc="best")
 
 
 def _draw_clouds(axes: Axes, train: np.ndarray, valid: np.ndarray, indices: np.ndarray):

@@ -21,6 +21,7 @@ from goracs_jax.cost import (
     Block,
     Cost,
     block_rows,
+    column_mass,
     count_distinct,
     exact_cost,
     map_rows,
@@ -28,20 +29,21 @@ from goracs_jax.cost import (
     some_rows,
 )
 from goracs_jax.mesh import replicate
+from goracs_jax.selection.core import core_order, core_shape
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
-from goracs_jax.selection.relaxation import (
-    Arcs,
-    ascend,
-    core_arcs,
+from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
+from goracs_jax.selection.serving import (
+    last_weighted,
     points_served,
     row_value,
+    weighted_value,
 )
+from goracs_jax.selection.wishes.lagrangian import priced_least, prices
+from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.transport import exact
 
 DEFAULTS = LowerBound()
-# The widths of arcs are multiples of this, so that few programs are compiled.
-WIDTHS = 16
 # A row with this share of the steps behind it belongs to the next core.
 WANTED = 0.01
 
@@ -52,6 +54,7 @@ class Relaxed(NamedTuple):
     g: Float[np.ndarray, " valid"]
     bound: float
     wanted: Int[np.ndarray, " train"]  # all rows, the most wanted first
+    price: Float[np.ndarray, " train"] | None = None  # what limits add to the w_i
 
 
 def relax(
@@ -61,6 +64,7 @@ def relax(
     budget: int,
     settings: LowerBound = DEFAULTS,
     limit: Limit = UNLIMITED,
+    wishes: Wishes | None = None,
 ) -> Relaxed:
     """Find prices with a high bound, and how much each training row is wanted there.
 
@@ -71,6 +75,7 @@ def relax(
         budget: n.
         settings: How many rounds and steps.
         limit: Where it is up, no further round begins.
+        wishes: What a subset must meet. Near rows are relaxed to cliques.
 
     >>> from goracs_jax.cost import make_cost
     >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
@@ -81,71 +86,62 @@ def relax(
     mesh = cost.tiling.mesh
     affordable = settings.passed_entries // (n_train * n_valid)
     rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
-    size, width = core_shape(cost.shape, budget, count_distinct(cost), settings)
+    distinct, mass = count_distinct(cost), column_mass(cost)
+    size, width = core_shape(cost.shape, budget, distinct, settings, mass)
     chosen, step, steps = np.zeros(n_train, np.float32), 1.0, settings.steps
     everywhere = partial(replicate, mesh=mesh)
     best, trial = -np.inf, np.asarray(g, np.float32)
     centre = trial
-    below = np.zeros(n_train)
+    below, toll = np.zeros(n_train), 0.0
     for left in reversed(range(rounds + 1)):
         w = _below(cost, trial, budget)
-        bound = _sum_up(trial, w, budget)
+        bound, multiplier = _sum_up(trial, w, budget, mass, wishes)
         if bound > best:
-            best, centre, below = bound, trial, w
+            best, centre, below, toll = bound, trial, w, multiplier
         if not left or limit.up():
             break
         # Where the last core was wrong, the prices that were too high show the way.
         high = np.maximum(centre, trial)
         if centre is not trial:
             w = _below(cost, high, budget)
-        order = np.lexsort((w, chosen <= WANTED))
-        rows = np.sort(order[:size])
+        rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
         core = materialize(some_rows(cost, rows))
         arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
+        start, limits = centre, None if wishes is None else wishes.take(rows)
+        if limits is not None and limits.shares is not None:
+            start = np.append(centre, toll * np.sqrt(n_valid)).astype(np.float32)
         ascent = ascend(
             Arcs(*map(everywhere, arcs)),
-            everywhere(centre),
+            everywhere(start),
             everywhere(chosen[rows]),
             value,
             step,
             steps,
             budget,
+            cost.mass,
+            limits,
         )
-        trial = np.asarray(ascent.best)
+        trial = np.asarray(ascent.best)[:n_valid]
         chosen[:] = 0
         chosen[rows] = np.asarray(ascent.chosen)
         # The next arcs may allow longer steps again.
         step = min(1.0, max(1.5 * float(ascent.step), 0.02))
         steps *= 2
     wanted = np.lexsort((below, -chosen))
-    return Relaxed(centre, _certified(cost, centre, below, budget), wanted)
+    bound = _certified(cost, centre, below, budget, wishes)
+    price = None if wishes is None else prices(below, wishes, budget)
+    return Relaxed(centre, bound, wanted, price)
 
 
-def core_shape(
-    shape: tuple[int, int],
+def dual_bound(
+    cost: Cost,
+    g: Float[np.ndarray, " valid"],
     budget: int,
-    distinct: int,
-    settings: LowerBound = DEFAULTS,
-) -> tuple[int, int]:
-    """Return the number of rows of a core, and the number of arcs of each.
-
-    Args:
-        shape: N and M.
-        budget: n.
-        distinct: Training rows that are no copies: the others take places in the core.
-        settings: The size of a core.
-
-    >>> core_shape((15_000, 5_000), 1000, 15_000), core_shape((12, 5), 6, 12)
-    ((4000, 64), (12, 5))
-    """
-    n_train, n_valid = shape
-    size = max(settings.least_core, settings.core * budget * n_train // distinct)
-    width = 4 * points_served(budget, n_valid) + 3 * WIDTHS
-    return min(n_train, size), min(n_valid, WIDTHS * round(width / WIDTHS))
-
-
-def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float:
+    wishes: Wishes | None = None,
+) -> float:
     """Return B(g), a lower bound of POO for every subset of size n, whatever g is.
+
+    With wishes it holds for the subsets that meet them.
 
     Rows that `values_below` shows to be far from the n smallest w_i keep the bound of
     w_i that they have there; this lowers B(g) at most.
@@ -154,6 +150,7 @@ def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float
         cost: C as factors.
         g: Any prices of the validation points, shape [M].
         budget: n.
+        wishes: What a subset must meet.
 
     Returns:
         B(g) in float64, less what the rounding of the factors to float32 can hide.
@@ -164,7 +161,7 @@ def dual_bound(cost: Cost, g: Float[np.ndarray, " valid"], budget: int) -> float
     0.5
     """
     g = np.asarray(g, np.float32)
-    return _certified(cost, g, _below(cost, g, budget), budget)
+    return _certified(cost, g, _below(cost, g, budget), budget, wishes)
 
 
 def _below(
@@ -176,10 +173,16 @@ def _below(
 
 
 def _sum_up(
-    g: Float[np.ndarray, " valid"], w: Float[np.ndarray, " train"], n: int
-) -> float:
-    """Return B(g) from w_i(g), or what is below it from less."""
-    return float(g.mean(dtype=np.float64) + np.partition(w, n - 1)[:n].sum())
+    g: Float[np.ndarray, " valid"],
+    w: Float[np.ndarray, " train"],
+    n: int,
+    mass: Float[np.ndarray, " valid"] | None = None,
+    wishes: Wishes | None = None,
+) -> tuple[float, float]:
+    """Return B(g) from w_i(g), or what is below it from less, and its multiplier."""
+    least = priced_least(w, wishes, n)
+    paid = np.average(g.astype(np.float64), weights=mass)
+    return float(paid + least.value), least.multiplier
 
 
 def _certified(
@@ -187,25 +190,39 @@ def _certified(
     g: Float[np.ndarray, " valid"],
     below: Float[np.ndarray, " train"],
     budget: int,
+    wishes: Wishes | None = None,
 ) -> float:
     """Return `dual_bound`, where a bound of every w_i is known."""
     n_train, n_valid = cost.shape
-    s = points_served(budget, n_valid)
+    s, mass = points_served(budget, n_valid), column_mass(cost)
     w = below.copy()
     few = min(n_train, budget + budget // 2 + 64)
-    rows = np.argpartition(w, few - 1)[:few]
+    if wishes is None:
+        rows = np.argpartition(w, few - 1)[:few]
+    else:
+        rows = core_order(w, np.zeros(n_train, bool), budget, wishes)[:few]
     step = min(few, block_rows(cost))
     for first in range(0, few, step):
         # The last block starts early to keep its shape.
         block = rows[min(first, few - step) :][:step]
-        w[block] = _exact_value(exact_cost(cost, block) - g, budget, s)
-    return _sum_up(g, w, budget) - rounding(cost)
+        w[block] = _exact_value(exact_cost(cost, block) - g, budget, s, mass)
+    return _sum_up(g, w, budget, mass, wishes)[0] - rounding(cost)
 
 
 def _exact_value(
-    reduced: Float[np.ndarray, "rows valid"], n: int, s: float
+    reduced: Float[np.ndarray, "rows valid"],
+    n: int,
+    s: float,
+    mass: Float[np.ndarray, " valid"] | None = None,
 ) -> Float[np.ndarray, " rows"]:
-    """Return `relaxation.row_value` in float64."""
+    """Return `relaxation.row_value`, or `weighted_value` at its best t, in float64."""
+    if mass is not None:
+        most = np.minimum(1 / n, mass)
+        order = np.argsort(reduced, axis=1)
+        x, takes = np.take_along_axis(reduced, order, 1), most[order]
+        before = takes.cumsum(1) - takes
+        taken = np.clip(1 / n - before, 0, takes)
+        return (taken * x).sum(1)
     k = int(np.ceil(s)) - 1
     least = np.partition(reduced, k, axis=1)[:, : k + 1]
     return (least[:, k] + (least - least[:, k:]).sum(1) / s) / n
@@ -217,7 +234,7 @@ def rounding(cost: Cost) -> float:
     With u = 2^-24: rewards and points are rounded once, by u relative to their size,
     and max(D) has an error of (dim + 2) u / 2, since |x|^2, |y|^2 and -2 x.y do not
     cancel where points are farthest apart. No mean distance is above 1 in units of
-    max(D).
+    max(D). The masses of weighted points are rounded twice.
 
     >>> from goracs_jax.cost import make_cost
     >>> f"{rounding(make_cost(np.eye(2), np.eye(2))):.0e}"
@@ -225,7 +242,8 @@ def rounding(cost: Cost) -> float:
     """
     dim = cost.valid.shape[1]
     largest = float(jnp.abs(jnp.asarray(cost.reward)).max())
-    return 2.0**-24 * (dim + 12 + 2 * largest)
+    weighted = 0 if cost.mass is None else 2
+    return 2.0**-24 * (dim + 12 + 2 * largest + weighted)
 
 
 def lower_bound(
@@ -233,6 +251,7 @@ def lower_bound(
     rows: Int[np.ndarray, " budget"],
     settings: LowerBound = DEFAULTS,
     limit: Limit = UNLIMITED,
+    wishes: Wishes | None = None,
 ) -> float:
     """Bound the POO of all subsets of this size from below.
 
@@ -241,6 +260,7 @@ def lower_bound(
         rows: A subset of size n; the better it is, the fewer steps it takes.
         settings: How many rounds and steps.
         limit: As for `relax`.
+        wishes: What the subsets must meet.
 
     >>> from goracs_jax.cost import make_cost
     >>> x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
@@ -248,10 +268,12 @@ def lower_bound(
     0.5
     """
     rows_cost = exact_cost(cost, rows)
-    value = exact(rows_cost).value
+    value = exact(rows_cost, b=column_mass(cost)).value
     if len(rows) == cost.shape[0]:  # nothing to choose
         return value - rounding(cost)
-    return relax(cost, rows_cost.min(0), value, len(rows), settings, limit).bound
+    return relax(
+        cost, rows_cost.min(0), value, len(rows), settings, limit, wishes
+    ).bound
 
 
 @partial(jax.jit, static_argnames="n")
@@ -292,10 +314,19 @@ def values_below(
     reward = jnp.asarray(cost.reward)
     size = 1 + jnp.abs(reward).max() + jnp.abs(g).max()
 
+    most = None if cost.mass is None else jnp.minimum(1 / n, cost.mass)[None]
+
     def least(block: Block) -> jax.Array:
         reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale
         squared = block.cost**2 - (2 * (dim + 10) * unit * reach**2)[:, None]
-        return row_value(jnp.sqrt(jnp.maximum(squared, 0)) - g, n, s)
+        reduced = jnp.sqrt(jnp.maximum(squared, 0)) - g
+        if most is None:
+            return row_value(reduced, n, s)
+        # At any t it is a bound; its sum has one term for each point below t, whose
+        # masses are 2 / n at most together.
+        _, t = last_weighted(reduced, most, n)
+        terms = (reduced < t[:, None]).sum(1)
+        return weighted_value(reduced, most, t, n) - 4 * terms * unit * size / n
 
     no_reward = cost._replace(reward=jnp.zeros_like(reward))
     return map_rows(no_reward, least) - (reward + (8 + s) * unit * size) / n

@@ -2,15 +2,22 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from goracs_jax.cost import Cost, exact_cost, materialize, without_reward
+from goracs_jax.cost import (
+    Cost,
+    column_mass,
+    exact_cost,
+    materialize,
+    without_reward,
+)
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
 from goracs_jax.transport import Solver, Transport, exact
 
@@ -22,7 +29,7 @@ class Problem(NamedTuple):
     the methods that rank by them. `start` gives the greedy picks of a cost and
     `materialize` the cost with its matrix in memory; in a sweep both remember what they
     made, so that several selections share it. Searches that take long end at `limit`
-    with the best subset so far.
+    with the best subset so far. `wishes` is what the subset must meet.
     """
 
     cost: Cost
@@ -33,6 +40,7 @@ class Problem(NamedTuple):
     start: Callable[[Cost, int], Rows] = greedy
     materialize: Callable[[Cost], Cost] = materialize
     limit: Limit = UNLIMITED
+    wishes: Wishes | None = None
 
 
 class Step(NamedTuple):
@@ -61,9 +69,10 @@ class Selection(NamedTuple):
     """A subset S of the training rows and what is known about it.
 
     `indices` are sorted and unique. `objective` is POO(S) by exact transport, in the
-    units of C. No subset of this size has a POO below `lower_bound` (None where no
-    bound was computed). `converged` says that the method ended by itself, and `stopped`
-    that a time limit or a signal ended it.
+    units of C. No subset of this size that meets the wishes has a POO below
+    `lower_bound` (None where no bound was computed). Where some rows are trained on
+    already, both are of the union with them. `converged` says that the method ended by
+    itself, and `stopped` that a time limit or a signal ended it.
     """
 
     indices: Int[np.ndarray, " budget"]
@@ -126,7 +135,10 @@ def solve(
     True
     """
     rows_cost = exact_cost(cost, indices)
-    solved = solver(rows_cost) if g is None else solver(rows_cost, g=g)
+    more: dict[str, Any] = {} if g is None else {"g": g}
+    if cost.mass is not None:
+        more["b"] = column_mass(cost)
+    solved = solver(rows_cost, **more)
     if not solved.converged:
         raise NumericalError(
             f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
@@ -191,4 +203,5 @@ def mean_distance(cost: Cost, indices: Rows) -> Float[np.ndarray, ""]:
     2.0
     """
     nearest = exact_cost(without_reward(cost), indices).min(0)
-    return np.asarray(nearest.mean() * float(cost.distance_scale))
+    mean = np.average(nearest, weights=column_mass(cost))
+    return np.asarray(mean * float(cost.distance_scale))

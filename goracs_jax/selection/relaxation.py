@@ -20,6 +20,10 @@ and Crowder, Mathematical Programming 1974; for medians Cornuejols, Fisher and
 Nemhauser, Management Science 1977). How often a row is chosen on the way tells how much
 of it the relaxed problem wants (Barahona and Anbil, Mathematical Programming 2000).
 
+Where validation points have weights, b_j takes the place of 1/M, and t bisects. Limits
+of groups and costs are those of `wishes.lagrangian`: n rows of least w_i that meet them
+are chosen, and the costs have a multiplier of their own.
+
 The ascent sees a core of training rows, and the cheapest points of each: the arcs.
 """
 
@@ -32,21 +36,15 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, map_rows, nearest_rows
+from goracs_jax.selection.serving import PARTS, Number, mass_sent, points_served, serve
+from goracs_jax.selection.wishes.lagrangian import n_least
+from goracs_jax.selection.wishes.record import Wishes
 
-# Up to this many of the smallest numbers are found one after the other; more are
-# sorted.
-FEW = 32
-# Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
-# same in whichever order a device adds them up.
-PARTS = 1 << 12
 # What the next direction keeps of the last one, and how often it may fail to raise the
 # bound before the steps become shorter, by this factor.
 MOMENTUM, PATIENCE, SHORTER = 0.7, 10, 0.7
 # Weight of the first step in the mean that tells how often a row is chosen.
 RECENT = 0.03
-
-
-Number = jax.Array | float | int
 
 
 class Arcs(NamedTuple):
@@ -57,60 +55,19 @@ class Arcs(NamedTuple):
 
 
 class Ascent(NamedTuple):
-    """The state of an ascent."""
+    """The state of an ascent.
 
-    g: Float[jax.Array, " valid"]
+    Where there is a limit of costs, its multiplier is the last of the prices, in units
+    of sqrt(M): the prices of points and of costs then have slopes of one size.
+    """
+
+    g: Float[jax.Array, " prices"]
     chosen: Float[jax.Array, " core"]  # how often each row was chosen of late, in [0,1]
     step: Float[jax.Array, ""]  # multiplier on the step length
-    direction: Float[jax.Array, " valid"]
+    direction: Float[jax.Array, " prices"]
     stalled: Int[jax.Array, ""]  # steps since the bound rose
     bound: Float[jax.Array, ""]  # the best B(g), over the arcs alone
-    best: Float[jax.Array, " valid"]  # its g
-
-
-def points_served(n: int, n_valid: int) -> float:
-    """Return s, the number of validation points whose mass a row can take on.
-
-    >>> points_served(2, 5), points_served(5, 2)
-    (2.5, 1.0)
-    """
-    return max(n_valid / n, 1.0)
-
-
-def last_served(
-    reduced: Float[jax.Array, "rows width"], s: float
-) -> Float[jax.Array, " rows"]:
-    """Return the ceil(s)-th smallest number of every row.
-
-    >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 2.5).tolist()
-    [2.0]
-    """
-    k = math.ceil(s)
-    if k > FEW:
-        return -jax.lax.top_k(-reduced, k)[0][:, -1]
-
-    def next_larger(_: Number, t: jax.Array) -> jax.Array:
-        enough = (reduced <= t[:, None]).sum(1) >= k  # equal numbers count each
-        above = jnp.where(reduced > t[:, None], reduced, jnp.inf).min(1)
-        return jnp.where(enough, t, above)
-
-    return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(reduced), -jnp.inf))
-
-
-def row_value(
-    reduced: Float[jax.Array, "rows width"], n: int, s: float
-) -> Float[jax.Array, " rows"]:
-    """Return w_i of some rows, from their C_ij - g_j.
-
-    The sum of the s smallest numbers x is max_t (s t + sum_j min(x_j - t, 0)), and the
-    last of them is a t that attains it.
-
-    >>> row_value(jnp.array([[3.0, 1.0, 2.0]]), n=1, s=1.5).round(4).tolist()
-    [1.3333]
-    """
-    t = last_served(reduced, s)
-    below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-    return (t + below / s) / n
+    best: Float[jax.Array, " prices"]  # its g
 
 
 @partial(jax.jit, static_argnames=("width", "listing"))
@@ -149,12 +106,14 @@ def core_arcs(
 @partial(jax.jit, static_argnames="n")
 def ascend(
     arcs: Arcs,
-    g: Float[jax.Array, " valid"],
+    g: Float[jax.Array, " prices"],
     chosen: Float[jax.Array, " core"],
     value: Number,
     step: Number,
     steps: Number,
     n: int,
+    mass: Float[jax.Array, " valid"] | None = None,
+    wishes: Wishes | None = None,
 ) -> Ascent:
     """Raise B(g) over the arcs of a core by subgradient steps.
 
@@ -166,12 +125,14 @@ def ascend(
 
     Args:
         arcs: The core.
-        g: Prices to start from.
+        g: Prices to start from, that of the costs last where there is one.
         chosen: How often each row was chosen before.
         value: The POO of some subset.
         step: Multiplier on the length of the first steps, at most 1.
         steps: The number of steps.
         n: The budget.
+        mass: b_j, where they differ.
+        wishes: Those of the rows of the core.
 
     >>> x = jnp.arange(3.0)  # the best single row of three is the middle one
     >>> arcs = Arcs(jnp.tile(jnp.arange(3), (3, 1)), abs(x[:, None] - x))
@@ -179,22 +140,37 @@ def ascend(
     >>> round(found.bound.item(), 4), found.chosen.argmax().item()
     (0.6667, 1)
     """
-    n_valid = len(g)
+    shares = None if wishes is None else wishes.shares
+    n_valid = len(g) - (shares is not None)
     s = points_served(n, n_valid)
+    most = None if mass is None else jnp.minimum(1 / n, mass)[arcs.points]
 
     def climb(_: Number, state: Ascent) -> Ascent:
-        reduced = arcs.cost - state.g[arcs.points]
-        t = last_served(reduced, s)
-        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-        gain, rows = jax.lax.top_k(-(t + below / s) / n, n)
-        bound = state.g.mean() - gain.sum()
-        # Points below t are served in full, and those at t share what is left.
-        x, last = reduced[rows], t[rows][:, None]
-        left = (s - (x < last).sum(1)) / (x == last).sum(1)
-        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
-        mass = jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
-        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(mass)
-        lacking = 1 / n_valid - got / (PARTS * n * s)
+        points = state.g if shares is None else state.g[:-1]
+        reduced = arcs.cost - points[arcs.points]
+        w, low, t = serve(reduced, most, n, s)
+        toll = 0.0
+        if shares is not None:
+            toll = state.g[-1] / math.sqrt(n_valid)
+            w += toll * jnp.asarray(shares)
+        if wishes is None:
+            gain, rows = jax.lax.top_k(-w, n)
+        else:
+            rows = n_least(w, wishes, n)
+            gain = -w[rows]
+        paid = points.mean() if mass is None else (points * mass).sum()
+        bound = paid - gain.sum()
+        if shares is not None:
+            bound -= toll
+        ends = low[rows][:, None], t[rows][:, None]
+        full = None if most is None else most[rows]
+        parts = mass_sent(reduced[rows], *ends, full, n, s)
+        got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(parts)
+        wanted = 1 / n_valid if mass is None else mass
+        lacking = wanted - got / (PARTS * n * s)
+        if shares is not None:
+            over = (jnp.asarray(shares)[rows].sum() - 1) / math.sqrt(n_valid)
+            lacking = jnp.append(lacking, over)
         direction = lacking + MOMENTUM * state.direction
         rose = bound > state.bound
         best = jnp.where(rose, state.g, state.best)
@@ -206,9 +182,12 @@ def ascend(
         faded = (1 - recent) * state.chosen
         norm = jnp.maximum((direction**2).sum(), jnp.finfo(jnp.float32).tiny)
         length = state.step * jnp.maximum(value - bound, 0) / norm
+        moved = state.g + length * direction
+        if shares is not None:
+            moved = moved.at[-1].max(0)
         return Ascent(
             # Shorter steps start at the best prices again.
-            g=jnp.where(gave_up, best, state.g + length * direction),
+            g=jnp.where(gave_up, best, moved),
             chosen=faded.at[rows].set(faded[rows] + recent),
             step=jnp.where(gave_up, SHORTER, 1) * state.step,
             direction=jnp.where(gave_up, 0, direction),

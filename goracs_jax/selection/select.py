@@ -1,26 +1,31 @@
 """The front door: choose the n rows to fine-tune on, from arrays or from a cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from goracs_jax.cost import Cost, check_row_scores, make_cost
+from goracs_jax.cost import Cost, make_cost
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array, as_arrays
-from goracs_jax.selection.by_class import by_class
+from goracs_jax.selection.auto_budget import auto_budget
+from goracs_jax.selection.checked import check_heeds, checked_choice
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.limit import Limit
-from goracs_jax.selection.method import Method, find_method, with_search
+from goracs_jax.selection.method import (
+    Method,
+    find_method,
+    with_search,
+)
 from goracs_jax.selection.problem import (
     Problem,
     Selection,
     check_budget,
-    check_memory,
     objective,
 )
+from goracs_jax.selection.wishes import Wishes, make_wishes, total
 from goracs_jax.shapes import AnyArray, GivenArray
 from goracs_jax.transport import find_solver
 
@@ -30,7 +35,7 @@ def goracs(
     valid_embeddings: GivenArray,
     grad_norms: GivenArray | None = None,
     *,
-    budget: int,
+    budget: int | Literal["auto"],
     lambda_: float = 0.1,
     key: jax.Array,
     method: str | Method = "goracs",
@@ -40,6 +45,16 @@ def goracs(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    valid_weights: GivenArray | None = None,
+    include: GivenArray | None = None,
+    exclude: GivenArray | None = None,
+    row_costs: GivenArray | None = None,
+    cost_limit: float | int | None = None,
+    groups: GivenArray | None = None,
+    group_min: Mapping[Any, int] | None = None,
+    group_max: Mapping[Any, int] | None = None,
+    apart: float | int | None = None,
+    trained: GivenArray | None = None,
     effort: float = 1.0,
     time_limit: float | None = None,
     bound: str | None = None,
@@ -57,7 +72,8 @@ def goracs(
         valid_embeddings: y_j, shape [M, dim].
         grad_norms: g_i, shape [N]; needed where lambda_ > 0, and by methods that rank
             by them, such as "grad-norm".
-        budget: n, in [1, N].
+        budget: n, in [1, N]; or "auto", the n from which on a held-out half of
+            validation gains nothing (`auto_budget` gives its curve).
         lambda_: Weight of the gradient term, in units of the largest distance.
         key: For methods that draw random numbers.
         method: The name of one of `METHODS`, or a method itself, such as
@@ -77,6 +93,21 @@ def goracs(
             to the class's rows in validation (Algorithm 2). A warning names the classes
             that cannot have their share.
         valid_labels: The class of every validation row, likewise, shape [M].
+        valid_weights: How much each validation row counts, numbers >= 0, shape [M]: its
+            mass in the transport is its share of their sum.
+        include: Row numbers that must be chosen; they count in n.
+        exclude: Row numbers that must not be chosen.
+        row_costs: c_i >= 0 of every training row, such as its tokens, shape [N].
+        cost_limit: The most that the n rows may cost together.
+        groups: The group of every training row, such as its source, topic or user,
+            integers or strings, shape [N].
+        group_min: The least number of rows that are chosen of a group, by group.
+        group_max: The most rows that are chosen of a group, by group.
+        apart: No two chosen rows are closer than this, in the units of the embeddings:
+            of near duplicates one is chosen at most.
+        trained: Row numbers that are trained on already. The next n are chosen beside
+            them: the objective and its bound are those of both together, and the limits
+            of costs and groups those of the n alone.
         effort: Multiplier on the work of the search, in [0.1, 10]. More effort finds a
             lower POO as a rule; on one seed it may end a little higher.
         time_limit: Seconds, counted from the beginning of the search, after which the
@@ -89,38 +120,67 @@ def goracs(
             devices when left out.
 
     Returns:
-        The selection: indices, objective, lower bound, trace, converged, stopped.
+        The selection: indices, objective, lower bound, trace, converged, stopped. With
+        wishes (from `include` on) the bound is one of all subsets that meet them.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, a budget out of
             range, a transport that does not fit into memory, an unknown method or
-            solver, no scores for a method that needs them, labels that do not fit, or
-            an effort, time limit or bound that the method does not have.
+            solver, no scores for a method that needs them, labels that do not fit,
+            wishes that no subset meets, a method that cannot heed them, or an effort,
+            time limit or bound that the method does not have.
         NumericalError: Sinkhorn did not converge.
 
     >>> x = np.arange(6, dtype=np.float32)[:, None]
     >>> selection = goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0))
     >>> selection.indices.tolist(), round(selection.objective, 4)
     ([1, 4], 0.1333)
+    >>> goracs(x, x, budget=2, lambda_=0.0, key=jax.random.key(0), include=[0]).indices
+    array([0, 4])
     """
     grad_norms, errors, rewards = as_arrays(
         gradient_norms=grad_norms, prediction_errors=errors, rewards=rewards
     )
     embeddings = train_embeddings, valid_embeddings
     cost = make_cost(
-        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        lambda_,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
     )
+    wishes = make_wishes(
+        cost,
+        include=include,
+        exclude=exclude,
+        trained=trained,
+        groups=groups,
+        group_min=group_min,
+        group_max=group_max,
+        row_costs=row_costs,
+        cost_limit=cost_limit,
+        apart=apart,
+    )
+    method = with_search(find_method(method), effort, bound)
+    if budget == "auto":
+        if train_labels is not None or valid_labels is not None:
+            raise InputError("budget auto is not for classes: give a number.")
+        check_heeds(method, wishes is not None, cost.mass is not None, False)
+        budget = auto_budget(cost, key=key, wishes=wishes).budget
     return select_from_cost(
         cost,
         budget,
         key=key,
-        method=with_search(find_method(method), effort, bound),
+        method=method,
         solver=solver,
         grad_norms=grad_norms,
         prediction_errors=errors,
         rewards=rewards,
         classes=given_classes(train_labels, valid_labels, cost.shape, [budget]),
         time_limit=time_limit,
+        wishes=wishes,
     )
 
 
@@ -136,6 +196,7 @@ def select_from_cost(
     rewards: GivenArray | None = None,
     classes: Classes | None = None,
     time_limit: float | None = None,
+    wishes: Wishes | None = None,
 ) -> Selection:
     """Choose as `goracs` does, from a cost that is made already.
 
@@ -150,6 +211,7 @@ def select_from_cost(
         rewards: Of any sign, shape [N], for methods that rank by them.
         classes: The classes of both sets, where the selection is to be label-aware.
         time_limit: As for `goracs`.
+        wishes: What the subset must meet, from `make_wishes`.
 
     Returns:
         As `goracs`.
@@ -172,66 +234,12 @@ def select_from_cost(
         grad_norms=grad_norms,
         prediction_errors=prediction_errors,
         rewards=rewards,
+        wishes=wishes,
     )
     choose = checked_choice(problem, [budget], method, classes)
-    transport = find_solver(solver, budget, cost.shape[1])
+    transport = find_solver(solver, total(wishes, budget), cost.shape[1])
     problem = problem._replace(solver=transport, limit=Limit.after(time_limit))
     return choose(problem, budget, key=key)
-
-
-def checked_choice(
-    problem: Problem,
-    budgets: Sequence[int],
-    method: str | Method,
-    classes: Classes | None = None,
-) -> Callable[..., Selection]:
-    """Check everything that a selection is given, for all front doors alike.
-
-    Args:
-        problem: The cost, and the scores that methods rank by.
-        budgets: All values of n to come.
-        method: A name or a method.
-        classes: The classes of both sets, where the selection is to be label-aware.
-
-    Returns:
-        The method's `choose(problem, budget, *, key)`, label-aware where there are
-        classes.
-
-    Raises:
-        InputError: As `goracs`.
-
-    >>> x = np.arange(6, dtype=np.float32)[:, None]
-    >>> checked_choice(Problem(make_cost(x, x)), [2], "error")
-    Traceback (most recent call last):
-    ...
-    goracs_jax.errors.InputError: method error needs prediction errors, got none: ...
-    """
-    method = find_method(method)
-    cost = problem.cost
-    if not all(bool(jnp.isfinite(part).all()) for part in jax.tree.leaves(cost)):
-        raise InputError("the cost has NaN or infinity: make it with `make_cost`.")
-    n_train, n_valid = cost.shape
-    for budget in budgets:
-        check_budget(n_train, budget)
-        check_memory(budget, n_valid)
-    for need, name in SCORES.items():
-        scores = getattr(problem, need)
-        if scores is not None:
-            check_row_scores(scores, n_train, name, signed=need == "rewards")
-        elif need in method.needs:
-            raise InputError(
-                f"method {method.name} needs {name}, got none: give one per "
-                "training row."
-            )
-    return by_class(method, classes) if classes else method.choose
-
-
-#: The scores of training rows that a problem may have, as messages name them.
-SCORES = {
-    "grad_norms": "gradient norms",
-    "prediction_errors": "prediction errors",
-    "rewards": "rewards",
-}
 
 
 def poo(
@@ -243,6 +251,7 @@ def poo(
     lambda_: float = 0.1,
     rewards: GivenArray | None = None,
     scale: str = "max",
+    valid_weights: GivenArray | None = None,
     solver: str = "exact",
     mesh: Mesh | None = None,
 ) -> float:
@@ -258,6 +267,7 @@ def poo(
         lambda_: Weight of the gradient term.
         rewards: As for `goracs`.
         scale: As for `goracs`.
+        valid_weights: As for `goracs`.
         solver: "exact", "sinkhorn" or "auto" (see `goracs`).
         mesh: As for `goracs`.
 
@@ -274,7 +284,13 @@ def poo(
     """
     embeddings = train_embeddings, valid_embeddings
     cost = make_cost(
-        *embeddings, grad_norms, lambda_, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        lambda_,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
     )
     rows = as_array(indices, "indices")
     n_train, _ = cost.shape

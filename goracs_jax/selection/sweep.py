@@ -1,7 +1,8 @@
 """Several budgets and lambdas at once: the selections share what can be shared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,12 +11,13 @@ from jax.sharding import Mesh
 from goracs_jax.cost import Cost, check_lambda, make_cost, materialize, with_lambda
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_arrays
+from goracs_jax.selection.checked import checked_choice
 from goracs_jax.selection.classes import Classes, given_classes
 from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import Method, find_method, with_search
 from goracs_jax.selection.problem import Problem, Selection
 from goracs_jax.selection.search.greedy import greedy
-from goracs_jax.selection.select import checked_choice
+from goracs_jax.selection.wishes import Wishes, make_wishes, total
 from goracs_jax.shapes import AnyArray, GivenArray, Rows
 from goracs_jax.transport import find_solver
 
@@ -35,6 +37,16 @@ def sweep(
     scale: str = "max",
     train_labels: GivenArray | None = None,
     valid_labels: GivenArray | None = None,
+    valid_weights: GivenArray | None = None,
+    include: GivenArray | None = None,
+    exclude: GivenArray | None = None,
+    row_costs: GivenArray | None = None,
+    cost_limit: float | int | None = None,
+    groups: GivenArray | None = None,
+    group_min: Mapping[Any, int] | None = None,
+    group_max: Mapping[Any, int] | None = None,
+    apart: float | int | None = None,
+    trained: GivenArray | None = None,
     effort: float = 1.0,
     time_limit: float | None = None,
     bound: str | None = None,
@@ -56,6 +68,16 @@ def sweep(
         scale: As for `goracs`.
         train_labels: As for `goracs`.
         valid_labels: As for `goracs`.
+        valid_weights: As for `goracs`.
+        include: As for `goracs`.
+        exclude: As for `goracs`.
+        row_costs: As for `goracs`.
+        cost_limit: As for `goracs`.
+        groups: As for `goracs`.
+        group_min: As for `goracs`.
+        group_max: As for `goracs`.
+        apart: As for `goracs`.
+        trained: As for `goracs`.
         effort: As for `goracs`.
         time_limit: As for `goracs`, of each selection.
         bound: As for `goracs`.
@@ -82,7 +104,25 @@ def sweep(
     embeddings = train_embeddings, valid_embeddings
     largest = max(lambdas)
     cost = make_cost(
-        *embeddings, grad_norms, largest, rewards=rewards, scale=scale, mesh=mesh
+        *embeddings,
+        grad_norms,
+        largest,
+        rewards=rewards,
+        scale=scale,
+        valid_weights=valid_weights,
+        mesh=mesh,
+    )
+    wishes = make_wishes(
+        cost,
+        include=include,
+        exclude=exclude,
+        trained=trained,
+        groups=groups,
+        group_min=group_min,
+        group_max=group_max,
+        row_costs=row_costs,
+        cost_limit=cost_limit,
+        apart=apart,
     )
     choose = chooser(
         cost,
@@ -95,6 +135,7 @@ def sweep(
         prediction_errors=errors,
         classes=given_classes(train_labels, valid_labels, cost.shape, budgets),
         limit=partial(Limit.after, time_limit),
+        wishes=wishes,
     )
     return {point: choose(*point) for point in grid}
 
@@ -130,13 +171,14 @@ def chooser(
     prediction_errors: AnyArray | None = None,
     classes: Classes | None = None,
     limit: Callable[[], Limit] = Limit,
+    wishes: Wishes | None = None,
 ) -> Callable[[int, float], Selection]:
     """Return a function of budget and lambda that selects.
 
     All its selections share the distances and, where a method materializes C, its
     matrix. Greedy picks are nested, so those of the largest budget so far serve the
     smaller ones of the same lambda (and count in its seconds alone). Inside classes,
-    whose budgets need not be nested, they are picked anew.
+    whose budgets need not be nested, and with wishes, they are picked anew.
 
     Args:
         cost: C as factors, for any lambda.
@@ -149,6 +191,7 @@ def chooser(
         prediction_errors: As for `select_from_cost`.
         classes: As for `select_from_cost`.
         limit: Makes the limit of each selection as it begins.
+        wishes: As for `select_from_cost`.
 
     Raises:
         InputError: As `goracs`.
@@ -164,6 +207,7 @@ def chooser(
         prediction_errors=prediction_errors,
         rewards=rewards,
         materialize=remembered_matrix(),
+        wishes=wishes,
     )
     choose = checked_choice(shared, budgets, method, classes)
 
@@ -175,7 +219,7 @@ def chooser(
         return shared._replace(cost=weighed, start=nested_greedy())
 
     def choose_one(budget: int, lambda_: float) -> Selection:
-        transport = find_solver(solver, budget, cost.shape[1])
+        transport = find_solver(solver, total(wishes, budget), cost.shape[1])
         mine = problem(lambda_)._replace(solver=transport, limit=limit())
         return choose(mine, budget, key=key)
 

@@ -9,6 +9,20 @@ from goracs_jax.errors import InputError
 from goracs_jax.settings.flags import Flag
 
 Budgets = Annotated[tuple[int, ...], Flag(each=int, metavar="INT")]
+
+
+def whole_or_auto(text: str) -> int | str:
+    """Read a budget.
+
+    >>> whole_or_auto("64"), whole_or_auto("auto")
+    (64, 'auto')
+    """
+    return text if text == "auto" else int(text)
+
+
+BudgetsOrAuto = Annotated[
+    tuple[int | str, ...], Flag(each=whole_or_auto, metavar="INT")
+]
 TEMPLATE_FILE = r"^(?!(?:alpaca|chat)$).+"  # --template, unless it is a name
 BY_FORM = Flag(default="all; answer for chats")  # of --labels
 Names = Annotated[tuple[str, ...], Flag(each=str, metavar="NAME")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from goracs_jax.selection.method import known_methods
+from goracs_jax.selection.method import heeding_methods, known_methods
 
 
 def list_methods() -> str:
@@ -34,6 +34,15 @@ def list_weighed() -> str:
     """
     names = [method.name for method in known_methods().values() if method.weighed]
     return f"Methods that use lambda: {', '.join(names)}."
+
+
+def list_heeding() -> str:
+    """Name the methods that heed wishes.
+
+    >>> list_heeding()
+    'Methods that heed wishes: goracs, greedy, random, grad-norm, error, ...'
+    """
+    return f"Methods that heed wishes: {', '.join(heeding_methods())}."
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

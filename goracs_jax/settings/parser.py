@@ -23,6 +23,7 @@ from typing import (
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
+from goracs_jax.settings.common import whole_or_auto
 from goracs_jax.settings.flags import Flag, FlagOf, flags_of
 
 WIDTH = 96  # of help, in characters, where the terminal has as many
@@ -38,6 +39,7 @@ SINGLE: dict[type, tuple[str, str]] = {
 }
 SEVERAL: dict[Callable[[str], Any], str] = {
     int: "whole numbers with commas between them",
+    whole_or_auto: "whole numbers with commas between them, or auto",
     float: "numbers with commas between them",
     str: "names with commas between them",
 }

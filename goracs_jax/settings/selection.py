@@ -14,7 +14,7 @@ from goracs_jax.choices import (
 )
 from goracs_jax.settings.common import (
     BY_FORM,
-    Budgets,
+    BudgetsOrAuto,
     Hub,
     Leaks,
     Machine,
@@ -24,6 +24,7 @@ from goracs_jax.settings.common import (
 from goracs_jax.settings.flags import Flag
 from goracs_jax.settings.methods import list_methods, list_weighed
 from goracs_jax.settings.outputs import SelectOut
+from goracs_jax.settings.wishes import WishFlags
 
 ROWS_FILE = (
     r"[^+]+?\.(?:npz|safetensors)"  # of a source of rows, in the name of a space
@@ -188,6 +189,7 @@ class Select(
     _Space,
     Rows,
     _Classes,
+    WishFlags,
     Leaks,
     Records,
     Machine,
@@ -206,8 +208,9 @@ class Select(
 
     group: ClassVar[str] = "search"
 
-    budget: Budgets
-    """Number n of examples to choose; give several with commas between them."""
+    budget: BudgetsOrAuto
+    """Number n of examples to choose; give several with commas between them. With auto
+    it is the one from which on a held-out half of validation gains nothing."""
     out: SelectOut
     """Folder for indices.npy, coreset.jsonl, scores.npz, manifest.json and
     report.png."""

@@ -28,7 +28,7 @@ def evaluate(settings: Evaluate) -> None:
     s, out, work = settings, settings.out, work_folder(settings.out)
     join_processes(s)
     config = EvaluateConfig.of(s)
-    limit = limit_of(s, s.model, labels="all", room=generated(s))
+    limit = limit_of(s, s.model, room=generated(s))
     read = lambda path: read_pools(path, limit=limit, flags=s)[0]
     pool = read(s.test)
     bootstrap = bootstrap_of(pool, config)

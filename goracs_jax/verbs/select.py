@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from goracs_jax.files import locked, prepare_folder
+from goracs_jax.jobs.budget import found_budget
 from goracs_jax.jobs.classes import say_classes
-from goracs_jax.jobs.select import run, searches
+from goracs_jax.jobs.select import load, run, searches
 from goracs_jax.jobs.select_config import SelectConfig
 from goracs_jax.jobs.select_inputs import SelectInputs, read_inputs
 from goracs_jax.jobs.selected import GridPoint, save_summary
@@ -24,7 +25,6 @@ from goracs_jax.settings.outputs import SKIPPED
 def select(settings: Select) -> None:
     """Run `goracs select`."""
     inputs, config = read_inputs(settings)
-    folders = _folders(settings.out, config)
     say_classes(inputs.classes, config.budgets)
     if settings.dry_run:
         _say_plan(settings.out, inputs, config)
@@ -38,12 +38,20 @@ def select(settings: Select) -> None:
     prepare_folder(settings.out, bytes_to_store(rows))
     made = made_by(replace(settings, **config.told), inputs.skipped)
     results, stopping = [], Stopping()
+    loaded = curve = None
     with locked(settings.out / "stages"):
         save_left_out(settings.out / SKIPPED, inputs.skipped)
-        for selected in run(inputs, config, settings.out, stopping):
+        if not config.budgets:
+            loaded = load(inputs, config, settings.out)
+            config, curve = found_budget(inputs, config, settings.out, loaded)
+            say(f"budget auto: {config.budgets[0]} examples")
+        folders = _folders(settings.out, config)
+        for selected in run(inputs, config, settings.out, stopping, loaded):
             # A summary says that the folders it names are complete and belong to it.
             (settings.out / "summary.json").unlink(missing_ok=True)
-            selected.save(folders[selected.point], made, settings.coreset_formats or ())
+            selected = selected._replace(curve=curve)
+            formats = settings.coreset_formats or ()
+            selected.save(folders[selected.point], made, formats)
             results.append(selected)
         if len(results) == 1:
             say(table(results[0].table))
@@ -59,12 +67,12 @@ def _folders(out: Path, config: SelectConfig) -> dict[GridPoint, Path]:
 
 
 def _say_plan(out: Path, inputs: SelectInputs, config: SelectConfig) -> None:
-    budgets, n = ", ".join(map(str, config.budgets)), max(config.budgets)
+    budgets = ", ".join(map(str, config.budgets)) or "auto"
     say(
         f"{budgets} of {inputs.n_train} training examples for {inputs.n_valid} "
         "validation examples"
     )
-    found = searches(inputs, config)
+    found = searches(inputs, config) if config.budgets else []
     stages = [("", stage) for stage in inputs.stages.values()]
     for point, mine in found:
         place = f"{point.name}: " if len(found) > 1 else ""
@@ -72,6 +80,7 @@ def _say_plan(out: Path, inputs: SelectInputs, config: SelectConfig) -> None:
     check_stages(out, inputs.stages.values())
     for place, stage in stages:
         say(f"{place}{stage.name}: {'done' if stage.is_done(out) else 'to do'}")
-    mib = transport_bytes(n, inputs.n_valid) / 2**20
-    say(f"transport of {n} x {inputs.n_valid}: {mib:.0f} MiB")
+    for n in sorted(config.budgets)[-1:]:
+        mib = transport_bytes(n, inputs.n_valid) / 2**20
+        say(f"transport of {n} x {inputs.n_valid}: {mib:.0f} MiB")
     say(f"results: {out}")

@@ -119,7 +119,7 @@ def test_ctrl_c_before_the_search_ends_the_run(arrays, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goracs_jax.jobs.select._load", interrupted)
+    monkeypatch.setattr("goracs_jax.jobs.select.load", interrupted)
     assert run(ARRAYS) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert not Path("out/manifest.json").exists()

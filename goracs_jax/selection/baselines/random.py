@@ -12,10 +12,13 @@ from goracs_jax.selection.problem import (
     check_budget,
     objective,
 )
+from goracs_jax.selection.wishes.feasible import feasible_rows
 
 
 def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """Choose a uniformly random subset: data selection most often loses to this one.
+
+    With wishes it is one that meets them, of rows in a random order.
 
     >>> from goracs_jax.cost import make_cost
     >>> eye = np.eye(3, dtype=np.float32)
@@ -25,6 +28,10 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
     n_train, _ = problem.cost.shape
+    if problem.wishes is not None:
+        wanted = np.asarray(jax.random.uniform(key, (n_train,)))
+        rows = feasible_rows(problem.wishes, wanted, budget)
+        return selection_of(problem, rows, started)
     rows = jax.random.choice(key, n_train, (budget,), replace=False)
     return selection_of(problem, np.asarray(rows), started)
 

@@ -19,6 +19,7 @@ from goracs_jax.cost import (
 )
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.problem import Problem, Selection, check_budget
+from goracs_jax.selection.wishes.feasible import feasible_rows
 from goracs_jax.shapes import AnyArray
 
 
@@ -171,7 +172,11 @@ def _largest(problem: Problem, budget: int, scores: AnyArray | None) -> Selectio
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
     assert scores is not None  # `checked_choice` refuses a method without what it needs
-    rows = np.argsort(-np.asarray(scores), kind="stable")[:budget]
+    wanted = -np.asarray(scores)
+    if problem.wishes is not None:
+        rows = feasible_rows(problem.wishes, wanted, budget)
+    else:
+        rows = np.argsort(wanted, kind="stable")[:budget]
     return selection_of(problem, rows, started)
 
 

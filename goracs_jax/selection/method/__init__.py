@@ -21,6 +21,7 @@ from goracs_jax.selection.method.record import needs_of as needs_of
 from goracs_jax.selection.method.record import with_search as with_search
 from goracs_jax.selection.method.registry import METHODS as METHODS
 from goracs_jax.selection.method.registry import find_method as find_method
+from goracs_jax.selection.method.registry import heeding_methods as heeding_methods
 from goracs_jax.selection.method.registry import known_methods as known_methods
 from goracs_jax.selection.method.registry import register as register
 from goracs_jax.selection.method.settings import GroupExchange as GroupExchange

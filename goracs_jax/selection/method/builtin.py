@@ -44,6 +44,7 @@ class Goracs:
     weighed: bool = field(default=True, init=False)
     space: str = "text"
     reward: str = "grad-norm"
+    heeds: bool = field(default=True, init=False)
 
     def searching(self, effort: float, bound: str | None) -> "Goracs":
         """Return the method with an effort and a bound (see `Searching`).
@@ -143,6 +144,7 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("search.stages", "greedy_only"),
         about="The greedy start of goracs, without any refinement.",
         weighed=True,
+        heeds=True,
     ),
     Itra(),
     FunctionMethod(
@@ -150,6 +152,7 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("baselines.random", "random"),
         about="A uniformly random subset.",
         needs=(),
+        heeds=True,
     ),
     FunctionMethod(
         name="stratified",
@@ -173,12 +176,14 @@ BUILT_IN: tuple[Method, ...] = (
         choose=imported("baselines.scores", "gradient_norm"),
         about="The rows with the largest gradient norms.",
         needs=("grad_norms",),
+        heeds=True,
     ),
     FunctionMethod(
         name="error",
         choose=imported("baselines.scores", "prediction_error"),
         about="The rows with the largest prediction errors (EL2N).",
         needs=("prediction_errors",),
+        heeds=True,
     ),
     *PEERS,
 )

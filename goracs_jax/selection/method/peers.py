@@ -120,6 +120,7 @@ PEERS: tuple[Method, ...] = (
         choose=imported("baselines.scores", "reward"),
         about="The largest rewards, such as the drop of the loss.",
         needs=("rewards",),
+        heeds=True,
         reward="loss-drop",
     ),
     FunctionMethod(
@@ -127,6 +128,7 @@ PEERS: tuple[Method, ...] = (
         choose=imported("baselines.scores", "reward"),
         about="The largest rewards, such as alignment with the target.",
         needs=("rewards",),
+        heeds=True,
         space="gradient",
         reward="alignment",
     ),

@@ -132,6 +132,8 @@ class FunctionMethod:
     weighed: bool = False
     space: str = "text"
     reward: str = "grad-norm"
+    heeds: bool = False
+    """Whether it heeds wishes (`Problem.wishes`) and the weights of validation rows."""
 
 
 class Home(NamedTuple):

@@ -95,6 +95,16 @@ def find_method(method: object) -> Method:
     return find_method(METHODS[method])  # checks an entry that was put there by hand
 
 
+def heeding_methods() -> list[str]:
+    """Name the methods that heed wishes and weights of validation rows.
+
+    >>> heeding_methods()[:3]
+    ['goracs', 'greedy', 'random']
+    """
+    known = known_methods()
+    return [name for name, method in known.items() if getattr(method, "heeds", False)]
+
+
 @cache
 def _plug_in() -> None:
     """Register the methods of other packages, once; one that fails is warned of."""

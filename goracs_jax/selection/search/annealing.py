@@ -18,14 +18,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from goracs_jax.cost import (
     Cost,
     centred_rows,
+    column_mass,
     cost_rows,
     count_distinct,
-    exact_cost,
     nearest_rows,
 )
 from goracs_jax.mesh import replicate
@@ -38,7 +38,10 @@ from goracs_jax.selection.search.pair_exchange import (
     sweeps,
 )
 from goracs_jax.selection.search.schedule import Pace, Plan, padded
-from goracs_jax.transport import Transport, exact
+from goracs_jax.selection.search.units import deal, units_per_slot
+from goracs_jax.selection.wishes.moves import Limits, limits_of
+from goracs_jax.selection.wishes.record import Wishes, meets
+from goracs_jax.transport import Transport
 
 DEFAULTS = SimulatedAnnealing()
 # Sweeps that a pace is measured by.
@@ -58,8 +61,8 @@ def anneal(
     """Anneal pairs of slots, from some starts, and keep the best subset.
 
     Args:
-        problem: The cost and the transport solver.
-        rows: The subset to start from, distinct, shape [n].
+        problem: The cost, the transport solver, and wishes.
+        rows: The subset to start from, distinct, shape [n]; it meets the wishes.
         key: Draws units, pairs and moves.
         settings: Temperatures and lengths.
         started: `time.perf_counter()` that the trace counts from; now when left out.
@@ -85,10 +88,14 @@ def anneal(
     trace = [step(solved.value, 0)]
     if len(rows) == 1 or len(rows) == n_train:  # no pairs, or nothing to choose
         return Refined(rows, tuple(trace), True)
-    start = _Start(rows, solved, *candidate_field(problem.cost, rows, settings))
+    wishes = problem.wishes
+    pool, field = candidate_field(problem.cost, rows, settings, wishes)
+    limits = None if wishes is None else limits_of(wishes, pool)
+    start = _Start(rows, solved, pool, field, limits)
     starts = max(1, min(settings.starts, settings.started_slots // len(rows)))
     heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
-    planned = plan_search(len(rows), problem.cost.shape[1], settings)
+    mass = column_mass(problem.cost)
+    planned = plan_search(len(rows), problem.cost.shape[1], settings, mass)
     pace = _pace(problem, start, planned, settings)
     patience = math.ceil(settings.effort * settings.idle_starts)
     stopped, idle = False, 0
@@ -100,7 +107,7 @@ def anneal(
         epochs, idle = 0, idle + 1
         for value, found in _cool(problem, start, heat, plan, start_key, settings):
             epochs += 1
-            if value < best[0]:
+            if value < best[0] and meets(wishes, found):
                 changed = len(np.setdiff1d(found, best[1]))
                 trace.append(step(value, changed))
                 best = value, found
@@ -118,6 +125,7 @@ class _Start(NamedTuple):
     solved: Transport  # of these rows
     pool: Int[np.ndarray, " pool"]
     field: Field
+    limits: Limits | None
 
 
 def _pace(
@@ -137,7 +145,9 @@ def _pace(
     cold, seconds = padded(np.zeros(plan.length)), []
     for count in (1, 1, 1 + PROBED):  # the first compiles
         before = time.perf_counter()
-        after = sweeps(start.field, slots, cold, key, settings.moves, count)
+        after = sweeps(
+            start.field, slots, cold, key, settings.moves, count, start.limits
+        )
         jax.block_until_ready(after)
         seconds.append(time.perf_counter() - before)
     _, one, more = seconds
@@ -156,13 +166,19 @@ def _cool(
     if problem.limit.up() or not plan.length:
         return
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    rows, solved, pool, field = start
+    rows, solved, pool, field, limits = start
     mesh = problem.cost.tiling.mesh
     dealt = lambda: replicate(deal(problem, rows, solved, rng, settings.uneven), mesh)
     slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
     epochs, length = plan
     run = lambda slots, temperatures, key: sweeps(
-        field, slots, jnp.asarray(padded(temperatures)), key, settings.moves, length
+        field,
+        slots,
+        jnp.asarray(padded(temperatures)),
+        key,
+        settings.moves,
+        length,
+        limits,
     )
     quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
     slots, _, gap = run(slots, np.zeros(length), quench_key)
@@ -184,7 +200,12 @@ def _cool(
         yield solved.value, rows
 
 
-def plan_search(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -> Plan:
+def plan_search(
+    n: int,
+    n_valid: int,
+    settings: SimulatedAnnealing = DEFAULTS,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> Plan:
     """Return the number of epochs and the number of sweeps in each.
 
     Little effort takes fewer epochs first, since each takes transports.
@@ -194,7 +215,7 @@ def plan_search(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -
     """
     affordable = settings.transport_entries // (n * n_valid)
     epochs = min(settings.epochs, max(settings.fewest_epochs, affordable))
-    units = 2 * units_per_slot(n, n_valid, settings.uneven)
+    units = 2 * units_per_slot(n, n_valid, settings.uneven, mass)
     one_sweep = pairs_per_sweep(n) * (2 + settings.moves.drawn) * units
     affordable = max(1, settings.epoch_entries // one_sweep)
     length = settings.effort * epochs * min(settings.sweeps, 4 * n, affordable)
@@ -207,6 +228,7 @@ def candidate_field(
     cost: Cost,
     rows: Int[np.ndarray, " budget"],
     settings: SimulatedAnnealing = DEFAULTS,
+    wishes: Wishes | None = None,
 ) -> tuple[Int[np.ndarray, " pool"], Field]:
     """Pool the rows that are near some validation point, with all that moves read.
 
@@ -214,6 +236,7 @@ def candidate_field(
         cost: C as factors.
         rows: The present subset, which is among them.
         settings: How many rows are listed, and how large C in memory may be.
+        wishes: Rows that may not enter are not listed, and others at their price.
 
     Returns:
         Sorted row numbers, and the field over these rows alone: C itself where it has
@@ -222,7 +245,11 @@ def candidate_field(
     n_train, n_valid = cost.shape
     # Copies of a row take places in a list, so lists are longer where there are many.
     listed = settings.listed * n_train // count_distinct(cost)
-    near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
+    if wishes is None:
+        near = np.asarray(nearest_rows(cost, min(listed, n_train)).rows)
+    else:
+        listing, shut = wishes.listing(cost, len(rows)), wishes.closed | wishes.fixed
+        near = np.asarray(nearest_rows(listing, min(listed, n_train), shut).rows)
     pool = np.union1d(near, rows)
     # Rows that are in no list fill the pool up to one of a few sizes, so that few
     # programs are compiled.
@@ -238,64 +265,3 @@ def candidate_field(
     if len(pool) * n_valid <= settings.dense_entries:
         field = field._replace(dense=cost_rows(cost, pool))
     return pool, field
-
-
-def units_per_slot(n: int, n_valid: int, uneven: float = DEFAULTS.uneven) -> int:
-    """Return the least s for which n s equal units misplace little mass.
-
-    A column gets floor(n s / M) units or one more, so that no mass is misplaced where
-    n s is a multiple of M.
-
-    Args:
-        n: Slots.
-        n_valid: M, the columns.
-        uneven: Share of the mass that may be misplaced.
-
-    >>> [units_per_slot(n, 5000) for n in (1000, 3000, 64)]
-    [5, 5, 77]
-    """
-
-    def misplaced(s: int) -> float:
-        mean = n * s / n_valid
-        share = mean % 1
-        return 2 * share * (1 - share) / mean
-
-    choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
-    even = (s for s in choices if misplaced(s) <= uneven)
-    return next(even, min(choices, key=misplaced))
-
-
-def deal(
-    problem: Problem,
-    rows: Int[np.ndarray, " budget"],
-    solved: Transport,
-    rng: np.random.Generator,
-    uneven: float = DEFAULTS.uneven,
-) -> Int[np.ndarray, "budget units"]:
-    """Deal units to slots by an optimal transport of the units, whose plan is integral.
-
-    Args:
-        problem: The cost and the solver of `solved`.
-        rows: The subset, shape [n].
-        solved: Its transport; where the units are even and it is exact, its plan is
-            dealt as it is.
-        rng: Draws the columns that get one unit more.
-        uneven: Share of the mass that the units may misplace.
-
-    Returns:
-        Column numbers, shape [n, s].
-    """
-    n, n_valid = len(rows), problem.cost.shape[1]
-    s = units_per_slot(n, n_valid, uneven)
-    count, more = divmod(n * s, n_valid)
-    units = np.full(n_valid, count)
-    units[rng.permutation(n_valid)[:more]] += 1
-    columns = np.flatnonzero(units)
-    plan = solved.plan
-    if more or problem.solver is not exact:
-        cost = exact_cost(problem.cost, rows)[:, columns]
-        mass = units[columns] / units.sum()
-        plan = exact(cost, b=mass, g=solved.g[columns]).plan
-    counts = np.rint(plan * n * s).astype(int)
-    slot, column = np.nonzero(counts)
-    return np.repeat(columns[column], counts[slot, column]).reshape(n, s)

@@ -11,15 +11,18 @@ largest decrease sum_j max(m_j - C_ej, 0), where m_j = min_{i in S} C_ij.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some
+from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some, nearest_rows
 from goracs_jax.mesh import EVERYWHERE
+from goracs_jax.selection.wishes.moves import open_rows
+from goracs_jax.selection.wishes.record import Wishes
+from goracs_jax.shapes import AnyArray
 
 
 class GreedyState(NamedTuple):
@@ -32,11 +35,19 @@ class GreedyState(NamedTuple):
     gain: Float[jax.Array, " train"]  # upper bound; minus infinity once selected
     fresh: Bool[jax.Array, " train"]  # the bound is the gain for the present m
     looked_into: Int[jax.Array, ""]  # bounds recomputed since the last pick
+    # The rows so far, and those that may follow [train], where there are wishes.
+    chosen: Any = None
+    may: Any = None
 
 
 @partial(jax.jit, static_argnames=("budget", "batch", "wide_entries"))
 def greedy(
-    cost: Cost, budget: int, batch: int = 64, wide_entries: int = 1 << 24
+    cost: Cost,
+    budget: int,
+    batch: int = 64,
+    wide_entries: int = 1 << 24,
+    wishes: Wishes | None = None,
+    begun: Int[AnyArray, " begun"] | None = None,
 ) -> Int[jax.Array, " budget"]:
     """Pick the n rows that the greedy double loop would pick, in its order.
 
@@ -53,6 +64,9 @@ def greedy(
         wide_entries: Entries of C (64 MiB) of a wide batch. A pick that has looked into
             a quarter of its rows goes on with wide batches, since the first few picks
             move the gain of nearly every row.
+        wishes: What the subset must meet: only rows that leave that possible are
+            picked. Where near rows block all others, the last picks may be of no use.
+        begun: The rows that the wishes fix, of which the picks begin.
 
     Returns:
         Row numbers in the order of picking, so that any prefix is the greedy subset of
@@ -68,20 +82,14 @@ def greedy(
     batch = min(batch, n_train)
     wide = min(max(batch, wide_entries // n_valid), n_train)
 
-    def gains(nearest: jax.Array) -> Callable[[Block], jax.Array]:
-        return lambda block: jnp.maximum(nearest - block.cost, 0).sum(1)
-
-    def all_gains(nearest: jax.Array) -> jax.Array:
-        # N numbers go to every device once, and none in the loops that follow.
-        everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
-        of_all = map_rows(cost, gains(nearest))
-        return jax.lax.with_sharding_constraint(of_all, everywhere)
-
     def stale(state: GreedyState) -> jax.Array:
-        return jnp.where(state.fresh, -jnp.inf, state.gain)
+        return _of_open(state, jnp.where(state.fresh, -jnp.inf, state.gain))
+
+    def fresh(state: GreedyState) -> jax.Array:
+        return _of_open(state, jnp.where(state.fresh, state.gain, -jnp.inf))
 
     def undecided(state: GreedyState) -> jax.Array:
-        best = jnp.where(state.fresh, state.gain, -jnp.inf).max()
+        best = fresh(state).max()
         # A tie is looked into: among equal gains the lowest row number wins.
         return stale(state).max() >= jnp.maximum(best, 0)
 
@@ -93,28 +101,81 @@ def greedy(
         bound, rows = topmost(stale(state), size)
         # Rows that are fresh or selected keep what they have: out of bounds is dropped.
         rows = jnp.where(bound > -jnp.inf, rows, n_train + jnp.arange(size))
-        new = map_some(cost, rows, gains(state.nearest))
+        new = map_some(cost, rows, _gains(cost, state.nearest))
         gain = state.gain.at[rows].set(new, mode="drop", unique_indices=True)
-        fresh = state.fresh.at[rows].set(True, mode="drop", unique_indices=True)
-        return GreedyState(state.nearest, gain, fresh, state.looked_into + size)
+        known = state.fresh.at[rows].set(True, mode="drop", unique_indices=True)
+        looked_into = state.looked_into + size
+        return state._replace(gain=gain, fresh=known, looked_into=looked_into)
 
     def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
+        if wishes is not None:
+            state = state._replace(may=open_rows(wishes, state.chosen, budget))
         state = jax.lax.while_loop(undecided, refresh, state)
-        row = jnp.argmax(jnp.where(state.fresh, state.gain, -jnp.inf))
+        row = jnp.argmax(fresh(state))
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
         gain = state.gain.at[row].set(-jnp.inf)
         # A gain of zero stays zero, so it needs no second look.
-        return GreedyState(nearest, gain, gain == 0, jnp.int32(0)), row
+        after = state._replace(nearest=nearest, gain=gain, fresh=gain == 0)
+        if wishes is not None:
+            after = after._replace(chosen=state.chosen.at[row].set(True))
+        return after._replace(looked_into=jnp.int32(0)), row
 
-    # No entry of C is larger than 1 less the least reward, so the first pick for this m
-    # is the row with the least total cost.
-    largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
-    first = jnp.argmax(all_gains(jnp.full(n_valid, largest)))
-    nearest = cost_rows(cost, first[None])[0]
-    gain = all_gains(nearest).at[first].set(-jnp.inf)
+    start, begun = _begin(cost, budget, wishes, begun)
+    _, rows = jax.lax.scan(pick, start, length=budget - len(begun))
+    return jnp.append(begun, rows)
+
+
+def _gains(
+    cost: Cost, nearest: Float[jax.Array, " valid"]
+) -> Callable[[Block], jax.Array]:
+    """Return the function of a block that gives the gains of its rows."""
+
+    def of(block: Block) -> jax.Array:
+        gain = jnp.maximum(nearest - block.cost, 0)
+        return gain.sum(1) if cost.mass is None else (gain * cost.mass).sum(1)
+
+    return of
+
+
+def _all_gains(
+    cost: Cost, nearest: Float[jax.Array, " valid"]
+) -> Float[jax.Array, " train"]:
+    # N numbers go to every device once, and none in the loops that follow.
+    everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
+    of_all = map_rows(cost, _gains(cost, nearest))
+    return jax.lax.with_sharding_constraint(of_all, everywhere)
+
+
+def _of_open(state: GreedyState, gain: jax.Array) -> jax.Array:
+    """Return the gains of rows that may be picked, and minus infinity for others."""
+    return gain if state.may is None else jnp.where(state.may, gain, -jnp.inf)
+
+
+def _begin(
+    cost: Cost, budget: int, wishes: Wishes | None, begun: AnyArray | None
+) -> tuple[GreedyState, Int[jax.Array, " begun"]]:
+    """Return the state after the rows that are begun with, or after the first pick."""
+    n_train, n_valid = cost.shape
+    if begun is None or not len(begun):
+        # No entry of C is larger than 1 less the least reward, so the first pick for
+        # this m is the row with the least total cost.
+        largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
+        gain = _all_gains(cost, jnp.full(n_valid, largest))
+        if wishes is not None:
+            may = open_rows(wishes, jnp.zeros(n_train, bool), budget)
+            gain = jnp.where(may, gain, -jnp.inf)
+        begun = jnp.argmax(gain)[None]
+        nearest = cost_rows(cost, begun)[0]
+    else:
+        begun = jnp.asarray(begun)
+        others = jnp.ones(n_train, bool).at[begun].set(False)
+        nearest = nearest_rows(cost, 1, others).cost[:, 0]
+    gain = _all_gains(cost, nearest).at[begun].set(-jnp.inf)
     start = GreedyState(nearest, gain, jnp.ones(n_train, bool), jnp.int32(0))
-    _, rows = jax.lax.scan(pick, start, length=budget - 1)
-    return jnp.append(first, rows)
+    if wishes is not None:
+        chosen = jnp.zeros(n_train, bool).at[begun].set(True)
+        start = start._replace(chosen=chosen, may=jnp.ones(n_train, bool))
+    return start, begun
 
 
 def topmost(

@@ -26,13 +26,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCSR
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from goracs_jax.cost import Cost, least_rows, to_points
+from goracs_jax.cost import Block, Cost, least_rows, to_points
 from goracs_jax.selection.method import GroupExchange
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
+from goracs_jax.selection.wishes.assign import assign_within
+from goracs_jax.selection.wishes.record import Wishes, meets
 from goracs_jax.shapes import AnyArray
 
 SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
@@ -99,6 +101,7 @@ def _some_candidates(
     k: int,
     slots: Int[np.ndarray, " slots"],
     halvings: int,
+    shut: Bool[np.ndarray, " train"] | None = None,
 ) -> tuple[Float[np.ndarray, "slots k"], Int[np.ndarray, "slots k"]]:
     """Find the candidates of some slots, from the columns that these carry."""
     groups = plan[slots]
@@ -117,6 +120,7 @@ def _some_candidates(
         fill(column.astype(np.int32), room(n + m)),
         starts.astype(np.int32),
         k,
+        shut,
     )
     return np.asarray(value[: len(slots)]), np.asarray(rows[: len(slots)])
 
@@ -129,6 +133,7 @@ def _least(
     column: Int[AnyArray, " entries"],
     starts: Int[AnyArray, " ends"],
     k: int,
+    shut: Bool[AnyArray, " train"] | None = None,
 ) -> tuple[Float[jax.Array, "slots k"], Int[jax.Array, "slots k"]]:
     """Find the candidates for groups that are given as a sparse matrix by rows.
 
@@ -143,7 +148,13 @@ def _least(
 
     def least(plan: BCSR | jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision("highest"):
-            q = lambda block: plan @ block.cost.T
+
+            def q(block: Block) -> jax.Array:
+                of_rows = plan @ block.cost.T
+                if shut is None:
+                    return of_rows
+                return jnp.where(shut[block.rows], jnp.inf, of_rows)
+
             return least_rows(carried, q, slots, k, width=slots + k)
 
     return jax.lax.platform_dependent(
@@ -166,6 +177,7 @@ def update_candidates(
     k: int,
     old: Candidates | None = None,
     halvings: int = DEFAULTS.halvings,
+    shut: Bool[np.ndarray, " train"] | None = None,
 ) -> Candidates:
     """Find the candidates for a plan, where some may be known from the plan before.
 
@@ -175,6 +187,7 @@ def update_candidates(
         k: The number of rows to keep for each slot.
         old: The candidates for another plan: slots with the same group keep them.
         halvings: See `GroupExchange`.
+        shut: Rows that are no candidates; their Q is infinite where they fill a list.
 
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
@@ -185,13 +198,14 @@ def update_candidates(
     """
     if old is None or old.value.shape[1] != k:
         slots = np.arange(plan.shape[0])
-        return Candidates(plan, *_some_candidates(cost, plan, k, slots, halvings))
+        found = _some_candidates(cost, plan, k, slots, halvings, shut)
+        return Candidates(plan, *found)
     # Less mass than float32 can tell apart is no change.
     moved = abs(plan - old.plan).sum(1) > np.finfo(np.float32).eps * plan.sum(1)
     slots = np.flatnonzero(moved)
     value, rows = old.value.copy(), old.rows.copy()
     if len(slots):
-        found = _some_candidates(cost, plan, k, slots, halvings)
+        found = _some_candidates(cost, plan, k, slots, halvings, shut)
         value[slots], rows[slots] = found
     return Candidates(plan, value, rows)
 
@@ -205,7 +219,8 @@ def assign(
     """Assign distinct rows to all slots with the least total Q, among candidates.
 
     Args:
-        value: Q of the candidates of each slot, shape [n, k].
+        value: Q of the candidates of each slot, shape [n, k]; infinite where a list
+            has fewer.
         candidates: Their row numbers, shape [n, k], distinct within a slot.
         current_value: Q of the row that each slot has now, shape [n].
         current: Those rows, distinct; they make the assignment feasible.
@@ -223,6 +238,8 @@ def assign(
     )
     slot = np.concatenate([np.repeat(np.arange(slots), k), np.arange(slots)])
     weight = np.concatenate([value.ravel(), current_value])
+    offered = np.isfinite(weight)
+    slot, columns, weight = slot[offered], columns[offered], weight[offered]
     # A slot's present row may be among its candidates: one entry of the two is kept.
     _, once = np.unique(slot * len(rows) + columns, return_index=True)
     # A full matching uses one entry of each slot, so a shift changes no argmin; SciPy
@@ -240,6 +257,7 @@ def best_assignment(
     rows_cost: Float[np.ndarray, "budget valid"],
     settings: GroupExchange = DEFAULTS,
     known: Candidates | None = None,
+    wishes: Wishes | None = None,
 ) -> tuple[Int[np.ndarray, " budget"], Candidates]:
     """Find the best distinct rows for all slots among ALL training rows, for one plan.
 
@@ -255,6 +273,9 @@ def best_assignment(
         rows_cost: Its rows of C.
         settings: The number of candidates to begin with, where none are known.
         known: The candidates for the plan before.
+        wishes: What the rows must meet. A row that is fixed keeps its slot. Where there
+            are limits, the first k candidates are all that is looked at: those of least
+            Q with the price of the row, see `Wishes.price`.
 
     Returns:
         A row for each slot, and the candidates that were enough.
@@ -263,12 +284,26 @@ def best_assignment(
     current_value = np.asarray(groups.multiply(rows_cost).sum(1))
     most = min(len(rows), cost.shape[0])  # with n candidates per slot nothing is lost
     k = settings.candidates if known is None else known.value.shape[1]
+    shut, listing = None, cost
+    free = np.ones(len(rows), bool)
+    if wishes is not None:
+        shut = np.asarray(wishes.closed | wishes.fixed)
+        listing = wishes.listing(cost, len(rows))
+        free = ~wishes.fixed[rows]
     while True:
         k = min(k, most)
-        known = update_candidates(cost, groups, k, known, settings.halvings)
+        known = update_candidates(listing, groups, k, known, settings.halvings, shut)
         value = known.value.astype(np.float64)
-        assigned = assign(value, known.rows, current_value, rows)
-        if k == most or not np.isin(known.rows, assigned).all(1).any():
+        if wishes is not None and wishes.limited:
+            if wishes.price is not None:
+                value -= wishes.price[known.rows]
+            return assign_within(value, known.rows, current_value, rows, wishes), known
+        assigned = rows.copy()
+        if not free.any():
+            return assigned, known
+        given = (value[free], known.rows[free], current_value[free], rows[free])
+        assigned[free] = assign(*given)
+        if k == most or not np.isin(known.rows[free], assigned).all(1).any():
             return assigned, known
         k *= 4  # a pass costs more than a few candidates
 
@@ -284,8 +319,8 @@ def group_exchange(
     """Exchange groups until no round lowers POO.
 
     Args:
-        problem: The cost and the transport solver.
-        rows: The subset to start from, distinct, shape [n].
+        problem: The cost, the transport solver, and wishes.
+        rows: The subset to start from, distinct, shape [n]; it meets the wishes.
         key: Not used; all stages take one.
         settings: Limits and numbers of candidates.
         started: `time.perf_counter()` that the trace counts from; now when left out.
@@ -312,10 +347,16 @@ def group_exchange(
         if problem.limit.up():
             return Refined(rows, tuple(trace), False, stopped=True)
         new, known = best_assignment(
-            problem.cost, solved.plan, rows, rows_cost, settings, known
+            problem.cost,
+            solved.plan,
+            rows,
+            rows_cost,
+            settings,
+            known,
+            problem.wishes,
         )
         replaced = len(np.setdiff1d(new, rows))
-        if not replaced:
+        if not replaced or not meets(problem.wishes, new):
             return Refined(rows, tuple(trace), True)
         new_cost, better = solve(problem.cost, new, problem.solver, solved.g)
         if better.value >= solved.value - TOLERANCE:

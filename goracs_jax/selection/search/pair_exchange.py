@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import distances
 from goracs_jax.selection.method import PairMoves
+from goracs_jax.selection.wishes.moves import Limits, Tally, accept, allows, tally
 from goracs_jax.shapes import AnyArray
 
 # Equal costs of a unit differ by at most this in float32.
@@ -67,6 +68,7 @@ def sweeps(
     key: jax.Array,
     moves: PairMoves,
     count: Int[AnyArray, ""] | int | None = None,
+    limits: Limits | None = None,
 ) -> tuple[Slots, Float[jax.Array, ""], Float[jax.Array, ""]]:
     """Run one sweep after the other, with slots paired anew in each.
 
@@ -78,6 +80,7 @@ def sweeps(
         moves: Settings of the moves.
         count: The number of sweeps, where only so many of the temperatures count: the
             length of the list compiles a program of its own, the count does not.
+        limits: What the rows must meet, and those of `slots` do.
 
     Returns:
         The slots reached; the total cost of their units; and how much more the best
@@ -103,11 +106,15 @@ def sweeps(
         pair_key, move_key = jax.random.split(keys[i])
         first, second, paired = pair_slots(neighbours, pair_key)
         chosen = jnp.zeros(len(field.points), bool).at[slots.rows].set(True)
-        move = jax.vmap(partial(_move, moves, field, chosen, temperatures[i]))
+        now = None if limits is None else tally(limits, slots.rows)
+        at = temperatures[i]
+        move = jax.vmap(partial(_move, moves, field, chosen, at, limits, now))
         move_keys = jax.random.split(move_key, len(first))
         ends = jnp.stack([first, second], 1)
         rows, units, gap = move(slots.rows[ends], slots.units[ends], move_keys)
         moved = paired & _first_claim(rows, paired, len(chosen))
+        if limits is not None and now is not None and limits.shared:
+            moved = accept(limits, now, slots.rows[ends], rows, moved)
         # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))
         after = Slots(slots.rows.at[ends].set(rows), slots.units.at[ends].set(units))
@@ -175,6 +182,8 @@ def _move(
     field: Field,
     chosen: Bool[jax.Array, " train"],
     temperature: Float[jax.Array, ""],
+    limits: Limits | None,
+    now: Tally | None,
     rows: Int[jax.Array, " 2"],
     units: Int[jax.Array, "2 units"],
     key: jax.Array,
@@ -197,6 +206,10 @@ def _move(
     difference = cost[:, i] - cost[:, k]
     value = cost.sum(0)[k] + _smallest(difference, s)
     value = jnp.where(closed[i] | closed[k], jnp.inf, value)
+    if limits is not None and now is not None:
+        into = jnp.stack([candidates[i], candidates[k]], 1)
+        allowed = jax.vmap(partial(allows, limits, now, rows))(into)
+        value = jnp.where(allowed, value, jnp.inf)
     heat = temperature * jax.random.gumbel(heat_key, value.shape)
     best = jnp.argmin(value - heat)
     order = jnp.argsort(difference[:, best])

@@ -23,7 +23,10 @@ from goracs_jax.selection.problem import (
     solve,
 )
 from goracs_jax.selection.search.annealing import anneal
+from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.group_exchange import group_exchange
+from goracs_jax.selection.wishes.feasible import feasible_rows
+from goracs_jax.selection.wishes.record import meets
 from goracs_jax.transport import exact
 
 
@@ -42,8 +45,8 @@ def all_stages(
     prices: the greedy groups are exchanged, and the annealing always runs.
 
     Args:
-        problem: The cost and the transport solver.
-        budget: n.
+        problem: The cost, the transport solver, and wishes.
+        budget: n, with the rows that are trained on already.
         key: Draws the moves of the annealing.
         settings: The settings of the stages; the defaults of `Goracs` when left out.
 
@@ -65,19 +68,23 @@ def all_stages(
     started = time.perf_counter()
     cost = problem.materialize(problem.cost)
     problem = problem._replace(cost=cost)
-    start = np.asarray(problem.start(cost, budget))
+    start = first_rows(problem, budget)
     rows_cost, solved = solve(cost, start, problem.solver)
     first = Step(solved.value, time.perf_counter() - started, 0)
     found = Refined(start, (first,), True)
     bound = None
     if budget < n_train:
-        refine = partial(refined, problem, key=key, started=started)
         exchange, annealing = settings.exchange, settings.annealing
-        wanted = start
+        wishes, wanted = problem.wishes, start
         if settings.bound and not problem.limit.up():
-            g, value = rows_cost.min(0), solved.value
-            relaxed = relax(cost, g, value, budget, settings.bound, problem.limit)
+            g, value, bounding = rows_cost.min(0), solved.value, settings.bound
+            relaxed = relax(cost, g, value, budget, bounding, problem.limit, wishes)
             bound, wanted = relaxed.bound, relaxed.wanted[:budget]
+            if wishes is not None:
+                priced = wishes._replace(price=relaxed.price)
+                problem = problem._replace(wishes=priced)
+                wanted = feasible_rows(wishes, np.argsort(relaxed.wanted), budget)
+        refine = partial(refined, problem, key=key, started=started)
         found = refine(found, wanted, group_exchange, settings=exchange)
         gap = math.inf if bound is None else found.trace[-1].objective - bound
         if anneals(gap, budget, annealing):
@@ -143,5 +150,26 @@ def greedy_only(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     """
     check_budget(problem.cost.shape[0], budget)
     started = time.perf_counter()
-    rows = np.asarray(problem.start(problem.materialize(problem.cost), budget))
+    cost = problem.materialize(problem.cost)
+    rows = first_rows(problem._replace(cost=cost), budget)
     return selection_of(problem, rows, started)
+
+
+def first_rows(problem: Problem, budget: int) -> Int[np.ndarray, " budget"]:
+    """Return the greedy picks, which meet all wishes.
+
+    Raises:
+        InputError: No rows that are as far apart as is wished meet the other wishes.
+    """
+    wishes = problem.wishes
+    if wishes is None:
+        return np.asarray(problem.start(problem.cost, budget))
+    begun = np.flatnonzero(wishes.fixed)
+    rows = np.asarray(greedy(problem.cost, budget, wishes=wishes, begun=begun))
+    if len(np.unique(rows)) == budget and meets(wishes, rows):
+        return rows
+    # Picks have blocked all rows that are far enough: those that were picked first are
+    # wanted most.
+    wanted = np.full(len(wishes.fixed), float(budget))
+    wanted[rows[::-1]] = np.arange(budget)[::-1]
+    return feasible_rows(wishes, wanted, budget)

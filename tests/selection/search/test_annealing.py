@@ -11,7 +11,7 @@ from goracs_jax.cost import exact_cost
 from goracs_jax.selection.method import PairMoves, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search import annealing
-from goracs_jax.selection.search.annealing import anneal, candidate_field, deal
+from goracs_jax.selection.search.annealing import anneal, candidate_field
 from goracs_jax.selection.search.pair_exchange import (
     FEW,
     Field,
@@ -21,6 +21,7 @@ from goracs_jax.selection.search.pair_exchange import (
     sweeps,
 )
 from goracs_jax.selection.search.stages import greedy_only
+from goracs_jax.selection.search.units import deal
 from goracs_jax.transport import exact
 
 

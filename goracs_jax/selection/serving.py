@@ -1,0 +1,159 @@
+r"""What a chosen row does best at given prices: the w_i(g) of `relaxation`.
+
+A row sends out a mass of 1/n, and to point j no more than that point takes, so it
+serves the points of least x_j = C_ij - g_j in full, up to one of which a part is left.
+Where all points take 1/M, that are the s = max(M / n, 1) smallest x; where they have
+weights b_j, the place t of the last one is found by bisection.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+# Up to this many of the smallest numbers are found one after the other; more are
+# sorted.
+FEW = 32
+# Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
+# same in whichever order a device adds them up.
+PARTS = 1 << 12
+# Steps of the bisection for t where points have weights.
+BISECTIONS = 26
+TINY = 1e-30  # in place of a mass of zero that is divided by
+
+Number = jax.Array | float | int
+
+
+def points_served(n: int, n_valid: int) -> float:
+    """Return s, the number of validation points whose mass a row can take on.
+
+    >>> points_served(2, 5), points_served(5, 2)
+    (2.5, 1.0)
+    """
+    return max(n_valid / n, 1.0)
+
+
+def last_served(
+    reduced: Float[jax.Array, "rows width"], s: float
+) -> Float[jax.Array, " rows"]:
+    """Return the ceil(s)-th smallest number of every row.
+
+    >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 2.5).tolist()
+    [2.0]
+    """
+    k = math.ceil(s)
+    if k > FEW:
+        return -jax.lax.top_k(-reduced, k)[0][:, -1]
+
+    def next_larger(_: Number, t: jax.Array) -> jax.Array:
+        enough = (reduced <= t[:, None]).sum(1) >= k  # equal numbers count each
+        above = jnp.where(reduced > t[:, None], reduced, jnp.inf).min(1)
+        return jnp.where(enough, t, above)
+
+    return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(reduced), -jnp.inf))
+
+
+def last_weighted(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
+    n: int,
+) -> tuple[Float[jax.Array, " rows"], Float[jax.Array, " rows"]]:
+    """Return two neighbouring numbers between which a row runs out of mass.
+
+    Args:
+        reduced: C_ij - g_j.
+        most: The most that each point takes, min(1/n, b_j).
+        n: The budget.
+
+    >>> low, t = last_weighted(jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6), 1)
+    >>> bool(1 <= low[0] < 2 <= t[0]), round(t.item(), 4)
+    (True, 2.0)
+    """
+    low, high = reduced.min(1) - 1e-6, reduced.max(1)
+
+    def halve(_: Number, ends: tuple[jax.Array, jax.Array]) -> tuple:
+        low, high = ends
+        middle = low + (high - low) / 2
+        enough = (most * (reduced <= middle[:, None])).sum(1) >= 1 / n
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    return jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+
+
+def weighted_value(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "#rows width"],
+    t: Float[jax.Array, " rows"],
+    n: int,
+) -> Float[jax.Array, " rows"]:
+    """Return t/n + sum_j most_j min(x_j - t, 0): it is w_i at the best t, else less.
+
+    >>> x, most = jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6)
+    >>> weighted_value(x, most, jnp.array([2.0]), 1).round(4).tolist()
+    [1.4]
+    """
+    return t / n + (most * jnp.minimum(reduced - t[:, None], 0)).sum(1)
+
+
+def row_value(
+    reduced: Float[jax.Array, "rows width"], n: int, s: float
+) -> Float[jax.Array, " rows"]:
+    """Return w_i of some rows, from their C_ij - g_j.
+
+    The sum of the s smallest numbers x is max_t (s t + sum_j min(x_j - t, 0)), and the
+    last of them is a t that attains it.
+
+    >>> row_value(jnp.array([[3.0, 1.0, 2.0]]), n=1, s=1.5).round(4).tolist()
+    [1.3333]
+    """
+    t = last_served(reduced, s)
+    below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+    return (t + below / s) / n
+
+
+def serve(
+    reduced: Float[jax.Array, "rows width"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> tuple[Float[jax.Array, " rows"], ...]:
+    """Return w_i of some rows, and the numbers between which each runs out of mass.
+
+    >>> [x.round(2).item() for x in serve(jnp.array([[3.0, 1.0, 2.0]]), None, 1, 1.5)]
+    [1.33, 2.0, 2.0]
+    """
+    if most is None:
+        t = last_served(reduced, s)
+        below = jnp.minimum(reduced - t[:, None], 0).sum(1)
+        return (t + below / s) / n, t, t
+    low, t = last_weighted(reduced, most, n)
+    return weighted_value(reduced, most, t, n), low, t
+
+
+def mass_sent(
+    x: Float[jax.Array, "rows width"],
+    low: Float[jax.Array, "rows 1"],
+    last: Float[jax.Array, "rows 1"],
+    most: Float[jax.Array, "rows width"] | None,
+    n: int,
+    s: float,
+) -> Int[jax.Array, "rows width"]:
+    """Return the mass that points get of rows, in parts of 1 / (n s PARTS).
+
+    Points below the last one are served in full, and those at it share what is left.
+
+    >>> at = jnp.array([[2.0]])
+    >>> sent = mass_sent(jnp.array([[3.0, 1.0, 2.0]]), at, at, None, 1, 1.5)
+    >>> (sent / PARTS).tolist()
+    [[0.0, 1.0, 0.5]]
+    """
+    if most is None:
+        left = (s - (x < last).sum(1)) / (x == last).sum(1)
+        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
+        return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
+    in_full = x <= low
+    at = (x <= last) & ~in_full
+    left = (1 / n - (most * in_full).sum(1)) / jnp.maximum((most * at).sum(1), TINY)
+    share = jnp.where(in_full, 1, jnp.where(at, jnp.clip(left, 0, 1)[:, None], 0))
+    return jnp.rint(PARTS * n * s * most * share).astype(jnp.int32)

@@ -1,0 +1,61 @@
+"""Where points have weights: a fractional knapsack, filled by a plain loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from goracs_jax.cost import column_mass, exact_cost, make_cost
+from goracs_jax.selection.bound import values_below
+from goracs_jax.selection.serving import PARTS, mass_sent, points_served, serve
+
+
+def knapsack(x, most, mass):
+    """The least sum of x_j P_j with P_j <= most_j and sum_j P_j = mass, and P."""
+    sent = np.zeros(len(x))
+    for j in np.argsort(x, kind="stable"):
+        sent[j] = min(most[j], mass - sent.sum())
+    return (x * sent).sum(), sent
+
+
+def weights(rng, m):
+    b = rng.exponential(size=m) ** 3
+    b[rng.integers(m)] = 0
+    return b / b.sum()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_a_row_serves_its_cheapest_points(n):
+    m, s = 12, points_served(n, 12)
+    run = jax.jit(serve, static_argnums=(2, 3))
+    send = jax.jit(mass_sent, static_argnums=(4, 5))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x, b = rng.normal(size=(4, m)).astype(np.float32), weights(rng, m)
+        most = np.minimum(1 / n, np.tile(b, (4, 1))).astype(np.float32)
+        value, low, t = run(jnp.asarray(x), jnp.asarray(most), n, s)
+        parts = send(x, low[:, None], t[:, None], most, n, s)
+        for row in range(4):
+            expected, sent = knapsack(
+                x[row].astype(float), most[row].astype(float), 1 / n
+            )
+            # float32, and t to 2^-26 of the range
+            assert float(value[row]) == pytest.approx(expected, abs=2e-6)
+            found = np.asarray(parts[row]) / (PARTS * n * s)
+            assert found == pytest.approx(sent, abs=2 / (PARTS * n * s))
+
+
+@pytest.mark.parametrize(("n", "scale"), [(1, 0.0), (3, 0.1), (3, 30.0), (20, 1.0)])
+def test_values_below_are_below_and_near(n, scale):
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=(60, 3)), rng.normal(size=(25, 3))
+    g = (scale * rng.normal(size=25)).astype(np.float32)
+    norms = rng.exponential(size=60)
+    cost = make_cost(x, y, norms, 0.5, valid_weights=weights(rng, 25))
+    below = np.asarray(values_below(cost, jnp.asarray(g), n), np.float64)
+    b = column_mass(cost)
+    exact = exact_cost(cost, np.arange(60)) - g
+    value = np.array([knapsack(row, np.minimum(1 / n, b), 1 / n)[0] for row in exact])
+    assert (below <= value).all()
+    # Rounding by the size of the numbers, for 25 terms.
+    assert n * (value - below).max() < 2e-5 * (2 + np.abs(g).max())
