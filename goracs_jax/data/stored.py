@@ -5,7 +5,7 @@ import os
 import weakref
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, overload
+from typing import SupportsIndex, TypeVar, overload
 
 import numpy as np
 
@@ -23,12 +23,12 @@ class _Lazy(Sequence[Item]):
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, row: int) -> Item: ...
+    def __getitem__(self, row: SupportsIndex) -> Item: ...
 
     @overload
     def __getitem__(self, row: slice) -> list[Item]: ...
 
-    def __getitem__(self, row: int | slice) -> Item | list[Item]:
+    def __getitem__(self, row: SupportsIndex | slice) -> Item | list[Item]:
         found = range(len(self))[row]
         return self._at(found) if isinstance(found, int) else [*map(self._at, found)]
 
