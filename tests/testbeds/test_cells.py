@@ -225,6 +225,12 @@ def test_committed_cells_show_a_gap_that_trivial_numbers_do_not_close(beds, path
     by_name = {(row["arm"], row["outcome"]): row for row in rows}
     headline = "NDCG@10" if "seqrec" in path.stem else "AUC"
     gain = by_name["oracle", headline]["over_random"]
+    if path.stem == "testbeds_shift":
+        # An oracle is not told from random rows there, and years tell more than models
+        # learn: it is said to be no proof.
+        assert gain["low"] < 0 < gain["value"]
+        assert mean(record["baselines"]["year"]) > by_name["oracle", headline]["mean"]
+        return
     assert gain["low"] > 0
     reached = by_name["oracle", headline]["mean"]
     for name, values in record["baselines"].items():
