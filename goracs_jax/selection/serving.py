@@ -15,6 +15,9 @@ from jaxtyping import Float, Int
 # Up to this many of the smallest numbers are found one after the other; more are
 # sorted.
 FEW = 32
+# Of at least this many out of many more, the last is first looked for among the least
+# numbers of groups of this size.
+SOME, GROUP = 8, 16
 # Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
 # same in whichever order a device adds them up.
 PARTS = 1 << 12
@@ -42,16 +45,36 @@ def last_served(
     >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 2.5).tolist()
     [2.0]
     """
-    k = math.ceil(s)
+    k, width = math.ceil(s), reduced.shape[1]
     if k > FEW:
         return -jax.lax.top_k(-reduced, k)[0][:, -1]
+    if k < SOME or width < 4 * GROUP * k:
+        return _kth(reduced, k)
+    # The k-th smallest of the least numbers of groups is no less than what is sought,
+    # and seldom more than a few numbers away.
+    room = jnp.pad(reduced, ((0, 0), (0, -width % GROUP)), constant_values=jnp.inf)
+    t = _kth(room.reshape(len(reduced), GROUP, -1).min(1), k)
+
+    def lower(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        t, _ = state
+        less = reduced < t[:, None]
+        enough = less.sum(1) >= k
+        below = jnp.where(less, reduced, -jnp.inf).max(1)
+        return jnp.where(enough, below, t), enough.any()
+
+    start = (t, jnp.asarray(True))
+    return jax.lax.while_loop(lambda state: state[1], lower, start)[0]
+
+
+def _kth(x: Float[jax.Array, "rows width"], k: int) -> Float[jax.Array, " rows"]:
+    """Return the k-th smallest number of every row, from the smallest on."""
 
     def next_larger(_: Number, t: jax.Array) -> jax.Array:
-        enough = (reduced <= t[:, None]).sum(1) >= k  # equal numbers count each
-        above = jnp.where(reduced > t[:, None], reduced, jnp.inf).min(1)
+        enough = (x <= t[:, None]).sum(1) >= k  # equal numbers count each
+        above = jnp.where(x > t[:, None], x, jnp.inf).min(1)
         return jnp.where(enough, t, above)
 
-    return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(reduced), -jnp.inf))
+    return jax.lax.fori_loop(0, k, next_larger, jnp.full(len(x), -jnp.inf))
 
 
 def last_weighted(

@@ -7,7 +7,16 @@ import pytest
 
 from goracs_jax.cost import column_mass, exact_cost, make_cost
 from goracs_jax.selection.bound import values_below
-from goracs_jax.selection.serving import PARTS, mass_sent, points_served, serve
+from goracs_jax.selection.serving import (
+    FEW,
+    GROUP,
+    PARTS,
+    SOME,
+    last_served,
+    mass_sent,
+    points_served,
+    serve,
+)
 
 
 def knapsack(x, most, mass):
@@ -59,3 +68,22 @@ def test_values_below_are_below_and_near(n, scale):
     assert (below <= value).all()
     # Rounding by the size of the numbers, for 25 terms.
     assert n * (value - below).max() < 2e-5 * (2 + np.abs(g).max())
+
+
+@pytest.mark.parametrize("s", [0.5, SOME - 1, SOME, 11.3, FEW, FEW + 1])
+@pytest.mark.parametrize("kind", ["apart", "equal", "together"])
+def test_the_last_that_is_served(s, kind):
+    k = int(np.ceil(s))
+    rng = np.random.default_rng(k)
+    width = 4 * GROUP * k + 5  # no multiple of a group
+    x = rng.normal(size=(7, width)).astype(np.float32)
+    if kind == "equal":
+        x = np.round(x)
+    if kind == "together":  # all that are served are in one group, or in a few
+        at = np.arange(k) % GROUP * -(-width // GROUP) + np.arange(k) // GROUP
+        x[:, at] -= 10
+    found = last_served(jnp.asarray(x), float(s))
+    assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
+    x = x[:, : 4 * GROUP * k - 1]  # too narrow for groups
+    found = last_served(jnp.asarray(x), float(s))
+    assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
