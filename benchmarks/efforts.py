@@ -88,7 +88,7 @@ PEERS: dict[str, tuple[str, Choose]] = {
     "k-means, assigned": ("scikit-learn", k_means),
     "barycenter, assigned": ("POT", barycenter),
     "k-medoids, assigned": ("kmedoids", k_medoids),
-    "facility location": ("submodlib", facility_location),
+    "facility location": ("submodlib-py", facility_location),
 }
 
 
