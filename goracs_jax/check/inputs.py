@@ -15,10 +15,10 @@ from goracs_jax.comparison.drawn import draw, halves, pool_of
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.classes import check_budgets, classes_of
-from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
 from goracs_jax.jobs.rows import check_rows, read_sides
 from goracs_jax.jobs.select_config import LLM_SOURCES
+from goracs_jax.jobs.train_config import TrainConfig
 from goracs_jax.llm.conversations import is_chat
 from goracs_jax.runs.kept import Kept
 from goracs_jax.runs.opened import Pool

@@ -8,9 +8,9 @@ import numpy as np
 from goracs_jax.comparison.design import BY_LABEL, COSTS, FULL, Arm, Trial
 from goracs_jax.cost import check_lambda
 from goracs_jax.errors import InputError
-from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.rows import check_rows
 from goracs_jax.jobs.select_config import GRADIENT
+from goracs_jax.jobs.train_config import TrainConfig
 from goracs_jax.selection.method import (
     Method,
     Searching,

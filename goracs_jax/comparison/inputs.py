@@ -29,8 +29,8 @@ from goracs_jax.evaluate.metrics import Bootstrap
 from goracs_jax.inputs.parts import hash_input
 from goracs_jax.jobs.classes import check_budgets
 from goracs_jax.jobs.evaluate import EvaluateConfig, bootstrap_of, generated, prepare
-from goracs_jax.jobs.finetune import TrainConfig
 from goracs_jax.jobs.leakage import Leaked, rows_to_keep
+from goracs_jax.jobs.train_config import TrainConfig
 from goracs_jax.llm.conversations import is_chat
 from goracs_jax.llm.embeddings import encoder_tokens
 from goracs_jax.llm.flops import Counts

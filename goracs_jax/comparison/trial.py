@@ -27,8 +27,9 @@ from goracs_jax.files import hash_files, prepare_folder, write_json
 from goracs_jax.jobs import evaluate, finetune, select
 from goracs_jax.jobs.classes import say_classes
 from goracs_jax.jobs.evaluate import EvaluateConfig, Evaluated
-from goracs_jax.jobs.finetune import Finetuned, TrainConfig
+from goracs_jax.jobs.finetuned import Finetuned
 from goracs_jax.jobs.selected import Selected
+from goracs_jax.jobs.train_config import TrainConfig
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.report.picture import table
 from goracs_jax.runs.manifest import device, made_by

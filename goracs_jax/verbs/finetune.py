@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from goracs_jax.jobs.finetune import BYTES, TrainConfig, open_inputs, run, stage_of
+from goracs_jax.jobs.finetune import BYTES, open_inputs, run, stage_of
+from goracs_jax.jobs.train_config import TrainConfig
 from goracs_jax.runs.manifest import made_by
 from goracs_jax.runs.outputs import working_in
 from goracs_jax.runs.pools import left_out, limit_of, read_pools, save_left_out

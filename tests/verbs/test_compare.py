@@ -18,7 +18,7 @@ from comparing import (
 )
 
 from goracs_jax.jobs.evaluate import Evaluated
-from goracs_jax.jobs.finetune import Finetuned
+from goracs_jax.jobs.finetuned import Finetuned
 from goracs_jax.jobs.selected import Selected
 
 NORMS = ("norms.npy", "norms-1.npy")  # by seed
