@@ -49,8 +49,7 @@ def helps() -> str:
     head = ["testbed", "good", *ARMS.values(), "goracs over random", "the probe itself"]
     note = (
         f"AUC of SmolLM2-135M after 100 steps on 200 of 1,000 rows, means of {seeds} "
-        "seeds; the gain is paired by seed, with a t interval of 95 %. All rows take "
-        "five times the steps."
+        "seeds; the gain is paired by seed, with a t interval of 95 %."
     )
     return "\n".join([*markdown(head, rows), "", note])
 
@@ -62,7 +61,6 @@ ARMS = {
     "oracle": "oracle",
     "loss-drop:by-label@text": "loss drop",
     PROBE: "goracs, `probe`",
-    "full": "all rows",
 }
 
 

@@ -199,7 +199,7 @@ def ahead() -> dict[str, np.ndarray]:
     there = score_pass(spread_decoder(plain, grid), "all_lora", most=TIME)
     return {
         "ahead": compiled(*dynamic(there), *rows),
-        "now": score_pass(plain, "all_lora", most=TIME)(*batch[1:]),
+        "now": score_pass(plain, "all_lora", most=TIME)(*batch.arrays()),
         "ahead text": np.array(compiled.as_text()),
     }
 
