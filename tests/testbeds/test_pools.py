@@ -178,10 +178,10 @@ def test_a_shift_is_towards_users_who_like_dramas(ml, ratings, built):
         for (user, item), rating in ratings.items():
             if genre in items[item]:
                 found[user].append(rating)
-        return {user: mean(given) for user, given in found.items()}
+        return lambda user: mean(found[user])
 
     drama, action = by_user("Drama"), by_user("Action")
-    taste = lambda record: drama[record["user"]] - action[record["user"]]
+    taste = lambda record: drama(record["user"]) - action(record["user"])
     mine = [taste(r) for r, flag in zip(pool, planted, strict=True) if flag]
     others = [taste(r) for r, flag in zip(pool, planted, strict=True) if not flag]
     assert min(*mine, *map(taste, held)) > max(others)

@@ -45,7 +45,7 @@ class SimulatedAnnealing:
     sweeps: int = 2400
     """Sweeps of an epoch at most; there are never more than 4 n."""
     effort: float = 1.0
-    """Multiplier on the sweeps of all epochs and on `idle`; below 1 there are fewer
+    """Multiplier on the sweeps of all epochs and on `idle_slots`; below 1 there are fewer
     epochs, too."""
     epoch_entries: int = 40_000_000
     """Entries of C that the sweeps of an epoch look at: larger problems get fewer
@@ -54,9 +54,9 @@ class SimulatedAnnealing:
     """Entries of C in the transports of all epochs: larger problems get fewer."""
     starts: int = 16
     """Annealings at most, since few slots freeze into a different subset each time."""
-    idle: float = 0.25
-    """Share of the starts that may find nothing better, in a row, before no more
-    begin."""
+    idle_slots: int = 128
+    """Slots in all starts together that may find nothing better, in a row, before no
+    more begin."""
     started_slots: int = 512
     """Slots in all starts together: n above half of this is annealed once."""
     listed: int = 16

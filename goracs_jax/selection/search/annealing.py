@@ -97,7 +97,7 @@ def anneal(
     mass = column_mass(problem.cost)
     planned = plan_search(len(rows), problem.cost.shape[1], settings, mass)
     pace = _pace(problem, start, planned, settings)
-    patience = math.ceil(settings.effort * settings.idle * starts)
+    patience = math.ceil(settings.effort * settings.idle_slots / len(rows))
     stopped, idle = False, 0
     for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
         if idle == patience:
