@@ -45,8 +45,8 @@ class SimulatedAnnealing:
     sweeps: int = 2400
     """Sweeps of an epoch at most; there are never more than 4 n."""
     effort: float = 1.0
-    """Multiplier on the sweeps of all epochs and on `idle_slots`; below 1 there are fewer
-    epochs, too."""
+    """Multiplier on the sweeps of all epochs and on `idle_slots`; below 1 there are
+    fewer epochs, too."""
     epoch_entries: int = 40_000_000
     """Entries of C that the sweeps of an epoch look at: larger problems get fewer
     sweeps, so that their time stays near that of smaller ones."""
