@@ -148,14 +148,15 @@ def stages(
 
     found = exchange(found, relaxed.wanted[:budget])
     if anneals(found.trace[-1].objective - relaxed.bound, budget, settings.annealing):
-        found = refine(found, found.rows, anneal)
+        before, found = found, refine(found, found.rows, anneal)
         s = units_per_slot(budget, n_valid)
         epochs, sweeps = plan_search(budget, n_valid)
         moves = (1 + epochs) * sweeps * pairs_per_sweep(budget)
         looked_at = moves * (2 + PairMoves().drawn) * 2 * s  # entries of C
         flops = a_pass + (1 + epochs) * transport + looked_at * 3 * 2 * s
         stage("annealing", flops, read + 4 * looked_at, found.trace[-1].objective)
-        found = exchange(found, found.rows)
+        if found.rows is not before.rows:
+            found = exchange(found, found.rows)
     return done, list(found.trace), relaxed.bound
 
 

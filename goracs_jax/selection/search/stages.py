@@ -88,8 +88,11 @@ def all_stages(
         found = refine(found, wanted, group_exchange, settings=exchange)
         gap = math.inf if bound is None else found.trace[-1].objective - bound
         if anneals(gap, budget, annealing):
+            before = found
             found = refine(found, found.rows, anneal, settings=annealing)
-            found = refine(found, found.rows, group_exchange, settings=exchange)
+            # Where nothing has changed, a second exchange finds what the first did.
+            if found.rows is not before.rows or not before.converged:
+                found = refine(found, found.rows, group_exchange, settings=exchange)
     rows, trace, converged, stopped = found
     value = trace[-1].objective
     if problem.solver is not exact:
