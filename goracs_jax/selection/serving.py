@@ -130,9 +130,7 @@ def row_value(
     >>> row_value(jnp.array([[3.0, 1.0, 2.0]]), n=1, s=1.5).round(4).tolist()
     [1.3333]
     """
-    t = last_served(reduced, s)
-    below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-    return (t + below / s) / n
+    return serve(reduced, None, n, s)[0]
 
 
 def serve(
