@@ -53,7 +53,7 @@ class Trainer(NamedTuple):
             folder: Where the states of the lower layers are kept.
         """
         model = llm(0)
-        pool, held = (_tokens(r, model) for r in (universe.pool, universe.held))
+        pool, held = (tokens_of(r, model) for r in (universe.pool, universe.held))
         questions = candidates = None
         texts = [pool, held]
         if "negatives" in universe.held[0]:
@@ -117,7 +117,8 @@ def llm(seed: int) -> Llm:
     return open_llm(fetch().model, None, seed, lora=LORA)
 
 
-def _tokens(records: Sequence[Mapping[str, str]], model: Llm) -> Tokens:
+def tokens_of(records: Sequence[Mapping[str, str]], model: Llm) -> Tokens:
+    """Tokenize records, of which the answer is scored."""
     prompts = [format_prompt(record) for record in records]
     places = [f"row {number}" for number in range(len(records))]
     rest = {"context": _context(model), "places": places}

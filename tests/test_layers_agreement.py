@@ -1,4 +1,4 @@
-"""How the benchmark of adapters in the last layers compares the ranks of subsets."""
+"""How the ranks of subsets by adapters in few layers and in all are compared."""
 
 import json
 import sys
@@ -12,13 +12,15 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 @pytest.fixture(scope="module")
 def layers():
+    before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        import layers
+        import layers_agreement
 
-        yield layers
-    for name in ("layers", "common", "lora_steps"):
-        sys.modules.pop(name)
+        yield layers_agreement
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+            sys.modules.pop(name)
 
 
 def rank_correlation(x, y):
@@ -27,44 +29,60 @@ def rank_correlation(x, y):
     return np.corrcoef(ranks)[0, 1]
 
 
-def test_both_ways_and_the_ceiling_are_of_single_seeds(layers):
+def test_ways_are_compared_by_the_ranks_of_subsets_that_all_have(layers):
     rng = np.random.default_rng(0)
     truth = rng.normal(size=9)
-    columns = {
-        f"{way}, seed {seed}": dict(
-            zip("abcdefghi", (truth + rng.normal(size=9)).tolist(), strict=True)
-        )
-        for way in ("all layers", layers.LAST)
-        for seed in (0, 1)
-    }
-    columns["all layers, seed 0"]["of one column"] = 3.0
-    found = layers.agreement(columns)
-    of = lambda way, seed: list(columns[f"{way}, seed {seed}"].values())[:9]
-    cross = [
-        rank_correlation(of("all layers", i), of(layers.LAST, j))
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
+    cells, values, number = {}, {}, 0
+    for way, (seeds, *_) in layers.WAYS.items():
+        for seed in seeds:
+            name = f"{way}, seed {seed}"
+            values[name] = truth + rng.normal(size=9)
+            cells[name] = {
+                # Subset 10 comes after 2, which as texts it does not.
+                str(subset): {"AUC": float(value), "seconds": 10.0 * number + place}
+                for place, (subset, value) in enumerate(
+                    zip([0, 1, 2, 3, 4, 5, 6, 10, 11], values[name], strict=True)
+                )
+            }
+            number += 1
+    cells["last:2, seed 1"]["19"] = {"AUC": 3.0, "seconds": 1e6}
+    found = layers.agreement(cells)
     assert found["subsets"] == 9
-    assert np.ptp(cross) > 0.1, "the four differ"
-    for name, expected in (
-        ("both_ways", np.mean(cross)),
-        *(
-            (f"{way} with itself", rank_correlation(of(way, 0), of(way, 1)))
-            for way in ("all layers", layers.LAST)
-        ),
-    ):
-        # Sums of nine small integers, in float64.
-        assert found[name]["spearman"] == pytest.approx(expected, abs=1e-12)
-        assert found[name]["low"] < expected < found[name]["high"]
+    assert found["ways"]["all layers"] == {"seconds": 4.0}
+    plain = values["all layers, seed 0"]
+    for way in ("last:6", "last:2"):
+        mine = [values[f"{way}, seed {seed}"] for seed in (0, 1)]
+        each = [rank_correlation(plain, x) for x in mine]
+        for key, expected in (
+            ("with all layers", np.mean(each)),
+            ("with itself", rank_correlation(*mine)),
+        ):
+            got = found["ways"][way][key]
+            # Sums of nine small integers, in float64.
+            assert got["value"] == pytest.approx(expected, abs=1e-12)
+            assert got["low"] < expected < got["high"]
+
+
+def test_subsets_differ_in_the_share_of_right_answers(layers):
+    class Bed:
+        planted = np.arange(2800) % 5 < 3
+
+    shares = []
+    for number in range(layers.SUBSETS):
+        rows = layers.subset(Bed, number)
+        assert len(set(rows.tolist())) == layers.BUDGET
+        shares.append(Bed.planted[rows].mean())
+    assert shares[0] == 0.4
+    assert shares[-1] == 1.0
+    assert (np.diff(shares) > 0).all()
 
 
 def test_outcomes_of_other_settings_are_not_taken(layers, tmp_path):
-    path, outcomes = tmp_path / "agreement.json", {"all layers, seed 0": {"3": -0.5}}
+    path, cells = tmp_path / "agreement.json", {"last:2, seed 0": {"3": {"AUC": 0.5}}}
     assert layers.earlier(path) == {}
-    record = {"settings": layers.SETTINGS, "outcomes": outcomes}
+    record = {"settings": layers.SETTINGS, "cells": cells}
     path.write_text(json.dumps(record))
-    assert layers.earlier(path) == outcomes
+    assert layers.earlier(path) == cells
     for other in ({**record["settings"], "budget": 3}, None):
         path.write_text(json.dumps(record | {"settings": other}))
         with pytest.raises(SystemExit, match="other settings"):
