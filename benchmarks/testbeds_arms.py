@@ -13,7 +13,7 @@ from testbeds_pools import BUDGET, Drawn, Universe
 from testbeds_training import Trainer
 
 import goracs_jax as gx
-from goracs_jax.check.planted import neighbour_distances
+from goracs_jax.check.planted import MOST_CLASSES, neighbour_distances
 from goracs_jax.comparison.design import FULL, Trial
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.metrics import auc_values
@@ -51,7 +51,8 @@ class Choice(NamedTuple):
             if arm == ORACLE:
                 order = order[self.universe.planted[pool[order]]]
                 mine, theirs = self._answers()
-                order = _in_classes(order, mine, theirs, self.budget)
+                if len(set(theirs)) <= MOST_CLASSES:  # titles are no classes
+                    order = _in_classes(order, mine, theirs, self.budget)
             return np.sort(pool[order[: self.budget]])
         trial = self._trial(arm, seed)
         x, y, given = self._given(trial)

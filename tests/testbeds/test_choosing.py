@@ -168,3 +168,14 @@ def test_features_are_those_of_every_row(beds, universe, tmp_path, monkeypatch):
     # their mean ratio has a relative deviation below sqrt(2 / 16) = 0.35.
     squares = (found["train"] ** 2).sum(axis=1).mean() / (found["norms"] ** 2).mean()
     assert abs(squares - 1) < 3 * 0.35
+
+
+def test_the_oracle_of_titles_takes_the_rows_that_random_would(beds, universe):
+    records = lambda some: [r | {"output": str(i)} for i, r in enumerate(some)]
+    titles = universe._replace(pool=records(universe.pool), held=records(universe.held))
+    drawn = beds.pools.draw(titles, 0)
+    choice = beds.arms.Choice(titles, drawn, Path(), 0.1)
+    oracle, random = (choice.rows(arm, 0) for arm in ("oracle", "random"))
+    assert len(set(oracle)) == 200
+    assert titles.planted[oracle].all()
+    assert set(random[titles.planted[random]]) <= set(oracle)
