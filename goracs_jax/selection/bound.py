@@ -34,13 +34,17 @@ from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
 from goracs_jax.selection.serving import (
+    Served,
     last_weighted,
+    most_served,
     points_served,
-    row_value,
+    serve,
+    served_by,
     weighted_value,
 )
 from goracs_jax.selection.wishes.lagrangian import priced_least, prices
 from goracs_jax.selection.wishes.record import Wishes
+from goracs_jax.shapes import sizes_alike
 from goracs_jax.transport import exact
 
 DEFAULTS = LowerBound()
@@ -87,7 +91,10 @@ def relax(
     affordable = settings.passed_entries // (n_train * n_valid)
     rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
     distinct, mass = count_distinct(cost), column_mass(cost)
-    size, width = core_shape(cost.shape, budget, distinct, settings, mass)
+    shape_of = lambda n: core_shape(cost.shape, n, distinct, settings, mass)
+    size, width = shape_of(budget)
+    alike = sizes_alike(budget)
+    (room, _), (_, widest) = shape_of(alike[-1]), shape_of(alike[0])
     chosen, step, steps = np.zeros(n_train, np.float32), 1.0, settings.steps
     everywhere = partial(replicate, mesh=mesh)
     best, trial = -np.inf, np.asarray(g, np.float32)
@@ -105,9 +112,15 @@ def relax(
         if centre is not trial:
             w = _below(cost, high, budget)
         rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
-        core = materialize(some_rows(cost, rows))
-        arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
+        rows = np.pad(rows, (0, room - size), mode="edge")
+        core, least = materialize(some_rows(cost, rows)), min(settings.listing, size)
+        arcs = core_arcs(core, everywhere(high), size, width, widest, least)
         start, limits = centre, None if wishes is None else wishes.take(rows)
+        if limits is not None:
+            filled = np.arange(room) >= size
+            limits = limits._replace(
+                fixed=limits.fixed & ~filled, closed=limits.closed | filled
+            )
         if limits is not None and limits.shares is not None:
             start = np.append(centre, toll * np.sqrt(n_valid)).astype(np.float32)
         ascent = ascend(
@@ -123,7 +136,7 @@ def relax(
         )
         trial = np.asarray(ascent.best)[:n_valid]
         chosen[:] = 0
-        chosen[rows] = np.asarray(ascent.chosen)
+        chosen[rows[:size]] = np.asarray(ascent.chosen)[:size]
         # The next arcs may allow longer steps again.
         step = min(1.0, max(1.5 * float(ascent.step), 0.02))
         steps *= 2
@@ -276,7 +289,6 @@ def lower_bound(
     ).bound
 
 
-@partial(jax.jit, static_argnames="n")
 def values_below(
     cost: Cost, g: Float[jax.Array, " valid"], n: int
 ) -> Float[jax.Array, " train"]:
@@ -307,26 +319,36 @@ def values_below(
     >>> values_below(make_cost(x, x), jnp.array([0.5, 1.0]), 2).round(3).tolist()
     [-0.25, -0.5]
     """
+    n_valid = cost.shape[1]
+    return _values_below(cost, g, served_by(n, n_valid), most_served(n, n_valid))
+
+
+@partial(jax.jit, static_argnames="most")
+def _values_below(
+    cost: Cost, g: Float[jax.Array, " valid"], served: Served, most: int
+) -> Float[jax.Array, " train"]:
+    """Return `values_below`, by a program for all budgets that serve `most` or less."""
     unit = jnp.finfo(jnp.float32).eps / 2
-    scale, (n_valid, dim) = cost.distance_scale, cost.valid.shape
-    s = points_served(n, n_valid)
+    scale, (_, dim) = cost.distance_scale, cost.valid.shape
     farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
     reward = jnp.asarray(cost.reward)
     size = 1 + jnp.abs(reward).max() + jnp.abs(g).max()
 
-    most = None if cost.mass is None else jnp.minimum(1 / n, cost.mass)[None]
+    takes = None if cost.mass is None else jnp.minimum(served.mass, cost.mass)[None]
 
     def least(block: Block) -> jax.Array:
         reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale
         squared = block.cost**2 - (2 * (dim + 10) * unit * reach**2)[:, None]
         reduced = jnp.sqrt(jnp.maximum(squared, 0)) - g
-        if most is None:
-            return row_value(reduced, n, s)
+        if takes is None:
+            return serve(reduced, None, served, most)[0]
         # At any t it is a bound; its sum has one term for each point below t, whose
         # masses are 2 / n at most together.
-        _, t = last_weighted(reduced, most, n)
+        _, t = last_weighted(reduced, takes, served.mass)
         terms = (reduced < t[:, None]).sum(1)
-        return weighted_value(reduced, most, t, n) - 4 * terms * unit * size / n
+        off = 4 * terms * unit * size / served.n
+        return weighted_value(reduced, takes, t, served.n) - off
 
     no_reward = cost._replace(reward=jnp.zeros_like(reward))
-    return map_rows(no_reward, least) - (reward + (8 + s) * unit * size) / n
+    off = (8 + served.s) * unit * size
+    return map_rows(no_reward, least) - (reward + off) / served.n

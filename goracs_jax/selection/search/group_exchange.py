@@ -35,7 +35,7 @@ from goracs_jax.selection.method import GroupExchange
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.selection.wishes.assign import assign_within
 from goracs_jax.selection.wishes.record import Wishes, meets
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import AnyArray, sizes_alike
 
 SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
 # A round must lower POO by more than the rounding of float32 distances can feign.
@@ -106,7 +106,8 @@ def _some_candidates(
     """Find the candidates of some slots, from the columns that these carry."""
     groups = plan[slots]
     columns, column = np.unique(groups.indices, return_inverse=True)
-    n, m = plan.shape
+    n, m = sizes_alike(plan.shape[0])[-1], plan.shape[1]
+    listed = min(cost.shape[0], sizes_alike(k)[-1])
     room = lambda whole: -(-whole // 2**halvings)
     while len(slots) > room(n) or len(columns) > room(m) or groups.nnz > room(n + m):
         halvings -= 1
@@ -119,10 +120,11 @@ def _some_candidates(
         fill(groups.data.astype(np.float32), room(n + m)),
         fill(column.astype(np.int32), room(n + m)),
         starts.astype(np.int32),
-        k,
+        listed,
         shut,
     )
-    return np.asarray(value[: len(slots)]), np.asarray(rows[: len(slots)])
+    cut = lambda lists: np.asarray(lists)[: len(slots), :k]
+    return cut(value), cut(rows)
 
 
 @partial(jax.jit, static_argnames="k")
