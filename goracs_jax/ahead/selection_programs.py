@@ -22,15 +22,15 @@ from goracs_jax.cost import (
     train_rows,
 )
 from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
-from goracs_jax.selection.bound import _values_below
 from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import Goracs
 from goracs_jax.selection.relaxation import Arcs, _ascend, core_arcs
-from goracs_jax.selection.search import annealing, group_exchange
+from goracs_jax.selection.search import annealing, candidates
 from goracs_jax.selection.search.greedy import picks
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
 from goracs_jax.selection.search.units import units_per_slot
 from goracs_jax.selection.serving import most_served, served_by
+from goracs_jax.selection.values import _values_below
 from goracs_jax.shapes import sizes_alike
 from goracs_jax.transport.sinkhorn import COLD, _iterate
 
@@ -157,7 +157,7 @@ def selection_programs(
             field, slots, everywhere(length), key, annealed.moves
         ),
         "sinkhorn": lambda: _iterate.trace(*transport),
-        "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
+        "slot_candidates": lambda: candidates._least.trace(cost, *groups, k),
         "values_below": lambda: _values_below.trace(cost, g, served, most),
         "core_arcs": lambda: core_arcs.trace(
             core, g, size, width, width, min(listing, size)
