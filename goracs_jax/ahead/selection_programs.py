@@ -81,8 +81,8 @@ def selection_programs(
         Functions that trace a program, by its name, in the order of their first run.
 
     >>> programs = selection_programs(6, 6, 2, 2, row_mesh(jax.devices()[:1]))
-    >>> programs["greedy"]().out_info.shape
-    (2,)
+    >>> programs["ascend"]().out_info.chosen.shape
+    (6,)
     """
     settings = Goracs()
     assert settings.bound is not None

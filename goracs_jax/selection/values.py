@@ -43,7 +43,7 @@ def values_below(
         FLOPs.
 
     >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [4.0]], np.float32)
+    >>> x = jnp.array([[0.0], [4.0]])
     >>> values_below(make_cost(x, x), jnp.array([0.5, 1.0]), 2).round(3).tolist()
     [-0.25, -0.5]
     """
