@@ -46,7 +46,7 @@ from goracs_jax.selection.serving import (
 )
 from goracs_jax.selection.wishes.lagrangian import n_least
 from goracs_jax.selection.wishes.record import Wishes
-from goracs_jax.shapes import sizes_alike
+from goracs_jax.shapes import AnyArray, sizes_alike
 
 # What the next direction keeps of the last one, and how often it may fail to raise the
 # bound before the steps become shorter, by this factor.
@@ -133,7 +133,7 @@ def ascend(
     step: Number,
     steps: Number,
     n: int,
-    mass: Float[jax.Array, " valid"] | None = None,
+    mass: Float[AnyArray, " valid"] | None = None,
     wishes: Wishes | None = None,
 ) -> Ascent:
     """Raise B(g) over the arcs of a core by subgradient steps.
@@ -177,7 +177,7 @@ def _ascend(
     step: Number,
     steps: Number,
     served: Served,
-    mass: Float[jax.Array, " valid"] | None,
+    mass: Float[AnyArray, " valid"] | None,
     wishes: Wishes | None,
     *,
     room: int,

@@ -69,7 +69,7 @@ def test_room_for_more_slots_changes_nothing():
     assert len(roomy.rows) == 18
     plain, more = (
         sweeps(field, Slots(*map(jnp.asarray, slots)), heat, key, PairMoves())
-        for slots in (Slots(at, units), roomy)
+        for slots in ((at, units), roomy)
     )
     assert (plain[0].rows != at).any()
     np.testing.assert_array_equal(plain[0].rows, more[0].rows[:17])

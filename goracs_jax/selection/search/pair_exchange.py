@@ -40,8 +40,8 @@ class Slots(NamedTuple):
     There is room for more slots, see `padded_slots`.
     """
 
-    rows: Int[AnyArray, " room"]
-    units: Int[AnyArray, "room units"]  # column numbers
+    rows: Int[jax.Array, " room"]
+    units: Int[jax.Array, "room units"]  # column numbers
 
 
 def padded_slots(
@@ -54,8 +54,8 @@ def padded_slots(
     ([16, -1], (18, 2))
     """
     more = sizes_alike(len(rows))[-1] - len(rows)
-    units = np.pad(units, ((0, more), (0, 0)))
-    return Slots(np.pad(rows, (0, more), constant_values=-1), units)
+    rows = np.pad(rows, (0, more), constant_values=-1)
+    return Slots(jnp.asarray(rows), jnp.asarray(np.pad(units, ((0, more), (0, 0)))))
 
 
 class Field(NamedTuple):
