@@ -93,7 +93,7 @@ MUTANTS = (
     ),
     Mutant(
         "rounding counted the wrong way",
-        "selection/bound.py",
+        "selection/values.py",
         "squared = block.cost**2 - (2 *",
         "squared = block.cost**2 + (2 *",
         "tests/selection/test_bound.py",

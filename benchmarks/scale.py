@@ -27,11 +27,8 @@ from selection import matmul_rate, stages
 from goracs_jax.cost import make_cost
 from goracs_jax.selection.method import GroupExchange
 from goracs_jax.selection.problem import Problem, solve
-from goracs_jax.selection.search.group_exchange import (
-    assign,
-    largest_entries,
-    slot_candidates,
-)
+from goracs_jax.selection.search.candidates import largest_entries, slot_candidates
+from goracs_jax.selection.search.group_exchange import assign
 
 DIM = 384
 CLUSTERS = 200

@@ -73,6 +73,28 @@ AnyArray = jax.Array | np.ndarray
 #: tensors of other libraries, frames, datasets and lists.
 GivenArray = Any
 
+#: Sizes between two powers of two that programs are compiled for.
+STEPS = 8
+
+
+def sizes_alike(size: int, least_step: int = 1) -> range:
+    """Return the sizes, of which this is one, that share a program for the largest.
+
+    Between two powers of two there are `STEPS` programs, so that at most an eighth of
+    what they work on is padding.
+
+    Args:
+        size: A number of rows, tokens or the like, at least 1.
+        least_step: The least number of sizes that share a program.
+
+    >>> sizes_alike(7), sizes_alike(64), sizes_alike(1000)
+    (range(7, 8), range(61, 65), range(961, 1025))
+    """
+    step = max(least_step, (1 << (size - 1).bit_length()) // (2 * STEPS))
+    largest = -(-size // step) * step
+    return range(largest - step + 1, largest + 1)
+
+
 Train = Real[AnyArray, "train dim"]
 Valid = Float[AnyArray, "valid dim"]
 GradNorms = Float[AnyArray, " train"]

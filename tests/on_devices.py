@@ -15,10 +15,10 @@ from goracs_jax.cost import (
     nearest_rows,
 )
 from goracs_jax.mesh import row_mesh
-from goracs_jax.selection.bound import values_below
-from goracs_jax.selection.search import group_exchange
-from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.search import candidates
+from goracs_jax.selection.search.greedy import picks
 from goracs_jax.selection.select import select_from_cost
+from goracs_jax.selection.values import values_below
 
 # 8 does not divide 403: the last device holds repeated rows. Its 51 rows of C or of the
 # embeddings are more numbers than all candidates.
@@ -53,7 +53,7 @@ def arrays(devices):
     """What a selection finds on these devices, and the passes that it is made of."""
     cost = cost_on(devices)
     chosen = select_from_cost(cost, BUDGET, key=jax.random.key(0))
-    value, rows = group_exchange.slot_candidates(cost, some_plan(), K)
+    value, rows = candidates.slot_candidates(cost, some_plan(), K)
     assert cost.train.sharding.device_set == set(devices)
     return {
         "indices": chosen.indices,
@@ -72,7 +72,7 @@ PROGRAMS = {
     "map": nearest_distances,
     "fold": jax.jit(partial(nearest_rows, length=3)),
     "rows": jax.jit(lambda cost: cost_rows(cost, ROWS)),
-    "greedy": jax.jit(partial(greedy, budget=BUDGET)),
+    "greedy": jax.jit(partial(picks, budget=BUDGET, room=BUDGET)),
 }
 
 #: Programs of a selection in which rows and blocks of C stay where they are. Others

@@ -22,14 +22,16 @@ from goracs_jax.cost import (
     train_rows,
 )
 from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
-from goracs_jax.selection.bound import values_below
 from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import Goracs
-from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
-from goracs_jax.selection.search import annealing, group_exchange
-from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.relaxation import Arcs, _ascend, core_arcs
+from goracs_jax.selection.search import annealing, candidates
+from goracs_jax.selection.search.greedy import picks
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
 from goracs_jax.selection.search.units import units_per_slot
+from goracs_jax.selection.serving import most_served, served_by
+from goracs_jax.selection.values import _values_below
+from goracs_jax.shapes import sizes_alike
 from goracs_jax.transport.sinkhorn import COLD, _iterate
 
 
@@ -79,8 +81,8 @@ def selection_programs(
         Functions that trace a program, by its name, in the order of their first run.
 
     >>> programs = selection_programs(6, 6, 2, 2, row_mesh(jax.devices()[:1]))
-    >>> programs["greedy"]().out_info.shape
-    (2,)
+    >>> programs["ascend"]().out_info.chosen.shape
+    (6,)
     """
     settings = Goracs()
     assert settings.bound is not None
@@ -107,21 +109,24 @@ def selection_programs(
         dense=everywhere(pool, n_valid) if kept else None,
     )
     units = units_per_slot(budget, n_valid, annealed.uneven)
-    slots = Slots(integers(budget), integers(budget, units))
+    alike = sizes_alike(budget)
+    room = alike[-1]
+    slots = Slots(integers(room), integers(room, units))
     _, length = annealing.plan_search(budget, n_valid, annealed)
     key = everywhere(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)
 
-    k = min(settings.exchange.candidates, budget)
-    entries = budget + n_valid
+    k = min(settings.exchange.candidates, n_train, room)
+    entries = room + n_valid
     groups = (
         integers(n_valid),
         everywhere(entries),
         integers(entries),
-        integers(budget + 1),
+        integers(room + 1),
     )
 
     # As in `relax`, where no row is a copy.
-    size, width = core_shape((n_train, n_valid), budget, n_train)
+    size, _ = core_shape((n_train, n_valid), room, n_train)
+    _, width = core_shape((n_train, n_valid), alike[0], n_train)
     spread = -(-size // mesh.size) * mesh.size
     core = plain._replace(
         train=everywhere(spread, dim, spec=BY_ROWS), reward=everywhere(size)
@@ -130,6 +135,7 @@ def selection_programs(
         core = core._replace(matrix=everywhere(spread, n_valid, spec=BY_ROWS))
     arcs = Arcs(integers(size, width), everywhere(size, width))
     number = everywhere()
+    served, most = served_by(budget, n_valid), most_served(budget, n_valid)
 
     # Transport by Sinkhorn is a program of one device.
     single = partial(_shaped, row_mesh([mesh.devices.flat[0]]))
@@ -141,7 +147,7 @@ def selection_programs(
         "largest_distance": lambda: build._largest_distance.trace(plain),
         "nearest_distances": lambda: nearest_distances.trace(plain),
         "materialize": lambda: passes._matrix.trace(plain),
-        "greedy": lambda: greedy.trace(cost, budget),
+        "greedy": lambda: picks.trace(cost, budget, n_train),
         "train_rows": lambda: train_rows.trace(cost, integers(budget)),
         "count_distinct": lambda: distinct._sums.trace(cost),
         "nearest_rows": lambda: nearest_rows.trace(cost, field.near.shape[1]),
@@ -151,11 +157,16 @@ def selection_programs(
             field, slots, everywhere(length), key, annealed.moves
         ),
         "sinkhorn": lambda: _iterate.trace(*transport),
-        "slot_candidates": lambda: group_exchange._least.trace(cost, *groups, k),
-        "values_below": lambda: values_below.trace(cost, g, budget),
-        "core_arcs": lambda: core_arcs.trace(core, g, width, min(listing, size)),
-        "ascend": lambda: ascend.trace(
-            arcs, g, everywhere(size), number, number, integers(), budget
+        "slot_candidates": lambda: candidates._least.trace(cost, *groups, k),
+        "values_below": lambda: _values_below.trace(cost, g, served, most),
+        "core_arcs": lambda: core_arcs.trace(
+            core, g, size, width, width, min(listing, size)
+        ),
+        "ascend": lambda: _ascend.trace(
+            *(arcs, g, everywhere(size), number, number, integers(), served),
+            *(None, None),
+            room=min(size, room),
+            most=most,
         ),
     }
     if cost is plain:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, PyTree
 
 from goracs_jax.llm.tokens import NOT_SCORED, PADDING, Tokens
+from goracs_jax.shapes import sizes_alike
 
 #: Padded tokens per batch: enough rows for a matrix product, few enough for a cache.
 TOKENS_PER_BATCH = 1024
@@ -195,8 +196,7 @@ def bucket_length(length: int) -> int:
     >>> [bucket_length(n) for n in (1, 16, 17, 65, 81, 129, 200)]
     [16, 16, 20, 72, 88, 144, 208]
     """
-    step = max(4, 2 ** ((length - 1).bit_length() - 4))
-    return max(16, -(-length // step) * step)
+    return max(16, sizes_alike(length, least_step=4)[-1])
 
 
 def static_lengths(

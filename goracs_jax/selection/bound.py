@@ -12,19 +12,16 @@ float64, rounded down.
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import (
-    Block,
     Cost,
     block_rows,
     column_mass,
     count_distinct,
     exact_cost,
-    map_rows,
     materialize,
     some_rows,
 )
@@ -33,14 +30,11 @@ from goracs_jax.selection.core import core_order, core_shape
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
-from goracs_jax.selection.serving import (
-    last_weighted,
-    points_served,
-    row_value,
-    weighted_value,
-)
+from goracs_jax.selection.serving import points_served
+from goracs_jax.selection.values import values_below
 from goracs_jax.selection.wishes.lagrangian import priced_least, prices
 from goracs_jax.selection.wishes.record import Wishes
+from goracs_jax.shapes import sizes_alike
 from goracs_jax.transport import exact
 
 DEFAULTS = LowerBound()
@@ -87,7 +81,10 @@ def relax(
     affordable = settings.passed_entries // (n_train * n_valid)
     rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
     distinct, mass = count_distinct(cost), column_mass(cost)
-    size, width = core_shape(cost.shape, budget, distinct, settings, mass)
+    shape_of = lambda n: core_shape(cost.shape, n, distinct, settings, mass)
+    size, width = shape_of(budget)
+    alike = sizes_alike(budget)
+    (room, _), (_, widest) = shape_of(alike[-1]), shape_of(alike[0])
     chosen, step, steps = np.zeros(n_train, np.float32), 1.0, settings.steps
     everywhere = partial(replicate, mesh=mesh)
     best, trial = -np.inf, np.asarray(g, np.float32)
@@ -105,9 +102,15 @@ def relax(
         if centre is not trial:
             w = _below(cost, high, budget)
         rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
-        core = materialize(some_rows(cost, rows))
-        arcs = core_arcs(core, everywhere(high), width, min(settings.listing, size))
+        rows = np.pad(rows, (0, room - size), mode="edge")
+        core, least = materialize(some_rows(cost, rows)), min(settings.listing, size)
+        arcs = core_arcs(core, everywhere(high), size, width, widest, least)
         start, limits = centre, None if wishes is None else wishes.take(rows)
+        if limits is not None:
+            filled = np.arange(room) >= size
+            limits = limits._replace(
+                fixed=limits.fixed & ~filled, closed=limits.closed | filled
+            )
         if limits is not None and limits.shares is not None:
             start = np.append(centre, toll * np.sqrt(n_valid)).astype(np.float32)
         ascent = ascend(
@@ -123,7 +126,7 @@ def relax(
         )
         trial = np.asarray(ascent.best)[:n_valid]
         chosen[:] = 0
-        chosen[rows] = np.asarray(ascent.chosen)
+        chosen[rows[:size]] = np.asarray(ascent.chosen)[:size]
         # The next arcs may allow longer steps again.
         step = min(1.0, max(1.5 * float(ascent.step), 0.02))
         steps *= 2
@@ -274,59 +277,3 @@ def lower_bound(
     return relax(
         cost, rows_cost.min(0), value, len(rows), settings, limit, wishes
     ).bound
-
-
-@partial(jax.jit, static_argnames="n")
-def values_below(
-    cost: Cost, g: Float[jax.Array, " valid"], n: int
-) -> Float[jax.Array, " train"]:
-    r"""Bound w_i(g) of every row from below, by one pass in float32.
-
-    With u = 2^-24 and any order of summation, |x|^2 + |y|^2 - 2 x.y is off by at most
-    (dim + 2) u (|x| + |y|)^2 to first order (Higham, Accuracy and Stability of
-    Numerical Algorithms, 2002, Sec. 3.1). Centring x moves it by 2 u (|x| + |y|)^2, and
-    the root, its square and the two divisions by 6 u (|x| + |y|)^2. Twice the sum,
-
-        e_i = 2 (dim + 10) u (|x_i| + max_j |y_j|)^2,
-
-    also holds the terms of second order, and D_ij >= sqrt(max(D32_ij^2 - e_i, 0)): the
-    root is monotone, so nothing is lost where D is near zero. What follows are numbers
-    of size D / max(D), lambda and g, each rounded a few times, and a mean of s of them.
-
-    Args:
-        cost: C as factors.
-        g: Any prices of the validation points, shape [M].
-        n: The budget.
-
-    Returns:
-        One number per row, shape [N]. The floor of the work is a pass over C: 2 N M dim
-        FLOPs.
-
-    >>> from goracs_jax.cost import make_cost
-    >>> x = np.array([[0.0], [4.0]], np.float32)
-    >>> values_below(make_cost(x, x), jnp.array([0.5, 1.0]), 2).round(3).tolist()
-    [-0.25, -0.5]
-    """
-    unit = jnp.finfo(jnp.float32).eps / 2
-    scale, (n_valid, dim) = cost.distance_scale, cost.valid.shape
-    s = points_served(n, n_valid)
-    farthest = jnp.linalg.norm(jnp.asarray(cost.valid), axis=1).max()
-    reward = jnp.asarray(cost.reward)
-    size = 1 + jnp.abs(reward).max() + jnp.abs(g).max()
-
-    most = None if cost.mass is None else jnp.minimum(1 / n, cost.mass)[None]
-
-    def least(block: Block) -> jax.Array:
-        reach = (jnp.linalg.norm(block.points, axis=1) + farthest) / scale
-        squared = block.cost**2 - (2 * (dim + 10) * unit * reach**2)[:, None]
-        reduced = jnp.sqrt(jnp.maximum(squared, 0)) - g
-        if most is None:
-            return row_value(reduced, n, s)
-        # At any t it is a bound; its sum has one term for each point below t, whose
-        # masses are 2 / n at most together.
-        _, t = last_weighted(reduced, most, n)
-        terms = (reduced < t[:, None]).sum(1)
-        return weighted_value(reduced, most, t, n) - 4 * terms * unit * size / n
-
-    no_reward = cost._replace(reward=jnp.zeros_like(reward))
-    return map_rows(no_reward, least) - (reward + (8 + s) * unit * size) / n

@@ -36,9 +36,17 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from goracs_jax.cost import Block, Cost, map_rows, nearest_rows
-from goracs_jax.selection.serving import PARTS, Number, mass_sent, points_served, serve
+from goracs_jax.selection.serving import (
+    Number,
+    Served,
+    mass_sent,
+    most_served,
+    serve,
+    served_by,
+)
 from goracs_jax.selection.wishes.lagrangian import n_least
 from goracs_jax.selection.wishes.record import Wishes
+from goracs_jax.shapes import AnyArray, sizes_alike
 
 # What the next direction keeps of the last one, and how often it may fail to raise the
 # bound before the steps become shorter, by this factor.
@@ -48,7 +56,11 @@ RECENT = 0.03
 
 
 class Arcs(NamedTuple):
-    """The core: a part of C that an ascent sees."""
+    """The core: a part of C that an ascent sees.
+
+    There is room for that of another budget: rows and points beyond those that count
+    cost infinity.
+    """
 
     points: Int[jax.Array, "core width"]  # the cheapest validation points of each row
     cost: Float[jax.Array, "core width"]  # their C_ij
@@ -70,40 +82,49 @@ class Ascent(NamedTuple):
     best: Float[jax.Array, " prices"]  # its g
 
 
-@partial(jax.jit, static_argnames=("width", "listing"))
+@partial(jax.jit, static_argnames=("room", "listing"))
 def core_arcs(
-    core: Cost, g: Float[jax.Array, " valid"], width: int, listing: int
+    core: Cost,
+    g: Float[jax.Array, " valid"],
+    size: Number,
+    width: Number,
+    room: int,
+    listing: int,
 ) -> Arcs:
     """List the cheapest validation points of each row of a core, at prices g.
 
     Args:
         core: C of the rows of the core alone.
         g: Prices.
+        size: Rows of the core; those behind them only fill the room.
         width: Points listed per row.
+        room: As many are listed, of which `width` count.
         listing: Rows of least C_ij that list point j in any case, if they have room:
             no price can then rise because the rows that would stop it do not see it.
 
     >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [4.0], [5.0]])
-    >>> core_arcs(make_cost(x, x), jnp.zeros(3), width=2, listing=1).points.tolist()
-    [[0, 1], [1, 2], [2, 1]]
+    >>> core_arcs(make_cost(x, x), jnp.zeros(3), 3, 1, room=2, listing=1).cost.tolist()
+    [[0.0, inf], [0.0, inf], [0.0, inf]]
     """
-    near = nearest_rows(core, listing).cost[:, -1]
+    beyond = jnp.arange(core.shape[0]) >= size
+    near = nearest_rows(core, listing, beyond).cost[:, -1]
     # More than two numbers C_ij - g_j can differ by.
     ahead = 4 + 2 * jnp.abs(jnp.asarray(core.reward)).max() + 2 * jnp.abs(g).max()
 
     def lists(block: Block) -> jax.Array:
         order = g - block.cost + jnp.where(block.cost <= near, ahead, 0)
-        _, points = jax.lax.top_k(order, width)
+        _, points = jax.lax.top_k(order, room)
         cost = jnp.take_along_axis(block.cost, points, 1)
+        counts = ~beyond[block.rows][:, None] & (jnp.arange(room) < width)
+        cost = jnp.where(counts, cost, jnp.inf)
         return jnp.stack([points, cost.view(jnp.int32)], 1)
 
     both = map_rows(core, lists)
     return Arcs(both[:, 0], both[:, 1].view(jnp.float32))
 
 
-@partial(jax.jit, static_argnames="n")
 def ascend(
     arcs: Arcs,
     g: Float[jax.Array, " prices"],
@@ -112,7 +133,7 @@ def ascend(
     step: Number,
     steps: Number,
     n: int,
-    mass: Float[jax.Array, " valid"] | None = None,
+    mass: Float[AnyArray, " valid"] | None = None,
     wishes: Wishes | None = None,
 ) -> Ascent:
     """Raise B(g) over the arcs of a core by subgradient steps.
@@ -140,36 +161,64 @@ def ascend(
     >>> round(found.bound.item(), 4), found.chosen.argmax().item()
     (0.6667, 1)
     """
+    n_valid = len(g) - (wishes is not None and wishes.shares is not None)
+    served, most = served_by(n, n_valid), most_served(n, n_valid)
+    room = min(len(chosen), sizes_alike(n)[-1])
+    given = arcs, g, chosen, value, step, steps, served, mass, wishes
+    return _ascend(*given, room=room, most=most)
+
+
+@partial(jax.jit, static_argnames=("room", "most"))
+def _ascend(
+    arcs: Arcs,
+    g: Float[jax.Array, " prices"],
+    chosen: Float[jax.Array, " core"],
+    value: Number,
+    step: Number,
+    steps: Number,
+    served: Served,
+    mass: Float[AnyArray, " valid"] | None,
+    wishes: Wishes | None,
+    *,
+    room: int,
+    most: int,
+) -> Ascent:
+    """Return `ascend`, by a program for all budgets that fit into the room."""
     shares = None if wishes is None else wishes.shares
     n_valid = len(g) - (shares is not None)
-    s = points_served(n, n_valid)
-    most = None if mass is None else jnp.minimum(1 / n, mass)[arcs.points]
+    takes = None if mass is None else jnp.minimum(served.mass, mass)[arcs.points]
+    counts = jnp.arange(room) < served.n
+    filled = jnp.isinf(arcs.cost[:, 0])  # rows that only fill the room
 
     def climb(_: Number, state: Ascent) -> Ascent:
         points = state.g if shares is None else state.g[:-1]
         reduced = arcs.cost - points[arcs.points]
-        w, low, t = serve(reduced, most, n, s)
+        w, low, t = serve(reduced, takes, served, most)
+        w = jnp.where(filled, jnp.inf, w)
         toll = 0.0
         if shares is not None:
             toll = state.g[-1] / math.sqrt(n_valid)
             w += toll * jnp.asarray(shares)
         if wishes is None:
-            gain, rows = jax.lax.top_k(-w, n)
+            gain, rows = jax.lax.top_k(-w, room)
         else:
-            rows = n_least(w, wishes, n)
+            rows = n_least(w, wishes, room)
             gain = -w[rows]
+        gain = jnp.where(counts, gain, 0)
         paid = points.mean() if mass is None else (points * mass).sum()
         bound = paid - gain.sum()
         if shares is not None:
             bound -= toll
         ends = low[rows][:, None], t[rows][:, None]
-        full = None if most is None else most[rows]
-        parts = mass_sent(reduced[rows], *ends, full, n, s)
+        full = None if takes is None else takes[rows]
+        parts = mass_sent(reduced[rows], *ends, full, served)
+        parts = jnp.where(counts[:, None], parts, 0)
         got = jnp.zeros(n_valid, jnp.int32).at[arcs.points[rows]].add(parts)
         wanted = 1 / n_valid if mass is None else mass
-        lacking = wanted - got / (PARTS * n * s)
+        lacking = wanted - got * (1 / served.parts)
         if shares is not None:
-            over = (jnp.asarray(shares)[rows].sum() - 1) / math.sqrt(n_valid)
+            dues = jnp.where(counts, jnp.asarray(shares)[rows], 0)
+            over = (dues.sum() - 1) / math.sqrt(n_valid)
             lacking = jnp.append(lacking, over)
         direction = lacking + MOMENTUM * state.direction
         rose = bound > state.bound
@@ -188,7 +237,10 @@ def ascend(
         return Ascent(
             # Shorter steps start at the best prices again.
             g=jnp.where(gave_up, best, moved),
-            chosen=faded.at[rows].set(faded[rows] + recent),
+            # Out of bounds is dropped.
+            chosen=faded.at[jnp.where(counts, rows, len(faded))].set(
+                faded[rows] + recent
+            ),
             step=jnp.where(gave_up, SHORTER, 1) * state.step,
             direction=jnp.where(gave_up, 0, direction),
             stalled=jnp.where(gave_up, 0, stalled),

@@ -7,10 +7,13 @@ weights b_j, the place t of the last one is found by bisection.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
+
+from goracs_jax.shapes import sizes_alike
 
 # Up to this many of the smallest numbers are found one after the other; more are
 # sorted.
@@ -37,18 +40,56 @@ def points_served(n: int, n_valid: int) -> float:
     return max(n_valid / n, 1.0)
 
 
-def last_served(
-    reduced: Float[jax.Array, "rows width"], s: float
-) -> Float[jax.Array, " rows"]:
-    """Return the ceil(s)-th smallest number of every row.
+class Served(NamedTuple):
+    """What a chosen row serves: numbers of a program, which others replace.
 
-    >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 2.5).tolist()
+    Another budget of the same `sizes_alike` then compiles no other program.
+    """
+
+    n: Number
+    mass: Number  # 1 / n, what a row sends out
+    s: Number  # points that it serves where all have weight 1 / M
+    last: Number  # ceil(s), the place of the last of them
+    parts: Number  # those of a mass of 1
+
+
+def served_by(n: int, n_valid: int) -> Served:
+    """Return what each of n rows serves of M points.
+
+    >>> served_by(2, 5)
+    Served(n=2, mass=0.5, s=2.5, last=3, parts=20480.0)
+    """
+    s = points_served(n, n_valid)
+    return Served(n, 1 / n, s, math.ceil(s), PARTS * n * s)
+
+
+def most_served(n: int, n_valid: int) -> int:
+    """Return the most points that a row serves, of all budgets that share a program.
+
+    >>> most_served(64, 5000), math.ceil(points_served(64, 5000))
+    (82, 79)
+    """
+    return math.ceil(points_served(sizes_alike(n)[0], n_valid))
+
+
+def last_served(
+    reduced: Float[jax.Array, "rows width"], k: Number, most: int
+) -> Float[jax.Array, " rows"]:
+    """Return the k-th smallest number of every row.
+
+    Args:
+        reduced: The numbers.
+        k: A place, from 1 on.
+        most: The highest k that the program is for.
+
+    >>> last_served(jnp.array([[3.0, 1.0, 2.0, 1.0]]), 3, most=4).tolist()
     [2.0]
     """
-    k, width = math.ceil(s), reduced.shape[1]
-    if k > FEW:
-        return -jax.lax.top_k(-reduced, k)[0][:, -1]
-    if k < SOME or width < 4 * GROUP * k:
+    width = reduced.shape[1]
+    if most > FEW:
+        least = -jax.lax.top_k(-reduced, min(most, width))[0]
+        return jax.lax.dynamic_index_in_dim(least, k - 1, 1, keepdims=False)
+    if most < SOME or width < 4 * GROUP * most:
         return _kth(reduced, k)
     # The k-th smallest of the least numbers of groups is no less than what is sought,
     # and seldom more than a few numbers away.
@@ -66,7 +107,7 @@ def last_served(
     return jax.lax.while_loop(lambda state: state[1], lower, start)[0]
 
 
-def _kth(x: Float[jax.Array, "rows width"], k: int) -> Float[jax.Array, " rows"]:
+def _kth(x: Float[jax.Array, "rows width"], k: Number) -> Float[jax.Array, " rows"]:
     """Return the k-th smallest number of every row, from the smallest on."""
 
     def next_larger(_: Number, t: jax.Array) -> jax.Array:
@@ -80,25 +121,26 @@ def _kth(x: Float[jax.Array, "rows width"], k: int) -> Float[jax.Array, " rows"]
 def last_weighted(
     reduced: Float[jax.Array, "rows width"],
     most: Float[jax.Array, "#rows width"],
-    n: int,
+    mass: Number,
 ) -> tuple[Float[jax.Array, " rows"], Float[jax.Array, " rows"]]:
     """Return two neighbouring numbers between which a row runs out of mass.
 
     Args:
-        reduced: C_ij - g_j.
+        reduced: C_ij - g_j; infinite where there is no point.
         most: The most that each point takes, min(1/n, b_j).
-        n: The budget.
+        mass: What the row sends out, 1/n.
 
-    >>> low, t = last_weighted(jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6), 1)
+    >>> low, t = last_weighted(jnp.array([[3.0, 1.0, 2.0]]), jnp.full((1, 3), 0.6), 1.0)
     >>> bool(1 <= low[0] < 2 <= t[0]), round(t.item(), 4)
     (True, 2.0)
     """
-    low, high = reduced.min(1) - 1e-6, reduced.max(1)
+    low = reduced.min(1) - 1e-6
+    high = jnp.where(jnp.isfinite(reduced), reduced, -jnp.inf).max(1)
 
     def halve(_: Number, ends: tuple[jax.Array, jax.Array]) -> tuple:
         low, high = ends
         middle = low + (high - low) / 2
-        enough = (most * (reduced <= middle[:, None])).sum(1) >= 1 / n
+        enough = (most * (reduced <= middle[:, None])).sum(1) >= mass
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
     return jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
@@ -108,7 +150,7 @@ def weighted_value(
     reduced: Float[jax.Array, "rows width"],
     most: Float[jax.Array, "#rows width"],
     t: Float[jax.Array, " rows"],
-    n: int,
+    n: Number,
 ) -> Float[jax.Array, " rows"]:
     """Return t/n + sum_j most_j min(x_j - t, 0): it is w_i at the best t, else less.
 
@@ -119,62 +161,59 @@ def weighted_value(
     return t / n + (most * jnp.minimum(reduced - t[:, None], 0)).sum(1)
 
 
-def row_value(
-    reduced: Float[jax.Array, "rows width"], n: int, s: float
-) -> Float[jax.Array, " rows"]:
-    """Return w_i of some rows, from their C_ij - g_j.
+def serve(
+    reduced: Float[jax.Array, "rows width"],
+    takes: Float[jax.Array, "rows width"] | None,
+    served: Served,
+    most: int,
+) -> tuple[Float[jax.Array, " rows"], ...]:
+    """Return w_i of some rows, and the numbers between which each runs out of mass.
 
     The sum of the s smallest numbers x is max_t (s t + sum_j min(x_j - t, 0)), and the
     last of them is a t that attains it.
 
-    >>> row_value(jnp.array([[3.0, 1.0, 2.0]]), n=1, s=1.5).round(4).tolist()
-    [1.3333]
+    Args:
+        reduced: x, the C_ij - g_j; infinite where there is no point.
+        takes: The most that each point takes, where they have weights.
+        served: What each row serves.
+        most: `most_served`.
+
+    >>> x = jnp.array([[3.0, 1.0, 2.0]])
+    >>> [y.round(2).item() for y in serve(x, None, served_by(2, 3), most=2)]
+    [0.67, 2.0, 2.0]
     """
-    return serve(reduced, None, n, s)[0]
-
-
-def serve(
-    reduced: Float[jax.Array, "rows width"],
-    most: Float[jax.Array, "rows width"] | None,
-    n: int,
-    s: float,
-) -> tuple[Float[jax.Array, " rows"], ...]:
-    """Return w_i of some rows, and the numbers between which each runs out of mass.
-
-    >>> [x.round(2).item() for x in serve(jnp.array([[3.0, 1.0, 2.0]]), None, 1, 1.5)]
-    [1.33, 2.0, 2.0]
-    """
-    if most is None:
-        t = last_served(reduced, s)
+    if takes is None:
+        t = last_served(reduced, served.last, most)
         below = jnp.minimum(reduced - t[:, None], 0).sum(1)
-        return (t + below / s) / n, t, t
-    low, t = last_weighted(reduced, most, n)
-    return weighted_value(reduced, most, t, n), low, t
+        return (t + below * (1 / served.s)) * (1 / served.n), t, t
+    low, t = last_weighted(reduced, takes, served.mass)
+    return weighted_value(reduced, takes, t, served.n), low, t
 
 
 def mass_sent(
     x: Float[jax.Array, "rows width"],
     low: Float[jax.Array, "rows 1"],
     last: Float[jax.Array, "rows 1"],
-    most: Float[jax.Array, "rows width"] | None,
-    n: int,
-    s: float,
+    takes: Float[jax.Array, "rows width"] | None,
+    served: Served,
 ) -> Int[jax.Array, "rows width"]:
-    """Return the mass that points get of rows, in parts of 1 / (n s PARTS).
+    """Return the mass that points get of rows, in parts; see `Served.parts`.
 
     Points below the last one are served in full, and those at it share what is left.
 
     >>> at = jnp.array([[2.0]])
-    >>> sent = mass_sent(jnp.array([[3.0, 1.0, 2.0]]), at, at, None, 1, 1.5)
+    >>> sent = mass_sent(jnp.array([[3.0, 1.0, 2.0]]), at, at, None, served_by(2, 3))
     >>> (sent / PARTS).tolist()
     [[0.0, 1.0, 0.5]]
     """
-    if most is None:
-        left = (s - (x < last).sum(1)) / (x == last).sum(1)
+    if takes is None:
+        left = (served.s - (x < last).sum(1)) / (x == last).sum(1)
         shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
         return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
     in_full = x <= low
     at = (x <= last) & ~in_full
-    left = (1 / n - (most * in_full).sum(1)) / jnp.maximum((most * at).sum(1), TINY)
+    left = (served.mass - (takes * in_full).sum(1)) / jnp.maximum(
+        (takes * at).sum(1), TINY
+    )
     share = jnp.where(in_full, 1, jnp.where(at, jnp.clip(left, 0, 1)[:, None], 0))
-    return jnp.rint(PARTS * n * s * most * share).astype(jnp.int32)
+    return jnp.rint(served.parts * takes * share).astype(jnp.int32)

@@ -12,10 +12,10 @@ from goracs_jax.selection.bound import (
     lower_bound,
     relax,
     rounding,
-    values_below,
 )
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.problem import objective
+from goracs_jax.selection.values import values_below
 
 
 @settings(max_examples=30, deadline=None)

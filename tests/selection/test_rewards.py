@@ -9,8 +9,9 @@ from instances import instance
 from goracs_jax import goracs, poo, sweep
 from goracs_jax.cost import exact_cost, make_cost, with_lambda
 from goracs_jax.errors import InputError
-from goracs_jax.selection.bound import lower_bound, rounding, values_below
+from goracs_jax.selection.bound import lower_bound, rounding
 from goracs_jax.selection.search.greedy import greedy
+from goracs_jax.selection.values import values_below
 
 KEY = jax.random.key(0)
 CASE = instance(12, 7, seed=3)

@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from goracs_jax.cost import column_mass, exact_cost, make_cost
-from goracs_jax.selection.bound import values_below
 from goracs_jax.selection.serving import (
     FEW,
     GROUP,
-    PARTS,
     SOME,
     last_served,
     mass_sent,
+    most_served,
     points_served,
     serve,
+    served_by,
 )
+from goracs_jax.selection.values import values_below
+from goracs_jax.shapes import sizes_alike
 
 
 def knapsack(x, most, mass):
@@ -35,23 +37,25 @@ def weights(rng, m):
 
 @pytest.mark.parametrize("n", [1, 2, 5, 40])
 def test_a_row_serves_its_cheapest_points(n):
-    m, s = 12, points_served(n, 12)
-    run = jax.jit(serve, static_argnums=(2, 3))
-    send = jax.jit(mass_sent, static_argnums=(4, 5))
+    m, served = 12, served_by(n, 12)
+    run = jax.jit(serve, static_argnums=3)
+    send = jax.jit(mass_sent)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         x, b = rng.normal(size=(4, m)).astype(np.float32), weights(rng, m)
         most = np.minimum(1 / n, np.tile(b, (4, 1))).astype(np.float32)
-        value, low, t = run(jnp.asarray(x), jnp.asarray(most), n, s)
-        parts = send(x, low[:, None], t[:, None], most, n, s)
+        value, low, t = run(
+            jnp.asarray(x), jnp.asarray(most), served, most_served(n, m)
+        )
+        parts = send(x, low[:, None], t[:, None], most, served)
         for row in range(4):
             expected, sent = knapsack(
                 x[row].astype(float), most[row].astype(float), 1 / n
             )
             # float32, and t to 2^-26 of the range
             assert float(value[row]) == pytest.approx(expected, abs=2e-6)
-            found = np.asarray(parts[row]) / (PARTS * n * s)
-            assert found == pytest.approx(sent, abs=2 / (PARTS * n * s))
+            found = np.asarray(parts[row]) / served.parts
+            assert found == pytest.approx(sent, abs=2 / served.parts)
 
 
 @pytest.mark.parametrize(("n", "scale"), [(1, 0.0), (3, 0.1), (3, 30.0), (20, 1.0)])
@@ -82,8 +86,17 @@ def test_the_last_that_is_served(s, kind):
     if kind == "together":  # all that are served are in one group, or in a few
         at = np.arange(k) % GROUP * -(-width // GROUP) + np.arange(k) // GROUP
         x[:, at] -= 10
-    found = last_served(jnp.asarray(x), float(s))
-    assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
+    for most in (k, k + 2):
+        found = last_served(jnp.asarray(x), k, most)
+        assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
     x = x[:, : 4 * GROUP * k - 1]  # too narrow for groups
-    found = last_served(jnp.asarray(x), float(s))
-    assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
+    for most in (k, k + 2):
+        found = last_served(jnp.asarray(x), k, most)
+        assert found.tolist() == np.sort(x, axis=1)[:, k - 1].tolist()
+
+
+@pytest.mark.parametrize(("n", "n_valid"), [(64, 500), (1000, 5000), (70, 20), (3, 9)])
+def test_a_program_is_for_the_most_that_a_row_serves(n, n_valid):
+    served = [served_by(other, n_valid).last for other in sizes_alike(n)]
+    assert most_served(n, n_valid) == max(served)
+    assert points_served(n, n_valid) <= served_by(n, n_valid).last

@@ -173,6 +173,9 @@ def near_pairs(case):
     return None if "apart" not in asked else len(made(x, y, g, 0.2, asked)[1].near)
 
 
+ROOTS = np.sqrt(np.arange(1, N + 1))
+
+
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
@@ -184,6 +187,10 @@ def near_pairs(case):
         ({"trained": range(8)}, "2 rows may be chosen, the budget is 3"),
         ({"row_costs": np.ones(N)}, "row costs and a cost limit together"),
         ({"row_costs": np.ones(N), "cost_limit": 2.0}, "150 % of the cost limit"),
+        (
+            {"row_costs": ROOTS, "cost_limit": float(ROOTS[:3].sum())},
+            "all of the cost limit, and costs of more than 6 decimals are rounded up",
+        ),
         ({"row_costs": -np.ones(N), "cost_limit": 2.0}, "row costs are negative"),
         ({"row_costs": np.ones(N), "cost_limit": 0.0}, "must be a number above 0"),
         ({"group_min": {"a": 1}}, "give groups"),

@@ -34,6 +34,7 @@ from goracs_jax.selection.problem import Problem, Refined, Step, solve
 from goracs_jax.selection.search.pair_exchange import (
     Field,
     Slots,
+    padded_slots,
     pairs_per_sweep,
     sweeps,
 )
@@ -99,7 +100,9 @@ def anneal(
     pace = _pace(problem, start, planned, settings)
     patience = math.ceil(settings.effort * settings.idle_slots / len(rows))
     stopped, idle = False, 0
-    for heat, start_key in zip(heats, jax.random.split(key, starts), strict=True):
+    # As many keys whatever the budget, of which the first ones are used.
+    keys = jax.random.split(key, settings.starts)
+    for heat, start_key in zip(heats, keys, strict=False):
         if idle == patience:
             break
         # A schedule that is cut off while it is hot is lost: a shorter one is not.
@@ -139,9 +142,7 @@ def _pace(
     units = deal(problem, start.rows, start.solved, rng, settings.uneven)
     solve(problem.cost, start.rows, problem.solver, start.solved.g)
     epoch = time.perf_counter() - before
-    mesh = problem.cost.tiling.mesh
-    rows = np.searchsorted(start.pool, start.rows)
-    slots = Slots(replicate(rows, mesh), replicate(units, mesh))
+    slots = _placed(problem, start, start.rows, units)
     cold, seconds = padded(np.zeros(plan.length)), []
     for count in (1, 1, 1 + PROBED):  # the first compiles
         before = time.perf_counter()
@@ -152,6 +153,18 @@ def _pace(
         seconds.append(time.perf_counter() - before)
     _, one, more = seconds
     return Pace(max((more - one) / PROBED, SHORTEST), epoch + one)
+
+
+def _placed(
+    problem: Problem,
+    start: _Start,
+    rows: Int[np.ndarray, " budget"],
+    units: Int[np.ndarray, "budget units"],
+) -> Slots:
+    """Return the slots of some rows of the pool, on every device."""
+    slots = padded_slots(np.searchsorted(start.pool, rows), units)
+    mesh = problem.cost.tiling.mesh
+    return Slots(*(replicate(part, mesh) for part in slots))
 
 
 def _cool(
@@ -167,9 +180,8 @@ def _cool(
         return
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     rows, solved, pool, field, limits = start
-    mesh = problem.cost.tiling.mesh
-    dealt = lambda: replicate(deal(problem, rows, solved, rng, settings.uneven), mesh)
-    slots = Slots(replicate(np.searchsorted(pool, rows), mesh), dealt())
+    dealt = lambda: deal(problem, rows, solved, rng, settings.uneven)
+    slots = _placed(problem, start, rows, dealt())
     epochs, length = plan
     run = lambda slots, temperatures, key: sweeps(
         field,
@@ -180,21 +192,21 @@ def _cool(
         length,
         limits,
     )
-    quench_key, *epoch_keys = jax.random.split(key, 1 + epochs)
+    quench_key, *epoch_keys = jax.random.split(key, 1 + settings.epochs)
     slots, _, gap = run(slots, np.zeros(length), quench_key)
     falling = np.linspace(hottest, settings.cold, (epochs - 1) * length)
     heat = np.nan_to_num(float(gap)) * falling
     schedule = np.append(heat, np.zeros(length)).reshape(epochs, length)
     seconds = 0.0
     for epoch, (temperatures, epoch_key) in enumerate(
-        zip(schedule, epoch_keys, strict=True)
+        zip(schedule, epoch_keys, strict=False)
     ):
         if problem.limit.up(soon=seconds):
             return
         began = time.perf_counter()
-        slots = slots._replace(units=dealt()) if epoch else slots
+        slots = _placed(problem, start, rows, dealt()) if epoch else slots
         slots, _, _ = run(slots, temperatures, epoch_key)
-        rows = pool[np.asarray(slots.rows)]
+        rows = pool[np.asarray(slots.rows)[: len(rows)]]
         _, solved = solve(problem.cost, rows, problem.solver, solved.g)
         seconds = time.perf_counter() - began
         yield solved.value, rows

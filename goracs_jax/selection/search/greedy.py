@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int
 
@@ -22,7 +23,7 @@ from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some, nearest_
 from goracs_jax.mesh import EVERYWHERE
 from goracs_jax.selection.wishes.moves import open_rows
 from goracs_jax.selection.wishes.record import Wishes
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import AnyArray, sizes_alike
 
 
 class GreedyState(NamedTuple):
@@ -40,7 +41,6 @@ class GreedyState(NamedTuple):
     may: Any = None
 
 
-@partial(jax.jit, static_argnames=("budget", "batch", "wide_entries"))
 def greedy(
     cost: Cost,
     budget: int,
@@ -48,7 +48,7 @@ def greedy(
     wide_entries: int = 1 << 24,
     wishes: Wishes | None = None,
     begun: Int[AnyArray, " begun"] | None = None,
-) -> Int[jax.Array, " budget"]:
+) -> Int[np.ndarray, " budget"]:
     """Pick the n rows that the greedy double loop would pick, in its order.
 
     The first pick changes every m_j, so two passes over C give the gains before and
@@ -72,12 +72,29 @@ def greedy(
         Row numbers in the order of picking, so that any prefix is the greedy subset of
         that size.
 
-    >>> import numpy as np
     >>> from goracs_jax.cost import make_cost
     >>> x = np.array([[0.0], [5.0], [9.0]], np.float32)
     >>> greedy(make_cost(x, x), 2).tolist()
     [1, 0]
     """
+    n_train, _ = cost.shape
+    # What must be left possible is looked at among as many rows as there is room for.
+    room = n_train if wishes is None else min(n_train, sizes_alike(budget)[-1])
+    rows = picks(cost, budget, room, batch, wide_entries, wishes, begun)
+    return np.asarray(rows)[:budget]
+
+
+@partial(jax.jit, static_argnames=("room", "batch", "wide_entries"))
+def picks(
+    cost: Cost,
+    budget: Int[AnyArray, ""] | int,
+    room: int,
+    batch: int = 64,
+    wide_entries: int = 1 << 24,
+    wishes: Wishes | None = None,
+    begun: Int[AnyArray, " begun"] | None = None,
+) -> Int[jax.Array, " room"]:
+    """Return `greedy`, by a program for all budgets that fit into the room."""
     n_train, n_valid = cost.shape
     batch = min(batch, n_train)
     wide = min(max(batch, wide_entries // n_valid), n_train)
@@ -107,9 +124,10 @@ def greedy(
         looked_into = state.looked_into + size
         return state._replace(gain=gain, fresh=known, looked_into=looked_into)
 
-    def pick(state: GreedyState, _: None) -> tuple[GreedyState, jax.Array]:
+    def pick(i: jax.Array, picked: tuple[GreedyState, jax.Array]) -> tuple:
+        state, rows = picked
         if wishes is not None:
-            state = state._replace(may=open_rows(wishes, state.chosen, budget))
+            state = state._replace(may=open_rows(wishes, state.chosen, budget, room))
         state = jax.lax.while_loop(undecided, refresh, state)
         row = jnp.argmax(fresh(state))
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
@@ -118,11 +136,11 @@ def greedy(
         after = state._replace(nearest=nearest, gain=gain, fresh=gain == 0)
         if wishes is not None:
             after = after._replace(chosen=state.chosen.at[row].set(True))
-        return after._replace(looked_into=jnp.int32(0)), row
+        return after._replace(looked_into=jnp.int32(0)), rows.at[i].set(row)
 
-    start, begun = _begin(cost, budget, wishes, begun)
-    _, rows = jax.lax.scan(pick, start, length=budget - len(begun))
-    return jnp.append(begun, rows)
+    start, begun = _begin(cost, budget, room, wishes, begun)
+    rows = jnp.zeros(room, jnp.int32).at[: len(begun)].set(begun)
+    return jax.lax.fori_loop(len(begun), budget, pick, (start, rows))[1]
 
 
 def _gains(
@@ -152,7 +170,11 @@ def _of_open(state: GreedyState, gain: jax.Array) -> jax.Array:
 
 
 def _begin(
-    cost: Cost, budget: int, wishes: Wishes | None, begun: AnyArray | None
+    cost: Cost,
+    budget: AnyArray | int,
+    room: int,
+    wishes: Wishes | None,
+    begun: AnyArray | None,
 ) -> tuple[GreedyState, Int[jax.Array, " begun"]]:
     """Return the state after the rows that are begun with, or after the first pick."""
     n_train, n_valid = cost.shape
@@ -162,7 +184,7 @@ def _begin(
         largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
         gain = _all_gains(cost, jnp.full(n_valid, largest))
         if wishes is not None:
-            may = open_rows(wishes, jnp.zeros(n_train, bool), budget)
+            may = open_rows(wishes, jnp.zeros(n_train, bool), budget, room)
             gain = jnp.where(may, gain, -jnp.inf)
         begun = jnp.argmax(gain)[None]
         nearest = cost_rows(cost, begun)[0]

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from goracs_jax.cost import distances
 from goracs_jax.selection.method import PairMoves
 from goracs_jax.selection.wishes.moves import Limits, Tally, accept, allows, tally
-from goracs_jax.shapes import AnyArray
+from goracs_jax.shapes import AnyArray, sizes_alike
 
 # Equal costs of a unit differ by at most this in float32.
 SAME = 1e-6
@@ -35,10 +35,27 @@ FEW = 32
 
 
 class Slots(NamedTuple):
-    """A subset by slot, and the units of validation mass that each slot carries."""
+    """A subset by slot, and the units of validation mass that each slot carries.
 
-    rows: Int[jax.Array, " budget"]
-    units: Int[jax.Array, "budget units"]  # column numbers
+    There is room for more slots, see `padded_slots`.
+    """
+
+    rows: Int[jax.Array, " room"]
+    units: Int[jax.Array, "room units"]  # column numbers
+
+
+def padded_slots(
+    rows: Int[np.ndarray, " budget"], units: Int[np.ndarray, "budget units"]
+) -> Slots:
+    """Make room for all budgets that share a program: the other slots have row -1.
+
+    >>> slots = padded_slots(np.arange(17), np.zeros((17, 2), int))
+    >>> slots.rows[-2:].tolist(), slots.units.shape
+    ([16, -1], (18, 2))
+    """
+    more = sizes_alike(len(rows))[-1] - len(rows)
+    rows = np.pad(rows, (0, more), constant_values=-1)
+    return Slots(jnp.asarray(rows), jnp.asarray(np.pad(units, ((0, more), (0, 0)))))
 
 
 class Field(NamedTuple):
@@ -74,7 +91,7 @@ def sweeps(
 
     Args:
         field: Cost and candidates.
-        slots: Where to start; rows must be distinct.
+        slots: Where to start; rows must be distinct, and those that are -1 come last.
         temperatures: T of every sweep, in the units of the cost of one unit of mass.
         key: Draws pairs, candidates and moves.
         moves: Settings of the moves.
@@ -95,7 +112,8 @@ def sweeps(
     >>> sorted(slots.rows.tolist()), round(value.item(), 3)
     ([1, 4], 0.8)
     """
-    neighbours = neighbouring_slots(field.valid, slots.units, moves.neighbours)
+    n = (slots.rows >= 0).sum()
+    neighbours = neighbouring_slots(field.valid, slots.units, moves.neighbours, n)
 
     keys = jax.random.split(key, len(temperatures))
 
@@ -104,9 +122,11 @@ def sweeps(
     ) -> tuple[Slots, jax.Array]:
         slots, _ = state
         pair_key, move_key = jax.random.split(keys[i])
-        first, second, paired = pair_slots(neighbours, pair_key)
-        chosen = jnp.zeros(len(field.points), bool).at[slots.rows].set(True)
-        now = None if limits is None else tally(limits, slots.rows)
+        first, second, paired = pair_slots(neighbours, pair_key, n)
+        # Out of bounds is dropped, here and below; -1 would be the last row.
+        rows = jnp.where(slots.rows < 0, len(field.points), slots.rows)
+        chosen = jnp.zeros(len(field.points), bool).at[rows].set(True)
+        now = None if limits is None else tally(limits, rows)
         at = temperatures[i]
         move = jax.vmap(partial(_move, moves, field, chosen, at, limits, now))
         move_keys = jax.random.split(move_key, len(first))
@@ -115,7 +135,6 @@ def sweeps(
         moved = paired & _first_claim(rows, paired, len(chosen))
         if limits is not None and now is not None and limits.shared:
             moved = accept(limits, now, slots.rows[ends], rows, moved)
-        # Out of bounds is dropped.
         ends = jnp.where(moved[:, None], ends, len(slots.rows))
         after = Slots(slots.rows.at[ends].set(rows), slots.units.at[ends].set(units))
         return after, jnp.where(paired, gap, jnp.inf)
@@ -125,20 +144,26 @@ def sweeps(
     slots, gaps = jax.lax.fori_loop(0, count, sweep, (slots, none))
     gaps = jnp.where(jnp.isinf(gaps), jnp.nan, gaps)  # where there was no other choice
     cost = lambda row, columns: field.entries(row[None], columns).sum()
-    return slots, jax.vmap(cost)(*slots).sum(), jnp.nanmedian(gaps)
+    costs = jnp.where(slots.rows < 0, 0, jax.vmap(cost)(*slots))
+    return slots, costs.sum(), jnp.nanmedian(gaps)
 
 
 def neighbouring_slots(
     valid: Float[jax.Array, "valid dim"],
     units: Int[jax.Array, "budget units"],
     most: int,
+    n: Int[AnyArray, ""] | int,
 ) -> Int[jax.Array, "budget neighbours"]:
-    """List for every slot the slots, `most` of them, whose units have nearest means."""
+    """List for every slot the slots, `most` of them, whose units have nearest means.
+
+    Only the first n slots count.
+    """
     means = valid[units].mean(1)
     # As in `distances`, less a constant in each row, which changes no order.
     products = jnp.matmul(means, means.T, precision=jax.lax.Precision.HIGHEST)
     apart = (means**2).sum(1) - 2 * products
     apart = jnp.fill_diagonal(apart, jnp.inf, inplace=False)
+    apart = jnp.where(jnp.arange(len(apart)) < n, apart, jnp.inf)
     return jax.lax.top_k(-apart, min(most, len(apart) - 1))[1]
 
 
@@ -152,7 +177,9 @@ def pairs_per_sweep(n: int) -> int:
 
 
 def pair_slots(
-    neighbours: Int[jax.Array, "budget neighbours"], key: jax.Array
+    neighbours: Int[jax.Array, "room neighbours"],
+    key: jax.Array,
+    n: Int[AnyArray, ""] | int,
 ) -> tuple[
     Int[jax.Array, " pairs"], Int[jax.Array, " pairs"], Bool[jax.Array, " pairs"]
 ]:
@@ -161,20 +188,28 @@ def pair_slots(
     Half of the slots, drawn by coin, propose to a random neighbour; those of the other
     half accept the first proposal.
 
+    Args:
+        neighbours: The slots that each slot may be paired with.
+        key: Draws the pairs.
+        n: The number of slots; those behind them only fill the room.
+
     Returns:
         The first and the second slot of every pair, and which of the pairs exist.
     """
-    n, width = neighbours.shape
+    room, width = neighbours.shape
+    slot = jnp.arange(room)
     coin_key, choice_key, order_key = jax.random.split(key, 3)
-    proposes = jax.random.bernoulli(coin_key, shape=(n,))
-    choice = jax.random.randint(choice_key, (n,), 0, width)
-    partner = neighbours[jnp.arange(n), choice]
-    rank = (jnp.arange(n) + jax.random.randint(order_key, (), 0, n)) % n
-    valid = proposes & ~proposes[partner]
-    heard = jnp.full(n, n).at[partner].min(jnp.where(valid, rank, n))
+    # The first numbers that are drawn are the same whatever room there is.
+    proposes = jax.random.bernoulli(coin_key, shape=(room,))
+    choice = jax.random.randint(choice_key, (room,), 0, jnp.minimum(width, n - 1))
+    partner = neighbours[slot, choice]
+    rank = (slot + jax.random.randint(order_key, (), 0, n)) % n
+    valid = proposes & ~proposes[partner] & (slot < n)
+    heard = jnp.full(room, n).at[partner].min(jnp.where(valid, rank, n))
     valid &= heard[partner] == rank
-    (first,) = jnp.nonzero(valid, size=pairs_per_sweep(n), fill_value=0)
-    return first, partner[first], jnp.arange(len(first)) < valid.sum()
+    (first,) = jnp.nonzero(valid, size=pairs_per_sweep(room), fill_value=0)
+    found = jnp.minimum(valid.sum(), jnp.maximum(1, n // 5))  # see `pairs_per_sweep`
+    return first, partner[first], jnp.arange(len(first)) < found
 
 
 def _move(

@@ -8,7 +8,8 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from goracs_jax.errors import InputError
-from goracs_jax.selection.wishes.lagrangian import n_least, priced_least
+from goracs_jax.selection.wishes.given import DECIMALS
+from goracs_jax.selection.wishes.lagrangian import WITHIN, n_least, priced_least
 from goracs_jax.selection.wishes.record import Wishes, meets, total
 
 NOT_MET = "the wishes cannot be met together: "
@@ -48,12 +49,16 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
     if wishes.parts is not None:
         alone = wishes._replace(clique=None)
         rows = np.asarray(n_least(wishes.parts.astype(np.float64), alone, n))
-        if (share := float(wishes.shares[rows].sum())) > 1 + 1e-9 or not meets(
-            alone._replace(near=None), rows
-        ):
+        if (share := float(wishes.shares[rows].sum())) > 1 + WITHIN:
             refuse(
                 f"the cheapest {budget} rows cost {100 * share:.4g} % of the cost "
                 "limit: raise it, or lower the budget."
+            )
+        if not meets(alone._replace(near=None), rows):
+            refuse(
+                f"the cheapest {budget} rows cost all of the cost limit, and costs of "
+                f"more than {DECIMALS} decimals are rounded up: raise it a little, or "
+                "lower the budget."
             )
     if wishes.clique is not None:
         places = len(np.unique(wishes.clique[free]))

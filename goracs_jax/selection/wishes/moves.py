@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 
 from goracs_jax.selection.wishes.lagrangian import n_least
 from goracs_jax.selection.wishes.record import Wishes
+from goracs_jax.shapes import AnyArray
 
 
 class Limits(NamedTuple):
@@ -53,16 +54,21 @@ def limits_of(wishes: Wishes, pool: Int[np.ndarray, " pool"]) -> Limits:
     return Limits(wishes.take(pool), near)
 
 
-def tally(limits: Limits, rows: Int[jax.Array, " budget"]) -> Tally:
-    """Count what a subset of the pool has of everything that is limited."""
+def tally(limits: Limits, rows: Int[jax.Array, " room"]) -> Tally:
+    """Count what a subset of the pool has of everything that is limited.
+
+    Rows beyond the pool only fill the room.
+    """
     wishes = limits.wishes
+    counted = rows < len(wishes.fixed)
     chosen = jnp.zeros(len(wishes.fixed), bool).at[rows].set(True)
     counts = load = None
     if wishes.group is not None:
         zeros = jnp.zeros(len(wishes.least), jnp.int32)
-        counts = zeros.at[jnp.asarray(wishes.group)[rows]].add(1)
+        group = jnp.asarray(wishes.group)[rows]
+        counts = zeros.at[group].add(counted.astype(jnp.int32))
     if wishes.parts is not None:
-        load = jnp.asarray(wishes.parts)[rows].sum()
+        load = jnp.where(counted, jnp.asarray(wishes.parts)[rows], 0).sum()
     return Tally(chosen, counts, load)
 
 
@@ -153,7 +159,7 @@ def _after(limits: Limits, now: Tally, out, into, taken) -> Tally:
 
 
 def open_rows(
-    wishes: Wishes, chosen: Bool[jax.Array, " train"], n: int
+    wishes: Wishes, chosen: Bool[jax.Array, " train"], n: AnyArray | int, room: int
 ) -> Bool[jax.Array, " train"]:
     """Mark the rows that may be chosen next, so that n rows can still be reached.
 
@@ -166,10 +172,11 @@ def open_rows(
         wishes: The wishes.
         chosen: The rows so far, all fixed ones among them.
         n: Rows to choose in all.
+        room: The most that n may be in this program.
 
     >>> no, costs = np.zeros(3, bool), np.array([1, 2, 3], np.int32)
     >>> wishes = Wishes(no, no, parts=costs, limit=4)
-    >>> open_rows(wishes, jnp.array([False, False, True]), 2).tolist()
+    >>> open_rows(wishes, jnp.array([False, False, True]), 2, room=3).tolist()
     [True, False, False]
     """
     closed = jnp.asarray(wishes.closed) | chosen
@@ -184,9 +191,11 @@ def open_rows(
     of_each = wishes.group, wishes.least, wishes.most
     group, least, most = of_all if wishes.group is None else map(jnp.asarray, of_each)
     rest = wishes._replace(fixed=chosen, closed=closed & ~chosen, clique=None)
-    rows = n_least(parts, rest, n)
-    completed = jnp.zeros(len(chosen), bool).at[rows].set(True)
-    counts = jnp.zeros(len(least), jnp.int32).at[group[rows]].add(1)
+    rows, counted = n_least(parts, rest, room), jnp.arange(room) < n
+    completed = jnp.zeros(len(chosen), bool).at[rows].set(counted)
+    counts = (
+        jnp.zeros(len(least), jnp.int32).at[group[rows]].add(counted.astype(jnp.int32))
+    )
     removable = jnp.where(completed & ~chosen, parts, -1)
     dearest = jnp.full(len(least), -1).at[group].max(removable)
     of_any = jnp.where(counts > least, dearest, -1).max()
@@ -194,6 +203,6 @@ def open_rows(
     enters = leaves >= 0
     if wishes.parts is not None:
         # No overflow: both are less than the limit, or the row is refused.
-        spare = wishes.limit - parts[rows].sum()
+        spare = wishes.limit - jnp.where(counted, parts[rows], 0).sum()
         enters &= parts <= spare + leaves
     return ~closed & (completed | enters)

@@ -39,7 +39,7 @@ def near_pairs(
         return np.empty((0, 2), np.int64)
     x = np.asarray(centred_rows(cost, rows))
     lengths = (x * x).sum(1)
-    # |x|^2 + |y|^2 - 2 x.y in float32, see `bound.values_below`.
+    # |x|^2 + |y|^2 - 2 x.y in float32, see `values_below`.
     slack = 8 * (x.shape[1] + 4) * 2.0**-24 * float(lengths.max())
     near = np.float32(min(radius, 1e18)) ** 2 + np.float32(slack)
     found, many, step = [], 0, max(1, ENTRIES // len(x))

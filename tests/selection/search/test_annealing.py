@@ -82,7 +82,7 @@ def test_two_slots_divide_their_units_as_well_as_any(s):
 def test_pairs_share_no_slot():
     neighbours = jnp.asarray([[j for j in range(9) if j != i] for i in range(9)])
     for seed in range(20):
-        first, second, valid = pair_slots(neighbours, jax.random.key(seed))
+        first, second, valid = pair_slots(neighbours, jax.random.key(seed), 9)
         slots = np.concatenate([first[valid], second[valid]])
         assert len(set(slots.tolist())) == len(slots)
 

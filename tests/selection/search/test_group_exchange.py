@@ -11,14 +11,16 @@ from goracs_jax.cost import exact_cost, make_cost, with_tiling
 from goracs_jax.errors import NumericalError
 from goracs_jax.selection.method import Goracs, GroupExchange, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
-from goracs_jax.selection.search import group_exchange as module
+from goracs_jax.selection.search import candidates as module
+from goracs_jax.selection.search.candidates import (
+    largest_entries,
+    slot_candidates,
+    update_candidates,
+)
 from goracs_jax.selection.search.group_exchange import (
     assign,
     best_assignment,
     group_exchange,
-    largest_entries,
-    slot_candidates,
-    update_candidates,
 )
 from goracs_jax.transport import exact, sinkhorn
 
