@@ -277,7 +277,10 @@ def hash_model(path: Path) -> str:
         InputError: There is none.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist: check the path.")
+        raise InputError(
+            f"{path} does not exist: check the path, or name a model on the hub as "
+            "organisation/model."
+        )
     parts = [
         part
         for name in part_names(path.name)
