@@ -22,6 +22,8 @@ from goracs_jax.errors import InputError, located, one_line
 
 #: The largest file of flags or texts that is read: YAML is read slowly.
 MOST_BYTES = 1 << 16
+#: The first bytes of what Git leaves in place of a large file that was not fetched.
+POINTER = b"version https://git-lfs."
 
 
 def digest(value: Any) -> str:
@@ -31,6 +33,21 @@ def digest(value: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def fetch_again(path: Path) -> str:
+    """Say how to get a file that is not what its name says.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> _ = file.write_bytes(POINTER + b"github.com/spec/v1")
+    >>> fetch_again(file)
+    'fetch it with git lfs pull, it is a pointer of Git LFS'
+    """
+    with path.open("rb") as file:
+        pointer = file.read(len(POINTER)) == POINTER
+    pull = "fetch it with git lfs pull, it is a pointer of Git LFS"
+    return pull if pointer else "fetch it again"
 
 
 def hash_files(path: Path) -> str:

@@ -17,6 +17,8 @@ from goracs_jax.inputs.streams import Lines
 
 #: Keys of a record whose value is a list of objects: a chat.
 CHATS = {"messages", "conversations", "conversation"}
+#: Keys of records inside such a list, which is a document then.
+OF_RECORDS = CHATS | {"instruction", "prompt", "completion"}
 
 
 class TwiceError(ValueError):
@@ -130,7 +132,7 @@ def _records(value: Any) -> list[Any]:
     if not isinstance(value, dict) or not value:
         return [value]
     inner = list(value.values())
-    if any(map(_is_chat, inner)):
+    if any(_is_chat(key, part) for key, part in value.items()):
         return [value]
     if isinstance(value.get("columns"), list) and _is_list_of(value.get("data"), list):
         # As pandas writes orient="split".
@@ -181,10 +183,13 @@ def _of_indices(value: dict[str, dict]) -> list[Any]:
     return [{name: column[row] for name, column in value.items()} for row in first]
 
 
-def _is_chat(value: Any) -> bool:
+def _is_chat(key: str, value: Any) -> bool:
     """Whether a value is the turns of a chat: a part of one record, not records."""
-    is_turn = lambda x: {"role", "content"} <= x.keys() or {"from", "value"} <= x.keys()
-    return _is_list_of(value, dict) and is_turn(value[0])
+    if not _is_list_of(value, dict):
+        return False
+    names = value[0].keys()
+    is_turn = {"role", "content"} <= names or {"from", "value"} <= names
+    return is_turn or (key in CHATS and names.isdisjoint(OF_RECORDS))
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

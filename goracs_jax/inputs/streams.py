@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from goracs_jax.errors import InputError, one_line
-from goracs_jax.files import existing_file
+from goracs_jax.files import POINTER, existing_file
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -28,8 +28,6 @@ PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
 }
-#: The first bytes of what Git leaves in place of a large file that was not fetched.
-POINTER = b"version https://git-lfs."
 #: The ends of their names.
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 #: Marks at the start of a text, and the encoding that each tells; the longest first.

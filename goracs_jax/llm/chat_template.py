@@ -9,8 +9,10 @@ TRL's variants do otherwise is in the two tables below.
 """
 
 import hashlib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from goracs_jax.choices import Scored
@@ -37,6 +39,8 @@ _SCORED_OPENING = {
     "e84f32a23fdda27689f868aa4a1a5621f41133e51a48d7f3efcbea2839574259": "<think>\n",
     "c3cf9e34abf4f9e36c2d72165aa9c132d3e2a725b6c2586aaa3a8af9d7a81041": "<think>\n",
 }
+#: What a template that writes messages at all writes.
+_PROBES = ("Hoopoe-4711", "Lapwing-1147")
 #: Where a template says that an answer starts.
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -53,6 +57,7 @@ class ChatTemplate:
         self, tokenizer: "PreTrainedTokenizerFast", source: str | None = None
     ) -> None:
         self._tokenizer, self._source = tokenizer, source
+        self._tried: set[str] = set()
 
     def whole(self, of: Conversation, scored: Scored) -> Text:
         """Write all messages, with the answers as TRL masks them."""
@@ -80,13 +85,14 @@ class ChatTemplate:
     def _marked(self, of: Conversation, source: str) -> Text:
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        values = {**self._tokenizer.special_tokens_map, **_options(of)}
         try:
             texts, spans = render_jinja_template(
                 conversations=[_plain(of.messages)],
                 tools=of.tools,
                 chat_template=source,
                 return_assistant_tokens_mask=True,
-                **{**self._tokenizer.special_tokens_map, **of.options},
+                **values,
             )
         except Exception as error:  # noqa: BLE001 (the template's, of any type)
             raise _refused(error) from None
@@ -133,8 +139,42 @@ class ChatTemplate:
 
     def _chosen(self, of: Conversation) -> str:
         """Return the template's text: of several, transformers takes the default."""
+        found = self._own(of) if self._source is None else self._source
+        if found not in self._tried:
+            self._try(found)
+            self._tried.add(found)
+        return found
+
+    def _try(self, source: str) -> None:
+        """Refuse what is no template of chats, whatever the records say.
+
+        It may refuse a chat of one question and one answer, which proves nothing.
+        """
+        from jinja2 import TemplateSyntaxError
+
+        which = "the model's chat template"
         if self._source is not None:
-            return self._source
+            which = "the chat template of --template"
+        cure = "correct it, or give another one with --template FILE"
+        roles = zip(("user", "assistant"), _PROBES, strict=True)
+        chat = [{"role": role, "content": text} for role, text in roles]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                chat, chat_template=source, tokenize=False
+            )
+        except TemplateSyntaxError as error:
+            raise InputError(
+                f"{which} is none of Jinja (line {error.lineno}: {one_line(error)}): "
+                f"{cure}."
+            ) from None
+        except Exception:  # noqa: BLE001 (the template's, of any type)
+            return
+        if not any(probe in str(text) for probe in _PROBES):
+            raise InputError(
+                f"{which} writes nothing of what messages say (their content): {cure}."
+            )
+
+    def _own(self, of: Conversation) -> str:
         try:
             found = self._tokenizer.get_chat_template(None, of.tools)
         except ValueError:
@@ -162,7 +202,7 @@ class ChatTemplate:
         opening: bool = False,
         source: str | None = None,
     ) -> str:
-        source = source or self._chosen(of)
+        source, options = source or self._chosen(of), _options(of)
         try:
             found = self._tokenizer.apply_chat_template(
                 list(messages),
@@ -170,11 +210,32 @@ class ChatTemplate:
                 chat_template=source,
                 add_generation_prompt=opening,
                 tokenize=False,
-                **of.options,
+                **options,
             )
         except Exception as error:  # noqa: BLE001 (the template's, of any type)
             raise _refused(error) from None
         return str(found)
+
+
+def _options(of: Conversation) -> Mapping[str, Any]:
+    """Return what a record gives its template, none of which is for the renderer."""
+    if taken := sorted(of.options.keys() & _of_renderer()):
+        raise ValueError(
+            f"chat_template_kwargs has {', '.join(taken)}, which no template can have "
+            "from a record: take it out."
+        )
+    return of.options
+
+
+@cache
+def _of_renderer() -> frozenset[str]:
+    """The names that transformers takes for itself; documents are the template's."""
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    calls = (PreTrainedTokenizerFast.apply_chat_template, render_jinja_template)
+    names = {name for call in calls for name in inspect.signature(call).parameters}
+    return frozenset(names | {"messages"}) - {"documents", "kwargs"}
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The template of a file of records: that of --template, or the one of their form."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,9 @@ class TemplateChoice(NamedTuple):
     def read(cls, name: str | None) -> "TemplateChoice":
         """Read the file of a chat template, unless the name is alpaca or chat.
 
+        It may be JSON that has the template as its `chat_template`, as
+        tokenizer_config.json does and chat_template.json of models that read pictures.
+
         Raises:
             InputError: There is no such file, or it is no template of Jinja.
         """
@@ -38,6 +42,7 @@ class TemplateChoice(NamedTuple):
                 f"--template {path}: cannot be read as UTF-8 ({one_line(error)}): give "
                 "alpaca, chat, or a file with a chat template in Jinja."
             ) from None
+        source = _unwrapped(source, path)
         _check_syntax(source, path)
         return cls(name, source)
 
@@ -64,6 +69,21 @@ class TemplateChoice(NamedTuple):
 def encoder_template(form: Form) -> Template:
     """Return what a sentence encoder reads: no control tokens of a language model."""
     return ALPACA if form == "alpaca" else Contents()
+
+
+def _unwrapped(source: str, path: Path) -> str:
+    """Take a template out of an object of JSON; Jinja would write the rest as text."""
+    try:
+        raw = json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+    found = raw.get("chat_template") if isinstance(raw, dict) else None
+    if not isinstance(found, str):
+        raise InputError(
+            f"--template {path}: JSON without a text called chat_template: give a "
+            "file with a chat template in Jinja."
+        )
+    return found
 
 
 def _check_syntax(source: str, path: Path) -> None:

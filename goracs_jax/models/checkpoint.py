@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import fetch_again
 from goracs_jax.models.folder import PICKLES, inside, read_json
 from goracs_jax.models.tensors import Slices, Tensors
 
@@ -156,6 +157,6 @@ def _safe_open(file: Path, local: str) -> Any:
         return safe_open(local, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{file}: not a complete safetensors file ({one_line(error)}): fetch it "
-            "again."
+            f"{file}: not a complete safetensors file ({one_line(error)}): "
+            f"{fetch_again(Path(local))}."
         ) from None

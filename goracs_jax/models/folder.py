@@ -7,7 +7,7 @@ from typing import Any
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError
-from goracs_jax.files import check_kind
+from goracs_jax.files import check_kind, fetch_again
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -133,7 +133,7 @@ def load_json(path: Path) -> Any:
             f"{path}: cannot be read ({error.strerror}): give a file."
         ) from None
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}): fetch it again.") from None
+        raise InputError(f"{path}: not JSON ({error}): {fetch_again(path)}.") from None
 
 
 def parse_json(text: str) -> Any:

@@ -11,6 +11,7 @@ from gguf.quants import dequantize
 
 from goracs_jax.buckets import as_path
 from goracs_jax.errors import InputError, one_line
+from goracs_jax.files import fetch_again
 
 #: Parts of a header at most: those of the largest vocabularies are two million.
 MOST_PARTS = 2**23
@@ -141,7 +142,7 @@ def _open(path: Path, size: int, time: int) -> GGUFFile:
     except Exception as error:  # noqa: BLE001 (whatever the bytes lead to)
         raise InputError(
             f"{path}: not a complete GGUF file of a known kind ({one_line(error)}): "
-            "fetch it again, or use the model's Hugging Face folder."
+            f"{fetch_again(path)}, or use the model's Hugging Face folder."
         ) from None
     end = reader.data_offset
     for tensor in sorted(reader.tensors, key=lambda t: t.data_offset):

@@ -101,6 +101,11 @@ def _built(path: Path) -> "PreTrainedTokenizerFast":
 
     metadata = open_gguf(path).metadata
     field = Fields(metadata, str(path), prefix="tokenizer.ggml.")
+    if field.get("model") is None:
+        raise InputError(
+            f"{path}: there is no tokenizer in it, as in adapters and in parts that "
+            "read pictures: give the GGUF file of a whole language model."
+        )
     kind = field("model", str)
     if kind not in ("gpt2", "llama"):
         raise InputError(

@@ -20,6 +20,8 @@ METHODS = {
     r"\.(qweight|qzeros)": "GPTQ or AWQ",
     r"\.weight_(packed|shape|zero_point)": "compressed-tensors",
     r"\.W_q": "HQQ",
+    r"\.biases": "MLX",
+    r"weight_qdata": "torchao",
     r"\.(codes|codebooks)": "AQLM",
     r"\.weight\._(data|scale)": "quanto",
     r"\.weight_scales": "EETQ",
@@ -49,6 +51,8 @@ def quantisation(raw: Mapping[str, Any], where: str) -> Quantisation | None:
     >>> quantisation({"quantization_config": {"load_in_4bit": True}}, "config.json")
     4
     """
+    if raw.get("quantization") is not None:  # its own field; newer files have both
+        raise InputError(f"{where}: quantization by MLX is not supported: {CURE}")
     config = raw.get("quantization_config")
     if config is None:
         return None

@@ -4,6 +4,7 @@ tokenizer.json describes a tokenizer completely: how a text is normalised, split
 to tokens, and what stands around it. Nothing else in a folder changes the ids.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -123,10 +124,21 @@ def _loaded(kind: Any, path: Path, file: str) -> "PreTrainedTokenizerFast":
     )
 
 
+#: Files of a vocabulary, and the packages without which transformers cannot read them.
+_NEED = {"tokenizer.model": "sentencepiece", "tekken.json": "mistral_common"}
+
+
 def _by_class(path: Path) -> "PreTrainedTokenizerFast":
     """Load a tokenizer that has no tokenizer.json by the name of its class."""
     from transformers import AutoTokenizer
 
+    for name, package in _NEED.items():
+        if (path / name).is_file() and importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"{path}: no tokenizer.json, and {name} alone is not read: copy "
+                "tokenizer.json there from where the model was published, or save one "
+                "with the library that it was made for."
+            )
     tokenizer = _loaded(AutoTokenizer, path, "tokenizer.json and tokenizer_config.json")
     if not tokenizer.is_fast:
         raise InputError(

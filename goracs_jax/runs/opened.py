@@ -192,8 +192,12 @@ def open_llm(
         )
 
     shape = lora or (read_lora_config(adapter) if adapter else LoraConfig())
-    if adapter:  # before a large model is read, be it for its hash
-        check_adapter(decoder_config(model), shape, adapter)
+    config = cache(lambda: decoder_config(model))
+    # Before a large model is read, be it for its hash.
+    if model.is_dir():
+        config()
+    if adapter:
+        check_adapter(config(), shape, adapter)
 
     @cache
     def decoder() -> Decoder:
@@ -218,7 +222,6 @@ def open_llm(
     if adapter:
         identity["adapter"] = hash_model(adapter)
     tokenizer = cache(lambda: load_tokenizer(model))
-    config = cache(lambda: decoder_config(model))
     drawn = None if adapter else seed
     return Llm(decoder, tokenizer, identity, drawn, config, choice)
 
@@ -277,7 +280,10 @@ def hash_model(path: Path) -> str:
         InputError: There is none.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist: check the path.")
+        raise InputError(
+            f"{path} does not exist: check the path, or name a model on the hub as "
+            "organisation/model."
+        )
     parts = [
         part
         for name in part_names(path.name)

@@ -58,6 +58,21 @@ def test_keys_can_be_named():
     assert example.texts == ("x", "", "o")
 
 
+@pytest.mark.parametrize("key", ["messages", "conversations"])
+def test_one_chat_alone_is_one_record_whatever_its_turns_are(key, tmp_path):
+    """An object around a list of objects can be a file of records, too."""
+    path = tmp_path / "t.jsonl"
+    turn = lambda who, text: {"speaker": who, "utterance": text}
+    path.write_text(json.dumps({key: [turn("user", "q"), turn("bot", "a")]}) + "\n")
+    with pytest.raises(RecordError, match=r"t\.jsonl:1: .*: the role is None"):
+        read_examples(path)
+    columns = ["role=speaker", "content=utterance"]
+    assert read_examples(path, columns=columns)[0].texts == ("q", "a")
+    for record in FORMS.values():
+        path.write_text(json.dumps({key: [record, record]}))
+        assert len(read_examples(path)) == 2
+
+
 def test_parts_of_text_are_joined_and_tables_of_arrow_have_null(tmp_path):
     parts = [{"type": "text", "text": "q"}, {"type": "text", "text": "1"}]
     (example,) = read_examples([{"messages": [ASKED | {"content": parts}, SAID]}])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from goracs_jax.data.examples import read_examples, written
-from goracs_jax.errors import InputError
+from goracs_jax.errors import InputError, RecordError
 from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
 from goracs_jax.llm.tokens import load_tokenizer, tokenize
 
@@ -142,9 +142,70 @@ def test_of_several_templates_the_default_is_taken(folder, tmp_path):
     assert scored_texts(own, chat) == scored_texts(folder, chat)
 
 
+def test_a_template_may_stand_in_json(folder, tmp_path):
+    """As in chat_template.json; Jinja would write the braces as text."""
+    records = [{"messages": chats.TURNS["two"]}]
+    path = tmp_path / "chat_template.json"
+    path.write_text(json.dumps({"chat_template": chats.INST, "other": 1}))
+    (tmp_path / "t.jinja").write_text(chats.INST)
+    found, expected = (
+        scored_texts(folder, records, name=str(name))
+        for name in (path, tmp_path / "t.jinja")
+    )
+    assert found == expected
+    assert TemplateChoice.read(str(path)).identity == {
+        "template": TemplateChoice.read(str(tmp_path / "t.jinja")).identity["template"]
+    }
+
+
+@pytest.mark.parametrize("scored", ["answer", "all"])
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ("Hello.", "writes nothing of what messages say"),
+        ("instruction: '{history}'", "writes nothing of what messages say"),
+        ("{% for m in conversation %}{{ m.content }}{% endfor %}", "writes nothing"),
+        ("{% for m in messages %}{{ m.text }}{% endfor %}", "writes nothing"),
+        ("", "writes nothing of what messages say"),
+        ("{% for m in messages %}{{ m.content }", r"is none of Jinja \(line 1"),
+    ],
+)
+def test_what_is_no_template_of_chats(template, named, scored, tmp_path):
+    """It is not that the records are bad, so they are not to be left out."""
+    folder = chats.write_tokenizer(tmp_path / "llm", "")
+    (folder / "chat_template.jinja").write_text(template)
+    records = [{"messages": chats.TURNS["two"]}]
+    with pytest.raises(InputError, match=f"^the model's chat template {named}") as err:
+        scored_texts(folder, records, scored)
+    assert not isinstance(err.value, RecordError)
+
+
+@pytest.mark.parametrize("template", [PLAIN, chats.CHATML_MARKED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("messages", "tools", "chat_template", "tokenize", "add_generation_prompt"),
+        *("continue_final_message", "padding", "return_dict", "self", "conversation"),
+    ],
+)
+def test_options_of_a_record_are_the_template_s_alone(name, template, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / "llm", template)
+    record = {"messages": chats.TURNS["one"], "chat_template_kwargs": {name: True}}
+    for scored in ("answer", "all"):
+        with pytest.raises(RecordError, match=f"record 1: chat_.*kwargs has {name},"):
+            scored_texts(folder, [record], scored)
+    options = {"documents": [], "a b": 1, "bos_token": "x", "range": 3}
+    record = record | {"chat_template_kwargs": options}
+    assert scored_texts(folder, [record])[0][1]
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("{% for x in %}", "no chat template in Jinja .line 1"), (" ", "is empty")],
+    [
+        ("[1]", "JSON without a text called chat_template"),
+        ("{% for x in %}", "no chat template in Jinja .line 1"),
+        (" ", "is empty"),
+    ],
 )
 def test_a_file_that_is_no_template_is_refused(text, named, tmp_path):
     path = tmp_path / "t.jinja"

@@ -97,6 +97,7 @@ def test_head_dim_need_not_be_hidden_over_heads(llama_config):
         ({"quantization_config": {"bits": 4}}, "of 'no quant_method' is not supp"),
         ({"quantization_config": {"quant_method": "gptq"}}, "of 'gptq' is not supp"),
         ({"quantization_config": [4]}, "quantization_config must be an object"),
+        ({"quantization": {"bits": 4}}, "quantization by MLX is not supported: give"),
         ({"quantization_config": BITS | {"a": 1}}, "field 'a' (1) is not known"),
         ({"partial_rotary_factor": True}, "partial_rotary_factor True"),
         ({"rms_norm_eps": True}, "'rms_norm_eps' must be a finite number"),

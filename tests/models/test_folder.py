@@ -15,6 +15,7 @@ from goracs_jax.errors import InputError
 from goracs_jax.models import load_decoder
 from goracs_jax.models.folder import inside, load_json
 from goracs_jax.models.tensors import finite_floats
+from goracs_jax.models.tokenizer import load_tokenizer
 
 KEY = jax.random.key(0)
 
@@ -187,6 +188,23 @@ def test_json_that_is_refused(tmp_path, text, named):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "x.gguf"]
+)
+def test_what_git_leaves_in_the_place_of_a_large_file(write_hf, tmp_path, name):
+    folder = write_hf()
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    (folder / name).write_text(text)
+    read = {
+        "config.json": lambda: load_decoder(folder, key=KEY),
+        "model.safetensors": lambda: load_decoder(folder, key=KEY),
+        "tokenizer.json": lambda: load_tokenizer(folder),
+        "x.gguf": lambda: load_decoder(folder / name, key=KEY),
+    }
+    with pytest.raises(InputError, match="fetch it with git lfs pull"):
+        read[name]()
+
+
 def test_a_folder_where_a_file_belongs(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_json(tmp_path)
@@ -235,6 +253,8 @@ def test_weights_are_finite_floats(write_hf, random_llama_tensors, kind, name):
         ("model.layers.0.mlp.up_proj.qweight", "GPTQ or AWQ"),
         ("model.layers.0.mlp.up_proj.weight_packed", "compressed-tensors"),
         ("model.layers.0.mlp.up_proj.W_q", "HQQ"),
+        ("model.embed_tokens.biases", "MLX"),
+        ("model.layers.0.mlp.up_proj._weight_qdata", "torchao"),
     ],
 )
 def test_quantised_weights_without_their_config_are_named(

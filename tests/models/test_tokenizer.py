@@ -154,6 +154,16 @@ def test_configurations_that_are_none(folder, fields, named):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "tekken.json"])
+def test_a_vocabulary_that_needs_another_package(folder, name, monkeypatch, capfd):
+    configure(folder, tokenizer_class="LlamaTokenizer")
+    (folder / "tokenizer.json").rename(folder / name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"no tokenizer.json, and {name} alone"):
+        load_tokenizer(folder)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"a": 1, "a": 1}', "\x00"])
 def test_files_that_are_no_json(folder, text):
     configure(folder)

@@ -1,8 +1,8 @@
 """Token ids and scored tokens of chats, against the data preparation of TRL's trainer.
 
-TRL carries the templates of Llama 3, Qwen 2.5 and 3, Gemma 3 and others. Those of
-SmolLM2 and Mistral are ours, in the same form: TRL does not know them, so it is given
-the same template with marks around the answers.
+TRL carries the templates of Llama 3, Qwen 2.5 and 3, Gemma 3 and others. That of
+SmolLM2 comes with its weights, that of Mistral is ours, in the same form: TRL does not
+know them, so it is given the same template with marks around the answers.
 """
 
 import json
@@ -115,6 +115,26 @@ def test_completions_are_masked_as_trl_masks_them(name, prepared, tmp_path):
     assert tokens(folder, records, "answer") == prepared(folder, records)
     everything = prepared(folder, records, completion_only_loss=False)
     assert tokens(folder, records, "all") == everything
+
+
+def test_the_published_template_and_tokenizer_of_smollm2(smollm2, prepared, tmp_path):
+    tokenizer = load_tokenizer(smollm2)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    published = tokenizer.chat_template
+    turn = "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    end = "'<|im_end|>' + '\n'}}"
+    marks = (
+        "{{'<|im_start|>' + message['role'] + '\n'}}"
+        "{% if message['role'] == 'assistant' %}{% generation %}"
+        f"{{{{message['content'] + {end}{{% endgeneration %}}"
+        f"{{% else %}}{{{{message['content'] + {end}{{% endif %}}"
+    )
+    marked = published.replace(turn + end, marks)
+    assert marked != published
+    records = [{"messages": each} for each in turns("smollm2").values()]
+    expected = prepared(tmp_path / "saved", records, marked, assistant_only_loss=True)
+    assert tokens(smollm2, records, "answer") == expected
+    assert tokens(smollm2, records, "all") == prepared(tmp_path / "saved", records)
 
 
 def test_plain_prompts_are_joined_as_trl_joins_them(prepared, tmp_path):

@@ -1,4 +1,4 @@
-"""transformers, seen in 5.23.0, without PyTorch."""
+"""transformers, seen in 5.24.0, without PyTorch."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def saved(tmp_path):
     ("name", "kept"), [("GPT2Tokenizer", False), ("PreTrainedTokenizerFast", True)]
 )
 def test_a_tokenizer_is_rebuilt_by_the_name_of_its_class(saved, name, kept):
-    """transformers 5.23: `AutoTokenizer` takes some parts from the class, not the file.
+    """transformers 5.24: `AutoTokenizer` takes some parts from the class, not the file.
 
     With "GPT2Tokenizer" in tokenizer_config.json, the pre-tokenizer that stands in
     tokenizer.json is replaced by GPT-2's, and other tokens come out. So
@@ -58,7 +58,7 @@ def test_a_tokenizer_is_rebuilt_by_the_name_of_its_class(saved, name, kept):
 
 
 def test_code_of_a_folder_is_asked_for_though_it_is_not_needed(saved, monkeypatch):
-    """transformers 5.23: with `auto_map`, a folder's own tokenizer class is to be run.
+    """transformers 5.24: with `auto_map`, a folder's own tokenizer class is to be run.
 
     `AutoTokenizer` asks on standard input whether to run it, and if it must not, it
     refuses the folder although tokenizer.json has all that is needed. So
@@ -87,7 +87,7 @@ def test_code_of_a_folder_is_asked_for_though_it_is_not_needed(saved, monkeypatc
     "fields", [{"eos_token": "o"}, {"split_special_tokens": True, "eos_token": "<s>"}]
 )
 def test_a_tokenizer_is_changed_by_its_configuration(saved, fields):
-    """transformers 5.23: PreTrainedTokenizerFast, too, gives other ids than the file.
+    """transformers 5.24: PreTrainedTokenizerFast, too, gives other ids than the file.
 
     Tokens that have a role are added as special ones, which are cut out of words, and
     special ones may be split. So `load_tokenizer` (goracs_jax/models/tokenizer.py) puts
@@ -107,7 +107,7 @@ def test_a_tokenizer_is_changed_by_its_configuration(saved, fields):
 
 
 def test_rope_theta_is_inside_rope_parameters():
-    """transformers 5.23: the old spelling of rotations is read, the new one is written.
+    """transformers 5.24: the old spelling of rotations is read, the new one is written.
 
     So `read_decoder_config` (goracs_jax/models/hf_config.py) reads both, and what
     `save_merged` (goracs_jax/models/merge.py) writes has both.
@@ -123,7 +123,7 @@ def test_rope_theta_is_inside_rope_parameters():
 
 
 def test_the_type_of_weights_is_written_as_dtype():
-    """transformers 5.23: "torch_dtype" is read and written as "dtype".
+    """transformers 5.24: "torch_dtype" is read and written as "dtype".
 
     So `save_merged` (goracs_jax/models/merge.py) drops the old name.
     """
@@ -133,7 +133,7 @@ def test_the_type_of_weights_is_written_as_dtype():
 
 
 def test_query_and_key_rows_of_gguf_files_are_permuted():
-    """llama.cpp, as transformers 5.23 reads it: query and key rows are interleaved.
+    """llama.cpp, as transformers 5.24 reads it: query and key rows are interleaved.
 
     The converter of llama.cpp puts the two halves of every head between each other,
     for Llama alone. So `unpermute` (goracs_jax/models/gguf_file.py) takes them apart.
@@ -160,7 +160,7 @@ import transformers
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_an_import_without_pytorch_announces_it(monkeypatch, quiet):
-    """transformers 5.23: a line on standard error says that PyTorch is absent.
+    """transformers 5.24: a line on standard error says that PyTorch is absent.
 
     So `load_tokenizer` (goracs_jax/models/tokenizer.py) sets
     TRANSFORMERS_NO_ADVISORY_WARNINGS before it imports transformers.

@@ -201,6 +201,14 @@ def refuse_the_model(monkeypatch):
     monkeypatch.setattr(opened, "hash_model", load)
 
 
+@pytest.mark.parametrize("field", [{"model_type": "gpt2"}, {"quantization": {}}])
+def test_a_model_that_is_not_read_is_not_hashed(files, capsys, monkeypatch, field):
+    """The hash reads all weights, which can be hundreds of gigabytes."""
+    monkeypatch.setattr(opened, "hash_model", lambda path: pytest.fail("read whole"))
+    edit_config(files / "llm", **field)
+    assert_refused(VERBS["embed"], None, capsys, "is not supported")
+
+
 def test_a_table_of_another_size(files, capsys, monkeypatch):
     """A token was added to the vocabulary of another base."""
     refuse_the_model(monkeypatch)
