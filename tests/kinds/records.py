@@ -168,7 +168,7 @@ GROUP = Group(
             [{"instruction": "[INST] a", "output": "{b}"}],
         ),
         Kind(
-            'CSV with \\" for marks inside marks, as Spark writes',
+            'CSV with `\\"` for marks inside quotes, as Spark writes',
             file("a.csv", 'instruction,output\n"\\"a\\", b",c\\d\n'),
             [{"instruction": '"a", b', "output": "c\\d"}],
         ),
