@@ -49,6 +49,8 @@ def check_header(file: Any, size: int) -> Header:
         raise ValueError(f"its format has version {version}")
     header = Header(*READERS[version](file))
     shape, _, dtype = header
+    if dtype.kind == "V" and not dtype.names:
+        raise ValueError(f"its values have the type {dtype}, as which bfloat16 is kept")
     if dtype.hasobject:
         return header  # a pickle, of another length, which no reader here opens
     said, found = math.prod(shape) * dtype.itemsize, size - file.tell()

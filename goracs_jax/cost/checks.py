@@ -137,7 +137,11 @@ def check_row_scores(
     """
     if np.iscomplexobj(scores):
         raise InputError(f"{name} must be real numbers, got {scores.dtype}.")
-    values = np.asarray(as_array(scores, name), np.float64)
+    given = as_array(scores, name)
+    try:
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be real numbers, got {given.dtype}.") from None
     if values.shape != (n_train,):
         raise InputError(
             f"{name} have shape {list(values.shape)}, the {side} embeddings "

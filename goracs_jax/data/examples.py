@@ -237,7 +237,8 @@ def _read(
             "the first."
         )
     raise InputError(
-        f"{source} is empty: give a file with at least one record."
+        f"{source} is empty, or has nothing below its header: give a file with at "
+        "least one record."
         if is_path
         else "there are no records: give at least one."
     )

@@ -55,17 +55,15 @@ def _of_value(source: Any) -> Iterator[Found]:
     if is_frame(source):
         source = rows_of(as_frame(source), what)
     elif isinstance(source, Mapping) or not isinstance(source, Iterable):
-        splits = f": give one of {', '.join(map(str, source or ()))}"
+        splits = ""
+        if isinstance(source, Mapping) and any(map(is_frame, source.values())):
+            splits = f": give one of {', '.join(map(str, source))}"
         raise InputError(
             "records must be a path, a list of dictionaries or a frame, got "
-            f"{what}{splits if _has_splits(source) else ''}."
+            f"{what}{splits}."
         )
     for i, record in enumerate(source, 1):
         yield Found(_plain(record), f"{what}, record {i}")
-
-
-def _has_splits(source: Any) -> bool:
-    return isinstance(source, Mapping) and any(map(is_frame, source.values()))
 
 
 def _plain(record: Any) -> Any:

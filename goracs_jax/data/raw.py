@@ -14,6 +14,19 @@ from goracs_jax.inputs.tables import CHUNK
 SHOWN = 3  # bad lines that are named
 
 
+class ValueMistake(ValueError):
+    """A value that cannot be read.
+
+    Args:
+        text: What is wrong with it.
+        cure: How to write it.
+    """
+
+    def __init__(self, text: str, cure: str):
+        super().__init__(text)
+        self.cure = cure
+
+
 class Reading(NamedTuple):
     """The rows of a file, and how many of its lines were bad."""
 
@@ -70,6 +83,7 @@ def read_rows(
     tables, rows = [pl.DataFrame(schema=schema)], []
     n_lines = n_bad = 0
     first: list[str] = []
+    cures: dict[str, None] = {}
     for file, parsed in records_of(path, how, tell):
         n_lines += 1
         try:
@@ -83,6 +97,7 @@ def read_rows(
             n_bad += 1
             if len(first) < SHOWN:
                 first.append(f"{place}: {reason(bad)}")
+                cures[getattr(bad, "cure", "correct them")] = None
         if len(rows) >= chunk:
             tables.append(pl.DataFrame(rows, schema=schema, orient="row"))
             rows.clear()
@@ -90,8 +105,8 @@ def read_rows(
     if n_bad > max_bad * n_lines:
         raise InputError(
             f"{path}: {n_bad:,} of {n_lines:,} lines cannot be read, more than "
-            f"{100 * max_bad:g} %: {'; '.join(first)}: correct them, check --format, "
-            "or raise --max-bad."
+            f"{100 * max_bad:g} %: {'; '.join(first)}: {', '.join(cures)}, check "
+            "--format, or raise --max-bad."
         )
     return Reading(pl.concat(tables), n_lines, n_bad, tuple(first))
 

@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from goracs_jax.data.raw import ValueMistake
 from goracs_jax.data.raw_files import RawFiles
 from goracs_jax.data.texts import MOST_CHARACTERS, is_blank
 from goracs_jax.inputs.parsed import Fields
 
+#: How numbers and times are written.
+NUMBERS = "write numbers as 1234.5"
+TIMES = (
+    "write times as numbers or as 2019-12-31 23:59:59, or leave them out with --order "
+    "file or --order random"
+)
 #: Tags that shops left in titles; other text in angle brackets stays.
 TAG = re.compile(
     r"</?(?:a|b|br|div|em|font|h[1-6]|i|img|li|p|s|small|span|strong|sub|sup|u|ul)"
@@ -121,9 +128,10 @@ def _number(value: Any, name: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name!r} is not a number: {value!r}") from None
+        text = f"{name!r} is not a number: {value!r}"
+        raise ValueMistake(text, NUMBERS) from None
     if not math.isfinite(number):
-        raise ValueError(f"{name!r} is not finite")
+        raise ValueMistake(f"{name!r} is not finite", NUMBERS)
     return number
 
 
@@ -134,12 +142,13 @@ def _seconds(value: Any, name: str, dates: str) -> float:
     """
     try:
         return _number(value, name)
-    except ValueError:
+    except ValueMistake as error:
         if not isinstance(value, str):
-            raise
+            raise ValueMistake(str(error), TIMES) from None
     try:
         date = datetime.strptime(value, dates) if dates else None
         date = date or datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{name!r} is neither number nor date: {value!r}") from None
+        text = f"{name!r} is neither number nor date: {value!r}"
+        raise ValueMistake(text, TIMES) from None
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

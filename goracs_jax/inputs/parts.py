@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from goracs_jax.buckets import Remote
 from goracs_jax.errors import InputError
-from goracs_jax.files import check_kind, digest, hash_files
+from goracs_jax.files import check_kind, digest, existing_file, hash_files
 from goracs_jax.inputs.streams import unpacked
 
 #: What a saved dataset of Hugging Face says of its files, and one of several splits.
@@ -113,12 +114,14 @@ def _shards(folder: Path) -> list[Path]:
         names = names if isinstance(names, list) else []
         each = ", ".join(str(folder / str(name)) for name in names)
         raise InputError(f"{folder} has several splits: name one of {each}.")
-    files = (file for file in folder.iterdir() if file.is_file())
     is_data = lambda f: f.name not in OTHERS and _kind(f) not in OTHERS
-    found = [f for f in files if is_data(f) and not f.name.startswith(".")]
+    shown = [f for f in folder.iterdir() if not f.name.startswith(".")]
+    inner = {file for file in shown if file.is_dir()}
+    found = [f for f in shown if is_data(f) and f not in inner]
     found.sort(key=_by_number)
     if not found:
-        raise InputError(f"{folder} is a folder without shards: name the file in it.")
+        cure = f"name one in it, such as {min(inner)}" if inner else "name the file"
+        raise InputError(f"{folder} is a folder without files of data: {cure}.")
     stems = {NUMBER.sub("#", file.name): file for file in found}
     if len(stems) > 1:
         names = ", ".join(file.name for file in list(stems.values())[:5])
@@ -130,7 +133,13 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _complete(found: list[Path]) -> list[Path]:
-    """Check that each shard is there once where the names tell how many there are."""
+    """Check that each shard is there once where the names tell how many there are.
+
+    Links can lead nowhere, or to what is no file; buckets have none.
+    """
+    for file in found:
+        if not isinstance(file, Remote):
+            existing_file(file)
     told = [match for file in found if (match := OF.search(file.name))]
     sizes = sorted({int(match[2]) for match in told})
     numbers = {int(match[1]) for match in told}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from goracs_jax.errors import InputError, located, one_line
+from goracs_jax.inputs.foreign import refuse_foreign
 from goracs_jax.inputs.json_text import (
     TwiceError,
     decode_literal,
@@ -21,36 +22,15 @@ from goracs_jax.inputs.json_text import (
 from goracs_jax.inputs.parsed import UNREADABLE, Parsed
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.separated import Head, Style, parse, read_head
-from goracs_jax.inputs.streams import (
-    MARKS,
-    PACKED,
-    Lines,
-    is_wide,
-    lines_of,
-    opened,
-    text_of,
-)
+from goracs_jax.inputs.streams import Lines, lines_of, opened, text_of
 from goracs_jax.inputs.tables import CHUNK, batches, is_table, names_in, rows_of
 
 #: Records whose fields stand for those of all.
 FIRST = 100
-#: Characters that no text has: controls but for white space and escape; NUL is another
-#: matter, of UTF-16.
-CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
-#: The first bytes of archives, and of other kinds of files that are not read.
-ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
-FOREIGN = {
-    b"FEA1": "a Feather file of version 1",
-    b"ORC": "an ORC file",
-    b"Obj\x01": "an Avro file",
-    b"SQLite format 3\0": "a database of SQLite",
-    b"\x89HDF": "an HDF5 file",
-    b"\xd0\xcf\x11\xe0": "an Excel file of old",
-    b"%PDF": "a PDF",
-}
 #: The line below the names in tables of Markdown and of terminals.
 RULE = re.compile(rb"[\s|:+-]*--[\s|:+-]*")
-PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
+#: What Excel takes for the separator, and others for a header.
+NOTE = re.compile(r'"?sep=.?"?')
 
 
 class How(NamedTuple):
@@ -86,7 +66,7 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         head = file.stream.peek(512)[:512]
         if is_table(head):
             return Look("table")
-        _refuse(path, head, how.encoding)
+        refuse_foreign(path, head, how.encoding)
         lines = lines_of(file.stream, how.encoding, how.fallback)
         two = [*islice((line for _, line in lines.numbered if line.strip()), 2)]
         if not two:
@@ -98,7 +78,9 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
                 )
             first = lines.decode(two[0])
             with _readable(path, first):
-                return Look("separated", read_head(first, how.style, how.positions))
+                head = read_head(first, how.style, how.positions)
+            _check_columns(path, first, head.names)
+            return Look("separated", head)
         first, *second = (line.decode(lines.encoding, "replace") for line in two)
     if first.lstrip().startswith("["):
         # A list on a line of its own is a bad record, if the next line is a good one.
@@ -118,6 +100,20 @@ def look_at(path: Path, how: How = AS_FOUND) -> Look:
         return Look("document" if within else "lines")
 
 
+def _check_columns(path: Path, first: str, names: list[str]) -> None:
+    """Refuse text that has no columns, or not from its first line on."""
+    if NOTE.fullmatch(first):
+        raise InputError(
+            f"{path} begins with a note for Excel, {first!r}: take out that line."
+        )
+    if len(names) == 1:
+        raise InputError(
+            f"{path} is neither JSON nor a table: {first.strip()!r:.60}, its first "
+            "line, has no comma, semicolon, tab or bar: write it as JSONL, CSV or "
+            "Parquet."
+        )
+
+
 @contextmanager
 def _readable(path: Path, line: str) -> Iterator[None]:
     """Say why a line cannot be cut into fields."""
@@ -128,32 +124,6 @@ def _readable(path: Path, line: str) -> Iterator[None]:
         if "\r" in line:
             why = "ends with CR alone, as all lines do: write LF (tr '\\r' '\\n')"
         raise InputError(f"{path}: the first line {why}.") from None
-
-
-def _refuse(path: Path, head: bytes, encoding: str) -> None:
-    """Refuse what is neither text nor a table."""
-    kind = next(
-        (name for start, name in ARCHIVES.items() if head.startswith(start)), ""
-    )
-    if kind or head[257:262] == b"ustar":
-        raise InputError(
-            f"{path} is a {kind or 'tar'} archive: unpack it and name the file in it."
-        )
-    if head.startswith(tuple(PACKED)):
-        raise InputError(f"{path} is packed twice: unpack it.")
-    if kind := next((name for x, name in FOREIGN.items() if head.startswith(x)), ""):
-        raise InputError(f"{path} is {kind}: write it as JSONL, CSV or Parquet.")
-    if PAGE.match(head):
-        raise InputError(
-            f"{path} is a page of HTML or XML and no data: fetch the file itself."
-        )
-    if head.startswith(tuple(MARKS)) or is_wide(encoding):
-        return
-    if b"\0" in head[:8] or CONTROL.search(head[:64]):
-        raise InputError(
-            f"{path} is no text: if it is UTF-16, write it as UTF-8 or with a mark at "
-            "its start; pickled files stay unread."
-        )
 
 
 def records_of(

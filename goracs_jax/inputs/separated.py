@@ -122,16 +122,19 @@ def _quoted(
     lines: Lines, waiting: deque[Line], line: Line, by: str, width: range
 ) -> list[str]:
     """Read a record with quotation marks, which may go on on later lines."""
-    taken = [line]
-    try:
-        texts = _texts(lines, waiting, taken)
-        return _fitting(next(csv.reader(texts, delimiter=by, strict=True)), width)
-    except UNREADABLE:
-        waiting.extendleft(reversed(taken[1:]))
-        if by != "\t":
-            raise
-        # Tables with tabs are often written without quoting, marks and all.
-        return _fitting(lines.decode(line[1]).split(by), width)
+    # Spark and MySQL write \" for a mark inside marks. Only what RFC 4180 cannot read
+    # is read so: there, a backslash is a character like any other.
+    for mark in (marks := ('""', '\\"')):
+        taken = [line]
+        try:
+            texts = (t.replace(mark, '""') for t in _texts(lines, waiting, taken))
+            return _fitting(next(csv.reader(texts, delimiter=by, strict=True)), width)
+        except UNREADABLE:
+            waiting.extendleft(reversed(taken[1:]))
+            if mark == marks[-1] and by != "\t":
+                raise
+    # Tables with tabs are often written without quoting, marks and all.
+    return _fitting(lines.decode(line[1]).split(by), width)
 
 
 def _texts(lines: Lines, waiting: deque[Line], taken: list[Line]) -> Iterator[str]:

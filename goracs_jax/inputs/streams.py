@@ -27,6 +27,7 @@ PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
+    b"\x50\x2a\x4d\x18": zstd.ZstdFile,  # a frame to skip, as pzstd begins
 }
 #: The ends of their names.
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -186,8 +187,8 @@ def _transcoded(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
             *lines, rest = (rest + decoder.decode(piece)).split("\n")
             yield from (line.encode() for line in lines)
         yield (rest + decoder.decode(b"", final=True)).encode()
-    except UnicodeDecodeError as error:
-        raise EOFError(one_line(error)) from None
+    except UnicodeError as error:
+        raise EOFError(f"it is not {encoding}: {one_line(error)}") from None
 
 
 def _numbered(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:

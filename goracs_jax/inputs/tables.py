@@ -159,8 +159,9 @@ def _parts(dtype: Any) -> Iterator[Any]:
 
 def is_frame(value: Any) -> bool:
     """Whether a value is a table of polars, pandas, PyArrow or datasets."""
+    names = ("to_polars", "__arrow_c_stream__", "__arrow_c_array__", "iloc")
     return isinstance(value, pl.DataFrame | pl.LazyFrame | pl.Series) or any(
-        hasattr(value, name) for name in ("to_polars", "__arrow_c_stream__", "iloc")
+        hasattr(value, name) for name in names
     )
 
 
@@ -170,13 +171,14 @@ def as_frame(value: Any) -> pl.DataFrame:
     The index of pandas is left out.
 
     Raises:
-        InputError: Its columns cannot be read.
+        InputError: Its columns cannot be read, or show less than its rows.
     """
+    _check_untransformed(value)
     try:
         if isinstance(value, pl.LazyFrame):
             return value.collect()
-        if isinstance(value, pl.Series):
-            return value.to_frame()
+        if isinstance(value, pl.DataFrame | pl.Series):
+            return value.to_frame() if isinstance(value, pl.Series) else value
         if hasattr(value, "to_polars"):  # datasets, with its own choice of rows
             return value.to_polars()
         if hasattr(value, "iloc"):
@@ -186,12 +188,23 @@ def as_frame(value: Any) -> pl.DataFrame:
                 raise ValueError("two columns have the same name")
             columns = (_values(frame[name]) for name in frame.columns)
             return pl.DataFrame(dict(zip(names, columns, strict=True)), strict=False)
-        return pl.DataFrame(value)
+        found = pl.from_arrow(value)
+        return found.to_frame() if isinstance(found, pl.Series) else found
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise InputError(
             f"a {type(value).__name__} cannot be read as a table ({one_line(error)}): "
             "give columns of text or numbers."
         ) from None
+
+
+def _check_untransformed(value: Any) -> None:
+    """Refuse a dataset of `datasets` that makes its rows when they are asked for."""
+    form = getattr(value, "format", None)
+    if isinstance(form, dict) and form.get("type") == "custom":
+        raise InputError(
+            "the dataset has a transform, which its columns do not show: give "
+            "dataset.map(...), or dataset.with_format(None)."
+        )
 
 
 def _values(column: Any) -> Any:

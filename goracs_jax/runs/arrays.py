@@ -36,7 +36,10 @@ def read_floats(paths: Mapping[str, tuple[Path | None, str]]) -> Given:
             # Embeddings may be quantised; scores are floats.
             floats = jnp.issubdtype(array.dtype, jnp.floating)
             if not floats and not (array.ndim == 2 and array.dtype in QUANTISED):
-                raise InputError(f"{path}: the {what} must be one array of floats.")
+                raise InputError(
+                    f"{path}: the {what} must be one array of floats, got "
+                    f"{array.dtype} {[*array.shape]}: write them as float32."
+                )
             given.arrays[name] = array
             given.sha256[name] = hash_array(path)
     return given

@@ -32,7 +32,7 @@ def test_blank_lines_and_byte_order_mark(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"a\.jsonl is empty: give a file"),
+        ("", r"a\.jsonl is empty, or has nothing below its header: give a file"),
         (" \n\n", r"a\.jsonl is empty"),
         ("[]", r"a\.jsonl is empty"),
         (f"{LINE}\n{LINE[:-9]}", r"a\.jsonl:2: not valid JSON.*last line is cut off"),

@@ -62,9 +62,39 @@ def test_bad_lines_are_counted_and_shown(tmp_path, name, zipped):
         read(path, max_bad=0.49)
 
 
+@pytest.mark.parametrize(
+    ("bad", "cure"),
+    [
+        (
+            {"unixReviewTime": None},
+            r"write times as numbers or as 2019-12-31 .* file or ",
+        ),
+        (
+            {"unixReviewTime": "31/12/2019"},
+            r"write times as .* --order file or --order ",
+        ),
+        (
+            {"unixReviewTime": "7,5"},
+            r"write times as .* --order file or --order random",
+        ),
+        ({"overall": "4,5"}, r": write numbers as 1234\.5, check --format"),
+        ({"asin": ""}, r": correct them, check --format, or raise --max-bad"),
+        (
+            {"overall": "4,5", "unixReviewTime": ""},
+            r"write numbers as 1234\.5, check",
+        ),
+    ],
+)
+def test_the_cure_is_that_of_the_first_bad_values(tmp_path, bad, cure):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(GOOD | bad))
+    with pytest.raises(InputError, match=cure):
+        read(path)
+
+
 def test_only_the_first_bad_lines_are_shown(tmp_path):
     path = tmp_path / "r.json"
-    path.write_text("x\n" * 9)
+    path.write_text(f"{json.dumps(GOOD)}\n" + "x\n" * 9)
     assert len(read(path, max_bad=1.0).first) == 3
 
 

@@ -166,6 +166,24 @@ def test_a_colon_in_front_names_no_array():
         read(Path(":x"))
 
 
+@pytest.mark.parametrize("write", [np.save, np.savez])
+def test_bfloat16_has_lost_its_type_in_npy(tmp_path, write):
+    path = tmp_path / ("x.npy" if write is np.save else "x.npz")
+    write(path, X.astype(ml_dtypes.bfloat16))
+    with pytest.raises(InputError, match=r"type \|V2, as which bfloat16 is kept\)"):
+        read(path)
+
+
+def test_columns_of_a_table_of_pyarrow():
+    pa = pytest.importorskip("pyarrow")
+    flat = pa.array(X.ravel())
+    fixed = pa.FixedSizeListArray.from_arrays(flat, X.shape[1])
+    several = pa.chunked_array([fixed[:2], fixed[2:]])
+    for column in (pa.array(X.tolist(), pa.list_(pa.float32())), fixed, several):
+        np.testing.assert_array_equal(as_array(column), X)
+    np.testing.assert_array_equal(as_array(pa.chunked_array([flat])), X.ravel())
+
+
 def test_masked_rows():
     np.testing.assert_array_equal(as_array(np.ma.array(X)), X)
     with pytest.raises(InputError, match="have masked values"):

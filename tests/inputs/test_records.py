@@ -3,6 +3,8 @@
 import codecs
 import gzip
 import json
+import lzma
+import os
 import tarfile
 from datetime import timedelta
 
@@ -63,6 +65,22 @@ NO_DATA = {
     "Avro": (b"Obj\x01\x04\x16avro.schema", r"is an Avro file: write it as JSONL"),
     "PDF": (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", r"is a PDF: write it as JSONL"),
     "7z": (b"7z\xbc\xaf\x27\x1c\0\4", r"is a 7z archive: unpack it"),
+    "NumPy": (b"\x93NUMPY\x01\0", r"is an array of NumPy: write it as JSONL"),
+    "a locked Parquet": (b"PARE" + bytes(9), r"is an encrypted Parquet file"),
+    "OpenOffice": (
+        b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.text",
+        r"is a document of OpenOffice: write it as JSONL",
+    ),
+    "lzma": (
+        lzma.compress(b"{}", lzma.FORMAT_ALONE),
+        r"is packed with lzma, without the container of xz: unpack it, or pack it",
+    ),
+    "a note for Excel": (
+        "sep=;\ninstruction;output\ni;o\n",
+        r"begins with a note for Excel, 'sep=;': take out that line",
+    ),
+    "prose": ("Once upon\na time\n", r"is neither JSON nor a table: 'Once upon', its"),
+    "a list of YAML": ("- a: 1\n  b: 2\n", r"is neither JSON nor a table: '- a: 1'"),
     "packed twice": (gzip.compress(gzip.compress(b"{}")), r"is packed twice: unpack"),
     "Markdown": (
         "|instruction|output|\n|:--|---|\n|i|o|\n",
@@ -241,3 +259,43 @@ def test_shards_that_are_there_twice(tmp_path, names):
         written(tmp_path / name, LINES)
     with pytest.raises(InputError, match="shards of several data sets, or of several"):
         read(tmp_path)
+
+
+def test_a_shard_that_is_no_file_is_not_left_out(tmp_path):
+    written(tmp_path / "x-0.jsonl", LINES)
+    (tmp_path / "x-1.jsonl").symlink_to("gone")
+    for path in (tmp_path, tmp_path / "x-*.jsonl"):
+        with pytest.raises(InputError, match=r"x-1\.jsonl does not exist"):
+            read(path)
+    (tmp_path / "x-1.jsonl").unlink()
+    os.mkfifo(tmp_path / "x-1.jsonl")
+    with pytest.raises(InputError, match=r"x-1\.jsonl: a device or a pipe"):
+        read(tmp_path)
+
+
+def test_a_folder_of_folders(tmp_path):
+    for name in ("year=2001", "year=2000"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "part-0.jsonl", LINES)
+    with pytest.raises(InputError, match=r"without files of data: .* as .*=2000\."):
+        read(tmp_path)
+    assert read(tmp_path / "year=2001") == [ONE, TWO]
+
+
+@pytest.mark.parametrize("value", [7, None, {"instruction": ["i"]}])
+def test_a_value_without_records(value):
+    with pytest.raises(InputError, match=r"records must be a path, a list of"):
+        read_records(value)
+
+
+def test_a_dataset_with_a_transform():
+    datasets = pytest.importorskip("datasets")
+    found = datasets.Dataset.from_list([ONE]).with_transform(lambda rows: rows)
+    with pytest.raises(InputError, match=r"has a transform, .* give dataset\.map"):
+        read_records(found)
+
+
+def test_an_encoding_that_is_not_that_of_the_file(tmp_path):
+    path = written(tmp_path / "a.csv", "instruction,output\ni,o\n")
+    with pytest.raises(InputError, match=r"it is not utf-16: UTF-16 stream does not"):
+        list(records_of(path, How(encoding="utf-16")))

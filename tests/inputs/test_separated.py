@@ -46,3 +46,13 @@ def test_quotes_that_quote_nothing_beside_tabs():
     found = read('name\tuser\titem\n"Thing" is\tu\t1\n"Weird\tv\t2\n"a\tb"\tw\t3\n')
     names = [record.fields["name"] for record in found]
     assert names == ['"Thing" is', '"Weird', "a\tb"]
+
+
+def test_marks_behind_a_backslash():
+    """They are read so where RFC 4180 has no reading, and nowhere else."""
+    rows = [r'"say \"hi\", ok",u,1', 'x,"C:\\",2', '"a\n\\"b\\"",v,3', r'"\d",w,4']
+    found = read("\n".join([HEAD, *rows]))
+    names = [record.fields["name"] for record in found]
+    assert names == ['say "hi", ok', "x", 'a\n"b"', r"\d"]
+    assert found[1].fields["user"] == "C:\\"
+    assert found[3].place == ":6"

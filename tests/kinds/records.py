@@ -97,6 +97,12 @@ def zipped(folder):
     return folder / "a.zip"
 
 
+def excel(folder):
+    with zipfile.ZipFile(folder / "a.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    return folder / "a.xlsx"
+
+
 def really_saved(folder):
     import datasets
 
@@ -161,6 +167,16 @@ GROUP = Group(
             file("a.csv", 'instruction,output\n"[INST] a","{b}"\n'),
             [{"instruction": "[INST] a", "output": "{b}"}],
         ),
+        Kind(
+            'CSV with `\\"` for marks inside quotes, as Spark writes',
+            file("a.csv", 'instruction,output\n"\\"a\\", b",c\\d\n'),
+            [{"instruction": '"a", b', "output": "c\\d"}],
+        ),
+        Kind(
+            "CSV with spaces between columns",
+            file("a.txt", "instruction output\na b\n"),
+            line=r"is neither JSON nor a table: 'instruction output', its first line",
+        ),
         Kind("CSV with semicolons", file("a.csv", separated(";")), TEXTS),
         Kind("CSV with tabs", file("a.tsv", separated("\t")), TEXTS),
         Kind("Parquet", written("a.parquet", FRAME.write_parquet)),
@@ -188,6 +204,20 @@ GROUP = Group(
             file("a.gz", gzip.compress(LINES.encode())[:-9]),
             line=r"is damaged or cut off \(.*\): fetch it again",
         ),
+        Kind(
+            "zstd, as pzstd writes it",
+            file("a", b"\x50\x2a\x4d\x18\4\0\0\0size" + zstd.compress(LINES.encode())),
+        ),
+        Kind(
+            "lz4, and other ways to pack",
+            file("a.lz4", b"\x04\x22\x4d\x18" + bytes(20)),
+            line=r"is packed with lz4: unpack it, or pack it with gzip or zstd",
+        ),
+        Kind(
+            "Excel",
+            excel,
+            line=r"is an Excel file, or another of Office: write it as JSONL, CSV or",
+        ),
         Kind("A zip archive", zipped, line=r"is a zip archive: unpack it"),
         Kind("UTF-8 with a mark", file("a.jsonl", LINES.encode("utf-8-sig"))),
         Kind("UTF-16 with a mark", file("a.jsonl", LINES.encode("utf-16"))),
@@ -197,7 +227,7 @@ GROUP = Group(
         Kind(
             "UTF-16 without a mark",
             file("a.jsonl", LINES.encode("utf-16-le")),
-            line=r"is no text: if it is UTF-16, write it as UTF-8 or with a mark",
+            line=r"is no text: write it as JSONL, .* or UTF-16 with a mark at its",
         ),
         Kind(
             "Latin-1",

@@ -106,6 +106,7 @@ def test_a_sweep_is_runs_of_their_own(rewards):
         ({"rewards": np.where(SIGNED > 1, np.nan, SIGNED)}, "rewards are NaN or inf"),
         ({"rewards": 0 * SIGNED}, "all rewards are zero"),
         ({"rewards": SIGNED + 1j}, "rewards must be real numbers, got complex128"),
+        ({"rewards": ["a"] * len(SIGNED)}, "rewards must be real numbers, got <U1"),
     ],
 )
 def test_bad_rewards_are_refused(changes, message):
