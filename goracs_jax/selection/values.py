@@ -15,10 +15,11 @@ from goracs_jax.selection.serving import (
     served_by,
     weighted_value,
 )
+from goracs_jax.shapes import AnyArray
 
 
 def values_below(
-    cost: Cost, g: Float[jax.Array, " valid"], n: int
+    cost: Cost, g: Float[AnyArray, " valid"], n: int
 ) -> Float[jax.Array, " train"]:
     r"""Bound w_i(g) of every row from below, by one pass in float32.
 
@@ -53,7 +54,7 @@ def values_below(
 
 @partial(jax.jit, static_argnames="most")
 def _values_below(
-    cost: Cost, g: Float[jax.Array, " valid"], served: Served, most: int
+    cost: Cost, g: Float[AnyArray, " valid"], served: Served, most: int
 ) -> Float[jax.Array, " train"]:
     """Return `values_below`, by a program for all budgets that serve `most` or less."""
     unit = jnp.finfo(jnp.float32).eps / 2

@@ -124,7 +124,7 @@ def picks(
         looked_into = state.looked_into + size
         return state._replace(gain=gain, fresh=known, looked_into=looked_into)
 
-    def pick(i: jax.Array, picked: tuple[GreedyState, jax.Array]) -> tuple:
+    def pick(i: AnyArray | int, picked: tuple[GreedyState, jax.Array]) -> tuple:
         state, rows = picked
         if wishes is not None:
             state = state._replace(may=open_rows(wishes, state.chosen, budget, room))
