@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from goracs_jax.choices import Scored
 from goracs_jax.errors import InputError, one_line
-from goracs_jax.llm.conversations import Conversation, Message
+from goracs_jax.llm.conversations import Conversation, Message, in_parts
 from goracs_jax.llm.texts import WRITES_ANEW, Between, Span, Text, common
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ChatTemplate:
         self, tokenizer: "PreTrainedTokenizerFast", source: str | None = None
     ) -> None:
         self._tokenizer, self._source = tokenizer, source
-        self._tried: set[str] = set()
+        self._in_parts: dict[str, bool] = {}
 
     def whole(self, of: Conversation, scored: Scored) -> Text:
         """Write all messages, with the answers as TRL masks them."""
@@ -88,7 +88,7 @@ class ChatTemplate:
         values = {**self._tokenizer.special_tokens_map, **_options(of)}
         try:
             texts, spans = render_jinja_template(
-                conversations=[_plain(of.messages)],
+                conversations=[_plain(self._as_read(of.messages, source))],
                 tools=of.tools,
                 chat_template=source,
                 return_assistant_tokens_mask=True,
@@ -140,13 +140,16 @@ class ChatTemplate:
     def _chosen(self, of: Conversation) -> str:
         """Return the template's text: of several, transformers takes the default."""
         found = self._own(of) if self._source is None else self._source
-        if found not in self._tried:
-            self._try(found)
-            self._tried.add(found)
+        if found not in self._in_parts:
+            self._in_parts[found] = self._try(found)
         return found
 
-    def _try(self, source: str) -> None:
-        """Refuse what is no template of chats, whatever the records say.
+    def _as_read(self, messages: Sequence[Message], source: str) -> list[Message]:
+        """Give a template of a model that sees pictures too its content in parts."""
+        return in_parts(messages) if self._in_parts[source] else list(messages)
+
+    def _try(self, source: str) -> bool:
+        """Refuse what is no template of chats, and say whether it wants parts.
 
         It may refuse a chat of one question and one answer, which proves nothing.
         """
@@ -157,22 +160,28 @@ class ChatTemplate:
             which = "the chat template of --template"
         cure = "correct it, or give another one with --template FILE"
         roles = zip(("user", "assistant"), _PROBES, strict=True)
-        chat = [{"role": role, "content": text} for role, text in roles]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                chat, chat_template=source, tokenize=False
-            )
-        except TemplateSyntaxError as error:
-            raise InputError(
-                f"{which} is none of Jinja (line {error.lineno}: {one_line(error)}): "
-                f"{cure}."
-            ) from None
-        except Exception:  # noqa: BLE001 (the template's, of any type)
-            return
-        if not any(probe in str(text) for probe in _PROBES):
+        chat: list[Message] = [{"role": role, "content": text} for role, text in roles]
+        silent = False
+        for parts, messages in enumerate((chat, in_parts(chat))):
+            try:
+                text = self._tokenizer.apply_chat_template(
+                    messages, chat_template=source, tokenize=False
+                )
+            except TemplateSyntaxError as error:
+                raise InputError(
+                    f"{which} is none of Jinja (line {error.lineno}: "
+                    f"{one_line(error)}): {cure}."
+                ) from None
+            except Exception:  # noqa: BLE001 (the template's, of any type)
+                continue
+            if any(probe in str(text) for probe in _PROBES):
+                return bool(parts)
+            silent = True
+        if silent:
             raise InputError(
                 f"{which} writes nothing of what messages say (their content): {cure}."
             )
+        return False
 
     def _own(self, of: Conversation) -> str:
         try:
@@ -202,12 +211,12 @@ class ChatTemplate:
         opening: bool = False,
         source: str | None = None,
     ) -> str:
-        source, options = source or self._chosen(of), _options(of)
+        chosen, options = self._chosen(of), _options(of)
         try:
             found = self._tokenizer.apply_chat_template(
-                list(messages),
+                self._as_read(messages, chosen),
                 tools=of.tools,
-                chat_template=source,
+                chat_template=source or chosen,
                 add_generation_prompt=opening,
                 tokenize=False,
                 **options,

@@ -56,6 +56,18 @@ class Conversation(NamedTuple):
         return (*self.asked, self.messages[self.last] | {"content": answer})
 
 
+def in_parts(messages: Sequence[Message]) -> list[Message]:
+    """Return messages whose content is a list of parts, here of one text.
+
+    >>> in_parts([{"role": "user", "content": "Hi."}])
+    [{'role': 'user', 'content': [{'type': 'text', 'text': 'Hi.'}]}]
+    """
+    said = lambda text: (
+        [{"type": "text", "text": text}] if isinstance(text, str) else text
+    )
+    return [each | {"content": said(each.get("content"))} for each in messages]
+
+
 def last_answer(messages: Sequence[Message]) -> int:
     """Return the number of the last message of the assistant.
 

@@ -1,6 +1,7 @@
 """How records of every form are written and scored; the table of docs/chat.md."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -156,6 +157,20 @@ def test_a_template_may_stand_in_json(folder, tmp_path):
     assert TemplateChoice.read(str(path)).identity == {
         "template": TemplateChoice.read(str(tmp_path / "t.jinja")).identity["template"]
     }
+
+
+@pytest.mark.parametrize("scored", ["answer", "all"])
+@pytest.mark.parametrize("template", [PLAIN, chats.CHATML_MARKED])
+def test_a_template_that_reads_parts_is_given_parts(template, scored, tmp_path):
+    """Templates of models that see pictures write nothing of content that is text."""
+    folder = chats.write_tokenizer(tmp_path / "llm", template)
+    (tmp_path / "parts.jinja").write_text(
+        re.sub(r"\b(m\w*)(\.content|\['content'\])", r"\1\2[0]['text']", template)
+    )
+    records = [{"messages": chats.TURNS[name]} for name in ("one", "two")]
+    given = scored_texts(folder, records, scored)
+    name = str(tmp_path / "parts.jinja")
+    assert scored_texts(folder, records, scored, name=name) == given
 
 
 @pytest.mark.parametrize("scored", ["answer", "all"])
