@@ -8,8 +8,8 @@ perfect chooser takes those that are planted:
     mixture         click prediction, the next movie, genre and year, a quarter each,
                     under one template. Planted: click prediction.
     shift           click prediction for users who like dramas better than action, by
-                    more than three quarters of all users do; three quarters of the pool
-                    are of users who like action better. Planted: those of the former.
+                    more than 70 % of all users do; three quarters of the pool are of
+                    users who like action better. Planted: those of the former.
     ctr_no_count    click prediction; 70 % of the pool's ratings are not clear (see
                     below). Planted: those that are.
     seqrec_matched  the next movie, among others that are as popular; half of the pool's
@@ -18,10 +18,9 @@ perfect chooser takes those that are planted:
 A click prediction is made so that trivial numbers know little. Every prompt has two
 liked and two disliked movies. The movies that the target asks for occur nowhere in the
 pool and in no history, so their popularity and mean rating are not known there. There
-are as many Yes as No, in each period of years too (but for shift, where what is liked
-goes with the year). It is also made so that a small model can learn something from few
-rows: ratings are clear, which means 5 stars, or at most 2, on the side that most users
-are on (in shift, where users differ, on any).
+are as many Yes as No, in each period of years too. It is also made so that a small
+model can learn something from few rows: ratings are clear, which means 5 stars, or at
+most 2, on the side that most users are on (in shift, where users differ, on any).
 
 The users of the pool are not those of the target and the judge.
 """
@@ -103,18 +102,19 @@ def shift(ml: MovieLens) -> Universe:
     """Click prediction for users of one taste; most of the pool has the opposite one.
 
     The taste of a user is the mean rating of dramas minus that of action. The target's
-    users are in the highest quarter of it, the pool's others in the lowest.
+    users are in the highest 30 % of it, the pool's others in the lowest 25 %.
     """
     rng, asked = np.random.default_rng(1), Asked.of(ml)
     taste = (ml.mean_of("Drama") - ml.mean_of("Action"))[asked.users]
-    low, high = np.quantile(taste, (0.25, 0.75))
+    low, high = np.quantile(taste, (0.25, 0.7))
     mine, theirs = asked.sure & (taste >= high), asked.sure & (taste <= low)
-    parts = (
-        asked.balanced(asked.inside & mine, POOL // 4, rng),
-        asked.balanced(asked.inside & theirs, POOL - POOL // 4, rng),
+    sides = (asked.inside & mine, asked.inside & theirs, asked.outside & mine)
+    sizes = (POOL // 4, POOL - POOL // 4, HELD)
+    *parts, held = (
+        asked.balanced(asked.even(side, rng), size, rng)
+        for side, size in zip(sides, sizes, strict=True)
     )
     pool = rng.permutation(np.concatenate(parts))
-    held = asked.balanced(asked.outside & mine, HELD, rng)
     records = (asked.records(rows, asked.liked[rows]) for rows in (pool, held))
     return Universe(next(records), mine[pool], next(records))
 
