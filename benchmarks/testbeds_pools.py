@@ -7,9 +7,9 @@ perfect chooser takes those that are planted:
                     Planted: the right answers.
     mixture         click prediction, the next movie, genre and year, a quarter each,
                     under one template. Planted: click prediction.
-    shift           click prediction for users who like dramas better than action, by
-                    more than 70 % of all users do; three quarters of the pool are of
-                    users who like action better. Planted: those of the former.
+    shift           click prediction for users who like dramas better than action, about
+                    movies that divide them from users who like action better, of whom
+                    three quarters of the pool are. Planted: those of the former.
     ctr_no_count    click prediction; 70 % of the pool's ratings are not clear (see
                     below). Planted: those that are.
     seqrec_matched  the next movie, among others that are as popular; half of the pool's
@@ -20,7 +20,7 @@ liked and two disliked movies. The movies that the target asks for occur nowhere
 pool and in no history, so their popularity and mean rating are not known there. There
 are as many Yes as No, in each period of years too. It is also made so that a small
 model can learn something from few rows: ratings are clear, which means 5 stars, or at
-most 2, on the side that most users are on (in shift, where users differ, on any).
+most 2, on the side that most users are on (in shift, most users of that taste).
 
 The users of the pool are not those of the target and the judge.
 """
@@ -102,17 +102,21 @@ def shift(ml: MovieLens) -> Universe:
     """Click prediction for users of one taste; most of the pool has the opposite one.
 
     The taste of a user is the mean rating of dramas minus that of action. The target's
-    users are in the highest 30 % of it, the pool's others in the lowest 25 %.
+    users have more of it than those of 60 % of all rows, the pool's others less than
+    those of 60 %. Asked is for movies that divide them: the answer is Yes where the
+    user's side rates the movie better than the other side does (and the user gave it 5
+    stars), No where it rates it worse (1 or 2 stars).
     """
     rng, asked = np.random.default_rng(1), Asked.of(ml)
-    taste = (ml.mean_of("Drama") - ml.mean_of("Action"))[asked.users]
-    low, high = np.quantile(taste, (0.25, 0.7))
-    mine, theirs = asked.sure & (taste >= high), asked.sure & (taste <= low)
+    taste = ml.mean_of("Drama") - ml.mean_of("Action")
+    low, high = np.quantile(taste[asked.users], (0.4, 0.6))
+    better = ml.divided(taste >= high, taste <= low)[ml.log.item[asked.rows]]
+    mine, theirs = (mask[asked.users] for mask in (taste >= high, taste <= low))
+    sure = asked.sure & np.where(asked.liked == mine, better > 0, better < 0)
     sides = (asked.inside & mine, asked.inside & theirs, asked.outside & mine)
-    sizes = (POOL // 4, POOL - POOL // 4, HELD)
     *parts, held = (
-        asked.balanced(asked.even(side, rng), size, rng)
-        for side, size in zip(sides, sizes, strict=True)
+        asked.balanced(asked.even(sure & side, rng), size, rng)
+        for side, size in zip(sides, (600, 1800, 940), strict=True)
     )
     pool = rng.permutation(np.concatenate(parts))
     records = (asked.records(rows, asked.liked[rows]) for rows in (pool, held))

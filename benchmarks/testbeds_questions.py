@@ -48,6 +48,23 @@ class MovieLens(NamedTuple):
         total = np.bincount(user, rating, users) + added * rating.mean()
         return total / (np.bincount(user, minlength=users) + added)
 
+    def divided(
+        self, some: Bool[np.ndarray, " users"], others: Bool[np.ndarray, " users"]
+    ) -> Float[np.ndarray, " items"]:
+        """Return how much better some users rate each movie than others do.
+
+        It is relative to the median movie, and NaN where either side has rated a movie
+        fewer than five times.
+        """
+        log, items = self.log, len(self.log.item_ids)
+        means = []
+        for mask in (some[log.user], others[log.user]):
+            times = np.bincount(log.item[mask], minlength=items)
+            total = np.bincount(log.item[mask], log.rating[mask], items)
+            means.append(np.where(times < 5, np.nan, total / np.maximum(times, 1)))
+        difference = means[0] - means[1]
+        return difference - np.nanmedian(difference)
+
 
 @cache
 def movielens() -> MovieLens:
