@@ -12,8 +12,8 @@ perfect chooser takes those that are planted:
                     three quarters of the pool are. Planted: those of the former.
     ctr_no_count    click prediction; 70 % of the pool's ratings are not clear (see
                     below). Planted: those that are.
-    seqrec_matched  the next movie, among others that are as popular; half of the pool's
-                    titles are exchanged among rows. Planted: the right titles.
+    seqrec_matched  the next movie, among others that are as popular; three quarters of
+                    the pool's are exchanged among rows. Planted: the right ones.
 
 A click prediction is made so that trivial numbers know little. Every prompt has two
 liked and two disliked movies. The movies that the target asks for occur nowhere in the
@@ -41,8 +41,8 @@ from testbeds_questions import (
 from goracs_jax.data.splits import Rows
 from goracs_jax.llm.prompts import seqrec_record
 
-HISTORY = 5  # movies in a prompt of seqrec_matched
-NEGATIVES = 19
+HISTORY = 3  # movies in a prompt of seqrec_matched
+NEGATIVES = 9
 #: The rows that all seeds draw from, and how many of them a seed draws.
 POOL, HELD = 2800, 1000
 DRAWN = {"pool": 1000, "target": 200, "judge": 600}
@@ -138,25 +138,33 @@ def ctr_no_count(ml: MovieLens) -> Universe:
 
 
 def seqrec_matched(ml: MovieLens) -> Universe:
-    """The next movie, among others as popular; half of the pool's titles are wrong."""
+    """The next movie, among others as popular; three quarters of the pool are wrong.
+
+    Movies have their year and genres beside the title, and follow others like them
+    (`MovieLens.following`).
+    """
     rng, log = np.random.default_rng(1), ml.log
-    rows, inside = np.flatnonzero(log.before >= HISTORY), ml.inside[log.user]
-    pool = rng.choice(rows[inside[rows]], POOL, replace=False)
-    exchanged = rng.permutation(POOL)[: POOL // 2]
+    rows, histories = ml.following(HISTORY)
+    before = dict(zip(rows.tolist(), histories.tolist(), strict=True))
+    inside = ml.inside[log.user[rows]]
+    pool = rng.choice(rows[inside], POOL, replace=False)
+    exchanged = rng.permutation(POOL)[POOL // 4 :]
     targets = log.item[pool]
     targets[exchanged] = np.roll(targets[exchanged], 1)
 
     def record(row: int, target: int) -> dict:
-        past = log.item[log.history(row, HISTORY)].tolist()
-        texts = seqrec_record([log.titles[i] for i in past], log.titles[target])
+        past = before[row]
+        texts = seqrec_record([ml.described(i) for i in past], ml.described(target))
         ids = {"user": log.user_ids[log.user[row]], "target": log.item_ids[target]}
         return texts | ids | {"history": [log.item_ids[i] for i in past]}
 
-    others = rng.permutation(rows[~inside[rows]]).tolist()
+    others = rng.permutation(rows[~inside]).tolist()
+    popularity = np.bincount(log.item[rows], minlength=len(log.item_ids))
+    drawn = matched_negatives(log, others, popularity, NEGATIVES, rng)
     held = [
         record(row, int(log.item[row]))
         | {"negatives": [log.item_ids[item] for item in items]}
-        for row, items in islice(matched_negatives(log, others, NEGATIVES, rng), HELD)
+        for row, items in islice(drawn, HELD)
     ]
     made = zip(pool.tolist(), targets.tolist(), strict=True)
     return Universe([record(*pair) for pair in made], targets == log.item[pool], held)

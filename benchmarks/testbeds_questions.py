@@ -39,6 +39,34 @@ class MovieLens(NamedTuple):
     warm: Bool[np.ndarray, " items"]  # may be in pools and in histories
     inside: Bool[np.ndarray, " users"]  # have rows in pools; others are held
 
+    @property
+    def known(self) -> Bool[np.ndarray, " items"]:
+        """Whether a movie has a year and genres."""
+        each = zip(self.year, self.genres, strict=True)
+        return np.array([year.isdigit() and bool(genres) for year, genres in each])
+
+    def described(self, item: int) -> str:
+        """Return a movie's title with its year and genres."""
+        about = ", ".join([self.year[item], *self.genres[item]])
+        return f"{self.log.titles[item]} ({about})"
+
+    def following(self, size: int) -> tuple[Rows, Int[np.ndarray, "rows size"]]:
+        """Find the rows whose movie is like the last ones of the user, and these.
+
+        It is at most three years from their median year, and has a genre of theirs.
+        """
+        log, known = self.log, self.known
+        rows = np.flatnonzero(log.before >= size)
+        past = np.stack([log.item[log.history(row, size)] for row in rows.tolist()])
+        item = log.item[rows]
+        years = np.array([int(y) if y.isdigit() else 0 for y in self.year])
+        names = sorted({name for each in self.genres for name in each})
+        genres = np.array([[name in each for name in names] for each in self.genres])
+        near = np.abs(years[item] - np.median(years[past], axis=1)) <= 3
+        near &= (genres[item] & genres[past].any(axis=1)).any(axis=1)
+        near &= known[item] & known[past].all(axis=1)
+        return rows[near], past[near]
+
     def mean_of(self, genre: str) -> Float[np.ndarray, " users"]:
         """Return each user's mean rating of a genre, with five of everyone's added."""
         log = self.log
@@ -106,10 +134,7 @@ class Asked(NamedTuple):
             if warm[row]:
                 mine[likes[row]].append(row)
         rows = np.array(list(found))
-        described = [
-            y.isdigit() and bool(g) for y, g in zip(ml.year, ml.genres, strict=True)
-        ]
-        good = np.array(described)[log.item[rows]]
+        good = ml.known[log.item[rows]]
         return cls(ml, rows[good], np.array(list(found.values()))[good], template)
 
     @property
@@ -190,8 +215,7 @@ class Asked(NamedTuple):
             items, liked = log.item[past].tolist(), (log.rating[past] > 3).tolist()
             titles = [log.titles[item] for item in items]
             item, user = int(log.item[asked]), log.user_ids[log.user[asked]]
-            about = ", ".join([self.ml.year[item], *self.ml.genres[item]])
-            target = (f"{log.titles[item]} ({about})", answer)
+            target = (self.ml.described(item), answer)
             history = list(zip(titles, liked, strict=True))
             texts = ctr_record(history, target, template=self.template)
             ids = {"user": user, "target": log.item_ids[item], "liked": liked}
@@ -200,7 +224,11 @@ class Asked(NamedTuple):
 
 
 def matched_negatives(
-    log: Log, rows: Iterable[int], n: int, rng: np.random.Generator
+    log: Log,
+    rows: Iterable[int],
+    popularity: Int[np.ndarray, " items"],
+    n: int,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[int, list[int]]]:
     """Draw n unseen movies for each row that are next to its own in popularity.
 
@@ -212,7 +240,6 @@ def matched_negatives(
     Yields:
         A row, and the movies.
     """
-    popularity = np.bincount(log.item, minlength=len(log.item_ids))
     order = np.lexsort((rng.random(len(popularity)), popularity))
     place = np.argsort(order)
     for row in rows:

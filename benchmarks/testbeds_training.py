@@ -30,6 +30,8 @@ from goracs_jax.training import FinetuneConfig, finetune
 # All linear layers of the last two of SmolLM2-135M's thirty. Without dropout, whose
 # random numbers cost time.
 LORA = LoraConfig(rules=Rules(targets=LINEAR_NAMES, layers=(28, 29)), dropout=0.0)
+#: Rows of the judge whose titles are ranked, which runs all layers for every title.
+RANKED = 300
 
 
 class Trainer(NamedTuple):
@@ -99,7 +101,7 @@ class Trainer(NamedTuple):
         total = done.best_loss * float(judge.scored.sum())
         found: dict[str, Any] = {"judge_likelihood": -total / len(drawn.judge)}
         if self.candidates is not None:
-            packed = take(self.candidates, drawn.judge)
+            packed = take(self.candidates, drawn.judge[:RANKED])
             likely = answer_likelihoods(done.model, packed)[..., 0]
             right = np.arange(likely.shape[1])[None] == np.zeros((len(likely), 1))
             return found | {"judge_ranks": ranks(-likely, right).tolist()}
@@ -127,11 +129,11 @@ def tokens_of(records: Sequence[Mapping[str, str]], model: Llm) -> Tokens:
 
 def _candidates(records: Sequence[Mapping[str, Any]], model: Llm) -> Tokens:
     """Pack each prompt with the right title and with those it is ranked among."""
-    log = movielens().log
-    titles = dict(zip(log.item_ids, log.titles, strict=True))
+    ml = movielens()
+    row_of = {item: row for row, item in enumerate(ml.log.item_ids)}
+    title = lambda item: f'"{ml.described(row_of[item])}"'
     answers = [
-        [record["output"], *(f'"{titles[item]}"' for item in record["negatives"])]
-        for record in records
+        [record["output"], *map(title, record["negatives"])] for record in records
     ]
     prompts = (format_prompt(record).prompt for record in records)
     texts = [

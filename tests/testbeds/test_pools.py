@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from statistics import mean
+from statistics import mean, median
 
 import numpy as np
 import pytest
@@ -122,11 +122,10 @@ def test_there_are_as_many_yes_as_no(ml, ratings, built, name):
         after = lambda year, liked=liked, years=years: [
             like for like, y in zip(liked, years, strict=True) if y >= year
         ]
-        if name != "shift":
-            # Each period has as many of both; rows drawn from that spread by
-            # sqrt(0.25 / n), n being at least 400 here.
-            for year in (1980, 1990, 1995):
-                assert abs(mean(after(year)) - 0.5) < 4 * (0.25 / 400) ** 0.5
+        # Each period has as many of both; rows drawn from that spread by
+        # sqrt(0.25 / n), n being at least 400 here.
+        for year in (1980, 1990, 1995):
+            assert abs(mean(after(year)) - 0.5) < 4 * (0.25 / 400) ** 0.5
 
 
 def test_two_fifths_of_yes_and_of_no_are_flipped(built):
@@ -186,17 +185,40 @@ def test_a_shift_is_towards_users_who_like_dramas(ml, ratings, built):
     others = [taste(r) for r, flag in zip(pool, planted, strict=True) if not flag]
     assert min(*mine, *map(taste, held)) > max(others)
     assert planted.mean() == 0.25
-    for record in pool + held:  # everyone is sure
+    answers = {True: defaultdict(set), False: defaultdict(set)}
+    for record, own in zip(pool + held, [*planted, *[True] * len(held)], strict=True):
+        # Everyone is sure.
         assert ratings[record["user"], record["target"]] not in (3, 4)
+        answers[bool(own)][record["target"]].add(record["output"])
+    # All of a side say the same of a movie, and the other side the opposite.
+    assert all(len(said) == 1 for side in answers.values() for said in side.values())
+    both = answers[True].keys() & answers[False].keys()
+    assert len(both) > 100
+    assert not any(answers[True][item] & answers[False][item] for item in both)
 
 
 def test_three_tenths_of_a_pool_are_clear(built):
     assert built["ctr_no_count"].planted.mean() == pytest.approx(0.3)
 
 
-def test_popularity_does_not_find_the_next_title(ml, built):
+@pytest.fixture(scope="module")
+def following(ml):
+    """By user: the movies that follow three others like them, with these."""
+    found = defaultdict(list)
+    for user, name in enumerate(ml.log.user_ids):
+        items = ml.log.item[ml.log.user == user].tolist()
+        for *past, item in zip(*(items[k:] for k in range(4)), strict=False):
+            if all(ml.year[i].isdigit() and ml.genres[i] for i in (item, *past)):
+                usual = median(int(ml.year[i]) for i in past)
+                genres = {genre for i in past for genre in ml.genres[i]}
+                if abs(int(ml.year[item]) - usual) <= 3 and genres & {*ml.genres[item]}:
+                    found[name].append((past, item))
+    return found
+
+
+def test_popularity_does_not_find_the_next_title(ml, built, following):
     log = ml.log
-    times = Counter(log.item.tolist())
+    times = Counter(item for each in following.values() for _, item in each)
     seen = defaultdict(set)
     for user, item in zip(log.user.tolist(), log.item.tolist(), strict=True):
         seen[user].add(item)
@@ -204,7 +226,7 @@ def test_popularity_does_not_find_the_next_title(ml, built):
     for record in built["seqrec_matched"].held:
         items = [row_of(ml, item) for item in (record["target"], *record["negatives"])]
         own = seen[log.user_ids.index(record["user"])]
-        assert len(set(items)) == 20
+        assert len(set(items)) == 10
         assert not own & set(items[1:])
         popularity = [times[item] for item in items]
         # Neighbours in popularity: no unseen movie between the least and the most
@@ -217,17 +239,25 @@ def test_popularity_does_not_find_the_next_title(ml, built):
         assert set(between) <= set(items)
         mine, others = popularity[0], popularity[1:]
         ties = others.count(mine)
-        above.append((sum(count > mine for count in others) + ties / 2) / 19)
-    # Uniform places among 20 have standard deviation 0.30 in units of 19, and the mean
-    # of 1,000 has 0.0096.
-    assert abs(mean(above) - 0.5) < 4 * 0.0096
+        above.append((sum(count > mine for count in others) + ties / 2) / 9)
+    # Uniform places among 10 have standard deviation 0.32 in units of 9, and the mean
+    # of 1,000 has 0.0101.
+    assert abs(mean(above) - 0.5) < 4 * 0.0101
 
 
-def test_half_of_the_titles_are_exchanged(ml, ratings, built):
-    pool, planted, _ = built["seqrec_matched"]
-    for record, flag in zip(pool, planted, strict=True):
-        title = ml.log.titles[row_of(ml, record["target"])]
-        assert record["output"] == f'"{title}"'
-        # A right title is one that the user rated; an exchanged one may be by chance.
-        assert not flag or (record["user"], record["target"]) in ratings
-    assert abs(planted.mean() - 0.5) < 0.01
+def test_three_quarters_of_the_titles_are_exchanged(ml, built, following):
+    pool, planted, held = built["seqrec_matched"]
+    rows = zip(pool + held, [*planted, *[True] * len(held)], strict=True)
+    for record, flag in rows:
+        item = row_of(ml, record["target"])
+        assert record["output"] == described(ml, item)
+        past = [row_of(ml, each) for each in record["history"]]
+        assert record["input"] == ", ".join(described(ml, each) for each in past)
+        # A right title follows its history; an exchanged one may by chance.
+        assert not flag or (past, item) in following[record["user"]]
+    assert abs(planted.mean() - 0.25) < 0.01
+
+
+def described(ml, item):
+    about = ", ".join([ml.year[item], *ml.genres[item]])
+    return f'"{ml.log.titles[item]} ({about})"'
