@@ -115,7 +115,7 @@ def main() -> None:
             gone.discard(mine + program)
             kept = known.get(program, "") == record.get("fingerprint")
             with lock:
-                old = entries[mine + program] if kept else {}
+                old = entries[mine + program] if kept else {"load": os.getloadavg()[0]}
                 entries[mine + program] = old | record
                 save(entries)
             wall = time.perf_counter() - started

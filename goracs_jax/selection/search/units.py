@@ -23,8 +23,8 @@ def units_per_slot(
     """Return the least s for which n s equal units misplace little mass.
 
     A column gets floor(n s / M) units or one more, so that no mass is misplaced where
-    n s is a multiple of M; n s b_j units where the columns have weights. Weights misplace
-    some whatever s is, so that it is then one of the few `sizes_alike`.
+    n s is a multiple of M; n s b_j units where the columns have weights. Weights
+    misplace some whatever s is, so that it is then one of the few `sizes_alike`.
 
     Args:
         n: Slots.
