@@ -12,6 +12,7 @@ from pathlib import Path
 from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead, launches
+from tables_checks import checks
 from tables_engine import builds, efforts, stages
 from tables_families import families
 from tables_kernels import kernels
@@ -67,6 +68,7 @@ RENDER = {
     "trainers": trainers,
     "testbeds": testbeds,
     "helps": helps,
+    "checks": checks,
 }
 
 
