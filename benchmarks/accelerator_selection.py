@@ -18,10 +18,11 @@ from transport import measure
 from goracs_jax.cost import Cost, exact_cost, make_cost, nearest_rows
 from goracs_jax.mesh import replicate
 from goracs_jax.selection.method import GroupExchange, PairMoves, SimulatedAnnealing
-from goracs_jax.selection.search.annealing import candidate_field, plan_search
+from goracs_jax.selection.search.annealing import candidate_field
 from goracs_jax.selection.search.candidates import slot_candidates
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.pair_exchange import Slots, pairs_per_sweep, sweeps
+from goracs_jax.selection.search.schedule import plan_search
 from goracs_jax.selection.search.units import units_per_slot
 from goracs_jax.transport import Transport, exact, sinkhorn
 

@@ -6,7 +6,8 @@
 It needs the compilers of TPUs and GPUs, which `make ahead` installs, but neither a TPU
 nor a GPU. A program is one entry of results/ahead.json, written as soon as it is
 compiled. What a compiler said of the same program is kept, so a run that was stopped
-goes on. REGEX is looked for in "MODEL TOPOLOGY PROGRAM".
+goes on, and programs that are no more are dropped. REGEX is looked for in "MODEL
+TOPOLOGY PROGRAM".
 """
 
 import argparse
@@ -18,6 +19,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the compilers run in processes of their own
 # Or a program with a kernel would seem another one where a line of ours has moved.
@@ -106,23 +108,35 @@ def main() -> None:
             known=known,
         )
         started = time.perf_counter()
+        with lock:
+            gone = {k for k in entries if k.startswith(mine) and only.search(k)}
         for record in compile_elsewhere(job):
             program = record.pop("program")
+            gone.discard(mine + program)
             kept = known.get(program, "") == record.get("fingerprint")
             with lock:
-                old = entries[mine + program] if kept else {}
+                old = entries[mine + program] if kept else {"load": os.getloadavg()[0]}
                 entries[mine + program] = old | record
-                found = dict(sorted(entries.items()))
-                write("ahead", {"models": MODELS, "entries": found})
+                save(entries)
             wall = time.perf_counter() - started
             told = record.get("seconds") or record.get("failed") or "kept"
             print(f"{wall:6.0f} s  {mine}{program}: {told}", flush=True)
             for finding in record.get("findings", ()):
                 print(f"          {finding}", flush=True)
+        with lock:
+            for key in gone:
+                del entries[key]
+            save(entries)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(run, *names) for names in RUNS]:
             done.result()
+
+
+def save(entries: dict[str, Any]) -> None:
+    """Write all entries in order."""
+    found = dict(sorted(entries.items()))
+    write("ahead", {"models": MODELS, "entries": found})
 
 
 if __name__ == "__main__":

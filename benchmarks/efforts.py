@@ -80,7 +80,8 @@ def facility_location(x: np.ndarray, y: np.ndarray, n: int, seed: int) -> Rows:
         n_rep=len(y),
         sijs=(far.max() - far).astype(np.float32),
     )
-    return np.array([row for row, _ in function.maximize(n, optimizer="LazyGreedy")])
+    found = function.maximize(n, optimizer="LazyGreedy", show_progress=False)
+    return np.array([row for row, _ in found])
 
 
 #: By name: the package that must be installed, and the choice.

@@ -28,9 +28,10 @@ from goracs_jax.selection.bound import relax
 from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import METHODS, Goracs, PairMoves
 from goracs_jax.selection.problem import Problem, Refined, Step, solve
-from goracs_jax.selection.search.annealing import anneal, plan_search
+from goracs_jax.selection.search.annealing import anneal
 from goracs_jax.selection.search.group_exchange import group_exchange
 from goracs_jax.selection.search.pair_exchange import pairs_per_sweep
+from goracs_jax.selection.search.schedule import plan_search
 from goracs_jax.selection.search.stages import anneals, refined
 from goracs_jax.selection.search.units import units_per_slot
 from goracs_jax.selection.serving import points_served

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tables_accelerator import accelerators
 from tables_adapters import adapters
-from tables_ahead import ahead
+from tables_ahead import ahead, launches
 from tables_checks import checks
 from tables_engine import builds, efforts, stages
 from tables_families import families
@@ -62,6 +62,7 @@ RENDER = {
     "mutants": mutants,
     "adapters": adapters,
     "ahead": ahead,
+    "launches": launches,
     "accelerators": accelerators,
     "families": families,
     "trainers": trainers,

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.stages import Traced
 
@@ -25,9 +26,10 @@ from goracs_jax.mesh import BY_ROWS, EVERYWHERE, row_mesh
 from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import Goracs
 from goracs_jax.selection.relaxation import Arcs, _ascend, core_arcs
-from goracs_jax.selection.search import annealing, candidates
+from goracs_jax.selection.search import candidates
 from goracs_jax.selection.search.greedy import picks
 from goracs_jax.selection.search.pair_exchange import Field, Slots, sweeps
+from goracs_jax.selection.search.schedule import padded, plan_search
 from goracs_jax.selection.search.units import units_per_slot
 from goracs_jax.selection.serving import most_served, served_by
 from goracs_jax.selection.values import _values_below
@@ -112,7 +114,8 @@ def selection_programs(
     alike = sizes_alike(budget)
     room = alike[-1]
     slots = Slots(integers(room), integers(room, units))
-    _, length = annealing.plan_search(budget, n_valid, annealed)
+    _, length = plan_search(budget, n_valid, annealed)
+    schedule = len(padded(np.zeros(length)))
     key = everywhere(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)
 
     k = min(settings.exchange.candidates, n_train, room)
@@ -148,13 +151,13 @@ def selection_programs(
         "nearest_distances": lambda: nearest_distances.trace(plain),
         "materialize": lambda: passes._matrix.trace(plain),
         "greedy": lambda: picks.trace(cost, budget, n_train),
-        "train_rows": lambda: train_rows.trace(cost, integers(budget)),
+        "train_rows": lambda: train_rows.trace(plain, integers(size)),
         "count_distinct": lambda: distinct._sums.trace(cost),
         "nearest_rows": lambda: nearest_rows.trace(cost, field.near.shape[1]),
         "centred_rows": lambda: centred_rows.trace(cost, integers(pool)),
         "cost_rows": lambda: cost_rows.trace(cost, integers(pool)),
         "sweeps": lambda: sweeps.trace(
-            field, slots, everywhere(length), key, annealed.moves
+            field, slots, everywhere(schedule), key, annealed.moves, length
         ),
         "sinkhorn": lambda: _iterate.trace(*transport),
         "slot_candidates": lambda: candidates._least.trace(cost, *groups, k),

@@ -16,16 +16,15 @@ from goracs_jax.llm.batches import batch_rows
 from goracs_jax.llm.memory import FILLED, Rows, fitting_tokens, pass_memory
 from goracs_jax.llm.work import Work, pass_work
 from goracs_jax.models import LoraConfig
+from goracs_jax.selection.core import core_shape
 from goracs_jax.selection.method import Goracs
+from goracs_jax.selection.work import SelectionWork, selection_work
 
 #: The share of the peak that matrix products reach at the high end.
 REACHED = 0.3
-#: Seconds that the exact transport takes on a host, for each entry of its matrix, and
-#: how often a search solves it (benchmarks/README.md).
-SOLVE_SECONDS, SOLVES = 4e-7, 15
-#: Passes over all entries of C in a selection, as far as they are known before it runs;
-#: rounds of the exchange, each of which also sums C over groups.
-PASSES_OF_C, ROUNDS = 12, 4
+#: Seconds that the exact transport takes on a host, for each entry of its matrix
+#: (benchmarks/README.md).
+SOLVE_SECONDS = 4e-7
 
 
 class StagePlan(NamedTuple):
@@ -166,20 +165,34 @@ def largest_batch(config: PlanConfig, pass_name: str) -> int:
 
 
 def _selection(config: PlanConfig) -> StagePlan:
+    """Plan the selection: its figures are those of the most that it may do."""
     n, m, dim = config.train_rows, config.valid_rows, config.model.hidden_size
     devices, budget = config.topology.devices, config.budget
-    passes = PASSES_OF_C + ROUNDS
-    flops = 2.0 * n * m * (passes * dim + ROUNDS * budget)
+    annealing = Goracs().annealing
+    least, most = selection_work(n, m, budget)
     local = math.ceil(n / devices)
     # Embeddings, the transport plan of the subset, and blocks of C.
     held = 4 * (local * dim + m * dim + n + budget * m)
     # The rows that are listed for the points are on every device.
-    listed = min(n, Goracs().annealing.listed * m + budget)
+    listed = min(n, annealing.listed * m + budget)
     blocks = 4 * min(local * m, 1 << 24) + 4 * listed * dim
-    moved = passes * 4.0 * (n + devices * m) * dim
-    plan = _stage(config, held + blocks, (0, 0), Work(flops, moved, 0.0), "float32")
-    low, high = plan.hours
-    hours = (low, high + SOLVES * SOLVE_SECONDS * budget * m / 3600)
+    dense = listed * m <= annealing.dense_entries
+    core, width = core_shape((n, m), budget, n)
+
+    def work(done: SelectionWork) -> Work:
+        # Every device anneals, and ascends, by itself.
+        looked_at = devices * done.entries
+        flops = 2.0 * n * m * (done.passes * dim + done.exchanges * budget)
+        flops += 0 if dense else 2.0 * dim * looked_at
+        moved = done.passes * 4.0 * (n + devices * m) * dim
+        moved += 4.0 * looked_at * (1 if dense else dim)
+        moved += 12.0 * devices * done.ascent * core * width  # points, costs and prices
+        return Work(flops, moved, 0.0)
+
+    plan = _stage(config, held + blocks, (0, 0), work(most), "float32")
+    low, _ = hours_of(config.topology, work(least), "float32")
+    high = plan.hours[1] + most.transports * SOLVE_SECONDS * budget * m / 3600
+    hours = low, high
     return plan._replace(hours=hours, dollars=_dollars(config.topology, hours))
 
 

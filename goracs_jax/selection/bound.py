@@ -78,8 +78,7 @@ def relax(
     """
     n_train, n_valid = cost.shape
     mesh = cost.tiling.mesh
-    affordable = settings.passed_entries // (n_train * n_valid)
-    rounds = min(settings.max_rounds, max(settings.fewest_rounds, affordable))
+    rounds = plan_rounds(n_train, n_valid, settings)
     distinct, mass = count_distinct(cost), column_mass(cost)
     shape_of = lambda n: core_shape(cost.shape, n, distinct, settings, mass)
     size, width = shape_of(budget)
@@ -134,6 +133,16 @@ def relax(
     bound = _certified(cost, centre, below, budget, wishes)
     price = None if wishes is None else prices(below, wishes, budget)
     return Relaxed(centre, bound, wanted, price)
+
+
+def plan_rounds(n_train: int, n_valid: int, settings: LowerBound = DEFAULTS) -> int:
+    """Return the number of ascents.
+
+    >>> plan_rounds(15_000, 5_000), plan_rounds(88_000, 22_000)
+    (4, 3)
+    """
+    affordable = settings.passed_entries // (n_train * n_valid)
+    return min(settings.max_rounds, max(settings.fewest_rounds, affordable))
 
 
 def dual_bound(

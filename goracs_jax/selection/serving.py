@@ -22,8 +22,9 @@ FEW = 32
 # numbers of groups of this size.
 SOME, GROUP = 8, 16
 # Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
-# same in whichever order a device adds them up.
-PARTS = 1 << 12
+# same in whichever order a device adds them up. All mass may go to one point: it has
+# this many parts at most, so that 32 bits hold it, and what rounding adds.
+PARTS, MOST_PARTS = 1 << 12, 1 << 30
 # Steps of the bisection for t where points have weights.
 BISECTIONS = 26
 TINY = 1e-30  # in place of a mass of zero that is divided by
@@ -50,6 +51,7 @@ class Served(NamedTuple):
     mass: Number  # 1 / n, what a row sends out
     s: Number  # points that it serves where all have weight 1 / M
     last: Number  # ceil(s), the place of the last of them
+    full: Number  # parts of min(1/n, 1/M)
     parts: Number  # those of a mass of 1
 
 
@@ -57,10 +59,11 @@ def served_by(n: int, n_valid: int) -> Served:
     """Return what each of n rows serves of M points.
 
     >>> served_by(2, 5)
-    Served(n=2, mass=0.5, s=2.5, last=3, parts=20480.0)
+    Served(n=2, mass=0.5, s=2.5, last=3, full=4096, parts=20480.0)
     """
     s = points_served(n, n_valid)
-    return Served(n, 1 / n, s, math.ceil(s), PARTS * n * s)
+    full = max(1, min(PARTS, MOST_PARTS // max(n, n_valid)))
+    return Served(n, 1 / n, s, math.ceil(s), full, full * n * s)
 
 
 def most_served(n: int, n_valid: int) -> int:
@@ -208,8 +211,8 @@ def mass_sent(
     """
     if takes is None:
         left = (served.s - (x < last).sum(1)) / (x == last).sum(1)
-        shared = jnp.rint(PARTS * left).astype(jnp.int32)[:, None]
-        return jnp.where(x < last, PARTS, jnp.where(x == last, shared, 0))
+        shared = jnp.rint(served.full * left).astype(jnp.int32)[:, None]
+        return jnp.where(x < last, served.full, jnp.where(x == last, shared, 0))
     in_full = x <= low
     at = (x <= last) & ~in_full
     left = (served.mass - (takes * in_full).sum(1)) / jnp.maximum(

@@ -18,9 +18,9 @@ from goracs_jax.selection.limit import Limit
 from goracs_jax.selection.method import METHODS, SimulatedAnnealing, with_search
 from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search import annealing
-from goracs_jax.selection.search.annealing import candidate_field, plan_search
+from goracs_jax.selection.search.annealing import candidate_field
 from goracs_jax.selection.search.pair_exchange import PairMoves, Slots, sweeps
-from goracs_jax.selection.search.schedule import Pace, Plan
+from goracs_jax.selection.search.schedule import Pace, Plan, plan_search
 from goracs_jax.selection.search.stages import greedy_only
 
 CASE, BUDGET, KEY = instance(60, 24, seed=5), 8, jax.random.key(0)

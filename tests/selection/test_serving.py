@@ -100,3 +100,14 @@ def test_a_program_is_for_the_most_that_a_row_serves(n, n_valid):
     served = [served_by(other, n_valid).last for other in sizes_alike(n)]
     assert most_served(n, n_valid) == max(served)
     assert points_served(n, n_valid) <= served_by(n, n_valid).last
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_all_mass_may_go_to_one_point(weighted):
+    """Of 600,000 points, or rows, all parts together once overflowed 32 bits."""
+    n, m = (3, 600_000) if weighted else (600_000, 1)
+    served, at = served_by(n, m), jnp.zeros((n, 1))
+    takes = jnp.full((n, 1), served.mass) if weighted else None
+    low = at - 1 if weighted else at
+    sent = mass_sent(at, low, at, takes, served).sum()
+    assert float(sent) / served.parts == pytest.approx(1, abs=1e-6)

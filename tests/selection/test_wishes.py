@@ -214,6 +214,29 @@ def test_wishes_that_cannot_be_met_are_one_line(wishes, message):
         gx.goracs(x, y, budget=BUDGET, lambda_=0.0, key=KEY, **wishes)
 
 
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"cost_limit": float(ROOTS[1:4].sum())}, "are rounded up: raise it a little"),
+        (
+            {"cost_limit": 4.5},
+            "cost 114.4 % of the cost limit: raise it",
+        ),
+        (
+            {"cost_limit": 99.0, "groups": [0, 1, 1, 1], "group_max": {1: 2}},
+            "no 3 rows",
+        ),
+    ],
+)
+def test_rows_that_are_apart_but_too_dear_are_told_from_others(wishes, message):
+    """Only the last three rows are apart from each other; the first is cheap."""
+    x = np.array([[0.0], [0.5], [-0.5], [9.0]])
+    costs = np.append(0.1, ROOTS[1:4])
+    given = {"lambda_": 0.0, "key": KEY, "apart": 0.7, "row_costs": costs}
+    with pytest.raises(InputError, match=f"{message}.*apart"):
+        gx.goracs(x, x, budget=3, **given, **wishes)
+
+
 def test_a_method_that_cannot_heed_refuses():
     x, y, _, _ = instance((), 0)
     given = {"budget": BUDGET, "lambda_": 0.0, "key": KEY}

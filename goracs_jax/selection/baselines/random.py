@@ -32,8 +32,8 @@ def random(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
         wanted = np.asarray(jax.random.uniform(key, (n_train,)))
         rows = feasible_rows(problem.wishes, wanted, budget)
         return selection_of(problem, rows, started)
-    rows = jax.random.choice(key, n_train, (budget,), replace=False)
-    return selection_of(problem, np.asarray(rows), started)
+    rows = np.asarray(jax.random.permutation(key, n_train))[:budget]
+    return selection_of(problem, rows, started)
 
 
 def selection_of(problem: Problem, rows: np.ndarray, started: float) -> Selection:

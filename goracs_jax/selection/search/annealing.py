@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from goracs_jax.cost import (
     Cost,
@@ -35,11 +35,16 @@ from goracs_jax.selection.search.pair_exchange import (
     Field,
     Slots,
     padded_slots,
-    pairs_per_sweep,
     sweeps,
 )
-from goracs_jax.selection.search.schedule import Pace, Plan, padded
-from goracs_jax.selection.search.units import deal, units_per_slot
+from goracs_jax.selection.search.schedule import (
+    Pace,
+    Plan,
+    padded,
+    plan_search,
+    plan_starts,
+)
+from goracs_jax.selection.search.units import deal
 from goracs_jax.selection.wishes.moves import Limits, limits_of
 from goracs_jax.selection.wishes.record import Wishes, meets
 from goracs_jax.transport import Transport
@@ -93,12 +98,11 @@ def anneal(
     pool, field = candidate_field(problem.cost, rows, settings, wishes)
     limits = None if wishes is None else limits_of(wishes, pool)
     start = _Start(rows, solved, pool, field, limits)
-    starts = max(1, min(settings.starts, settings.started_slots // len(rows)))
+    patience, starts = plan_starts(len(rows), settings)
     heats = settings.heat * np.where(np.arange(starts) % 2, settings.hotter, 1)
     mass = column_mass(problem.cost)
     planned = plan_search(len(rows), problem.cost.shape[1], settings, mass)
     pace = _pace(problem, start, planned, settings)
-    patience = math.ceil(settings.effort * settings.idle_slots / len(rows))
     stopped, idle = False, 0
     # As many keys whatever the budget, of which the first ones are used.
     keys = jax.random.split(key, settings.starts)
@@ -210,30 +214,6 @@ def _cool(
         _, solved = solve(problem.cost, rows, problem.solver, solved.g)
         seconds = time.perf_counter() - began
         yield solved.value, rows
-
-
-def plan_search(
-    n: int,
-    n_valid: int,
-    settings: SimulatedAnnealing = DEFAULTS,
-    mass: Float[np.ndarray, " valid"] | None = None,
-) -> Plan:
-    """Return the number of epochs and the number of sweeps in each.
-
-    Little effort takes fewer epochs first, since each takes transports.
-
-    >>> plan_search(1000, 5000), plan_search(8, 100, SimulatedAnnealing(effort=0.1))
-    (Plan(epochs=15, length=769), Plan(epochs=5, length=10))
-    """
-    affordable = settings.transport_entries // (n * n_valid)
-    epochs = min(settings.epochs, max(settings.fewest_epochs, affordable))
-    units = 2 * units_per_slot(n, n_valid, settings.uneven, mass)
-    one_sweep = pairs_per_sweep(n) * (2 + settings.moves.drawn) * units
-    affordable = max(1, settings.epoch_entries // one_sweep)
-    length = settings.effort * epochs * min(settings.sweeps, 4 * n, affordable)
-    fewest = min(epochs, settings.fewest_epochs)
-    epochs = min(epochs, max(fewest, math.ceil(settings.effort * epochs)))
-    return Plan(epochs, math.ceil(length / epochs))
 
 
 def candidate_field(

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from goracs_jax.cost import column_mass, exact_cost
 from goracs_jax.selection.method import SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
+from goracs_jax.shapes import sizes_alike
 from goracs_jax.transport import Transport, exact
 
 UNEVEN = SimulatedAnnealing().uneven
@@ -22,7 +23,8 @@ def units_per_slot(
     """Return the least s for which n s equal units misplace little mass.
 
     A column gets floor(n s / M) units or one more, so that no mass is misplaced where
-    n s is a multiple of M; n s b_j units where the columns have weights.
+    n s is a multiple of M; n s b_j units where the columns have weights. Weights
+    misplace some whatever s is, so that it is then one of the few `sizes_alike`.
 
     Args:
         n: Slots.
@@ -42,6 +44,8 @@ def units_per_slot(
         return float((2 * shares * (1 - shares)).sum()) / (n * s)
 
     choices = range(1, math.ceil(8 * max(n, n_valid) / n) + 1)
+    if mass is not None:  # none is even, so few numbers will do, and few programs
+        choices = [s for s in choices if s == sizes_alike(s)[-1]]
     even = (s for s in choices if misplaced(s) <= uneven)
     return next(even, None) or min(choices, key=misplaced)
 

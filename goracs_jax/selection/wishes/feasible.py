@@ -49,17 +49,8 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
     if wishes.parts is not None:
         alone = wishes._replace(clique=None)
         rows = np.asarray(n_least(wishes.parts.astype(np.float64), alone, n))
-        if (share := float(wishes.shares[rows].sum())) > 1 + WITHIN:
-            refuse(
-                f"the cheapest {budget} rows cost {100 * share:.4g} % of the cost "
-                "limit: raise it, or lower the budget."
-            )
         if not meets(alone._replace(near=None), rows):
-            refuse(
-                f"the cheapest {budget} rows cost all of the cost limit, and costs of "
-                f"more than {DECIMALS} decimals are rounded up: raise it a little, or "
-                "lower the budget."
-            )
+            refuse(f"the cheapest {budget} rows {_cost(wishes, rows)} the budget.")
     if wishes.clique is not None:
         places = len(np.unique(wishes.clique[free]))
         if places < n:
@@ -98,6 +89,16 @@ def _check_groups(wishes: Wishes, budget: int, n: int, free: np.ndarray) -> None
         )
 
 
+def _cost(wishes: Wishes, rows: Int[np.ndarray, " n"]) -> str:
+    """Say how much more than the limit rows cost, and the cure."""
+    if (share := float(wishes.shares[rows].sum())) > 1 + WITHIN:
+        return f"cost {100 * share:.4g} % of the cost limit: raise it, or lower"
+    return (
+        f"cost all of the cost limit, and costs of more than {DECIMALS} decimals are "
+        "rounded up: raise it a little, or lower"
+    )
+
+
 def _refuse(why: str) -> NoReturn:
     raise InputError(NOT_MET + why)
 
@@ -116,7 +117,7 @@ def feasible_rows(
         n: Rows to choose, with those that are trained on already.
 
     Raises:
-        InputError: No n rows are as far apart as is wished.
+        InputError: No n rows are as far apart as is wished, or they cost too much.
 
     >>> no = np.zeros(3, bool)
     >>> wishes = Wishes(no, no, near=np.array([[0, 1], [1, 0]]), clique=np.arange(3))
@@ -133,12 +134,18 @@ def feasible_rows(
         if meets(wishes, rows):
             return rows
     rows = choose_within(wishes, wanted, n)
-    if rows is None:
-        _refuse(
-            f"no {n} rows were found that are as far apart as is wished and meet the "
-            "other wishes: lower apart."
-        )
-    return rows
+    if rows is not None:
+        return rows
+    if wishes.parts is not None:
+        free = wishes._replace(parts=None)
+        cheapest = choose_within(free, wishes.shares, n)
+        if cheapest is not None:
+            far = f"the cheapest {n} rows that are as far apart as is wished"
+            _refuse(f"{far} {_cost(wishes, cheapest)} the budget or apart.")
+    _refuse(
+        f"no {n} rows were found that are as far apart as is wished and meet the other "
+        "wishes: lower apart."
+    )
 
 
 def _thin(wishes: Wishes, wanted: np.ndarray) -> np.ndarray:

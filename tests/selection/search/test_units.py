@@ -30,3 +30,9 @@ def test_uneven_weights_take_more_units():
     off = lambda s: (2 * (2 * s * mass % 1) * (1 - 2 * s * mass % 1)).sum() / (2 * s)
     assert off(s) <= 0.05
     assert all(off(fewer) > 0.05 for fewer in range(1, s))
+
+
+def test_budgets_with_weights_share_programs():
+    mass = np.random.default_rng(0).exponential(size=500)
+    units = {units_per_slot(n, 500, 0.05, mass / mass.sum()) for n in range(61, 65)}
+    assert units == {56}

@@ -1,0 +1,227 @@
+"""What a selection of Games takes on one H100, by the compiler's text.
+
+    .venv-ahead/bin/python benchmarks/launches.py
+
+It needs the compiler of GPUs, which `make ahead` installs. Every program of a selection
+of 1,024 of 88,000 rows for 22,000 validation rows (384 dimensions) is compiled, and its
+kernels are counted, with the bytes that each reads and writes, loop by loop; of what is
+only sliced or gathered from, what is taken counts. How often a program runs is what
+`selection_work` plans. Seconds are those of launches, at 3 microseconds each, of bytes
+at the published bandwidth and of products at the published peak of float32, one after
+the other. Exact transports stay on the host. The script writes results/launches.json.
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from goracs_jax.ahead.topology import ENVIRONMENT, compiler_devices, parse
+
+os.environ |= ENVIRONMENT
+
+from common import write
+
+from goracs_jax.ahead.compiled import BYTES
+from goracs_jax.ahead.selection_programs import selection_programs
+from goracs_jax.ahead.traced import count_flops
+from goracs_jax.jobs.plan_stages import SOLVE_SECONDS
+from goracs_jax.mesh import row_mesh
+from goracs_jax.selection.bound import plan_rounds
+from goracs_jax.selection.method import Goracs
+from goracs_jax.selection.search.schedule import plan_search
+from goracs_jax.selection.work import selection_work
+
+TRAIN, VALID, DIM, BUDGET = 88_000, 22_000, 384, 1024
+LAUNCH = 3e-6  # seconds
+#: Rounds of loops whose end depends on numbers, counted on 15,000 x 5,000 real rows:
+#: batches that greedy looks into for each of 1,000 picks, and how often a block lowers
+#: the s-th smallest number (s = 22 as here, for 232 rows).
+LOOKS, LOWERED = 1.1, 5.4
+
+# Operations that launch nothing.
+FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
+    *("partition-id", "while", "conditional", "call", "copy-done", "async-done"),
+}
+SLICES = ("slice", "dynamic-slice", "gather")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}", re.M | re.S)
+_LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)$", re.M)
+_ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:body|condition|to_apply|branch_computations)=\{?([^}, ]+)")
+_TRIPS = re.compile(r'known_trip_count"?:\s*\{"n":"(\d+)"\}')
+
+
+class Part(NamedTuple):
+    """A loop of a program, or the program."""
+
+    kernels: float
+    moved: float  # bytes
+    loops: tuple["Part", ...] = ()  # those whose rounds are not known
+
+
+def parts(text: str) -> Part:
+    """Return the kernels of a program and of its loops, from its text.
+
+    Loops whose rounds are known are added to what they are in. Of the branches of a
+    condition the dearest one counts.
+    """
+    bodies = {name: body for _, name, body in _COMPUTATION.findall(text)}
+    entry = next(name for first, name, _ in _COMPUTATION.findall(text) if first)
+    return _of(entry, bodies)
+
+
+def _of(name: str, bodies: Mapping[str, str]) -> Part:
+    kernels = moved = 0.0
+    loops: list[Part] = []
+    size: dict[str, int] = {}
+    for result, kind, operation, rest in _LINE.findall(bodies[name]):
+        size[result] = _bytes(kind)
+        called = [x.strip("%,") for x in _CALLED.findall(rest)]
+        if operation == "while":
+            test, body = (_of(x, bodies) for x in called[:2])
+            trips = _TRIPS.search(rest)
+            each = Part(
+                test.kernels + body.kernels,
+                test.moved + body.moved,
+                test.loops + body.loops,
+            )
+            if trips is None:
+                loops.append(each)
+            else:
+                kernels += int(trips[1]) * each.kernels
+                moved += int(trips[1]) * each.moved
+                loops += [_times(loop, int(trips[1])) for loop in each.loops]
+        elif operation in ("conditional", "call"):
+            names = re.findall(r"%([\w.-]+)", rest.split("),", 1)[-1])
+            branches = [_of(x, bodies) for x in names if x in bodies]
+            if branches:
+                most = max(branches, key=lambda part: part.kernels)
+                kernels, moved = kernels + most.kernels, moved + most.moved
+                loops += most.loops
+        elif operation not in FREE:
+            kernels += 1
+            given = re.findall(r"%([\w.-]+)", rest.split(")", 1)[0])
+            fused = re.search(r"calls=%([\w.-]+)", rest)
+            taken = _taken(bodies[fused[1]]) if fused else {}
+            if operation in SLICES:
+                taken = {0: size[result]}
+            read = (taken.get(i, size.get(x, 0)) for i, x in enumerate(given))
+            moved += size[result] + sum(read)
+    return Part(kernels, moved, tuple(loops))
+
+
+def _taken(body: str) -> dict[int, int]:
+    """Return the bytes that a kernel takes of those operands that it only slices."""
+    lines = _LINE.findall(body)
+    numbers = {
+        name: int(rest.split(")", 1)[0])
+        for name, _, operation, rest in lines
+        if operation == "parameter"
+    }
+    taken = dict.fromkeys(numbers, 0)
+    for _, kind, operation, rest in lines:
+        if operation == "parameter":
+            continue
+        for place, name in enumerate(re.findall(r"%([\w.-]+)", rest.split(")", 1)[0])):
+            if operation in SLICES and place == 0 and name in taken:
+                taken[name] += _bytes(kind)
+            else:
+                taken.pop(name, None)
+    return {numbers[name]: size for name, size in taken.items() if size}
+
+
+def _times(part: Part, times: int) -> Part:
+    return Part(times * part.kernels, times * part.moved, part.loops)
+
+
+def _bytes(kind: str) -> int:
+    """Return the bytes of a type, which may be a tuple.
+
+    >>> _bytes("(f32[2,3]{1,0}, s32[])")
+    28
+    """
+    sizes = (
+        BYTES.get(dtype, 4) * math.prod(int(x) for x in shape.split(",") if x)
+        for dtype, shape in _ARRAY.findall(kind)
+    )
+    return sum(sizes)
+
+
+def once(part: Part, rounds: Mapping[Any, Any]) -> tuple[float, float]:
+    """Return the kernels and bytes of one run.
+
+    Args:
+        part: The program.
+        rounds: The number of rounds of each open loop, and of those inside.
+    """
+    kernels, moved = part.kernels, part.moved
+    for place, loop in enumerate(part.loops):
+        times, inside = rounds[place]
+        more = once(loop, inside)
+        kernels, moved = kernels + times * more[0], moved + times * more[1]
+    return kernels, moved
+
+
+def main() -> None:
+    """Compile, count and add up."""
+    topology = parse("h100:1")
+    kind = topology.kind
+    mesh = row_mesh(list(compiler_devices(topology)))
+    programs = selection_programs(TRAIN, VALID, DIM, BUDGET, mesh)
+    least, most = selection_work(TRAIN, VALID, BUDGET)
+    plan, served = plan_search(BUDGET, VALID), math.ceil(VALID / BUDGET)
+    bounding = Goracs().bound
+    assert bounding is not None
+    rounds = plan_rounds(TRAIN, VALID, bounding)
+    kth = {0: (served, {}), 1: (LOWERED, {})}
+    asked: dict[str, tuple[tuple[float, float], dict]] = {
+        "largest_distance": ((1, 1), {}),
+        "greedy": ((1, 1), {0: (BUDGET - 1, {0: (LOOKS, {})})}),
+        "values_below": ((rounds + 1, 2 * rounds), kth),
+        "core_arcs": ((rounds, rounds), {}),
+        "ascend": ((rounds, rounds), {0: (least.ascent / rounds, kth)}),
+        "slot_candidates": ((least.exchanges, most.exchanges), {}),
+        "nearest_rows": ((0, 1), {}),
+        "centred_rows": ((0, 1), {}),
+        "sweeps": ((0, most.sweeps / plan.length), {0: (plan.length, {})}),
+    }
+    rows = []
+    for name, (runs, rounds_of) in asked.items():
+        program = programs[name]()
+        text = program.lower().compile().as_text() or ""
+        kernels, moved = once(parts(text), rounds_of)
+        flops = count_flops(program.jaxpr)
+        seconds = (
+            kernels * LAUNCH,
+            moved / kind.bandwidth,
+            flops / kind.flops("float32"),
+        )
+        rows.append(
+            {
+                "program": name,
+                "runs": runs,
+                "kernels": kernels,
+                "gib": moved / 2**30,
+                "launch_seconds": seconds[0],
+                "moving_seconds": seconds[1],
+                "product_seconds": seconds[2],
+            }
+        )
+        print(rows[-1], flush=True)
+    names = ("launch_seconds", "moving_seconds", "product_seconds")
+    device = [
+        sum(r["runs"][end] * sum(r[x] for x in names) for r in rows) for end in (0, 1)
+    ]
+    each = SOLVE_SECONDS * BUDGET * VALID
+    host = [work.transports * each for work in (least, most)]
+    sizes = {"train": TRAIN, "valid": VALID, "dim": DIM, "budget": BUDGET}
+    counts = {"least": least._asdict(), "most": most._asdict()}
+    figures = {**sizes, **counts, "rows": rows, "device": device, "host": host}
+    print({"device": device, "host": host})
+    print(write("launches", figures))
+
+
+if __name__ == "__main__":
+    main()
