@@ -34,7 +34,8 @@ STORES = {
         "run gcloud auth application-default login, or set "
         "GOOGLE_APPLICATION_CREDENTIALS (for a public bucket FSSPEC_GS_TOKEN=anon)",
     ),
-    "hf": Store("", "set HF_TOKEN, or run hf auth login"),
+    # Else 5 MiB behind each range are fetched, too.
+    "hf": Store("", "set HF_TOKEN, or run hf auth login", {"block_size": 1}),
 }
 #: What an object's description calls the mark of its content, in each kind of store.
 MARKS = ("ETag", "etag", "md5Hash", "xet_hash", "blob_id")
@@ -58,6 +59,16 @@ def store_of(url: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False, **kind.options)
 
     return asked(url, made)
+
+
+def look_anew(url: str) -> None:
+    """Forget the listings of the hub, whose file system keeps them in any case.
+
+    Each of its listings is a request for a whole folder, and a hub counts requests: it
+    is looked at anew for each URL that a user gives, and not for each question.
+    """
+    if url.startswith("hf:"):
+        store_of(url).invalidate_cache()
 
 
 def asked(url: str, call: Callable[[], T]) -> T:

@@ -8,6 +8,8 @@ without a name, which is used so.
 import contextlib
 import json
 import math
+import os
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -166,7 +168,10 @@ def _of_npy(file: Path, name: str) -> np.ndarray:
 
 
 def _of_safetensors(file: Path, name: str) -> np.ndarray:
-    with safe_open(file, framework="numpy") as tensors:  # checks the header
+    with (
+        _as_long(file) as alike,
+        safe_open(alike, framework="numpy") as tensors,  # checks the header
+    ):
         name = _chosen(file, name, [*tensors.keys()])
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -176,6 +181,20 @@ def _of_safetensors(file: Path, name: str) -> np.ndarray:
     start, _ = entry["data_offsets"]
     shape = tuple(entry["shape"])
     return _mapped(file, np.dtype(TYPES[entry["dtype"]]), 8 + size + start, shape)
+
+
+@contextlib.contextmanager
+def _as_long(file: Path) -> Iterator[str]:
+    """Name a file; in place of one in a bucket, its header and as many zeros."""
+    if not isinstance(file, Remote):
+        yield os.fspath(file)
+        return
+    size = file.stat().st_size
+    with file.open("rb") as stream, tempfile.NamedTemporaryFile() as own:
+        start = stream.read(8)
+        own.write(start + stream.read(min(int.from_bytes(start, "little"), size)))
+        own.truncate(size)
+        yield own.name
 
 
 def _mapped(
