@@ -41,6 +41,8 @@ STORES = {
 MARKS = ("ETag", "etag", "md5Hash", "xet_hash", "blob_id")
 #: Parts of the names of errors that tell why a store does not answer.
 NOBODY = ("Credential", "Token", "Auth", "Gated", "Permission", "Forbidden")
+#: That of the hub for what is not there, or for others alone.
+HIDDEN = "RepositoryNotFoundError"
 NETWORK = ("Connect", "Timeout", "DNS", "Resolve", "Socket", "Endpoint")
 
 
@@ -80,7 +82,8 @@ def asked(url: str, call: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError: There is no such object.
-        InputError: A package or credentials are missing, or the store is not reached.
+        InputError: A package or credentials are missing, the store is not reached, or
+            the hub does not show the repository.
 
     >>> asked("s3://b/k", lambda: [][0])
     Traceback (most recent call last):
@@ -91,8 +94,15 @@ def asked(url: str, call: Callable[[], T]) -> T:
     kind = STORES[scheme]
     try:
         return call()
-    except (FileNotFoundError, InputError):
+    except InputError:
         raise
+    except FileNotFoundError as error:
+        if type(error.__cause__).__name__ != HIDDEN:
+            raise
+        raise InputError(
+            f"{url}: no such repository, or one that you may not see: check the name; "
+            f"if it is private, {kind.credentials}."
+        ) from None
     except ImportError as error:
         if not kind.extra:
             raise
