@@ -23,10 +23,10 @@ from goracs_jax.buckets import Remote, as_path
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest, unnamed
 from goracs_jax.inputs.arrays import array_of_frame
+from goracs_jax.inputs.npy import check_header
 from goracs_jax.inputs.parts import files_of, hash_input
 from goracs_jax.inputs.streams import head_of, is_packed
 from goracs_jax.inputs.tables import batches, is_table
-from goracs_jax.npy import check_header
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 #: Types of safetensors whose names are not NumPy's.
