@@ -29,6 +29,8 @@ from goracs_jax.inputs.streams import head_of, is_packed
 from goracs_jax.inputs.tables import batches, is_table
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+#: Parts of a .npz file by which SciPy keeps a sparse matrix.
+SPARSE = {"format", "shape", "data"}
 #: Types of safetensors whose names are not NumPy's.
 TYPES = {
     "F64": np.float64,
@@ -76,6 +78,11 @@ class Named(NamedTuple):
         with contextlib.suppress(OSError):  # a name may be too long for a file
             if path.exists():
                 return cls(path, "")
+            while not as_path(file).exists():  # the name may have colons, too
+                shorter, _, more = file.rpartition(":")
+                if not shorter or more.startswith("//"):
+                    break
+                file, name = shorter, f"{more}:{name}"
         return cls(as_path(file), name)
 
 
@@ -147,6 +154,11 @@ def _of_file(file: Path, name: str) -> np.ndarray:
                 raise InputError(
                     f"{file} is a file of PyTorch, a pickle, which stays unread: write "
                     "it with safetensors or numpy.save."
+                )
+            if {*arrays.files} >= SPARSE:
+                raise InputError(
+                    f"{file} is a sparse matrix of SciPy: write its rows as they are "
+                    "(numpy.save, matrix.toarray())."
                 )
             found = arrays[_chosen(file, name, arrays.files)]
             if not isinstance(found, np.ndarray):
