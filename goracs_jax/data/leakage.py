@@ -43,12 +43,13 @@ def digest_of(texts: Iterable[str]) -> bytes:
 class Copies:
     """Finds out which of some known texts another text equals, or nearly equals.
 
-    Two texts are equal if they are so after white space, case and NFC. They are nearly equal
-    if the sets of their shingles, three words in a row, have at least a given Jaccard
-    similarity |A and B| / |A or B|. Pairs that may be so are found by MinHash (Broder,
-    1997) and banding, with the datasketch library, then counted exactly: no pair is
-    found that is less similar, and one that is similar enough is missed with a
-    probability of at most 1e-3.
+    Two texts are equal if they are so after white space, case and NFC. They are nearly
+    equal if the sets of their shingles, three words in a row, have at least a given
+    Jaccard similarity |A and B| / |A or B|. Pairs that may be so are found by MinHash
+    (Broder, 1997) and banding, with the datasketch library, then counted exactly: no
+    pair is found that is less similar, and one that is similar enough is missed with a
+    probability of at most 1e-3. Writing without spaces has no words to compare: only
+    equal texts of it are found.
 
     Args:
         known: The texts of each example: instruction, input and output.

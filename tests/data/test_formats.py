@@ -103,7 +103,7 @@ def test_columns_that_pandas_has_numbered(tmp_path, index):
     path = raw_files.lines(tmp_path / "a.csv", lines)
     found = read_raw(find_raw_files("csv", path, columns=NUMBERS))
     assert found.ratings.rows["user"].to_list() == ["7", "9"]
-    with pytest.raises(InputError, match="has no column 'user_id', it has .*0, 1, 2"):
+    with pytest.raises(InputError, match=r"has no column 'user_id', it has .*0, 1, 2"):
         find_raw_files("csv", path)
     shifted = {key: str(int(column) + 1) for key, column in NUMBERS.items()}
     line = r"its first line, ,?0,1,2,3,4, is data, or how pandas .* write names in its"
