@@ -24,7 +24,7 @@ from goracs_jax.errors import (
     log_fault,
     one_line,
 )
-from goracs_jax.files import read_mapping
+from goracs_jax.files import is_full, read_mapping
 from goracs_jax.settings import (
     Check,
     Compare,
@@ -114,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # No space, no permission: found in the middle, finished stages stay.
         where = error.filename or "a file cannot be read or written"
-        return _fail(f"{where}: {error.strerror or error}.")
+        cure = ": make room, and give the same command again" if is_full(error) else ""
+        return _fail(f"{where}: {error.strerror or error}{cure}.")
     except Interrupted as stop:
         return _fail("stopped; the best subset so far is written.", code=stop.code)
     except KeyboardInterrupt:

@@ -165,9 +165,81 @@ def read_mapping(path: Path, flag: str) -> dict:
     return values
 
 
+#: What a disk, a quota and a limit of the size of files answer where no room is left.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk is full; some libraries do so in words alone.
+
+    >>> is_full(OSError("3000 requested and 1008 written"))  # as NumPy
+    True
+    """
+    if getattr(error, "errno", None) in FULL:
+        return True
+    text = str(error)
+    return any(os.strerror(n) in text for n in FULL) or text.endswith(" written")
+
+
+@contextlib.contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Say that there is no room for a file or a folder, where writing it fails so.
+
+    Raises:
+        InputError: It did.
+
+    >>> with room_for(Path("out/x.npy")):
+    ...     raise OSError(errno.ENOSPC, "no space")
+    Traceback (most recent call last):
+    ...
+    goracs_jax.errors.InputError: out/x.npy: the disk is full (no space): make room, ...
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(
+            f"{path}: the disk is full ({reason}): make room, and give the same "
+            "command again; finished parts stay."
+        ) from None
+
+
+def reserve(path: Path) -> None:
+    """Take room on the disk for a file that is mapped and has yet to be filled.
+
+    Where a disk turned out to be full at some page, a signal would end the process.
+
+    Raises:
+        InputError: There is no room; the file is removed.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "x"
+    >>> with path.open("wb") as file:
+    ...     _ = file.truncate(8192)
+    >>> reserve(path)
+    >>> path.stat().st_blocks > 0
+    True
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with room_for(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except InputError:
+        path.unlink()
+        raise
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that appears at `path` only when it is complete.
+
+    Raises:
+        InputError: The disk is full.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "x"
@@ -178,7 +250,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with room_for(path), part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -207,7 +279,7 @@ def unnamed() -> Iterator[IO[bytes]]:
             yield file
             file.flush()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             raise InputError(
                 f"{tempfile.gettempdir()}: no room for a temporary file: set TMPDIR to "
@@ -236,6 +308,9 @@ def together(
     Yields:
         The folder to write them in, which is on the same disk.
 
+    Raises:
+        InputError: The disk is full.
+
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with together(folder, ["a", "b"], seal="b") as new:
@@ -245,9 +320,11 @@ def together(
     """
     new = (within or folder) / ".writing"
     shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
-    new.mkdir(parents=True)
+    with room_for(folder):
+        new.mkdir(parents=True)
     try:
-        yield new
+        with room_for(folder):
+            yield new
         (folder / seal).unlink(missing_ok=True)
         made = {path.name for path in new.iterdir()}
         for path in filter(Path.is_file, [*folder.iterdir()]):

@@ -1,5 +1,7 @@
-"""A hub of Hugging Face on loopback: as much of its protocol as a fetch needs."""
+"""A hub of Hugging Face on loopback: models and datasets, by as much of its protocol
+as it takes to fetch them, to read ranges, and to commit files."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -11,16 +13,20 @@ from urllib.parse import unquote, urlsplit
 
 MAIN, OLD = "a" * 40, "b" * 40
 GATED, PRIVATE = "org/gated", "org/private"
+Answer = tuple[int, bytes, dict[str, str]]
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves folders by name and commit; `asked` has the paths of all requests."""
+    """Serves folders by name and commit; `asked` has the paths of all requests.
+
+    A model is called org/name, a dataset datasets/org/name.
+    """
 
     daemon_threads = True
 
-    def __init__(self, models: dict[str, dict[str, Path]]):
+    def __init__(self, repos: dict[str, dict[str, Path]]):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.models, self.asked = models, list[str]()
+        self.repos, self.asked, self.sent = repos, list[str](), 0
 
     @property
     def url(self) -> str:
@@ -29,74 +35,112 @@ class Hub(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server.asked.append(path)
-        parts = path.split("/")
-        is_api = parts[:2] == ["api", "models"]
-        name, rest = "/".join(parts[2:4] if is_api else parts[:2]), parts[4:]
-        rest = rest if is_api else parts[2:]
-        if name == PRIVATE or name not in self.server.models:
-            return self._fail(401, "RepoNotFound")
-        commits = self.server.models[name]
-        revision = rest[1] if len(rest) > 1 else "main"
-        commit = {"main": MAIN, "v1": OLD}.get(revision, revision)
-        if commit not in commits:
-            return self._fail(404, "RevisionNotFound")
-        folder = commits[commit]
-        if is_api and rest[:1] == ["tree"]:
-            return self._send(json.dumps([*map(_entry, _files(folder))]).encode())
-        if is_api:
-            found = {"id": name, "sha": commit, "siblings": [], "tags": []}
-            return self._send(json.dumps(found).encode())
-        if name == GATED:
-            return self._fail(403, "GatedRepo")
-        file = folder / "/".join(rest[2:])
-        if not file.is_file():
-            return self._fail(404, "EntryNotFound")
-        content = file.read_bytes()
-        etag = hashlib.sha256(content).hexdigest()
-        return self._send(content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
-
-    do_HEAD = do_GET
-
-    def _send(self, content: bytes, headers: dict[str, str] | None = None):
-        self.send_response(200)
+        status, content, headers = self._answer(path.split("/"))
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
+            self.server.sent += len(content)
 
-    def _fail(self, status: int, code: str):
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+    do_HEAD = do_POST = do_GET
+
+    def _answer(self, parts: list[str]) -> Answer:
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size)
+        is_api = parts[0] == "api"
+        parts = parts[is_api:]
+        kind = parts.pop(0) if parts[0] in ("models", "datasets") else "models"
+        name, (what, *rest) = "/".join(parts[:2]), parts[2:] or ["revision"]
+        key = name if kind == "models" else f"datasets/{name}"
+        if name == PRIVATE or key not in self.server.repos:
+            return _failed(401, "RepoNotFound")
+        commits = self.server.repos[key]
+        revision = rest.pop(0) if rest else "main"
+        commit = {"main": MAIN, "v1": OLD}.get(revision, revision)
+        if commit not in commits:
+            return _failed(404, "RevisionNotFound")
+        folder, inner = commits[commit], "/".join(rest)
+        if what == "tree":
+            return _tree(folder / inner, folder, "recursive=true" in self.path.lower())
+        if what == "preupload":
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            return _json({"files": files})
+        if what == "commit":
+            for line in body.splitlines():
+                _commit(folder, **json.loads(line))
+            url = f"{self.server.url}/{key}/commit/{commit}"
+            return _json({"commitUrl": url, "commitOid": commit})
+        if is_api:
+            return _json({"id": name, "sha": commit, "siblings": [], "tags": []})
+        if name == GATED:
+            return _failed(403, "GatedRepo")
+        return self._file(folder / inner, commit)
+
+    def _file(self, file: Path, commit: str) -> Answer:
+        if not file.is_file():
+            return _failed(404, "EntryNotFound")
+        content = file.read_bytes()
+        headers = {"ETag": f'"{_hash(content)}"', "X-Repo-Commit": commit}
+        if wanted := self.headers.get("Range"):
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            return 206, content[int(first) : int(last or len(content)) + 1], headers
+        return 200, content, headers
 
     def log_message(self, *_):
         pass
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(path.relative_to(folder).as_posix(), path) for path in files]
+def _json(value: object) -> Answer:
+    return 200, json.dumps(value).encode(), {"Content-Type": "application/json"}
 
 
-def _entry(file: tuple[str, Path]) -> dict:
-    name, path = file
+def _failed(status: int, code: str) -> Answer:
+    return status, b"", {"X-Error-Code": code, "X-Error-Message": code}
+
+
+def _tree(folder: Path, root: Path, recursive: bool) -> Answer:
+    if not folder.is_dir():
+        return _failed(404, "EntryNotFound")
+    found = sorted(folder.rglob("*") if recursive else folder.iterdir())
+    return _json([_entry(path, root) for path in found])
+
+
+def _entry(path: Path, root: Path) -> dict:
+    name = path.relative_to(root).as_posix()
+    if path.is_dir():
+        return {"type": "directory", "path": name, "oid": _hash(name.encode())}
     content = path.read_bytes()
-    oid = hashlib.sha256(content).hexdigest()
-    return {"type": "file", "path": name, "size": len(content), "oid": oid}
+    return {"type": "file", "path": name, "size": len(content), "oid": _hash(content)}
+
+
+def _commit(folder: Path, key: str, value: dict) -> None:
+    if key == "file":
+        file = folder / value["path"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(value["content"]))
+    elif key == "deletedFile":
+        (folder / value["path"]).unlink()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
-def serving(models: dict[str, dict[str, Path]]) -> Iterator[Hub]:
-    """Serve models while the context lasts."""
-    with Hub(models) as hub:
+def serving(repos: dict[str, dict[str, Path]]) -> Iterator[Hub]:
+    """Serve models and datasets while the context lasts."""
+    with Hub(repos) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         yield hub
         hub.shutdown()

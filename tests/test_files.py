@@ -1,7 +1,15 @@
+import errno
+import os
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic, locked, prepare_folder, together
+from goracs_jax.files import atomic, locked, prepare_folder, reserve, together
 
 
 def test_atomic_leaves_nothing_half_written(tmp_path):
@@ -11,6 +19,59 @@ def test_atomic_leaves_nothing_half_written(tmp_path):
         file.write(b"half", "no such argument")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@contextmanager
+def full_at(size):
+    """Let no file grow beyond a size, as a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+ROWS = np.zeros((1000, 8))  # 64,000 bytes
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda new: np.save(new / "x", ROWS),
+        lambda new: np.savez(new / "x", ROWS),
+        lambda new: save_file({"x": ROWS}, new / "x"),
+        lambda new: pl.DataFrame(np.random.default_rng(0).random((1000, 8))).write_csv(
+            new / "x"
+        ),
+        lambda new: (new / "x").write_bytes(ROWS.tobytes()),
+    ],
+    ids=["npy", "npz", "safetensors", "polars", "bytes"],
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, write):
+    """Each library says it in its own way."""
+    for name in ("x", "seal"):
+        (tmp_path / name).write_text("old")
+    with (
+        pytest.raises(InputError, match=rf"{tmp_path}: the disk is full .* make room"),
+        full_at(4096),
+        together(tmp_path, ["x*"], seal="seal") as new,
+    ):
+        write(new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seal", "x"]
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_room_is_taken_before_a_map_is_filled(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=rf"{path}: the disk is full .* make room"):
+        reserve(path)
+    assert not path.exists()
 
 
 def test_no_space(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from goracs_jax.buckets.paths import START, BucketPath
-from goracs_jax.buckets.stores import STORES, asked, mark_of, store_of
+from goracs_jax.buckets.stores import STORES, asked, look_anew, mark_of, store_of
 from goracs_jax.errors import InputError
 
 #: Bytes of the first range, and of the largest: each that follows another is twice as
@@ -50,6 +50,7 @@ def as_path(path: str | Path) -> Path:
     found = Remote(path)
     if len(found.parts) < 2 or ".." in found.parts:
         raise InputError(f"{path}: no path in a bucket: write s3://BUCKET/NAME.")
+    look_anew(path)
     return found
 
 

@@ -34,12 +34,15 @@ STORES = {
         "run gcloud auth application-default login, or set "
         "GOOGLE_APPLICATION_CREDENTIALS (for a public bucket FSSPEC_GS_TOKEN=anon)",
     ),
-    "hf": Store("", "set HF_TOKEN, or run hf auth login"),
+    # Else 5 MiB behind each range are fetched, too.
+    "hf": Store("", "set HF_TOKEN, or run hf auth login", {"block_size": 1}),
 }
 #: What an object's description calls the mark of its content, in each kind of store.
 MARKS = ("ETag", "etag", "md5Hash", "xet_hash", "blob_id")
 #: Parts of the names of errors that tell why a store does not answer.
 NOBODY = ("Credential", "Token", "Auth", "Gated", "Permission", "Forbidden")
+#: That of the hub for what is not there, or for others alone.
+HIDDEN = "RepositoryNotFoundError"
 NETWORK = ("Connect", "Timeout", "DNS", "Resolve", "Socket", "Endpoint")
 
 
@@ -60,6 +63,16 @@ def store_of(url: str) -> Any:
     return asked(url, made)
 
 
+def look_anew(url: str) -> None:
+    """Forget the listings of the hub, whose file system keeps them in any case.
+
+    Each of its listings is a request for a whole folder, and a hub counts requests: it
+    is looked at anew for each URL that a user gives, and not for each question.
+    """
+    if url.startswith("hf:"):
+        store_of(url).invalidate_cache()
+
+
 def asked(url: str, call: Callable[[], T]) -> T:
     """Ask a store, and say in one line why it does not answer.
 
@@ -69,7 +82,8 @@ def asked(url: str, call: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError: There is no such object.
-        InputError: A package or credentials are missing, or the store is not reached.
+        InputError: A package or credentials are missing, the store is not reached, or
+            the hub does not show the repository.
 
     >>> asked("s3://b/k", lambda: [][0])
     Traceback (most recent call last):
@@ -80,8 +94,15 @@ def asked(url: str, call: Callable[[], T]) -> T:
     kind = STORES[scheme]
     try:
         return call()
-    except (FileNotFoundError, InputError):
+    except InputError:
         raise
+    except FileNotFoundError as error:
+        if type(error.__cause__).__name__ != HIDDEN:
+            raise
+        raise InputError(
+            f"{url}: no such repository, or one that you may not see: check the name; "
+            f"if it is private, {kind.credentials}."
+        ) from None
     except ImportError as error:
         if not kind.extra:
             raise

@@ -181,6 +181,7 @@ FORMATS: dict[str, Format] = {
                 "anime_id",
             ),
             "rating": ("stars", "score", "label", "weight"),
+            "time": ("date",),
             "title": ("name", "app_name"),
         },
     ),

@@ -7,6 +7,7 @@ than it is.
 
 import hashlib
 import importlib.util
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,12 +21,14 @@ SHINGLE = 3
 
 
 def plain(text: str) -> str:
-    r"""Return a text without differences of white space and case.
+    r"""Return a text without differences of white space, case and Unicode's forms.
 
-    >>> plain(" Heat\n (1995)")
-    'heat (1995)'
+    An accent that is a character of its own is a part of its letter (NFC).
+
+    >>> plain(" Heat\n (1995)"), plain("cafe\u0301") == plain("CAF\u00c9")
+    ('heat (1995)', True)
     """
-    return " ".join(text.split()).casefold()
+    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
 
 
 def digest_of(texts: Iterable[str]) -> bytes:
@@ -40,12 +43,13 @@ def digest_of(texts: Iterable[str]) -> bytes:
 class Copies:
     """Finds out which of some known texts another text equals, or nearly equals.
 
-    Two texts are equal if they are so after white space and case. They are nearly equal
-    if the sets of their shingles, three words in a row, have at least a given Jaccard
-    similarity |A and B| / |A or B|. Pairs that may be so are found by MinHash (Broder,
-    1997) and banding, with the datasketch library, then counted exactly: no pair is
-    found that is less similar, and one that is similar enough is missed with a
-    probability of at most 1e-3.
+    Two texts are equal if they are so after white space, case and NFC. They are nearly
+    equal if the sets of their shingles, three words in a row, have at least a given
+    Jaccard similarity |A and B| / |A or B|. Pairs that may be so are found by MinHash
+    (Broder, 1997) and banding, with the datasketch library, then counted exactly: no
+    pair is found that is less similar, and one that is similar enough is missed with a
+    probability of at most 1e-3. Writing without spaces has no words to compare: only
+    equal texts of it are found.
 
     Args:
         known: The texts of each example: instruction, input and output.

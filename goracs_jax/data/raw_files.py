@@ -10,7 +10,7 @@ from goracs_jax.data.formats import FORMATS, Columns, Format
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.records import AS_FOUND, How, look_at, names_of
-from goracs_jax.inputs.separated import Style
+from goracs_jax.inputs.separated import Style, is_counted
 from goracs_jax.inputs.streams import SUFFIXES, unpacked
 
 
@@ -153,6 +153,7 @@ def _bound(files: RawFiles, given: Mapping[str, str]) -> RawFiles:
     columns = columns._replace(
         item=other("item", ratings),
         rating=other("rating", ratings),
+        time=other("time", ratings),
         title=other("title", titles),
     )
     if "metadata_item" not in given and columns.metadata_item not in titles:
@@ -179,6 +180,11 @@ def _with_names(
     """Return the names of a file's fields, and how it is read by these names."""
     names = _names(path, how)
     numbers = {column for column in given if column.isdecimal()}
+    if numbers and "0" not in numbers and is_counted(names) and _has_header(path, how):
+        raise InputError(
+            f"{path}: its first line, {','.join(names)}, is data, or how pandas "
+            "numbers columns without names: write names in its place, or above it."
+        )
     if numbers - set(names) and not how.style.names:
         how = how._replace(positions=True)
         names = _names(path, how)
@@ -188,6 +194,11 @@ def _with_names(
         by = head.style.separator if head else ","
         return list(bare), how._replace(style=Style(by, bare))
     return names, how
+
+
+def _has_header(path: Path, how: How) -> bool:
+    head = look_at(files_of(path)[0], how).head
+    return head is not None and head.is_header
 
 
 def _names(path: Path, how: How) -> list[str]:

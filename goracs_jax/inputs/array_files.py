@@ -8,6 +8,8 @@ without a name, which is used so.
 import contextlib
 import json
 import math
+import os
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,12 +23,14 @@ from goracs_jax.buckets import Remote, as_path
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.files import digest, unnamed
 from goracs_jax.inputs.arrays import array_of_frame
+from goracs_jax.inputs.npy import check_header
 from goracs_jax.inputs.parts import files_of, hash_input
 from goracs_jax.inputs.streams import head_of, is_packed
 from goracs_jax.inputs.tables import batches, is_table
-from goracs_jax.npy import check_header
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+#: Parts of a .npz file by which SciPy keeps a sparse matrix.
+SPARSE = {"format", "shape", "data"}
 #: Types of safetensors whose names are not NumPy's.
 TYPES = {
     "F64": np.float64,
@@ -74,6 +78,11 @@ class Named(NamedTuple):
         with contextlib.suppress(OSError):  # a name may be too long for a file
             if path.exists():
                 return cls(path, "")
+            while not as_path(file).exists():  # the name may have colons, too
+                shorter, _, more = file.rpartition(":")
+                if not shorter or more.startswith("//"):
+                    break
+                file, name = shorter, f"{more}:{name}"
         return cls(as_path(file), name)
 
 
@@ -146,6 +155,11 @@ def _of_file(file: Path, name: str) -> np.ndarray:
                     f"{file} is a file of PyTorch, a pickle, which stays unread: write "
                     "it with safetensors or numpy.save."
                 )
+            if {*arrays.files} >= SPARSE:
+                raise InputError(
+                    f"{file} is a sparse matrix of SciPy: write its rows as they are "
+                    "(numpy.save, matrix.toarray())."
+                )
             found = arrays[_chosen(file, name, arrays.files)]
             if not isinstance(found, np.ndarray):
                 raise ValueError("its part is no array")
@@ -166,7 +180,10 @@ def _of_npy(file: Path, name: str) -> np.ndarray:
 
 
 def _of_safetensors(file: Path, name: str) -> np.ndarray:
-    with safe_open(file, framework="numpy") as tensors:  # checks the header
+    with (
+        _as_long(file) as alike,
+        safe_open(alike, framework="numpy") as tensors,  # checks the header
+    ):
         name = _chosen(file, name, [*tensors.keys()])
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -176,6 +193,20 @@ def _of_safetensors(file: Path, name: str) -> np.ndarray:
     start, _ = entry["data_offsets"]
     shape = tuple(entry["shape"])
     return _mapped(file, np.dtype(TYPES[entry["dtype"]]), 8 + size + start, shape)
+
+
+@contextlib.contextmanager
+def _as_long(file: Path) -> Iterator[str]:
+    """Name a file; in place of one in a bucket, its header and as many zeros."""
+    if not isinstance(file, Remote):
+        yield os.fspath(file)
+        return
+    size = file.stat().st_size
+    with file.open("rb") as stream, tempfile.NamedTemporaryFile() as own:
+        start = stream.read(8)
+        own.write(start + stream.read(min(int.from_bytes(start, "little"), size)))
+        own.truncate(size)
+        yield own.name
 
 
 def _mapped(

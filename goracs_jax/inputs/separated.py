@@ -44,6 +44,7 @@ def read_head(line: str, style: Style, positions: bool = False) -> Head:
     r"""Find the separator and the names of the columns.
 
     A line that contains a number has no names: the columns are called 1, 2, ... then.
+    The line 0,1,2,... is one of names, which pandas writes for columns without any.
 
     Args:
         line: The first line.
@@ -65,10 +66,20 @@ def read_head(line: str, style: Style, positions: bool = False) -> Head:
     style = style._replace(separator=by)
     if style.names:
         return Head(style, list(style.names), False, line)
-    if positions or any(map(_is_number, cells)):
+    if positions or (any(map(_is_number, cells)) and not is_counted(cells)):
         names = [str(i) for i in range(1, len(cells) + 1)]
         return Head(style._replace(names=tuple(names)), names, False, line)
     return Head(style, [cell.strip() for cell in cells], True, line)
+
+
+def is_counted(cells: list[str]) -> bool:
+    """Whether cells count columns from 0, behind an empty one for numbers of rows.
+
+    >>> is_counted(["0", "1", "2"]), is_counted(["", "0", "1"]), is_counted(["1", "2"])
+    (True, True, False)
+    """
+    own = cells[1:] if cells[:1] == [""] else cells
+    return bool(own) and own == [str(i) for i in range(len(own))]
 
 
 def parse(lines: Lines, head: Head, exact: bool = True) -> Iterator[Parsed]:

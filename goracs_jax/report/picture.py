@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from goracs_jax.cost import chunks
 from goracs_jax.selection.problem import Selection
 
 # Points that are drawn of each cloud; more make the picture slow and hide each other.
@@ -81,7 +82,10 @@ def principal_plane(
     thin = np.concatenate([_thin(train), _thin(valid)]).astype(np.float64)
     centre = thin.mean(0)
     plane = _principal_directions(thin - centre, 2)
-    drawn = lambda x: (x.astype(np.float64) - centre) @ plane
+    # Piece by piece: of a large pool, float64 is some times the memory of its rows.
+    drawn = lambda x: np.concatenate(
+        [(part.astype(np.float64) - centre) @ plane for part in chunks(x)]
+    )
     # If the clouds have one dimension, a column of zeros becomes the second axis.
     wide = lambda x: np.pad(x, [(0, 0), (0, 2 - x.shape[1])])
     return wide(drawn(train)), wide(drawn(valid))

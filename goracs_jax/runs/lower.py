@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.files import digest, write_json
+from goracs_jax.files import digest, reserve, room_for, write_json
 from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from goracs_jax.llm.passes import results
 from goracs_jax.llm.profile import batch_tokens
@@ -120,4 +120,8 @@ def _open(
         (home / RECORD).unlink(missing_ok=True)
         (home / STATES).unlink(missing_ok=True)
     mode = "w+" if new else "r+"
-    return np.memmap(home / STATES, model.embed.dtype, mode, shape=shape)
+    with room_for(home):
+        table = np.memmap(home / STATES, model.embed.dtype, mode, shape=shape)
+    if new:
+        reserve(home / STATES)
+    return table

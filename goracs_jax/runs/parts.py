@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from goracs_jax.buckets import deliver
-from goracs_jax.files import atomic, digest
+from goracs_jax.files import atomic, digest, reserve, room_for
 from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper, Planned
 from goracs_jax.llm.passes import results
 from goracs_jax.mesh import agree, leads, meet
@@ -115,7 +115,11 @@ def _open_table(home: Path, index: int, mode: str, **new: Any) -> np.ndarray:
     path = home / PARTS / f"{index}.npy"
     if mode == "w+":  # a file that is still mapped keeps its rows
         path.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
+    with room_for(path):
+        table = np.lib.format.open_memmap(path, mode, **new)  # pyright: ignore
+    if mode == "w+":
+        reserve(path)
+    return table
 
 
 def _new_tables(

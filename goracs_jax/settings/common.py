@@ -144,7 +144,7 @@ class Leaks:
 
     leakage: Leakage = "keep"
     """Refuse, drop or keep training examples that equal a validation or test example
-    after white space and case. Their number is said in any case: transport rewards
+    after white space, case and NFC. Their number is said in any case: transport rewards
     copies."""
     near_copies: Annotated[float | None, Flag(metavar="SHARE")] = None
     """Count near copies, too: examples of which at least this share of all runs of

@@ -11,7 +11,7 @@ import jax
 from jaxtyping import PyTree
 
 from goracs_jax.buckets import deliver
-from goracs_jax.files import atomic
+from goracs_jax.files import atomic, room_for
 from goracs_jax.mesh import leads
 
 LogEntry = dict[str, Any]  # the metrics of one step or one validation
@@ -66,13 +66,14 @@ def checkpoints(folder: Path, fresh: State) -> Iterator[Store]:
 
     def save(state: State) -> None:
         arrays = jax.tree.leaves([getattr(state, name) for name in ARRAYS])
-        manager.save(
-            state.step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays),
-                numbers=ocp.args.JsonSave(state._numbers),
-            ),
-        )
+        with room_for(folder):
+            manager.save(
+                state.step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(arrays),
+                    numbers=ocp.args.JsonSave(state._numbers),
+                ),
+            )
         deliver(folder.parent, often=False)  # with the metrics up to this step
 
     here = Path(os.path.realpath(folder))  # the local one, if it is sent to a bucket

@@ -92,6 +92,35 @@ def test_headers_that_lack_a_column(tmp_path, head, columns, message):
         find_raw_files("csv", path, columns=columns)
 
 
+NUMBERS = {"user": "0", "item": "1", "rating": "2", "time": "3", "title": "4"}
+ROWS = ["7,8,4,1000,Heat", "9,8,2,1001,Heat"]
+
+
+@pytest.mark.parametrize("index", ["", ","])
+def test_columns_that_pandas_has_numbered(tmp_path, index):
+    """The line 0,1,2,... has names: it was read as a rating by user 0."""
+    lines = [index + ",".join("01234"), *(f"{index and '5,'}{row}" for row in ROWS)]
+    path = raw_files.lines(tmp_path / "a.csv", lines)
+    found = read_raw(find_raw_files("csv", path, columns=NUMBERS))
+    assert found.ratings.rows["user"].to_list() == ["7", "9"]
+    with pytest.raises(InputError, match=r"has no column 'user_id', it has .*0, 1, 2"):
+        find_raw_files("csv", path)
+    shifted = {key: str(int(column) + 1) for key, column in NUMBERS.items()}
+    line = r"its first line, ,?0,1,2,3,4, is data, or how pandas .* write names in its"
+    with pytest.raises(InputError, match=line):
+        find_raw_files("csv", path, columns=shifted)
+    plain = raw_files.lines(tmp_path / "b.csv", ROWS)
+    found = read_raw(find_raw_files("csv", plain, columns=shifted))
+    assert found.ratings.rows["user"].to_list() == ["7", "9"]
+
+
+def test_recbole_calls_a_time_date(tmp_path):
+    raw_files.lines(tmp_path / "y.inter", ["user_id:token\titem_id:token\tdate:float"])
+    raw_files.lines(tmp_path / "y.item", ["item_id:token\tname:token_seq"])
+    found = find_raw_files("recbole", tmp_path / "y.inter")
+    assert (found.columns.time, found.columns.title) == ("date", "name")
+
+
 @pytest.mark.parametrize("encoding", ["klingon", "rot13", "undefined", "a\0b"])
 def test_encodings_that_do_not_exist(tmp_path, encoding):
     path = raw_files.lines(tmp_path / "a.csv", ["user_id,item_id,timestamp,title"])

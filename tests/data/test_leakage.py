@@ -27,6 +27,15 @@ def triples(texts):
     return {tuple(found[i : i + 3]) for i in range(max(1, len(found) - 2))}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Caf\u00e9", "CAFE\u0301"), ("\ud55c\uad6d", "\u1112\u1161\u11ab\uad6d")],
+)
+def test_forms_of_unicode_are_one_text(one, other):
+    assert Copies([("a", "", one)]).match(("a", "", other)) == 0
+    assert Copies([("a", "", "10\u00b2")]).match(("a", "", "102")) is None
+
+
 def test_equal_texts_are_those_of_a_double_loop():
     """In texts of so few words there are many copies; some differ in case and space."""
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse
 from kinds.arrays import X, shards
 from safetensors.numpy import save_file
 
@@ -158,6 +159,23 @@ def test_no_room_for_a_copy_is_told_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr("goracs_jax.inputs.array_files._cut", full)
     with pytest.raises(InputError, match="no room for a temporary file: set TMPDIR"):
         read(folder)
+
+
+def test_names_of_arrays_may_have_colons(tmp_path):
+    file = tmp_path / "x.safetensors"
+    save_file({"a:b:c": X, "b:c": 0 * X}, file)
+    np.testing.assert_array_equal(read(Path(f"{file}:a:b:c")), X)
+    with pytest.raises(InputError, match=r"has the arrays a:b:c, b:c: name one"):
+        read(Path(f"{file}:c"))
+    with pytest.raises(InputError, match=r"none\.npz does not exist"):
+        read(tmp_path / "none.npz:a:b")
+
+
+def test_a_sparse_matrix_is_named_as_such(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_array(X))
+    for path in (tmp_path / "x.npz", tmp_path / "x.npz:data"):
+        with pytest.raises(InputError, match=r"sparse matrix of SciPy: .*toarray"):
+            read(path)
 
 
 def test_a_colon_in_front_names_no_array():

@@ -12,6 +12,20 @@ from kinds import Group, Kind, arrays, records
 
 #: What each is compared with.
 TEXTS, ROWS = records.RECORDS, arrays.X.tolist()
+#: Kinds of texts and arrays that are shown for all.
+SHOWN = [
+    "JSONL, one record on each line",
+    "gzip",
+    "Parquet",
+    "A folder of shards",
+    "A pattern of shards",
+    "A dataset saved by `save_to_disk`",
+    ".npy",
+    ".npz with several arrays, FILE:NAME",
+    "safetensors with several, FILE:NAME",
+    "Parquet, FILE:COLUMN",
+    "A folder of Parquet shards",
+]
 
 
 @cache
@@ -60,20 +74,7 @@ def put(group, name):
 
 def of(group, right):
     """The rows of the table for some kinds of a group."""
-    names = [
-        "JSONL, one record on each line",
-        "gzip",
-        "Parquet",
-        "A folder of shards",
-        "A pattern of shards",
-        "A dataset saved by `save_to_disk`",
-        ".npy",
-        ".npz with several arrays, FILE:NAME",
-        "safetensors with several, FILE:NAME",
-        "Parquet, FILE:COLUMN",
-        "A folder of Parquet shards",
-    ]
-    here = [name for name in names if name in {kind.name for kind in group.kinds}]
+    here = [name for name in SHOWN if name in {kind.name for kind in group.kinds}]
     return [
         Kind(f"`s3://`: {name}", put(group, name), right, needs="moto") for name in here
     ]

@@ -39,7 +39,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_weights_config_and_tokenizer_are_fetched_and_nothing_else(hub):
     folder = fetch_model(NAME)
-    served = files(hub.models[NAME][MAIN])
+    served = files(hub.repos[NAME][MAIN])
     wanted = {n for n in served if n.endswith(("json", "safetensors")) and "/" not in n}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= wanted
     assert files(folder) == {name: served[name] for name in wanted}
@@ -112,6 +112,6 @@ def test_a_verb_takes_the_name(hub, tmp_path, capsys):
     assert main(words.split()) == 2
     assert "none.jsonl does not exist" in capsys.readouterr().err
     assert len(hub.asked) == asked  # a mistake costs no download
-    here = str(hub.models[NAME][MAIN])
+    here = str(hub.repos[NAME][MAIN])
     assert embed(tmp_path, "--model", here, "--revision", "v1") == 2
     assert "is here: leave it out" in capsys.readouterr().err
