@@ -13,7 +13,7 @@ import pytest
 from goracs_jax.data.examples import read_examples, written
 from goracs_jax.errors import InputError, RecordError
 from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
-from goracs_jax.llm.tokens import load_tokenizer, tokenize
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
 
 PAGE = (Path(__file__).parents[2] / "docs/chat.md").read_text()
 ROWS = [

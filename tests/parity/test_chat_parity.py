@@ -21,7 +21,7 @@ from goracs_jax import cli
 from goracs_jax.data.examples import read_examples, written
 from goracs_jax.llm.conversations import in_parts
 from goracs_jax.llm.template_choice import TemplateChoice
-from goracs_jax.llm.tokens import load_tokenizer, tokenize
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
 
 # TRL sets fields of transformers' arguments under their former names.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
