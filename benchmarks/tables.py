@@ -12,6 +12,7 @@ from pathlib import Path
 from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead
+from tables_checks import checks
 from tables_engine import builds, efforts, stages
 from tables_families import families
 from tables_kernels import kernels
@@ -66,6 +67,7 @@ RENDER = {
     "trainers": trainers,
     "testbeds": testbeds,
     "helps": helps,
+    "checks": checks,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from common import RESULTS
 from figures import load, markdown
+from tables_checks import in_short
 from testbeds_pools import TESTBEDS
 
 
@@ -54,7 +55,7 @@ def helps() -> str:
         f"AUC of SmolLM2-135M after 100 steps on 200 of 1,000 rows, means of {seeds} "
         "seeds; the gain is paired by seed, with a t interval of 95 %."
     )
-    return "\n".join([*markdown(head, rows), "", note])
+    return "\n".join([*markdown(head, rows), "", f"{note} {in_short()}"])
 
 
 #: The arms of goracs in the short table, and what they choose by.
