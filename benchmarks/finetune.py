@@ -23,7 +23,7 @@ from prompts import prompts
 from torch_steps import Torch, torch_model
 
 from goracs_jax.data.demo import fetch
-from goracs_jax.llm.tokens import Scored
+from goracs_jax.llm.tokenization import Scored
 from goracs_jax.models import load_decoder
 from goracs_jax.training import FinetuneConfig
 

@@ -29,7 +29,8 @@ from goracs_jax.data.records import Wording, records
 from goracs_jax.llm.batches import bucket_length
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Tokens, take, tokenize
+from goracs_jax.llm.tokenization import tokenize
+from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models import Decoder, LoraConfig, decoder_config
 from goracs_jax.models.targets import Rules, last_layers
 from goracs_jax.runs.lower import keep_states

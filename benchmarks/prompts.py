@@ -5,7 +5,8 @@ import numpy as np
 import goracs_jax as gx
 from goracs_jax.data.demo import draw_records, fetch, movielens
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Scored, Tokens
+from goracs_jax.llm.tokenization import Scored
+from goracs_jax.llm.tokens import Tokens
 
 
 def prompts(size: int, labels: Scored = "all", context: int = 8192) -> Tokens:

@@ -20,7 +20,8 @@ from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.lower import LowerTable
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import Tokens, take, tokenize
+from goracs_jax.llm.tokenization import tokenize
+from goracs_jax.llm.tokens import Tokens, take
 from goracs_jax.models import LoraConfig
 from goracs_jax.models.targets import LINEAR_NAMES, Rules
 from goracs_jax.runs.lower import keep_states

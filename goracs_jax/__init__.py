@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from goracs_jax.llm.losses import loss_drop as loss_drop
     from goracs_jax.llm.lower import lower_states as lower_states
     from goracs_jax.llm.projections import projected_gradients as projected_gradients
+    from goracs_jax.llm.tokenization import load_tokenizer as load_tokenizer
+    from goracs_jax.llm.tokenization import tokenize as tokenize
     from goracs_jax.llm.tokens import Tokens as Tokens
-    from goracs_jax.llm.tokens import load_tokenizer as load_tokenizer
-    from goracs_jax.llm.tokens import tokenize as tokenize
     from goracs_jax.models import LoraConfig as LoraConfig
     from goracs_jax.models import load_adapter as load_adapter
     from goracs_jax.models import load_decoder as load_decoder
@@ -78,8 +78,8 @@ _HOMES = {
     "lower_states": "llm.lower",
     "projected_gradients": "llm.projections",
     "Tokens": "llm.tokens",
-    "load_tokenizer": "llm.tokens",
-    "tokenize": "llm.tokens",
+    "load_tokenizer": "llm.tokenization",
+    "tokenize": "llm.tokenization",
     "LoraConfig": "models",
     "load_adapter": "models",
     "load_decoder": "models",

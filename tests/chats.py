@@ -23,6 +23,10 @@ INST = (
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
+# As above, but a space behind the end parts the turns: Mistral's of 7B v0.1.
+INST_SPACED = INST.replace(
+    "' ' + message['content'] + eos_token", "message['content'] + eos_token + ' '"
+)
 # Both once more, with their answers marked.
 CHATML_MARKED = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -40,6 +44,11 @@ INST_MARKED = (
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{% else %}{% generation %}{{ ' ' + message['content'] + eos_token }}"
     "{% endgeneration %}{% endif %}{% endfor %}"
+)
+# TRL's variant of LLaVA-NeXT, in this form too, leaves the space out.
+INST_SPACED_MARKED = INST_MARKED.replace(
+    "' ' + message['content'] + eos_token }}{% endgeneration %}",
+    "message['content'] + eos_token }}{% endgeneration %}{{ ' ' }}",
 )
 
 

@@ -12,7 +12,7 @@ from goracs_jax.data.turns import turns_of
 from goracs_jax.errors import RecordError
 from goracs_jax.llm.prompts import TEMPLATES
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import TOGETHER, in_groups
+from goracs_jax.llm.tokenization import TOGETHER, in_groups
 
 #: Characters that are given up so that a text starts with a whole word.
 WORD = 40

@@ -18,7 +18,8 @@ from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.templates import ALPACA, Template
 from goracs_jax.llm.texts import Text, common
-from goracs_jax.llm.tokens import Tokens, check_ids, ragged, tokenize
+from goracs_jax.llm.tokenization import tokenize
+from goracs_jax.llm.tokens import Tokens, check_ids, ragged
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import Tokens, check_ids, end_of_text, open_ended, ragged
+from goracs_jax.llm.tokenization import end_of_text, open_ended
+from goracs_jax.llm.tokens import Tokens, check_ids, ragged
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:

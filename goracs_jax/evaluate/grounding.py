@@ -14,7 +14,8 @@ from jaxtyping import Float, Float32, Float64
 from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import embed_with_decoder
 from goracs_jax.llm.passes import map_batches
-from goracs_jax.llm.tokens import Tokens, end_of_text, open_ended, ragged
+from goracs_jax.llm.tokenization import end_of_text, open_ended
+from goracs_jax.llm.tokens import Tokens, ragged
 from goracs_jax.models.decoder import Decoder
 
 if TYPE_CHECKING:

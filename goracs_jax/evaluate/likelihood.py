@@ -21,7 +21,8 @@ from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import Tokens, check_ids, tokenize
+from goracs_jax.llm.tokenization import tokenize
+from goracs_jax.llm.tokens import Tokens, check_ids
 from goracs_jax.mesh import DATA
 from goracs_jax.models.decoder import Decoder, Layout
 

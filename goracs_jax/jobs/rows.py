@@ -18,7 +18,7 @@ from goracs_jax.jobs.select_config import LLM_SOURCES, SUBSPACE
 from goracs_jax.jobs.sources import loss_drop_stage, states_stage, subspace_stages
 from goracs_jax.jobs.warm_up import adapter_from_pool, target_path
 from goracs_jax.llm.embeddings import Pooling
-from goracs_jax.llm.tokens import Scored
+from goracs_jax.llm.tokenization import Scored
 from goracs_jax.runs.opened import Llm, Pool, SentenceEncoder
 from goracs_jax.runs.reading import embedded_in
 from goracs_jax.runs.stages import Arrays, Stage

@@ -17,7 +17,8 @@ from goracs_jax.llm.embeddings import embed_with_decoder, embed_with_encoder
 from goracs_jax.llm.gradients import ExampleScores, Which, example_scores
 from goracs_jax.llm.projections import projected_gradients
 from goracs_jax.llm.template_choice import encoder_template
-from goracs_jax.llm.tokens import Scored, Tokens
+from goracs_jax.llm.tokenization import Scored
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder
 from goracs_jax.runs.identity import Identity, digests_of

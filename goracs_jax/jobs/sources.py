@@ -9,7 +9,8 @@ from goracs_jax.llm.batches import Mapper
 from goracs_jax.llm.embeddings import Pooling, embed_with_decoder
 from goracs_jax.llm.losses import example_losses, loss_drop
 from goracs_jax.llm.projections import projected_gradients
-from goracs_jax.llm.tokens import Scored, Tokens
+from goracs_jax.llm.tokenization import Scored
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 from goracs_jax.runs.reading import tokens_of

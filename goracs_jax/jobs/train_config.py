@@ -6,7 +6,7 @@ import jax
 
 from goracs_jax.errors import InputError
 from goracs_jax.llm.profile import CPU_TOKENS
-from goracs_jax.llm.tokens import Scored
+from goracs_jax.llm.tokenization import Scored
 from goracs_jax.models import LoraConfig, decoder_config, read_lora_config
 from goracs_jax.models.lora_config import PLAIN
 from goracs_jax.models.targets import Rules, last_layers

@@ -21,7 +21,7 @@ from goracs_jax.files import digest
 from goracs_jax.gradients.adam import Moments, moments_of
 from goracs_jax.jobs.watch import say_size, watched
 from goracs_jax.llm.batches import Mapper
-from goracs_jax.llm.tokens import Scored
+from goracs_jax.llm.tokenization import Scored
 from goracs_jax.mesh import leads
 from goracs_jax.models import Decoder, load_adapter, save_adapter
 from goracs_jax.runs.opened import Llm, Pool

@@ -80,7 +80,10 @@ class ChatTemplate:
     def answered(self, of: Conversation, answer: str) -> Text:
         """Write the messages up to another last answer, which alone is scored."""
         text = self._render(of.answered(answer), of)
-        return self._text(text, Between(self.prompt(of).text))
+        end = self._closed(text)
+        return self._text(
+            text, Between(self.prompt(of).text, None if end == text else end)
+        )
 
     def _marked(self, of: Conversation, source: str) -> Text:
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -113,6 +116,7 @@ class ChatTemplate:
         # An answer starts with its thinking, if only to say that there is none.
         options = {k: v for k, v in of.options.items() if k != "enable_thinking"}
         asked, found = of._replace(options=options), []
+        text = self._render(of.messages, of, source=source)
         for i, message in enumerate(of.messages):
             if message["role"] != "assistant":
                 continue
@@ -122,17 +126,22 @@ class ChatTemplate:
                     "in front."
                 )
             before = self._render(of.messages[:i], asked, opening=True, source=source)
-            upto = None
+            before, upto = before.removesuffix(opening), text
             if i + 1 < len(of.messages):
                 upto = self._render(of.messages[: i + 1], of, source=source)
-            found.append(Between(before.removesuffix(opening), upto))
-        text = self._render(of.messages, of, source=source)
-        for before, upto in found:
-            if upto is None or text.startswith(upto):
-                continue
-            if common(text, upto) <= common(text, before):
+            upto = self._closed(upto)
+            if not text.startswith(upto) and common(text, upto) <= common(text, before):
                 raise ValueError(WRITES_ANEW)
+            found.append(Between(before, None if upto == text else upto))
         return self._text(text, *found)
+
+    def _closed(self, text: str) -> str:
+        """Leave out spaces behind the end of text, which part turns: TRL scores none.
+
+        Line feeds it scores.
+        """
+        closed, end = text.rstrip(" "), self._tokenizer.eos_token
+        return closed if end and closed.endswith(str(end)) else text
 
     def _text(self, text: str, *answers: Span | Between) -> Text:
         return Text(text, answers, special=False, ended=False)
@@ -153,35 +162,36 @@ class ChatTemplate:
 
         It may refuse a chat of one question and one answer, which proves nothing.
         """
+        roles = zip(("user", "assistant"), _PROBES, strict=True)
+        chat: list[Message] = [{"role": role, "content": text} for role, text in roles]
+        plain, parts = (self._probes(each, source) for each in (chat, in_parts(chat)))
+        if max(plain or 0, parts or 0) == 0 and (plain, parts) != (None, None):
+            raise self._faulty("writes nothing of what messages say (their content)")
+        return (parts or 0) > (plain or 0)
+
+    def _probes(self, chat: Sequence[Message], source: str) -> int | None:
+        """Count what a template writes of a chat of probes; None if it refuses it."""
         from jinja2 import TemplateSyntaxError
 
+        try:
+            text = self._tokenizer.apply_chat_template(
+                list(chat), chat_template=source, tokenize=False
+            )
+        except TemplateSyntaxError as error:
+            raise self._faulty(
+                f"is none of Jinja (line {error.lineno}: {one_line(error)})"
+            ) from None
+        except Exception:  # noqa: BLE001 (the template's, of any type)
+            return None
+        return sum(probe in str(text) for probe in _PROBES)
+
+    def _faulty(self, why: str) -> InputError:
         which = "the model's chat template"
         if self._source is not None:
             which = "the chat template of --template"
-        cure = "correct it, or give another one with --template FILE"
-        roles = zip(("user", "assistant"), _PROBES, strict=True)
-        chat: list[Message] = [{"role": role, "content": text} for role, text in roles]
-        silent = False
-        for parts, messages in enumerate((chat, in_parts(chat))):
-            try:
-                text = self._tokenizer.apply_chat_template(
-                    messages, chat_template=source, tokenize=False
-                )
-            except TemplateSyntaxError as error:
-                raise InputError(
-                    f"{which} is none of Jinja (line {error.lineno}: "
-                    f"{one_line(error)}): {cure}."
-                ) from None
-            except Exception:  # noqa: BLE001 (the template's, of any type)
-                continue
-            if any(probe in str(text) for probe in _PROBES):
-                return bool(parts)
-            silent = True
-        if silent:
-            raise InputError(
-                f"{which} writes nothing of what messages say (their content): {cure}."
-            )
-        return False
+        return InputError(
+            f"{which} {why}: correct it, or give another one with --template FILE."
+        )
 
     def _own(self, of: Conversation) -> str:
         try:

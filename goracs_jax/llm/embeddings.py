@@ -15,15 +15,8 @@ from goracs_jax.llm.batches import TOKENS_PER_BATCH, Mapper
 from goracs_jax.llm.lower import LowerTable, reading
 from goracs_jax.llm.passes import Pass, map_batches
 from goracs_jax.llm.profile import batch_tokens
-from goracs_jax.llm.tokens import (
-    TOGETHER,
-    Tokens,
-    check_ids,
-    encode,
-    in_groups,
-    joined,
-    ragged,
-)
+from goracs_jax.llm.tokenization import TOGETHER, encode, in_groups
+from goracs_jax.llm.tokens import Tokens, check_ids, joined, ragged
 from goracs_jax.models.attention import rows_at
 from goracs_jax.models.decoder import Decoder
 from goracs_jax.models.encoder import Encoder

@@ -10,7 +10,7 @@ from goracs_jax.files import digest, existing_file
 from goracs_jax.llm.chat_template import ChatTemplate
 from goracs_jax.llm.conversations import Form, is_chat
 from goracs_jax.llm.templates import ALPACA, Contents, Plain, Template
-from goracs_jax.llm.tokens import end_of_text
+from goracs_jax.llm.tokenization import end_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -8,9 +8,9 @@ belongs to a block of the matrix:
 The scales are one number for the matrix, one for each row [out, 1], or a grid of
 blocks, mostly 128 x 128, of which the last ones may be cut off (DeepSeek-V3 Technical
 Report, section 3.3). Tensors are called NAME.weight and NAME.weight_scale_inv, which
-despite its name is a factor, or NAME.weight_scale. Scales of inputs, by which some
-methods round activations too, are left out: only the weights are stored, and
-activations stay floats.
+despite its name is a factor, or NAME.weight_scale. Scales of inputs, and of the cache
+of keys and values, by which some methods round activations too, are left out: only the
+weights are stored, and activations stay floats.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,12 @@ from goracs_jax.models.tensors import Slices, Tensors
 #: Methods of quantization_config that store weights so.
 METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors")
 ENDS = ("_scale_inv", "_scale")
-#: Ends of the names of scales of activations, which change no weight.
-INPUTS = (".input_scale", ".activation_scale", ".input_scale_ub")
+#: Ends of the names of scales of activations, which change no weight: of inputs, and
+#: of queries, keys and values in the cache of generation.
+ACTIVATIONS = (
+    *(".input_scale", ".activation_scale", ".input_scale_ub", ".output_scale"),
+    *(".q_scale", ".k_scale", ".v_scale", ".kv_scale"),
+)
 #: Fields of quantization_config that change no stored weight: how products are taken,
 #: and which layers are stored otherwise, as the tensors say.
 HARMLESS = {
@@ -36,6 +40,7 @@ HARMLESS = {
     "compressed-tensors": (
         "global_compression_ratio",
         "ignore",
+        "kv_cache_scheme",
         "quantization_status",
         "version",
     ),
@@ -78,7 +83,7 @@ def stored_scales(field: Fields, method: str) -> Scales:
         block = _block(field.get("weight_block_size"), field.where)
     if method == "compressed-tensors":
         field.only("format", {"float-quantized", "naive-quantized"})
-        for name in ("kv_cache_scheme", "sparsity_config", "transform_config"):
+        for name in ("sparsity_config", "transform_config"):
             if field.get(name) not in (None, {}):
                 field.only(name, {None})
         block = _of_groups(field)
@@ -119,7 +124,7 @@ def _block(value: Any, where: str) -> tuple[int, int] | None:
 
 def has_scales(tensors: Tensors) -> bool:
     """Tell whether tensors have the names of scales of floats of 8 bits."""
-    ends = (*(f".weight{end}" for end in ENDS), *INPUTS)
+    ends = (*(f".weight{end}" for end in ENDS), *ACTIVATIONS)
     return any(name.endswith(ends) for name in tensors.shapes)
 
 
@@ -138,7 +143,7 @@ def dequantised(tensors: Tensors, scales: Scales) -> Tensors:
             or one does not fit the other.
     """
     names, of = tensors.shapes, _scales_of(tensors)
-    parts = {*of.values(), *(name for name in names if name.endswith(INPUTS))}
+    parts = {*of.values(), *(name for name in names if name.endswith(ACTIVATIONS))}
     matrices = tensors.float8 - parts
     if scales.stated and not of:
         raise InputError(

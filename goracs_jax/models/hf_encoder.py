@@ -41,8 +41,7 @@ def read_encoder_config(
     model_type = field.only("model_type", {"bert", "roberta", "xlm-roberta", "mpnet"})
     field.ignore("architectures")  # they differ in the head, which is not used
     field.only("position_embedding_type", {"absolute"}, default="absolute")
-    for name in ("is_decoder", "add_cross_attention"):
-        field.only(name, {False}, default=False)
+    field.only("is_decoder", {False}, default=False)
     act = field.only("hidden_act", {"gelu", "gelu_new", "gelu_pytorch_tanh"})
     num_positions = field("max_position_embeddings", int)
     num_heads, hidden_size = (

@@ -54,13 +54,59 @@ HARMLESS = frozenset(
     ]
 )
 
+# Fields of a config.json that was written with all defaults, as transformers before 5
+# had them for every model: what a call returns, and how texts are generated.
+OF_CALLS = frozenset(
+    [
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "decoder_start_token_id",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "exponential_decay_length_penalty",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "is_decoder",  # of a decoder; for encoders it is read
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "prefix",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict",
+        "return_dict_in_generate",
+        "suppress_tokens",
+        "temperature",
+        "tf_legacy_loss",
+        "top_k",
+        "top_p",
+        "torchscript",
+        "typical_p",
+        "use_bfloat16",
+        "use_return_dict",
+    ]
+)
+
 
 def harmless(field: Fields) -> None:
     """Check that all other fields are harmless, and the ids of tokens integers."""
+    for name in ("add_cross_attention", "is_encoder_decoder", "tie_encoder_decoder"):
+        field.only(name, {False}, default=False)
+    field.only("cross_attention_hidden_size", {None})
+    field.only("pruned_heads", [{}], default={})
     for name in sorted(HARMLESS):
         if name.endswith("_token_id"):
             field.ids(name, several=name == "eos_token_id")
-    field.nothing_else(HARMLESS)
+    field.nothing_else(HARMLESS | OF_CALLS)
 
 
 def mapping(field: Fields, name: str) -> Mapping[str, Any]:

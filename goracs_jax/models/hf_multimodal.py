@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from goracs_jax.models.fields import Fields
-from goracs_jax.models.hf_fields import HARMLESS, mapping
+from goracs_jax.models.hf_fields import harmless, mapping
 from goracs_jax.models.tensors import Tensors, renamed
 
 #: What the text part of a published file may leave out: the defaults of transformers'
@@ -68,7 +68,7 @@ def text_config(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if raw.get(name) is not None
     }
     field.ignore(*PICTURES, *outer)
-    field.nothing_else(HARMLESS)
+    harmless(field)
     text = {**GEMMA3_TEXT, **stated, **outer}
     return text | {"architectures": ["Gemma3ForCausalLM"]}
 

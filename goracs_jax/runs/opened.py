@@ -19,7 +19,7 @@ from goracs_jax.llm.conversations import Form
 from goracs_jax.llm.profile import default_dtype, execution_on
 from goracs_jax.llm.template_choice import TemplateChoice
 from goracs_jax.llm.templates import Template
-from goracs_jax.llm.tokens import load_tokenizer
+from goracs_jax.llm.tokenization import load_tokenizer
 from goracs_jax.mesh import Devices, model_mesh
 from goracs_jax.models import (
     Decoder,

@@ -16,7 +16,7 @@ from goracs_jax.files import digest
 from goracs_jax.llm.conversations import Form
 from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import (
+from goracs_jax.llm.tokenization import (
     check_answers,
     count_tokens,
     encode,

@@ -8,7 +8,8 @@ from goracs_jax.data.examples import written
 from goracs_jax.llm.conversations import Form, is_chat
 from goracs_jax.llm.templates import Template
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import Tokens, tokenize
+from goracs_jax.llm.tokenization import tokenize
+from goracs_jax.llm.tokens import Tokens
 from goracs_jax.models import Decoder
 from goracs_jax.runs.opened import Llm, Pool
 

@@ -9,7 +9,7 @@ from goracs_jax.data.examples import Example
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.ctr import ask, read_answers, yes_margins
 from goracs_jax.llm.prompts import format_prompt
-from goracs_jax.llm.tokens import load_tokenizer
+from goracs_jax.llm.tokenization import load_tokenizer
 from goracs_jax.models import load_decoder
 
 

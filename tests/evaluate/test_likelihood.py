@@ -7,7 +7,8 @@ from flax import nnx
 
 from goracs_jax.errors import InputError, NumericalError
 from goracs_jax.evaluate.likelihood import answer_likelihoods, pack
-from goracs_jax.llm.tokens import load_tokenizer, ragged, tokenize
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
+from goracs_jax.llm.tokens import ragged
 from goracs_jax.models import load_decoder
 
 PROMPTS = ["oak elm\n### Response:\n", "a\n### Response:\n", "yew fir oak"]

@@ -13,7 +13,7 @@ import pytest
 from goracs_jax.data.examples import read_examples, written
 from goracs_jax.errors import InputError, RecordError
 from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
-from goracs_jax.llm.tokens import load_tokenizer, tokenize
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
 
 PAGE = (Path(__file__).parents[2] / "docs/chat.md").read_text()
 ROWS = [
@@ -171,6 +171,39 @@ def test_a_template_that_reads_parts_is_given_parts(template, scored, tmp_path):
     given = scored_texts(folder, records, scored)
     name = str(tmp_path / "parts.jinja")
     assert scored_texts(folder, records, scored, name=name) == given
+
+
+# What stands in PLAIN for the content: the question in parts alone, the answer in both
+# ways; and content that is text is refused.
+MIXED = (
+    "{% if m.role == 'user' %}{% for p in m.content if p.type == 'text' %}{{ p.text }}"
+    "{% endfor %}{% elif m.content is string %}{{ m.content }}"
+    "{% elif m.content %}{{ m.content[0].text }}{% endif %}"
+)
+STRICT = (
+    "{% if m.content is string %}{{ raise_exception('no parts') }}{% endif %}"
+    "{% for p in m.content or () %}{{ p.text }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("scored", ["answer", "all"])
+@pytest.mark.parametrize("content", [MIXED, STRICT])
+def test_a_template_is_given_that_of_which_it_writes_most(content, scored, tmp_path):
+    assert "m.content + " in PLAIN
+    wants = PLAIN.replace("m.content + '<end>\n'", f"'' }}}}{content}{{{{ '<end>\n'")
+    call = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
+    calls = {"role": "assistant", "content": None, "tool_calls": call}
+    tool = {"role": "tool", "content": "2"}
+    plain = [{"messages": chats.TURNS[name]} for name in ("one", "two")]
+    called = [
+        {"messages": [*chats.TURNS["one"][:1], calls, tool, chats.TURNS["one"][1]]}
+    ]
+    expected = scored_texts(chats.write_tokenizer(tmp_path / "p", PLAIN), plain, scored)
+    folder = chats.write_tokenizer(tmp_path / "llm", wants)
+    assert scored_texts(folder, plain, scored) == expected
+    ((text, _),) = scored_texts(folder, called, scored)
+    assert text.startswith(expected[0][0].removesuffix("That one.<end>\n") + "<end>\n")
+    assert text.endswith("That one.<end>\n")
 
 
 @pytest.mark.parametrize("scored", ["answer", "all"])

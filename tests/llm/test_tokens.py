@@ -20,14 +20,8 @@ from transformers import PreTrainedTokenizerFast
 from goracs_jax.errors import InputError
 from goracs_jax.llm.batches import bucket_length, make_batches
 from goracs_jax.llm.passes import map_batches
-from goracs_jax.llm.tokens import (
-    NOT_SCORED,
-    Tokens,
-    check_ids,
-    load_tokenizer,
-    ragged,
-    tokenize,
-)
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
+from goracs_jax.llm.tokens import NOT_SCORED, Tokens, check_ids, ragged
 
 TEXT = "the cat sat on the mat, in 1995 and 12345 others; they'll say: the théâtre. "
 CONTROL = ["<|endoftext|>", "<|im_start|>"]
@@ -260,7 +254,7 @@ def test_texts_come_one_by_one(tokenizer, monkeypatch, labels):
     """In groups of any size, which the numbers of places go over."""
     texts = [("the cat " * (i % 4), f"sat {i}") for i in range(11)]
     whole = tokenize(texts, tokenizer, labels=labels, context=256)
-    monkeypatch.setattr("goracs_jax.llm.tokens.TOGETHER", 4)
+    monkeypatch.setattr("goracs_jax.llm.tokenization.TOGETHER", 4)
     places = [f"t.jsonl:{i}" for i in range(11)]
     found = tokenize(iter(texts), tokenizer, labels=labels, context=256, places=places)
     for name in Tokens._fields:

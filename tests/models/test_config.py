@@ -1,3 +1,4 @@
+import json
 import math
 import re
 
@@ -247,6 +248,31 @@ def test_harmless_fields_change_nothing(family, published):
     raw = families.raw_config(family)
     config = read_decoder_config(raw | published, "config.json")
     assert config == read_decoder_config(raw, "config.json")
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_config_that_was_written_in_full_is_the_same(family):
+    """As `to_json_file(use_diff=False)` writes it, with what older versions added."""
+    raw = families.raw_config(family)
+    theta = {} if "rope_parameters" in raw else {"rope_theta": raw["rope_theta"]}
+    full = AutoConfig.for_model(**raw | theta).to_dict() | {
+        **dict.fromkeys(("is_decoder", "add_cross_attention", "output_scores"), False),
+        **dict.fromkeys(("prefix", "bad_words_ids", "cross_attention_hidden_size")),
+        **{"pruned_heads": {}, "temperature": 1.0, "max_length": 20, "num_beams": 1},
+    }
+    config = read_decoder_config(json.loads(json.dumps(full)), "config.json")
+    assert config == read_decoder_config(raw, "config.json")
+
+
+@pytest.mark.parametrize(
+    "change", [{"is_encoder_decoder": True}, {"pruned_heads": {"0": [1]}}]
+)
+def test_what_older_versions_added_is_refused_if_it_changes_the_model(
+    llama_config, change
+):
+    (name,) = change
+    with pytest.raises(InputError, match=f"{name} .* is not supported"):
+        read_decoder_config(llama_config | change, "config.json")
 
 
 @pytest.mark.parametrize(

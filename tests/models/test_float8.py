@@ -8,6 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from goracs_jax.errors import InputError
 from goracs_jax.models import load_decoder, load_encoder
@@ -154,6 +155,25 @@ def test_a_quantised_model_is_its_floats(quantised, config, end, layout):
     found, expected = (load_decoder(path, key=KEY) for path in (ours, theirs))
     leaves = lambda model: jax.tree.leaves(jax.tree.map(np.asarray, model))
     for a, b in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("config", [None, compressed("tensor")])
+def test_scales_of_activations_change_nothing(quantised, write_hf, config):
+    """Those of inputs, and of keys and values in the cache of generation."""
+    folder, floats, stored = quantised(compressed("tensor"), "weight_scale", *whole)
+    raw = json.loads((folder / "config.json").read_text())
+    raw["quantization_config"]["kv_cache_scheme"] = {"num_bits": 8, "type": "float"}
+    if config is None:  # a model in floats, of which the cache alone is rounded
+        del raw["quantization_config"]
+        stored = load_file(floats / "model.safetensors")
+    inside = ("self_attn.k_scale", "self_attn.v_scale", "self_attn.q_proj.input_scale")
+    inside += ("self_attn.k_proj.output_scale",)
+    names = [f"model.layers.{i}.{name}" for i in (0, 1) for name in inside]
+    more = stored | {name: np.ones((1,), np.float32) for name in names}
+    found = load_decoder(write_hf(raw, more, "cache"), key=KEY)
+    expected = load_decoder(floats, key=KEY)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -7,7 +7,8 @@ import tiny
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from goracs_jax.errors import InputError
-from goracs_jax.llm.tokens import check_ids, encode, ragged
+from goracs_jax.llm.tokenization import encode
+from goracs_jax.llm.tokens import check_ids, ragged
 from goracs_jax.models.tokenizer import load_tokenizer
 
 TEXTS = [

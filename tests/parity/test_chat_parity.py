@@ -21,7 +21,7 @@ from goracs_jax import cli
 from goracs_jax.data.examples import read_examples, written
 from goracs_jax.llm.conversations import in_parts
 from goracs_jax.llm.template_choice import TemplateChoice
-from goracs_jax.llm.tokens import load_tokenizer, tokenize
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
 
 # TRL sets fields of transformers' arguments under their former names.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -31,6 +31,7 @@ KNOWN = ("llama3", "qwen2_5", "qwen3", "gemma3", "phi3", "qwen3_6", "cohere")
 OWN = {
     "smollm2": (chats.CHATML, chats.CHATML_MARKED),
     "mistral": (chats.INST, chats.INST_MARKED),
+    "mistral 0.1": (chats.INST_SPACED, chats.INST_SPACED_MARKED),
 }
 
 
@@ -40,7 +41,7 @@ def template(name):
 
 def turns(name):
     """The chats that a template takes."""
-    alone = name == "mistral"
+    alone = name in ("gemma", "mistral", "mistral 0.1")
     return chats.TURNS if alone else chats.TURNS | chats.WITH_SYSTEM
 
 
@@ -189,11 +190,13 @@ def test_tools_and_options_are_those_of_the_record(options, prepared, tmp_path):
 # Templates whose chats differ in the opening or the end of a turn, and one that loses
 # a part of the last letter of an answer.
 OTHERWISE = (
-    *("deepseek", "diffusion", "glm4moe", "gptoss", "llava", "muse", "nemotron"),
+    *("deepseek", "diffusion", "glm4moe", "gptoss", "muse", "nemotron"),
     "qwen3_5_nothink",
 )
 # Templates of models that see pictures, which want the content in parts.
-PARTS = ("idefics3", "smolvlm")
+PARTS = ("idefics3", "llava_next", "smolvlm")
+# The end of text of a template that writes it out; a space behind it parts its turns.
+ENDS = {"llava_next": "</s>"}
 EXACT = sorted(
     path.name.removesuffix("_training.jinja")
     for path in CARRIED.glob("*_training.jinja")
@@ -203,8 +206,9 @@ EXACT = sorted(
 
 @pytest.mark.parametrize("name", [n for n in EXACT if n not in KNOWN])
 def test_other_templates_that_trl_knows(name, prepared, tmp_path):
-    folder = chats.write_tokenizer(tmp_path / name, template(name))
-    given = chats.TURNS if name == "gemma" else turns(name)
+    config = {"eos_token": ENDS[name]} if name in ENDS else {}
+    folder = chats.write_tokenizer(tmp_path / name, template(name), **config)
+    given = turns(name)
     records = [{"messages": each} for each in given.values()]
     # TRL with a tokenizer leaves the content as it is, and these write nothing of text.
     read = in_parts if name in PARTS else list

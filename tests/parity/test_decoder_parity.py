@@ -7,7 +7,7 @@ from families import FAMILIES, old_spelling
 from flax import nnx
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from goracs_jax.llm.tokens import load_tokenizer
+from goracs_jax.llm.tokenization import load_tokenizer
 from goracs_jax.models import load_decoder
 
 KEY = jax.random.key(0)

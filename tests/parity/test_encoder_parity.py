@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from goracs_jax.llm.embeddings import embed_with_encoder
-from goracs_jax.llm.tokens import load_tokenizer
+from goracs_jax.llm.tokenization import load_tokenizer
 from goracs_jax.models import load_encoder
 
 SIZES = {

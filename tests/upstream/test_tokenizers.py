@@ -33,7 +33,7 @@ def test_errors_have_no_type_of_their_own():
     """tokenizers 0.23.3: what is wrong with a file or a text is a plain Exception.
 
     So `load_tokenizer` (goracs_jax/models/tokenizer.py) and `encode`
-    (goracs_jax/llm/tokens.py) catch all of them.
+    (goracs_jax/llm/tokenization.py) catch all of them.
     """
     with pytest.raises(Exception, match="EOF") as error:
         Tokenizer.from_str("")

@@ -9,7 +9,7 @@ from commands import TEXTS, M, N, assert_refused, run
 from goracs_jax.data.examples import read_examples
 from goracs_jax.llm.prompts import format_prompt
 from goracs_jax.llm.texts import Text
-from goracs_jax.llm.tokens import count_tokens, load_tokenizer
+from goracs_jax.llm.tokenization import count_tokens, load_tokenizer
 
 BAD = {  # by its row in the training pool
     0: b'{"instruction": "i", "out',
