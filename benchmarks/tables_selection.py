@@ -54,9 +54,9 @@ def optimal() -> str:
         share.setdefault(row["method"], []).append(row)
     cells = []
     for method, rows in share.items():
-        hit = sum(row["optimal"] for row in rows) / len(rows)
+        hit = round(figures["instances"] * sum(row["optimal"] for row in rows))
         excess = sum(row["mean_excess"] for row in rows) / len(rows)
-        cells.append(f"{method} on {100 * hit:.0f} % (mean excess {excess:.4f})")
+        cells.append(f"{method} on {hit:,} (mean excess {excess:.1g})")
     count = figures["instances"] * len(share["goracs"])
     return (
         f"All subsets of {count:,} random instances of 8 to 12 rows are enumerated. "
