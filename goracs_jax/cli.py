@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from goracs_jax.buckets import as_path
 from goracs_jax.cache import cache_folder
+from goracs_jax.disk import is_full
 from goracs_jax.errors import (
     InputError,
     Interrupted,
@@ -24,7 +25,7 @@ from goracs_jax.errors import (
     log_fault,
     one_line,
 )
-from goracs_jax.files import is_full, read_mapping
+from goracs_jax.files import read_mapping
 from goracs_jax.settings import (
     Check,
     Compare,

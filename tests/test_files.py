@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
+from goracs_jax.disk import reserve
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic, locked, prepare_folder, reserve, together
+from goracs_jax.files import atomic, locked, prepare_folder, together
 
 
 def test_atomic_leaves_nothing_half_written(tmp_path):

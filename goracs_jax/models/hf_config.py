@@ -278,7 +278,7 @@ FAMILIES = {
     "mistral": Family("MistralForCausalLM", _mistral, ("head_dim",)),
     "qwen2": Family("Qwen2ForCausalLM", _qwen2, ("head_dim",)),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3),
-    "qwen3_moe": Family("Qwen3MoeForCausalLM", _qwen3_moe),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", _qwen3_moe, ("head_dim",)),
     "mixtral": Family("MixtralForCausalLM", _mixtral, ("head_dim",)),
     "gemma2": Family("Gemma2ForCausalLM", _gemma2),
     "gemma3_text": Family("Gemma3ForCausalLM", _gemma3),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from goracs_jax.files import digest, reserve, room_for, write_json
+from goracs_jax.disk import reserve, room_for
+from goracs_jax.files import digest, write_json
 from goracs_jax.llm.lower import LowerTable, distinct, lower_pass, put, starts_of
 from goracs_jax.llm.passes import results
 from goracs_jax.llm.profile import batch_tokens

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from goracs_jax.buckets import deliver
-from goracs_jax.files import atomic, digest, reserve, room_for
+from goracs_jax.disk import reserve, room_for
+from goracs_jax.files import atomic, digest
 from goracs_jax.llm.batches import AnyBatch, Batch, BatchFn, Mapper, Planned
 from goracs_jax.llm.passes import results
 from goracs_jax.mesh import agree, leads, meet

@@ -11,7 +11,8 @@ import jax
 from jaxtyping import PyTree
 
 from goracs_jax.buckets import deliver
-from goracs_jax.files import atomic, room_for
+from goracs_jax.disk import room_for
+from goracs_jax.files import atomic
 from goracs_jax.mesh import leads
 
 LogEntry = dict[str, Any]  # the metrics of one step or one validation

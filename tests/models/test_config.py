@@ -63,6 +63,18 @@ def test_the_original_context_of_phi_has_a_default():
     assert found.rope.magnitude == pytest.approx(grown)
 
 
+def test_a_mixture_of_qwen_may_lack_head_dim():
+    """transformers takes hidden_size / num_attention_heads then; Qwen 3 says 128."""
+    raw = families.raw_config("qwen3-moe")
+    del raw["head_dim"]
+    config = read_decoder_config(raw, "config.json")
+    assert config.head_dim * config.num_heads == config.hidden_size
+    raw = families.raw_config("qwen3")
+    del raw["head_dim"]
+    with pytest.raises(InputError, match="head_dim"):
+        read_decoder_config(raw, "config.json")
+
+
 def test_head_dim_need_not_be_hidden_over_heads(llama_config):
     config = read_decoder_config(llama_config | {"head_dim": 16}, "config.json")
     assert config.head_dim == 16
