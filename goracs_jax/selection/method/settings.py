@@ -80,6 +80,9 @@ class GroupExchange:
     """Best rows kept for each slot at first; more where these do not suffice."""
     max_rounds: int = 100
     """Rounds after which the exchange gives up."""
+    swaps: int = 300
+    """Pairs of a row inside and one outside that are tried by their own transports
+    where groups find nothing; none where there are more."""
     halvings: int = 4
     """Passes over part of the groups are padded to the size of all, halved up to this
     many times: each size compiles a program of its own."""

@@ -9,7 +9,8 @@ would cost
 and choosing the best distinct rows for all n slots is a linear assignment over Q. The
 present S is a feasible assignment, so the assigned value is at most <P, C_S> = POO(S);
 solving the transport for the new S lowers it again. One round takes one pass over the
-training rows, one sparse assignment and one transport of n x M.
+training rows, one sparse assignment and one transport of n x M. Where a round finds
+nothing and there are few single rows to exchange, all of these are tried.
 """
 
 import time
@@ -28,6 +29,7 @@ from goracs_jax.selection.search.candidates import (
     largest_entries,
     update_candidates,
 )
+from goracs_jax.selection.search.row_exchange import best_swap
 from goracs_jax.selection.wishes.assign import assign_within
 from goracs_jax.selection.wishes.record import Wishes, meets
 
@@ -142,7 +144,7 @@ def group_exchange(
     settings: GroupExchange = DEFAULTS,
     started: float | None = None,
 ) -> Refined:
-    """Exchange groups until no round lowers POO.
+    """Exchange groups, and single rows where they are few, until POO falls no more.
 
     Args:
         problem: The cost, the transport solver, and wishes.
@@ -181,12 +183,14 @@ def group_exchange(
             known,
             problem.wishes,
         )
-        replaced = len(np.setdiff1d(new, rows))
-        if not replaced or not meets(problem.wishes, new):
+        found = None
+        if len(np.setdiff1d(new, rows)) and meets(problem.wishes, new):
+            found = (new, *solve(problem.cost, new, problem.solver, solved.g))
+        if found is None or found[-1].value >= solved.value - TOLERANCE:
+            found = best_swap(problem, rows, solved.g, settings.swaps)
+        if found is None or found[-1].value >= solved.value - TOLERANCE:
             return Refined(rows, tuple(trace), True)
-        new_cost, better = solve(problem.cost, new, problem.solver, solved.g)
-        if better.value >= solved.value - TOLERANCE:
-            return Refined(rows, tuple(trace), True)
-        rows, rows_cost, solved = new, new_cost, better
+        replaced = len(np.setdiff1d(found[0], rows))
+        rows, rows_cost, solved = found
         trace.append(Step(solved.value, time.perf_counter() - started, replaced))
     return Refined(rows, tuple(trace), False)
