@@ -245,7 +245,8 @@ def test_no_space_in_the_middle(files, capsys, monkeypatch):
         raise OSError(28, "No space left on device", "out/stages")
 
     monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    assert_refused(TEXTS, BUDGET, capsys, r"out/stages: No space left on device")
+    message = r"out/stages/.*: the disk is full \(No space left on device\): make room"
+    assert_refused(TEXTS, BUDGET, capsys, message)
     monkeypatch.undo()
     monkeypatch.chdir(files)
     assert run(TEXTS) == 0
