@@ -12,31 +12,35 @@ TEXT, GRADIENT = "text", "gradient/cosine"
 def checks() -> str:
     """Return how each space and reward ranks the losses, by testbed and seed."""
     rows = [
-        [name, seed, reliability(found), f"{kind} {score}", shown(told["lds"])]
+        [
+            *(name, seed, str(found["sizes"]["subsets"]), reliability(found)),
+            *(f"{kind} {score}", shown(told["lds"])),
+        ]
         for name in checked()
         for seed, found in load(f"check_{name}")["seeds"].items()
         for kind in ("space", "reward")
         for score, told in found[f"{kind}s"].items()
     ]
-    head = ["testbed", "seed", "ICC of a loss", "score", "LDS"]
+    head = ["testbed", "seed", "subsets", "ICC of a loss", "score", "LDS"]
     return "\n".join([*markdown(head, rows), "", NOTE])
 
 
 NOTE = (
     "The linear datamodelling score (LDS): Spearman's correlation of POO, or of minus "
-    "the mean reward, with the judge's loss, over 40 subsets of 200 of 1,000 rows, "
-    "corrected for the reliability of a loss, with a bootstrap interval of 95 % "
+    "the mean reward, with the judge's loss, over subsets of the pool, corrected for "
+    "the reliability of a loss, with a bootstrap interval of 95 % "
     "(`benchmarks/testbeds_check.py`)."
 )
 
 
 def in_short() -> str:
     """Return one sentence about the mixed pool."""
-    spaces = load("check_mixture")["seeds"]["0"]["spaces"]
+    found = load("check_mixture")["seeds"]["0"]
+    subsets, spaces = found["sizes"]["subsets"], found["spaces"]
     text, gradient = (shown(spaces[name]["lds"]) for name in (TEXT, GRADIENT))
     return (
-        "In mixture, POO between gradients ranks the losses of 40 subsets with a "
-        f"correlation of {gradient}, POO between texts with {text} (one pool, "
+        f"In mixture, POO between gradients ranks the losses of {subsets} subsets with "
+        f"a correlation of {gradient}, POO between texts with {text} (one pool, "
         "`goracs check`)."
     )
 

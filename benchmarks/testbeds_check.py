@@ -3,6 +3,7 @@
     python benchmarks/testbeds_check.py mixture --seeds 0 [--out DIR]
 
 Half an hour a seed, the first time.
+
 The pool is the one that a seed of testbeds.py draws, and the validation its target and
 its judge together, which the check cuts in two by itself. SmolLM2 is trained on 40
 subsets of 200 rows, and on 14 more to see how far a loss repeats. The learning rate is

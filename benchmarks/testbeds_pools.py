@@ -114,6 +114,7 @@ def shift(ml: MovieLens) -> Universe:
     mine, theirs = (mask[asked.users] for mask in (taste >= high, taste <= low))
     sure = asked.sure & np.where(asked.liked == mine, better > 0, better < 0)
     sides = (asked.inside & mine, asked.inside & theirs, asked.outside & mine)
+    # As many as there are, of each side, period and answer.
     *parts, held = (
         asked.balanced(asked.even(sure & side, rng), size, rng)
         for side, size in zip(sides, (600, 1800, 940), strict=True)

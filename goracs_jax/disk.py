@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from goracs_jax.errors import InputError, one_line
 
 #: What a disk, a quota and a limit of the size of files answer where no room is left.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What NumPy says where a file takes fewer numbers than it was given.
+CUT_OFF = re.compile(r"\d+ requested and \d+ written")
 
 
 def is_full(error: Exception) -> bool:
@@ -21,7 +24,7 @@ def is_full(error: Exception) -> bool:
     if getattr(error, "errno", None) in FULL:
         return True
     text = str(error)
-    return any(os.strerror(n) in text for n in FULL) or text.endswith(" written")
+    return any(os.strerror(n) in text for n in FULL) or bool(CUT_OFF.search(text))
 
 
 @contextlib.contextmanager

@@ -35,20 +35,15 @@ def best_swap(
     >>> found[0].tolist()
     [1, 4]
     """
-    n_train, wishes = problem.cost.shape[0], problem.wishes
+    n_train, _ = problem.cost.shape
     if len(rows) * (n_train - len(rows)) > most or problem.solver is not exact:
         return None
-    outside = np.setdiff1d(np.arange(n_train), rows)
-    inside = np.arange(len(rows))
-    if wishes is not None:
-        outside = outside[~wishes.closed[outside]]
-        inside = inside[~wishes.fixed[rows]]
     best = None
-    for slot in inside:
-        for row in outside:
+    for slot in range(len(rows)):
+        for row in np.setdiff1d(np.arange(n_train), rows):
             new = rows.copy()
             new[slot] = row
-            if not meets(wishes, new):
+            if not meets(problem.wishes, new):
                 continue
             found = (new, *solve(problem.cost, new, problem.solver, g))
             if best is None or found[-1].value < best[-1].value:
