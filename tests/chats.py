@@ -84,6 +84,28 @@ WITH_SYSTEM = {
 }
 
 
+def called(content, x):
+    """An answer that calls a tool, and what that returns."""
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": x}}}
+    answer = {"role": "assistant", "content": content, "tool_calls": [call]}
+    return [answer, *said(("tool", str(x)))]
+
+
+WITH_TOOLS = {
+    "one": [*said(("user", "f?")), *called("", 1), *said(("assistant", "It is 1."))],
+    "two": [
+        *(*said(("user", "f?")), *called("hm", 1), *said(("assistant", "It is 1."))),
+        *(*said(("user", "and?")), *called("", 2), *said(("assistant", "It is 2."))),
+    ],
+    "thinking": [
+        *(*said(("user", "f?")), *called("<think>\na\n</think>\n\nhm", 1)),
+        *said(("assistant", "<think>\nb\n</think>\n\nIt is 1."), ("user", "and?")),
+        *called("<think>\nc\n</think>\n\nok", 2),
+        *said(("assistant", "<think>\nd\n</think>\n\nIt is 2.")),
+    ],
+}
+
+
 def write_tokenizer(folder, template, **config):
     """A byte-level tokenizer that has the control tokens of a chat template whole."""
     tokenizer = Tokenizer(models.BPE())
