@@ -131,7 +131,7 @@ def _in_place(
         # Where one token closes the last turn, another one may close those before it,
         # as in gpt-oss. What some write behind a whole chat is no part of the answer.
         others = [token for token in special if rest.startswith(token)]
-        if closing in special and others:
+        if closing.strip() in special and others:
             return text[:end] + max(others, key=len)
         return upto
     if not rest.startswith(closing) or end == len(text):
