@@ -264,7 +264,9 @@ def test_calls_of_tools_are_masked_as_trl_marks_them(name, tmp_path):
 def test_variants_of_trl_may_be_given_as_templates(name, tmp_path):
     folder = chats.write_tokenizer(tmp_path / name, template(name))
     variant = str(CARRIED / f"{name}_training.jinja")
-    for chat in turns(name).values():
+    tools = name == "deepseekv3" or name not in WITHOUT_TOOLS
+    more = chats.WITH_TOOLS.values() if tools else ()
+    for chat in (*turns(name).values(), *more):
         read = in_parts(chat) if name in PARTS else chat
         expected = marked_by_trl(name, folder, read)
         assert tokens(folder, [{"messages": chat}], "answer", variant) == [expected]
