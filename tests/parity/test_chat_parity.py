@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import trl
 from datasets import Dataset, load_dataset
+from templates import NONE, OTHER, PARTLY, SAME, TEMPLATES, TEXT
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
@@ -195,15 +196,12 @@ def test_tools_and_options_are_those_of_the_record(options, prepared, tmp_path):
 PARTS = ("idefics3", "llava_next", "smolvlm")
 # The end of text of a template that writes it out; a space behind it parts its turns.
 ENDS = {"llava_next": "</s>"}
-MARKED = sorted(
-    path.name.removesuffix("_training.jinja")
-    for path in CARRIED.glob("*_training.jinja")
-)
+MARKED = tuple(TEMPLATES)
 
 
-def test_the_templates_that_trl_knows_are_found():
-    assert len(MARKED) >= 30
-    assert {*MARKED} >= {*KNOWN, "deepseekv3", "glm4moe", "gptoss", "nemotron_3_nano"}
+def test_the_templates_that_trl_knows_are_listed():
+    paths = CARRIED.glob("*_training.jinja")
+    assert sorted(p.name.removesuffix("_training.jinja") for p in paths) == [*MARKED]
 
 
 @pytest.mark.parametrize("name", [n for n in MARKED if n not in KNOWN])
@@ -230,42 +228,38 @@ def marked_by_trl(name, folder, chat):
     return found["input_ids"], [i if scored else -100 for i, scored in pairs]
 
 
-# Templates without tools, or that read arguments as text alone (deepseekv3).
-WITHOUT_TOOLS = (
-    *("cohere", "cohere2", "deepseekv3", "gemma", "gemma3"),
-    *("idefics3", "llava_next", "smolvlm"),
-)
 # In chats of these kinds they write an answer otherwise once more turns follow.
-REWRITTEN = {
-    "diffusion_gemma": {"two", "thinking"},
-    "gptoss": {"two", "thinking"},
-    "glm4moe": {"thinking"},
-    "nemotron_3_5_lightning": {"thinking"},
-    "nemotron_3_nano": {"thinking"},
-    "nemotron_3_super": {"thinking"},
-    "nemotron_3_ultra": {"thinking"},
-}
+REWRITTEN = {"diffusion_gemma": {"two", "thinking"}, "gptoss": {"two", "thinking"}}
 
 
-@pytest.mark.parametrize("name", [n for n in MARKED if n not in WITHOUT_TOOLS])
-def test_calls_of_tools_are_masked_as_trl_marks_them(name, tmp_path):
-    folder = chats.write_tokenizer(tmp_path / name, template(name))
+@pytest.mark.parametrize("name", MARKED)
+def test_calls_of_tools_are_masked_as_the_table_says(name, tmp_path):
+    folder, (_, tools) = (
+        chats.write_tokenizer(tmp_path / name, template(name)),
+        TEMPLATES[name],
+    )
+    rewritten = REWRITTEN.get(name, {"thinking"}) if tools in (PARTLY, OTHER) else ()
     for kind, chat in chats.WITH_TOOLS.items():
         record = {"messages": chat}
-        if kind in REWRITTEN.get(name, ()):
+        if kind in rewritten:
             with pytest.raises(InputError, match="an answer otherwise once more turns"):
                 tokens(folder, [record], "answer")
-        elif name != "diffusion_gemma":  # it opens the answer of a tool itself
+        elif tools in (SAME, PARTLY):
             expected = marked_by_trl(name, folder, chat)
             assert tokens(folder, [record], "answer") == [expected], kind
+        elif tools == TEXT:
+            with pytest.raises(InputError, match="the chat template refuses it"):
+                tokens(folder, [record], "answer")
+        elif tools == OTHER:
+            expected = marked_by_trl(name, folder, chat)
+            assert tokens(folder, [record], "answer") != [expected], kind
 
 
 @pytest.mark.parametrize("name", MARKED)
 def test_variants_of_trl_may_be_given_as_templates(name, tmp_path):
     folder = chats.write_tokenizer(tmp_path / name, template(name))
     variant = str(CARRIED / f"{name}_training.jinja")
-    tools = name == "deepseekv3" or name not in WITHOUT_TOOLS
-    more = chats.WITH_TOOLS.values() if tools else ()
+    more = chats.WITH_TOOLS.values() if TEMPLATES[name][1] != NONE else ()
     for chat in (*turns(name).values(), *more):
         read = in_parts(chat) if name in PARTS else chat
         expected = marked_by_trl(name, folder, read)
