@@ -48,7 +48,9 @@ def word_piece():
 
 def word_level():
     """One token for each word."""
-    tokenizer = Tokenizer(models.WordLevel(_letters(["<unk>"]), unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel(_letters(["<unk>", "see", "in"]), unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
 
