@@ -32,7 +32,7 @@ def tokenizers() -> str:
     sys.path.insert(0, str(ROOT / "tests"))
     import tokenizer_kinds as cases  # pyright: ignore[reportMissingImports]
 
-    said = lambda make: make.__doc__.removesuffix(".")
+    said = lambda make: str(make.__doc__).removesuffix(".")
     rows = [
         ["tokenizer.json", kind, said(make), "read"]
         for kind, make in cases.KINDS.items()
