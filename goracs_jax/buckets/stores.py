@@ -1,5 +1,6 @@
 """The stores behind URLs, by fsspec, and what is said where one does not answer."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +38,8 @@ STORES = {
     # Else 5 MiB behind each range are fetched, too.
     "hf": Store("", "set HF_TOKEN, or run hf auth login", {"block_size": 1}),
 }
+# Its errors are told in a line: without a handler, Python prints their tracebacks, too.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 #: What an object's description calls the mark of its content, in each kind of store.
 MARKS = ("ETag", "etag", "md5Hash", "xet_hash", "blob_id")
 #: Parts of the names of errors that tell why a store does not answer.
@@ -113,8 +116,10 @@ def asked(url: str, call: Callable[[], T]) -> T:
     except Exception as error:  # noqa: BLE001 (every store raises errors of its own)
         chain = [error, error.__cause__ or error.__context__]
         names = " ".join(type(each).__name__ for each in chain if each)
+        # gcsfs has no names for them.
+        denied = getattr(error, "code", 0) in (401, 403) or "Forbidden" in str(error)
         why = f"({type(error).__name__}: {one_line(error)})"
-        if any(part in names for part in NOBODY):
+        if denied or any(part in names for part in NOBODY):
             raise InputError(f"{url}: no access {why}: {kind.credentials}.") from None
         if any(part in names for part in NETWORK):
             raise InputError(
