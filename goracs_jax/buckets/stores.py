@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from goracs_jax.disk import is_full
 from goracs_jax.errors import InputError, one_line
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ def asked(url: str, call: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError: There is no such object.
+        OSError: The disk of this machine is full.
         InputError: A package or credentials are missing, the store is not reached, or
             the hub does not show the repository.
 
@@ -113,7 +115,9 @@ def asked(url: str, call: Callable[[], T]) -> T:
             f"{url}: {scheme}:// needs an extra package ({one_line(error)}): pip "
             f"install 'goracs_jax[{kind.extra}]'."
         ) from None
-    except Exception as error:  # noqa: BLE001 (every store raises errors of its own)
+    except Exception as error:
+        if is_full(error):
+            raise
         chain = [error, error.__cause__ or error.__context__]
         names = " ".join(type(each).__name__ for each in chain if each)
         # gcsfs has no names for them.
