@@ -285,6 +285,16 @@ MISTAKES = {
         SEQREC,
         r"items\.jsonl:11: item_id 10 is repeated",
     ),
+    "title of nothing": (
+        replaced("items.jsonl", "elm", "\u200b\u3164"),
+        SEQREC,
+        r"items\.jsonl:2: the title is empty",
+    ),
+    "title of a megabyte": (
+        replaced("items.jsonl", "elm", "e" * 10**6),
+        SEQREC,
+        r"items\.jsonl:2: the title has 1,000,000 characters, more than 500,000",
+    ),
     "no room": (
         lambda f: None,
         SEQREC.replace("6", "250", 1),
