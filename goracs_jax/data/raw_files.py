@@ -112,9 +112,10 @@ def _recognised(path: Path) -> str:
     ]
     if len(fitting) != 1:
         what = f"fits {' and '.join(fitting)}" if fitting else "is not recognised"
+        cure = "name the file of interactions in it, or " if path.is_dir() else ""
         raise InputError(
-            f"{path} {what}: give --format, one of {', '.join(FORMATS)}; for fields of "
-            "your own csv, jsonl or parquet, with --user-column and so on."
+            f"{path} {what}: {cure}give --format, one of {', '.join(FORMATS)}; for "
+            "fields of your own csv, jsonl or parquet, with --user-column and so on."
         )
     return fitting[0]
 

@@ -34,7 +34,9 @@ def test_every_format_gives_the_same_table(tmp_path, name):
 def test_auto_is_right_or_refuses(tmp_path, name):
     path, metadata = raw_files.write(name, tmp_path)
     if name in NEVER_CERTAIN:
-        with pytest.raises(InputError, match=r"is not recognised: give --format, one"):
+        with pytest.raises(
+            InputError, match=r"is not recognised: .*give --format, one"
+        ):
             find_raw_files("auto", path, metadata)
     else:
         assert find_raw_files("auto", path, metadata).name == name
@@ -43,8 +45,18 @@ def test_auto_is_right_or_refuses(tmp_path, name):
 def test_auto_refuses_a_folder_of_two_formats(tmp_path):
     for name in ("movielens-100k", "movielens-1m"):
         raw_files.write(name, tmp_path)
-    with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: give"):
+    with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: name"):
         find_raw_files("auto", tmp_path)
+
+
+def test_a_folder_whose_files_have_no_fixed_names(tmp_path):
+    """Following each line leads on."""
+    ratings, titles = raw_files.write("amazon-2018", tmp_path)
+    with pytest.raises(InputError, match="not recognised: name the file of interactio"):
+        find_raw_files("auto", tmp_path)
+    with pytest.raises(InputError, match="amazon-2018 needs --metadata: the titles"):
+        find_raw_files("auto", ratings)
+    assert find_raw_files("auto", ratings, titles).name == "amazon-2018"
 
 
 def test_named_columns(tmp_path):
