@@ -27,9 +27,9 @@ PUBLISHED = {
     "Yelp": "yelp",
     "RecBole": "recbole",
 }
-#: Those of which real files were read, beside a plain loop that counts users, items and
-#: interactions: all of 100K, also as RecBole has it, and of latest-small; Gift Cards with
-#: five reviews each; and 5,000 lines of MINDsmall with 2,000 of its titles.
+#: Those of which real files were read, and users, items and interactions counted by a
+#: plain loop, too: all of 100K, also as RecBole has it, and of latest-small; Gift Cards
+#: with five reviews each; 5,000 lines of MINDsmall with 2,000 of its titles.
 TRIED = ("MovieLens 100K", "MovieLens latest", "Amazon 2018", "MIND", "RecBole")
 
 
