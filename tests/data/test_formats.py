@@ -59,6 +59,24 @@ def test_a_folder_whose_files_have_no_fixed_names(tmp_path):
     assert find_raw_files("auto", ratings, titles).name == "amazon-2018"
 
 
+@pytest.mark.parametrize("name", ["latin-1", "ISO-8859-1", "cp1252"])
+def test_latin_1_is_that_of_windows(tmp_path, name):
+    path = tmp_path / "a.csv"
+    text = "user_id,item_id,rating,timestamp,title\nu,i,1,1,It\u2019s caf\u00e9\n"
+    path.write_bytes(text.encode("cp1252"))
+    raw = read_raw(find_raw_files("csv", path, encoding=name))
+    assert raw.titles.rows.rows() == [("i", "It\u2019s caf\u00e9")]
+
+
+def test_spaces_around_ids_are_none_of_them(tmp_path):
+    rows = ["user_id, item_id, rating, timestamp", "u, i, 1, 1"]
+    path = raw_files.lines(tmp_path / "a.csv", rows)
+    names = raw_files.lines(tmp_path / "b.csv", ["item_id,title", "i,Alien"])
+    raw = read_raw(find_raw_files("csv", path, names))
+    assert raw.ratings.rows.rows() == [("u", "i", 1.0, 1.0)]
+    assert raw.titles.rows.rows() == [("i", "Alien")]
+
+
 def test_named_columns(tmp_path):
     path = raw_files.lines(
         tmp_path / "a.csv", ["who,what,when,name", "u,i,2020-01-01T00:00:01,Alien"]
