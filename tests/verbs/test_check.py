@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 from commands import assert_refused, edit, run
+from full_disk import assert_nothing_is_lost
 
 from goracs_jax.check import trained
 from goracs_jax.check.design import Sizes
@@ -84,6 +85,10 @@ def test_a_second_run_trains_nothing(files, monkeypatch):
     monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
     assert run(CHECK, None) == 0
     assert result(files) == before
+
+
+def test_a_full_disk(files, capsys):
+    assert_nothing_is_lost(CHECK, 20_000, files, capsys)
 
 
 def test_stopped_between_trainings_it_goes_on(files, monkeypatch):
