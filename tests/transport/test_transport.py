@@ -89,8 +89,10 @@ def test_sinkhorn_is_within_its_bound(n, m, relative_epsilon):
     epsilon = relative_epsilon * max(spread, 1.0)
     solved = sinkhorn(cost, epsilon=epsilon)
     assert solved.converged
-    np.testing.assert_allclose(solved.plan.sum(1), 1 / n, atol=1e-12)  # rounded
-    np.testing.assert_allclose(solved.plan.sum(0), 1 / m, atol=1e-12)
+    # Rounded in float32: each sum has a few roundings of 6e-8.
+    np.testing.assert_allclose(solved.plan.sum(1), 1 / n, rtol=1e-6)
+    np.testing.assert_allclose(solved.plan.sum(0), 1 / m, rtol=1e-6)
+    assert solved.plan.min() >= 0
     bound = epsilon * np.log(min(n, m)) + 2 * solved.marginal_error * spread
     excess = solved.value - oracles.transport(cost)
     assert -1e-6 <= excess <= bound + 1e-6  # 1e-6: float32 entries of C
