@@ -145,8 +145,8 @@ def transport() -> str:
         [
             *markdown(head, lines),
             "\nThe numbers of a solver are the seconds of a cold start, of a warm "
-            "start from a subset in which a tenth of the rows differ, of one in which a "
-            "hundredth differ, and from Sinkhorn's potentials for the same subset "
+            "start from a subset in which a tenth of the rows differ, of one in which "
+            "a hundredth differ, and from Sinkhorn's potentials for the same one "
             "(`benchmarks/transport.py`).",
         ]
     )
