@@ -12,6 +12,7 @@ from pathlib import Path
 from tables_accelerator import accelerators
 from tables_adapters import adapters
 from tables_ahead import ahead, launches
+from tables_chats import templates, tokenizers
 from tables_checks import checks
 from tables_engine import builds, efforts, stages
 from tables_families import families
@@ -65,6 +66,8 @@ RENDER = {
     "launches": launches,
     "accelerators": accelerators,
     "families": families,
+    "templates": templates,
+    "tokenizers": tokenizers,
     "trainers": trainers,
     "testbeds": testbeds,
     "helps": helps,

@@ -55,7 +55,13 @@ GGUF = {"mistral": "llama", "gemma3_text": "gemma3"}
 OTHERS = {
     "gpt_oss": "mixture of experts, in MXFP4",
     "deepseek_v3": "mixture of experts, another attention",
+    "glm4_moe": "mixture of experts",
+    "nemotron_h": "other layers",
     "llama4": "mixture of experts",
+    "qwen2_moe": "mixture of experts, some for all tokens",
+    "qwen3_5": "other layers",
+    "cohere2": "other layers",
+    "gemma": "other scales",
     "gemma3n": "other layers",
     "qwen3_next": "other layers",
     "granitemoehybrid": "other layers",

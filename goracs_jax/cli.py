@@ -7,9 +7,12 @@ and mistakes in flags are printed at once.
 """
 
 import importlib
+import math
 import os
 import re
+import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import metadata, version
 from pathlib import Path
@@ -55,6 +58,8 @@ NO_BACKENDS = {
     f"POT_BACKEND_DISABLE_{name}": "1"
     for name in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW")
 }
+#: Free space that a disk must have for programs to be kept on it, in bytes.
+ROOM = 1 << 28
 USAGE = """usage: goracs VERB [FLAGS]
 
 Choose what to fine-tune an LLM on.
@@ -185,6 +190,9 @@ def keep_programs() -> None:
     folder has no limit: with one, JAX keeps nothing more where a single file of another
     run or version lacks its time stamp.
 
+    On a disk that is nearly full programs are only read: JAX would leave a half of one,
+    which it never writes again, and warn of each.
+
     >>> import jax
     >>> keep_programs()
     >>> bool(jax.config.values["jax_compilation_cache_dir"])
@@ -192,10 +200,18 @@ def keep_programs() -> None:
     """
     import jax
 
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        folder = cache_folder() / "programs"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
+    if jax.config.values["jax_compilation_cache_dir"]:
+        return
+    folder = cache_folder() / "programs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        has_room = shutil.disk_usage(folder).free >= ROOM
+    except OSError:  # no folder of this user's: nothing is kept
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    least = 0.0 if has_room else math.inf  # seconds of compilation
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 def parse(arguments: Sequence[str]) -> Settings:

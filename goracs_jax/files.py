@@ -206,17 +206,18 @@ def unnamed() -> Iterator[IO[bytes]]:
     ...
     goracs_jax.errors.InputError: ...: no room for a temporary file: set TMPDIR to ...
     """
-    with tempfile.TemporaryFile() as file:
-        try:
+    try:
+        # What is still in memory is written when the file is closed, which may fail.
+        with tempfile.TemporaryFile() as file:
             yield file
             file.flush()
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise InputError(
-                f"{tempfile.gettempdir()}: no room for a temporary file: set TMPDIR to "
-                "a folder on a larger disk."
-            ) from None
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise InputError(
+            f"{tempfile.gettempdir()}: no room for a temporary file: set TMPDIR to "
+            "a folder on a larger disk."
+        ) from None
 
 
 @contextlib.contextmanager

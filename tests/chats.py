@@ -1,10 +1,15 @@
 """Chats of many kinds, templates in the form of published ones, and a tokenizer."""
 
 import re
+from itertools import pairwise
 
 from tiny import WORDS, train_bpe
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from goracs_jax.data.examples import read_examples, written
+from goracs_jax.llm.template_choice import TemplateChoice
+from goracs_jax.llm.tokenization import load_tokenizer, tokenize
 
 # In the form of SmolLM2's: ChatML, with a system turn where none is given.
 CHATML = (
@@ -84,6 +89,28 @@ WITH_SYSTEM = {
 }
 
 
+def called(content, x):
+    """An answer that calls a tool, and what that returns."""
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": x}}}
+    answer = {"role": "assistant", "content": content, "tool_calls": [call]}
+    return [answer, *said(("tool", str(x)))]
+
+
+WITH_TOOLS = {
+    "one": [*said(("user", "f?")), *called("", 1), *said(("assistant", "It is 1."))],
+    "two": [
+        *(*said(("user", "f?")), *called("hm", 1), *said(("assistant", "It is 1."))),
+        *(*said(("user", "and?")), *called("", 2), *said(("assistant", "It is 2."))),
+    ],
+    "thinking": [
+        *(*said(("user", "f?")), *called("<think>\na\n</think>\n\nhm", 1)),
+        *said(("assistant", "<think>\nb\n</think>\n\nIt is 1."), ("user", "and?")),
+        *called("<think>\nc\n</think>\n\nok", 2),
+        *said(("assistant", "<think>\nd\n</think>\n\nIt is 2.")),
+    ],
+}
+
+
 def write_tokenizer(folder, template, **config):
     """A byte-level tokenizer that has the control tokens of a chat template whole."""
     tokenizer = Tokenizer(models.BPE())
@@ -97,3 +124,15 @@ def write_tokenizer(folder, template, **config):
     fast.chat_template = template
     fast.save_pretrained(folder)
     return folder
+
+
+def scored_texts(folder, records, scored="answer", name=None):
+    """The whole text and the scored part of each record, decoded from tokens."""
+    examples, tokenizer = read_examples(records), load_tokenizer(folder)
+    template = TemplateChoice.read(name).of(examples[0].form, tokenizer)
+    texts = [*written(examples, lambda said: template.whole(said, scored))]
+    places = [example.place for example in examples]
+    found = tokenize(texts, tokenizer, labels=scored, context=999, places=places)
+    parts = [slice(*pair) for pair in pairwise(found.offsets)]
+    decode = lambda ids: tokenizer.decode(ids[ids >= 0].tolist())
+    return [(decode(found.ids[p]), decode(found.labels[p])) for p in parts]

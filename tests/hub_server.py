@@ -4,12 +4,15 @@ as it takes to fetch them, to read ranges, and to commit files."""
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
+
+from huggingface_hub import HfFileSystem, constants
+from loopback import running
 
 MAIN, OLD = "a" * 40, "b" * 40
 GATED, PRIVATE = "org/gated", "org/private"
@@ -140,7 +143,21 @@ def _hash(content: bytes) -> str:
 @contextmanager
 def serving(repos: dict[str, dict[str, Path]]) -> Iterator[Hub]:
     """Serve models and datasets while the context lasts."""
-    with Hub(repos) as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
+    with running(Hub(repos)) as hub:
         yield hub
-        hub.shutdown()
+
+
+@contextmanager
+def reached(address: str) -> Iterator[None]:
+    """Let huggingface_hub take a server in place of the hub."""
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    HfFileSystem.clear_instance_cache()
+    try:
+        # The library reads its variables once, at import.
+        with (
+            patch.object(constants, "ENDPOINT", address),
+            patch.object(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template),
+        ):
+            yield
+    finally:
+        HfFileSystem.clear_instance_cache()

@@ -1,15 +1,19 @@
-"""An S3 server on this machine: real HTTP, and no store of anybody's."""
+"""Servers on this machine, one of S3 among them: real HTTP, and nobody's store."""
 
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import HTTPServer
+from typing import TypeVar
 
 import s3fs
 
+S = TypeVar("S", bound=HTTPServer)
 #: What a client of the server has in its environment.
 CLIENT = {
     "AWS_ACCESS_KEY_ID": "me",
@@ -49,3 +53,12 @@ def client(address: str) -> s3fs.S3FileSystem:
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """Answer requests in a thread while the context lasts."""
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

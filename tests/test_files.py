@@ -1,16 +1,15 @@
 import errno
 import os
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
 import pytest
+from full_disk import full_at
 from safetensors.numpy import save_file
 
 from goracs_jax.disk import reserve
 from goracs_jax.errors import InputError
-from goracs_jax.files import atomic, locked, prepare_folder, together
+from goracs_jax.files import atomic, locked, prepare_folder, together, unnamed
 
 
 def test_atomic_leaves_nothing_half_written(tmp_path):
@@ -20,17 +19,6 @@ def test_atomic_leaves_nothing_half_written(tmp_path):
         file.write(b"half", "no such argument")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-@contextmanager
-def full_at(size):
-    """Let no file grow beyond a size, as a disk that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 ROWS = np.zeros((1000, 8))  # 64,000 bytes
@@ -61,6 +49,17 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, write):
         write(new)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seal", "x"]
     assert (tmp_path / "x").read_text() == "old"
+
+
+@pytest.mark.parametrize("size", [5000, 50_000], ids=["in memory", "written"])
+def test_a_full_disk_under_a_temporary_file(size):
+    """What is in memory is written when the file is closed, where nobody looks."""
+    with (
+        pytest.raises(InputError, match="no room for a temporary file: set TMPDIR"),
+        full_at(4096),
+        unnamed() as file,
+    ):
+        file.write(bytes(size))
 
 
 def test_room_is_taken_before_a_map_is_filled(tmp_path, monkeypatch):

@@ -139,6 +139,49 @@ def write_llm(
     return folder
 
 
+BERT = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 256,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+
+
+def random_bert() -> dict[str, np.ndarray]:
+    """Random weights of the model of `BERT`, names and layout Hugging Face's."""
+    rng = np.random.default_rng(0)
+    dim, mlp = BERT["hidden_size"], BERT["intermediate_size"]
+    layer = "encoder.layer.0."
+    sizes = {
+        "embeddings.word_embeddings": (BERT["vocab_size"], dim),
+        "embeddings.position_embeddings": (BERT["max_position_embeddings"], dim),
+        "embeddings.token_type_embeddings": (BERT["type_vocab_size"], dim),
+        **{f"{layer}attention.self.{n}": (dim, dim) for n in ("query", "key", "value")},
+        f"{layer}attention.output.dense": (dim, dim),
+        f"{layer}intermediate.dense": (mlp, dim),
+        f"{layer}output.dense": (dim, mlp),
+    }
+    norms = ["embeddings.", f"{layer}attention.output.", f"{layer}output."]
+    shapes = {f"{name}.weight": size for name, size in sizes.items()}
+    shapes |= {
+        f"{n}.bias": size[:1] for n, size in sizes.items() if n.startswith(layer)
+    }
+    shapes |= {f"{n}LayerNorm.{p}": (dim,) for n in norms for p in ("weight", "bias")}
+    return {n: rng.normal(size=size).astype(np.float32) for n, size in shapes.items()}
+
+
+def write_encoder(folder: Path) -> Path:
+    """A folder of a sentence encoder, with the tokenizer of `write_llm`."""
+    return write_llm(folder, BERT, random_bert())
+
+
 def write_pool(path: Path, size: int, seed: int) -> Path:
     """JSONL records with random words and an extra key."""
     rng = np.random.default_rng(seed)

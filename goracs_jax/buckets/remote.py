@@ -11,6 +11,7 @@ from typing import Any
 
 from goracs_jax.buckets.paths import START, BucketPath
 from goracs_jax.buckets.stores import STORES, asked, look_anew, mark_of, store_of
+from goracs_jax.disk import room_for
 from goracs_jax.errors import InputError
 
 #: Bytes of the first range, and of the largest: each that follows another is twice as
@@ -164,7 +165,8 @@ class Remote(BucketPath):
         part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
         try:
             fetch = lambda: store_of(str(self)).get_file(str(self), str(part))
-            asked(str(self), fetch)
+            with room_for(copy):
+                asked(str(self), fetch)
             kept.unlink(missing_ok=True)
             os.replace(part, copy)
         finally:

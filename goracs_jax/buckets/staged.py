@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from goracs_jax.buckets.paths import BucketPath
 from goracs_jax.buckets.remote import Remote, as_path
 from goracs_jax.buckets.stores import asked, mark_of, store_of
+from goracs_jax.disk import room_for
 from goracs_jax.errors import InputError
 
 #: What stays here: locks, halves, and states that are quicker made than sent.
@@ -85,8 +86,13 @@ class Staged(BucketPath):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
-            asked(str(path), partial(store.get_file, str(path), os.fspath(part)))
-            os.replace(part, path)
+            fetch = partial(store.get_file, str(path), os.fspath(part))
+            try:
+                with room_for(Path(os.fspath(path))):
+                    asked(str(path), fetch)
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
             Sent(mark, _here(path)).record(path)
         for path in self._recorded():
             if path not in there:

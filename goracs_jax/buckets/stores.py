@@ -1,8 +1,10 @@
 """The stores behind URLs, by fsspec, and what is said where one does not answer."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from goracs_jax.disk import is_full
 from goracs_jax.errors import InputError, one_line
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ STORES = {
     # Else 5 MiB behind each range are fetched, too.
     "hf": Store("", "set HF_TOKEN, or run hf auth login", {"block_size": 1}),
 }
+# Its errors are told in a line: without a handler, Python prints their tracebacks, too.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 #: What an object's description calls the mark of its content, in each kind of store.
 MARKS = ("ETag", "etag", "md5Hash", "xet_hash", "blob_id")
 #: Parts of the names of errors that tell why a store does not answer.
@@ -82,6 +86,7 @@ def asked(url: str, call: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError: There is no such object.
+        OSError: The disk of this machine is full.
         InputError: A package or credentials are missing, the store is not reached, or
             the hub does not show the repository.
 
@@ -110,11 +115,15 @@ def asked(url: str, call: Callable[[], T]) -> T:
             f"{url}: {scheme}:// needs an extra package ({one_line(error)}): pip "
             f"install 'goracs_jax[{kind.extra}]'."
         ) from None
-    except Exception as error:  # noqa: BLE001 (every store raises errors of its own)
+    except Exception as error:
+        if is_full(error):
+            raise
         chain = [error, error.__cause__ or error.__context__]
         names = " ".join(type(each).__name__ for each in chain if each)
+        # gcsfs has no names for them.
+        denied = getattr(error, "code", 0) in (401, 403) or "Forbidden" in str(error)
         why = f"({type(error).__name__}: {one_line(error)})"
-        if any(part in names for part in NOBODY):
+        if denied or any(part in names for part in NOBODY):
             raise InputError(f"{url}: no access {why}: {kind.credentials}.") from None
         if any(part in names for part in NETWORK):
             raise InputError(

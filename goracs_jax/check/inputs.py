@@ -12,6 +12,7 @@ from goracs_jax.buckets import as_path
 from goracs_jax.check.design import Sizes
 from goracs_jax.check.planted import MOST_CLASSES, plant
 from goracs_jax.comparison.drawn import draw, halves, pool_of
+from goracs_jax.data.cutting import Limit, is_within
 from goracs_jax.data.skipped import Skipped
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.classes import check_budgets, classes_of
@@ -55,6 +56,7 @@ class CheckInputs(NamedTuple):
     training: TrainConfig
     sizes: Sizes
     limit: float | None  # seconds
+    longest: Limit  # of a text with a planted output
     leaked: Leaked  # training examples that copy what validates
     skipped: list[Skipped]  # records that were left out
 
@@ -106,6 +108,8 @@ def read_inputs(settings: Check) -> CheckInputs:
     scored = partial(scored_in, labels=s.labels, default=training.scored)
     limit = limit_of(s, s.model, scored=scored)
     given = {"limit": limit, "flags": s, "duplicates": s.duplicates}
+    longest = limit or limit_of(replace(s, too_long="skip"), s.model, scored=scored)
+    assert longest  # a model has a context
     train, valid = read_pools(s.train, s.valid, **given)
     training = training.reading(train, s.labels)
     skipped = left_out(train, valid)
@@ -131,7 +135,7 @@ def read_inputs(settings: Check) -> CheckInputs:
         *(s.repeats, s.pairs, s.quantiles, s.quantile_seeds, s.subsets),
     )
     cut = (train, valid.of_file, target, judge)
-    asked = (spaces, rewards, training, sizes, seconds, leaked, skipped)
+    asked = (spaces, rewards, training, sizes, seconds, longest, leaked, skipped)
     found = CheckInputs(*cut, *asked)
     drawn = drawn_of(found, sizes, s)  # refuses what cannot be planted or shared out
     check_budgets([s.budget], rows, drawn.classes)
@@ -209,10 +213,16 @@ def drawn_of(inputs: CheckInputs, sizes: Sizes, settings: Check) -> Drawn:
         return Numbered(found.train, found.train_rows)
 
     pool, some = first(sizes.rows), first(sizes.planted)
-    outputs, flag = plant(some.pool.outputs, s.planted_share, seed=s.seed)
+    examples = some.pool.examples
+
+    def fits(row: int, output: str) -> bool:
+        return is_within(inputs.longest, examples[row].with_output(output))
+
+    share, right = s.planted_share, some.pool.outputs
+    outputs, flag = plant(right, share, seed=s.seed, fits=fits)
     changed = [
         example.with_output(output)
-        for example, output in zip(some.pool.examples, outputs, strict=True)
+        for example, output in zip(examples, outputs, strict=True)
     ]
     planted = some._replace(pool=pool_of(changed, s.out, "planted"))
     classes = None

@@ -5,6 +5,7 @@ some rows exchange theirs. A space in which distance means anything for training
 such rows farther from the validation rows.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,11 @@ class Found(NamedTuple):
 
 
 def plant(
-    outputs: list[str], share: float, *, seed: int
+    outputs: list[str],
+    share: float,
+    *,
+    seed: int,
+    fits: Callable[[int, str], bool] = lambda row, output: True,
 ) -> tuple[list[str], Bool[np.ndarray, " rows"]]:
     """Change the outputs of some rows, as if they were wrong.
 
@@ -37,12 +42,14 @@ def plant(
         outputs: The output of each row.
         share: The share of rows to change, in (0, 1).
         seed: Seed of the rows and of what they get.
+        fits: Whether a row may get an output; one that would be too long keeps its own.
 
     Returns:
         The outputs, and which rows have another one than before.
 
     Raises:
-        InputError: There is but one output, so that none can be wrong.
+        InputError: There is but one output, so that none can be wrong, or no other one
+            fits.
 
     >>> changed, flag = plant(["Yes"] * 5 + ["No"] * 5, 0.4, seed=0)
     >>> int(flag.sum()), int(flag[:5].sum()) == changed[:5].count("No")
@@ -59,11 +66,19 @@ def plant(
     changed = list(outputs)
     if len(names) <= MOST_CLASSES:
         for row in rows.tolist():
-            others = [name for name in names if name != outputs[row]]
-            changed[row] = str(rng.choice(others))
+            others = [x for x in names if x != outputs[row] and fits(row, x)]
+            if others:
+                changed[row] = str(rng.choice(others))
     else:
         for row, other in zip(rows.tolist(), np.roll(rows, 1).tolist(), strict=True):
-            changed[row] = outputs[other]
+            if fits(row, outputs[other]):
+                changed[row] = outputs[other]
+    if changed == outputs:
+        raise InputError(
+            "no example could be given another one's output within the longest text "
+            "that is allowed: give a smaller --max-length with --too-long cut, or "
+            "shorter texts."
+        )
     return changed, np.array([a != b for a, b in zip(outputs, changed, strict=True)])
 
 

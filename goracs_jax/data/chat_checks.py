@@ -1,5 +1,6 @@
 """What a conversation must have: texts to read, roles that are known, and an answer."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ def check_conversation(record: Mapping[str, Any], keys: Keys, place: str) -> Non
 def _check_options(record: Mapping[str, Any], keys: Keys, place: str) -> None:
     """Refuse what a chat template could not read beside the messages."""
     tools, options = keys.of(record, "tools"), record.get("chat_template_kwargs")
-    if not isinstance(tools or [], list):
+    if not _is_list_of_objects(tools or []):
         raise RecordError(
             f"{place}: 'tools' must be a list of objects, or its JSON.", WRONG_TYPE
         )
@@ -86,6 +87,12 @@ def _check_options(record: Mapping[str, Any], keys: Keys, place: str) -> None:
         raise RecordError(
             f"{place}: 'chat_template_kwargs' must be an object.", WRONG_TYPE
         )
+    system = keys.of(record, "system")
+    beside = {"tools": tools, "chat_template_kwargs": options}
+    if isinstance(system, str):  # else it is a column of something else
+        beside["system"] = system
+    for name, part in beside.items():
+        _check_length(f"{place}: {name!r}", part)
 
 
 def _check_strings(
@@ -114,8 +121,7 @@ def _check_strings(
                 f"{place}: {key!r} must be a string, got {text!r:.40}: {cure}.",
                 WRONG_TYPE,
             )
-        if len(text) > MOST_CHARACTERS:
-            raise _too_long(f"{place}: {key!r}", text)
+        _check_length(f"{place}: {key!r}", text)
         texts[name] = text
     *asked, answer = (keys.key(record, name) for name in names)
     *prompt, learnt = texts.values()
@@ -137,7 +143,8 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
             "content.",
             WRONG_TYPE,
         )
-    role, text = (message.get(key) for key in parts_of(message, keys))
+    names = parts_of(message, keys)
+    role, text = (message.get(key) for key in names)
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise RecordError(
             f"{where}: the role is {role!r:.40}: it must be system, user, assistant or "
@@ -149,13 +156,20 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
             part.get("type") if isinstance(part, dict) else type(part).__name__
             for part in text
         ]
-        if kinds != ["text"] * len(text):
+        texts = [part.get("text") or "" for part in text if isinstance(part, dict)]
+        if kinds != ["text"] * len(text) or not all(isinstance(t, str) for t in texts):
             raise RecordError(
                 f"{where}: only parts of text are read, got {kinds!r:.60}: leave the "
                 "record out.",
                 WRONG_TYPE,
             )
         text = joined(text)
+    if not _is_list_of_objects(message.get("tool_calls") or []):
+        raise RecordError(
+            f"{where}: 'tool_calls' must be a list of objects.", WRONG_TYPE
+        )
+    # A template may write any of it.
+    _check_length(where, {k: v for k, v in message.items() if k not in names})
     if text is None and message.get("tool_calls"):
         return
     if not isinstance(text, str):
@@ -164,16 +178,24 @@ def _check_message(message: Any, keys: Keys, where: str) -> None:
             "text, or leave the record out.",
             WRONG_TYPE,
         )
-    if len(text) > MOST_CHARACTERS:
-        raise _too_long(where, text)
+    _check_length(where, text)
     speaks = ROLES[role.lower()] in ("user", "assistant")
     if speaks and is_blank(text) and not message.get("tool_calls"):
         raise RecordError(f"{where}: {role} says nothing: remove the message.", "empty")
 
 
-def _too_long(where: str, text: str) -> RecordError:
-    return RecordError(
-        f"{where} has {len(text):,} characters, more than {MOST_CHARACTERS:,}: cut the "
-        "text, or leave the record out.",
-        "too long",
-    )
+def _is_list_of_objects(part: Any) -> bool:
+    return isinstance(part, list) and all(isinstance(each, dict) for each in part)
+
+
+def _check_length(where: str, part: Any) -> None:
+    """Refuse a text, or what is written as JSON, that no model would read."""
+    if not part:
+        return
+    text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+    if len(text) > MOST_CHARACTERS:
+        raise RecordError(
+            f"{where} has {len(text):,} characters, more than {MOST_CHARACTERS:,}: cut "
+            "the text, or leave the record out.",
+            "too long",
+        )

@@ -92,6 +92,25 @@ def fitting(
             long.add(row, example.place, error, example.record)
 
 
+def is_within(limit: Limit, example: Example) -> bool:
+    """Tell whether an example can be written, and fits a limit as it is.
+
+    Args:
+        limit: How long it may be.
+        example: The example.
+
+    >>> count = lambda texts: [len(text.text) for text in texts]
+    >>> limit = Limit(3, lambda x: Text(x.output), count, False, "--max-length")
+    >>> [is_within(limit, Example({"output": x}, "")) for x in ("abc", "abcd")]
+    [True, False]
+    """
+    try:
+        text = limit.write(example)
+    except RecordError:  # a template can ask for what was cut
+        return False
+    return limit.count([text])[0] <= limit.tokens
+
+
 class Cuts(NamedTuple):
     """What is left of an input, or of a list of messages, without its oldest pieces."""
 
@@ -153,13 +172,7 @@ def _shortened(example: Example, limit: Limit) -> Example | None:
         key, cuts = turns.key, Cuts(turns.most, turns.without)
     shorter = lambda k: example._replace(record={**record, key: cuts.without(k)})
 
-    def fits(k: int) -> bool:
-        try:
-            text = limit.write(shorter(k))
-        except RecordError:  # a template can ask for what was cut
-            return False
-        return limit.count([text])[0] <= limit.tokens
-
+    fits = lambda k: is_within(limit, shorter(k))
     # A cut can lengthen a text by a token or two, so what is found is tried.
     least = bisect_left(range(cuts.most + 1), True, lo=1, key=fits)
     return next((shorter(k) for k in range(least, cuts.most + 1) if fits(k)), None)

@@ -177,7 +177,7 @@ REASONS = {
     "untitled": "that has a title: check that both files use the same item ids, or "
     "name their fields with --item-column and --metadata-item-column.",
     "unrated": "that has a rating: --task ctr needs ratings; name them with "
-    "--rating-column.",
+    "--rating-column, or take --task seqrec.",
     "core": "with --core: take a smaller one.",
 }
 

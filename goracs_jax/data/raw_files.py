@@ -1,5 +1,6 @@
 """Find the files of raw data, their format, and the names of their fields."""
 
+import codecs
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +13,10 @@ from goracs_jax.inputs.parts import files_of
 from goracs_jax.inputs.records import AS_FOUND, How, look_at, names_of
 from goracs_jax.inputs.separated import Style, is_counted
 from goracs_jax.inputs.streams import SUFFIXES, unpacked
+
+#: What is read for Latin-1, as browsers do: the same letters, and where Latin-1 has
+#: controls, which no text has, the dashes and quotation marks of Windows.
+LATIN = "cp1252"
 
 
 class RawFiles(NamedTuple):
@@ -112,9 +117,10 @@ def _recognised(path: Path) -> str:
     ]
     if len(fitting) != 1:
         what = f"fits {' and '.join(fitting)}" if fitting else "is not recognised"
+        cure = "name the file of interactions in it, or " if path.is_dir() else ""
         raise InputError(
-            f"{path} {what}: give --format, one of {', '.join(FORMATS)}; for fields of "
-            "your own csv, jsonl or parquet, with --user-column and so on."
+            f"{path} {what}: {cure}give --format, one of {', '.join(FORMATS)}; for "
+            "fields of your own csv, jsonl or parquet, with --user-column and so on."
         )
     return fitting[0]
 
@@ -259,8 +265,10 @@ def _check_column(column: str, what: str, present: list[str], path: Path) -> Non
 
 
 def _how(kind: Format, style: Style, encoding: str | None) -> How:
-    latin = "latin-1" if kind.latin and not encoding else ""
-    return How(encoding or "utf-8", latin, style, exact=not style.names)
+    fallback = LATIN if kind.latin and not encoding else ""
+    if encoding and codecs.lookup(encoding).name == "iso8859-1":
+        encoding = LATIN
+    return How(encoding or "utf-8", fallback, style, exact=not style.names)
 
 
 def _check_encoding(encoding: str | None) -> None:

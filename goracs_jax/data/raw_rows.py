@@ -104,9 +104,9 @@ def plain_title(title: str) -> str:
 
 def _identifier(fields: Fields, name: str) -> str:
     value = fields.get(name)
-    if isinstance(value, str) and value:
-        _check_text(value, name)
-        return value
+    if isinstance(value, str) and (identity := value.strip()):
+        _check_text(identity, name)
+        return identity
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # pandas makes floats of whole numbers beside a gap
     if isinstance(value, int) and not isinstance(value, bool):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,12 @@ MOST_LEVELS = 64
 #: Kinds of characters that show nothing: spaces, ends of lines, controls, marks of
 #: format such as the zero-width space.
 _UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+#: Letters, marks and signs that show nothing: what Unicode calls ignorable by default
+#: (fillers, selectors of variants) and is not of these kinds, and Braille's blank.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
 # One for all records: json.dumps would make a new one for each.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -24,10 +31,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 def is_blank(text: str) -> bool:
     r"""Tell whether a text has no character that shows.
 
-    >>> is_blank(" \n\u200b"), is_blank("\u00a0."), is_blank("")
-    (True, False, True)
+    >>> is_blank(" \n\u200b"), is_blank("\u3164"), is_blank("\u00a0.")
+    (True, True, False)
     """
-    return all(unicodedata.category(character) in _UNSEEN for character in text)
+    category = unicodedata.category
+    return all(category(each) in _UNSEEN or _BLANK.match(each) for each in text)
 
 
 def check_record(record: Mapping[str, Any], place: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from goracs_jax.data.examples import Example, read_records
+from goracs_jax.data.texts import MOST_CHARACTERS, is_blank
 from goracs_jax.errors import InputError
 from goracs_jax.evaluate.exposure import NONE as NONE
 from goracs_jax.evaluate.metrics import ranks
@@ -62,8 +63,13 @@ def read_catalogue(path: Path) -> Catalogue:
                 f"{place}: an item needs item_id (a string or a number) and title (a "
                 f"string), got {record!r:.60}."
             )
-        if not title.strip():
+        if is_blank(title):
             raise InputError(f"{place}: the title is empty: leave the item out.")
+        if len(title) > MOST_CHARACTERS:
+            raise InputError(
+                f"{place}: the title has {len(title):,} characters, more than "
+                f"{MOST_CHARACTERS:,}: cut it, or leave the item out."
+            )
         if str(identity) in row_of:
             raise InputError(f"{place}: item_id {identity!r} is repeated: remove one.")
         row_of[str(identity)] = len(titles)

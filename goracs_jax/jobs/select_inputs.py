@@ -268,6 +268,11 @@ def _check_flags(s: Select, config: SelectConfig) -> None:
         )
     if s.rewards and s.reward:
         raise InputError("give --rewards or --reward, not both.")
+    if s.encoder and s.train_embeddings is None and "text" not in config.symbols:
+        raise InputError(
+            f"--encoder is for the space text, and --space {s.space} does not read it: "
+            "leave it out."
+        )
     check_rows(s, by_gradients=GRADIENT in config.symbols)
 
 

@@ -3,12 +3,9 @@
 transformers runs the template in Jinja's sandbox. Which tokens are scored is what TRL's
 SFTTrainer decides: of a prompt and its completion, those behind the prompt; of a list
 of messages, those of the assistant's turns, which the template marks ({% generation
-%}). TRL has marked variants of the templates that it knows. Here the turns of a
-template without marks are found by rendering the chat up to each of them, and what
-TRL's variants do otherwise is in the two tables below.
+%}). Those of a template without marks are found in `goracs_jax.llm.unmarked`.
 """
 
-import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -18,27 +15,12 @@ from typing import TYPE_CHECKING, Any
 from goracs_jax.choices import Scored
 from goracs_jax.errors import InputError, one_line
 from goracs_jax.llm.conversations import Conversation, Message, in_parts
-from goracs_jax.llm.texts import WRITES_ANEW, Between, Span, Text, common
+from goracs_jax.llm.texts import Between, Span, Text
+from goracs_jax.llm.unmarked import Variant, find_answers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: Conditions by which Qwen 3 and its successors leave out the thinking of all answers
-#: but the last. TRL trains on answers as the model wrote them: with it.
-_HIDES_THINKING = (
-    "loop.index0 > ns.last_query_index",
-    "loop.last or (not loop.last and reasoning_content)",
-)
-#: Where TRL scores more than what the model writes: the end of the opening of a turn,
-#: by the SHA-256 of the template.
-_SCORED_OPENING = {
-    # Qwen 2.5
-    "cd8e9439f0570856fd70470bf8889ebd8b5d1107207f67a5efb46e342330527f": "\n",
-    # Qwen 3.5 (thinking), 3.6 and 3.8
-    "a4aee8afcf2e0711942cf848899be66016f8d14a889ff9ede07bca099c28f715": "<think>\n",
-    "e84f32a23fdda27689f868aa4a1a5621f41133e51a48d7f3efcbea2839574259": "<think>\n",
-    "c3cf9e34abf4f9e36c2d72165aa9c132d3e2a725b6c2586aaa3a8af9d7a81041": "<think>\n",
-}
 #: What a template that writes messages at all writes.
 _PROBES = ("Hoopoe-4711", "Lapwing-1147")
 #: Where a template says that an answer starts.
@@ -109,31 +91,22 @@ class ChatTemplate:
         return self._text(texts[0], *(Span(start, end) for start, end in found))
 
     def _found(self, of: Conversation, source: str) -> Text:
-        """Find the turns of the assistant: each between the chat before and with it."""
-        opening = _SCORED_OPENING.get(hashlib.sha256(source.encode()).hexdigest(), "")
-        for condition in _HIDES_THINKING:
-            source = source.replace(condition, "true")
+        variant = Variant.of(source)
         # An answer starts with its thinking, if only to say that there is none.
         options = {k: v for k, v in of.options.items() if k != "enable_thinking"}
-        asked, found = of._replace(options=options), []
-        text = self._render(of.messages, of, source=source)
-        for i, message in enumerate(of.messages):
-            if message["role"] != "assistant":
-                continue
-            if not i:
-                raise ValueError(
-                    "the chat starts with an answer: leave it out, or put a question "
-                    "in front."
-                )
-            before = self._render(of.messages[:i], asked, opening=True, source=source)
-            before, upto = before.removesuffix(opening), text
-            if i + 1 < len(of.messages):
-                upto = self._render(of.messages[: i + 1], of, source=source)
-            upto = self._closed(upto)
-            if not text.startswith(upto) and common(text, upto) <= common(text, before):
-                raise ValueError(WRITES_ANEW)
-            found.append(Between(before, None if upto == text else upto))
-        return self._text(text, *found)
+        asked = of._replace(options=options)
+
+        def write(messages: Sequence[Message]) -> str:
+            return self._render(messages, of, source=variant.source)
+
+        def opened(messages: Sequence[Message]) -> str:
+            return variant.unscored(
+                self._render(messages, asked, opening=True, source=variant.source)
+            )
+
+        special = self._tokenizer.get_added_vocab()
+        answers = find_answers(of.messages, write, opened, self._closed, special)
+        return self._text(write(of.messages), *answers)
 
     def _closed(self, text: str) -> str:
         """Leave out spaces behind the end of text, which part turns: TRL scores none.

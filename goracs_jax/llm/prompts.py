@@ -166,6 +166,11 @@ def read_template(path: Path, task: Task) -> Template:
     for name, text in values.items():
         if not isinstance(text, str):
             raise InputError(f"--template {path}: {name} must be a string: quote it.")
+        if "\0" in text or text.encode(errors="ignore").decode() != text:
+            raise InputError(
+                f"--template {path}: {name} has NUL or half of a surrogate pair, which "
+                "is no text: take it out."
+            )
     template = Template(**values)
     try:
         _check(template, task)

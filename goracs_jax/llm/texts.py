@@ -1,5 +1,6 @@
 """The texts that a language model reads, and which parts of them it is to learn."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,30 +51,22 @@ class Text(NamedTuple):
         return cls(prompt + answer, (Span(len(prompt)),))
 
 
-def first_scored(spans: Sequence[tuple[int, int]], answer: Span) -> slice:
-    """Find the tokens of a span of characters, as transformers does.
-
-    A character of several tokens counts as its first, and so does one at the end of
-    the span; a span that goes to the end of all has all tokens that end in it.
+def overlapping(spans: Sequence[tuple[int, int]], answer: Span) -> slice:
+    """Find the tokens that have a part of a span of characters, as transformers does.
 
     Args:
-        spans: The characters of each token.
+        spans: The characters of each token, in their order.
         answer: The span.
 
-    Returns:
-        The tokens; none if no token has the first character.
-
-    >>> first_scored([(0, 3), (3, 5), (5, 6), (5, 6)], Span(4, 6))
-    slice(1, 3, None)
+    >>> overlapping([(0, 3), (3, 5), (5, 6), (5, 6), (6, 8)], Span(4, 6))
+    slice(1, 4, None)
     """
-    if answer.end is None:
-        inside = (i for i, (_, end) in enumerate(spans) if end > answer.start)
-        return slice(next(inside, len(spans)), len(spans))
-    start = _token_of(spans, answer.start)
-    if start is None:
+    end = math.inf if answer.end is None else answer.end
+    first = next((i for i, span in enumerate(spans) if span[1] > answer.start), None)
+    if first is None:
         return slice(0, 0)
-    end = _token_of(spans, answer.end - 1)
-    return slice(start, end + 1 if end else len(spans))
+    behind = (i for i in range(first, len(spans)) if spans[i][0] >= end)
+    return slice(first, next(behind, len(spans)))
 
 
 def common(one: Sequence[Any], two: Sequence[Any]) -> int:
@@ -84,8 +77,3 @@ def common(one: Sequence[Any], two: Sequence[Any]) -> int:
     """
     pairs = enumerate(zip(one, two, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
-
-
-def _token_of(spans: Sequence[tuple[int, int]], character: int) -> int | None:
-    found = (i for i, (start, end) in enumerate(spans) if start <= character < end)
-    return next(found, None)

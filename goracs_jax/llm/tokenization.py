@@ -14,7 +14,7 @@ from goracs_jax.llm.texts import (
     Span,
     Text,
     common,
-    first_scored,
+    overlapping,
 )
 from goracs_jax.llm.tokens import Tokens, joined, ragged
 from goracs_jax.models.tokenizer import load_tokenizer as load_tokenizer
@@ -106,7 +106,7 @@ def _tokenized(
             scored = [NOT_SCORED] * len(ids)
             for answer in text.answers:
                 part = (
-                    first_scored(spans, answer)
+                    overlapping(spans, answer)
                     if isinstance(answer, Span)
                     else _between(ids, answer, beside, place_of(i))
                 )

@@ -128,8 +128,8 @@ def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: The adapter adds a bias to a layer that has none, or trains tables
-            apart that are tied; or `base` is a GGUF file of another family than Llama,
-            or has RoPE scaling.
+            apart that are tied; a file that is to be copied is damaged; or `base` is a
+            GGUF file of another family than Llama, or has RoPE scaling.
     """
     check_merge(model.config, model.lora)
     base = as_path(base)
@@ -137,6 +137,9 @@ def check_merged(model: Decoder, base: str | Path) -> dict[str, Any]:
         raw = _llama_config(model.config, base)
     else:
         raw = dict(text_config(*read_json(base / "config.json")))
+        for name in COPIED:
+            if name.endswith(".json") and (base / name).is_file():
+                read_json(base / name)
         raw.pop("torch_dtype", None)  # the old name of dtype
         raw.pop("quantization_config", None)  # what is written are floats
     return raw | {"dtype": str(model.embed.dtype)}

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from goracs_jax.cost import (
     Cost,
     column_mass,
+    cost_rows,
     exact_cost,
     materialize,
     without_reward,
@@ -19,7 +20,7 @@ from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import AnyArray, GradNorms, Rows
-from goracs_jax.transport import Solver, Transport, exact
+from goracs_jax.transport import Solver, Transport, exact, sinkhorn
 
 
 class Problem(NamedTuple):
@@ -124,7 +125,8 @@ def solve(
         g: Column potentials of a similar subset, to start from.
 
     Returns:
-        C_S in float64, shape [n, M], and the transport.
+        C_S in float64, shape [n, M], and the transport. For Sinkhorn C_S is computed
+        where the cost lies, in float32.
 
     Raises:
         NumericalError: The solver did not converge.
@@ -134,7 +136,8 @@ def solve(
     >>> solve(make_cost(eye, eye), np.array([0, 1]), exact)[1].converged
     True
     """
-    rows_cost = exact_cost(cost, indices)
+    on_host = solver is not sinkhorn
+    rows_cost = (exact_cost if on_host else cost_rows)(cost, np.asarray(indices))
     more: dict[str, Any] = {} if g is None else {"g": g}
     if cost.mass is not None:
         more["b"] = column_mass(cost)
@@ -144,7 +147,7 @@ def solve(
             f"Sinkhorn stopped with a marginal error of {solved.marginal_error:.1e}: "
             "use the exact solver."
         )
-    return rows_cost, solved
+    return np.asarray(rows_cost, np.float64), solved
 
 
 def check_budget(n_train: int, budget: object) -> None:

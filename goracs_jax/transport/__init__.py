@@ -7,3 +7,4 @@ from goracs_jax.transport.exact import exact as exact
 from goracs_jax.transport.sinkhorn import sinkhorn as sinkhorn
 from goracs_jax.transport.types import Solver as Solver
 from goracs_jax.transport.types import Transport as Transport
+from goracs_jax.transport.types import dual_value as dual_value

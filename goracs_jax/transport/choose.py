@@ -8,7 +8,9 @@ from goracs_jax.transport.sinkhorn import sinkhorn
 from goracs_jax.transport.types import Solver
 
 SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
-EXACT_ENTRIES = 1 << 25  # on accelerators, where the two were not measured
+# On accelerators, by estimate: Sinkhorn's launches and passes take less time there than
+# exact transport takes on the host (benchmarks/launches.py).
+EXACT_ENTRIES = 1 << 22
 
 
 def find_solver(
@@ -17,7 +19,8 @@ def find_solver(
     """Return the solver of a name.
 
     "auto" is exact on CPUs, where exact transport is the faster one at every size that
-    benchmarks/transport.py measures. On accelerators it is exact up to some size.
+    benchmarks/transport.py measures. On accelerators it is exact up to some size, above
+    which a search would wait for the host.
 
     Args:
         name: "auto", "exact" or "sinkhorn".

@@ -17,6 +17,7 @@ from goracs_jax.transport.types import (
     marginals,
 )
 
+TINY = 1e-30  # in place of a mass of zero that is divided by
 # Regularisation as a share of max(C) - min(C), where none is given.
 RELATIVE_EPSILON = 1e-3
 
@@ -51,12 +52,13 @@ def sinkhorn(
 ) -> Transport:
     """Solve a transport problem with entropic regularisation, epsilon falling.
 
-    The plan is rounded onto its marginals (Altschuler et al., NeurIPS 2017, Alg. 2),
-    so that <P, C> is an upper bound of the exact value. Once converged it exceeds it
-    by at most epsilon log(min(n, m)) + 2 marginal_error (max C - min C).
+    The plan is rounded onto its marginals (Altschuler et al., NeurIPS 2017, Alg. 2), as
+    far as float32 can be, so that <P, C> is an upper bound of the exact value. Once
+    converged it exceeds it by at most
+    epsilon log(min(n, m)) + 2 marginal_error (max C - min C).
 
     Args:
-        cost: C, shape [n, m].
+        cost: C, shape [n, m]; an array that is on a device stays there.
         a: Mass of each row, shape [n]; uniform if None.
         b: Mass of each column, shape [m]; uniform if None.
         g: Column potentials of a similar problem, to start from. Epsilon then starts
@@ -78,11 +80,12 @@ def sinkhorn(
     >>> round(sinkhorn(np.array([[0.0, 1.0], [1.0, 0.0]])).value, 3)
     0.0
     """
-    cost = np.asarray(cost, np.float64)
+    if not isinstance(cost, jax.Array):
+        cost = np.asarray(cost, np.float64)
     a, b = marginals(cost, a, b)
     # Centred, so that float32 spends its digits on differences of costs.
-    shift = cost.mean()
-    spread = float(np.ptp(cost))
+    shift = float(cost.mean())
+    spread = float(cost.max() - cost.min())
     if epsilon is None:
         # Equal costs leave nothing to regularise: any epsilon will do.
         epsilon = RELATIVE_EPSILON * spread or 1.0
@@ -101,8 +104,9 @@ def sinkhorn(
         start = (centred - jnp.float32(g)).min(1)
     out = _iterate(centred, *masses, start, epsilon, threshold, schedule, limit)
     plan, f, column, error = (np.asarray(x, np.float64) for x in out)
-    plan = _round(plan, a, b)
-    value = float((plan * cost).sum())
+    # The mass of a plan in float32 is not 1 to the last digit: what all costs have in
+    # common is left out of the sum.
+    value = shift + float(np.vdot(plan, np.asarray(cost, np.float64) - shift))
     converged = bool(error <= threshold)
     if not converged and g is not None:
         # Potentials of another problem can be a slow place to start from.
@@ -136,16 +140,18 @@ def _iterate(cost, a, b, f, epsilon, threshold, schedule, max_iterations):
         start = f, jnp.zeros_like(b)
         out = solver(linear_problem.LinearProblem(geom, a=a, b=b), init=start)
     error = jnp.abs(out.matrix.sum(1) - a).sum() + jnp.abs(out.matrix.sum(0) - b).sum()
-    return out.matrix, out.f, out.g, error
+    return _round(out.matrix, a, b), out.f, out.g, error
 
 
-def _round(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _round(
+    plan: Float[jax.Array, "n m"], a: Float[jax.Array, " n"], b: Float[jax.Array, " m"]
+) -> Float[jax.Array, "n m"]:
     """Scale a plan down to its marginals, and add what is missing as an outer product.
 
     This is Algorithm 2 of Altschuler et al., NeurIPS 2017.
     """
-    plan = plan * np.minimum(a / np.maximum(plan.sum(1), 1e-300), 1)[:, None]
-    plan = plan * np.minimum(b / np.maximum(plan.sum(0), 1e-300), 1)[None, :]
-    left_a, left_b = a - plan.sum(1), b - plan.sum(0)
-    total = left_a.sum()
-    return plan if total <= 0 else plan + np.outer(left_a, left_b) / total
+    plan = plan * jnp.minimum(a / jnp.maximum(plan.sum(1), TINY), 1)[:, None]
+    plan = plan * jnp.minimum(b / jnp.maximum(plan.sum(0), TINY), 1)
+    # Where nothing is missing, what rounding leaves may be negative.
+    left_a, left_b = (jnp.maximum(x, 0) for x in (a - plan.sum(1), b - plan.sum(0)))
+    return plan + jnp.outer(left_a, left_b) / jnp.maximum(left_a.sum(), TINY)

@@ -56,7 +56,7 @@ class Solver(Protocol):
 
 
 def marginals(
-    cost: Float[np.ndarray, "n m"], a: RowMass | None, b: ColumnMass | None
+    cost: Float[AnyArray, "n m"], a: RowMass | None, b: ColumnMass | None
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """Return both marginals in float64, uniform where they are None.
 
@@ -68,3 +68,24 @@ def marginals(
     a = uniform(n) if a is None else np.asarray(a, np.float64)
     b = uniform(m) if b is None else np.asarray(b, np.float64)
     return a, b
+
+
+def dual_value(
+    cost: Float[np.ndarray, "n m"],
+    g: Float[np.ndarray, " m"],
+    b: ColumnMass | None = None,
+) -> float:
+    """Return sum_i a_i min_j (C_ij - g_j) + sum_j b_j g_j, for uniform a.
+
+    The transport costs no less, whatever g is (weak duality).
+
+    Args:
+        cost: C, shape [n, m].
+        g: Column potentials, shape [m].
+        b: Mass of each column, shape [m]; uniform if None.
+
+    >>> dual_value(np.array([[0.0, 2.0]]), np.array([0.0, 1.0]))
+    0.5
+    """
+    g = np.asarray(g, np.float64)
+    return float((cost - g).min(1).mean() + np.average(g, weights=b))

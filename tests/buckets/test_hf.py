@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import assert_refused
-from hub_server import GATED, MAIN, PRIVATE, serving
-from huggingface_hub import HfFileSystem, constants
-from kinds import arrays, buckets, records
+from hub_server import GATED, MAIN, PRIVATE, reached, serving
 from safetensors.numpy import save_file
 
 import goracs_jax as gx
@@ -26,14 +24,8 @@ def hub(tmp_path, monkeypatch):
     folder = tmp_path / "pool"
     folder.mkdir()
     repos = {"datasets/org/pool": {MAIN: folder}, f"datasets/{GATED}": {MAIN: folder}}
-    with serving(repos) as server:
-        # The library reads its variables once, at import.
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        HfFileSystem.clear_instance_cache()
+    with serving(repos) as server, reached(server.url):
         yield server
-    HfFileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -43,18 +35,6 @@ def pool(hub):
 
 def write(file, found):
     file.write_text("".join(json.dumps(record) + "\n" for record in found))
-
-
-@pytest.mark.parametrize("name", buckets.SHOWN)
-def test_kinds_are_read_as_on_a_disk(name, hub, pool):
-    for group in (records.GROUP, arrays.GROUP):
-        for kind in group.kinds:
-            if kind.name == name:
-                path = str(kind.make(pool))
-                found = group.read(as_path(path.replace(str(pool), POOL)))
-                assert repr(found) == repr(group.read(as_path(path)))
-                return
-    pytest.fail("there is no such kind")
 
 
 def test_one_tensor_of_many_is_fetched_alone(hub, pool):

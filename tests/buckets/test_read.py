@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from full_disk import full_at
 from kinds import arrays, records
 from safetensors.numpy import save_file
 
 import goracs_jax as gx
-from goracs_jax.buckets import Remote, as_path
+from goracs_jax.buckets import Remote, Staged, as_path
 from goracs_jax.errors import InputError
 from goracs_jax.files import existing_file, hash_files
 from goracs_jax.inputs.array_files import hash_array, read_array
@@ -118,6 +119,18 @@ def test_a_copy_is_fetched_once_for_each_content(bucket, requests):
     bucket.pipe("pool/a.txt", b"two")
     assert len(fetched()) == 1
     assert Path(os.fspath(path)).read_text() == "two"
+
+
+def test_a_full_disk_of_this_machine(bucket, tmp_path):
+    bucket.pipe("pool/a.bin", bytes(1 << 16))
+    path = as_path("s3://pool/a.bin")
+    for full in (path, Staged(str(path))):
+        call = full.fetch if isinstance(full, Staged) else full.__fspath__
+        line = rf"{tmp_path}.*a\.bin: the disk is full .*: make room"
+        with full_at(4096), pytest.raises(InputError, match=line):
+            call()
+    assert not [found for found in tmp_path.rglob("*") if found.is_file()]
+    assert Path(os.fspath(path)).stat().st_size == 1 << 16
 
 
 def test_a_hash_tells_contents_apart_without_reading_them(bucket, requests):

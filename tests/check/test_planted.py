@@ -52,6 +52,20 @@ def test_a_row_that_gets_its_own_text_is_not_flagged():
     assert flag.sum() < 90
 
 
+@pytest.mark.parametrize("kinds", [3, 100])
+def test_an_output_that_does_not_fit_is_not_given(kinds):
+    """Of a few classes another one is; of texts the row keeps its own."""
+    outputs = [f"title {i % kinds}" for i in range(100)]
+    fits = lambda row, output: row % 2 == 0 or output == "title 1"
+    changed, flag = plant(outputs, 0.5, seed=0, fits=fits)
+    assert [a != b for a, b in zip(outputs, changed, strict=True)] == flag.tolist()
+    assert flag[::2].any()
+    given = {changed[row] for row in np.flatnonzero(flag) if row % 2}
+    assert given == ({"title 1"} if kinds == 3 else set())
+    with pytest.raises(InputError, match="no example could be given another one's"):
+        plant(outputs, 0.5, seed=0, fits=lambda row, output: False)
+
+
 def test_one_output_cannot_be_wrong():
     with pytest.raises(InputError, match="all outputs are the same"):
         plant(["Yes"] * 4, 0.4, seed=0)

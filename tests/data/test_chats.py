@@ -9,6 +9,7 @@ from goracs_jax.data.chats import Keys
 from goracs_jax.data.dataset_info import dataset_info
 from goracs_jax.data.examples import read_examples
 from goracs_jax.data.skipped import Skipped
+from goracs_jax.data.texts import MOST_CHARACTERS
 from goracs_jax.data.turns import turns_of
 from goracs_jax.errors import InputError, RecordError
 
@@ -147,6 +148,11 @@ def chat(*messages, **more):
     return {"messages": list(messages), **more}
 
 
+def part(text):
+    return {"type": "text", "text": text}
+
+
+LONG = "a" * (MOST_CHARACTERS + 1)
 REFUSED = {
     "no list": ({"messages": "hello"}, "'messages' must be a list of messages, got"),
     "nothing": ({"messages": []}, "'messages' must be a list of messages, got"),
@@ -160,6 +166,13 @@ REFUSED = {
     "no answer": (chat(ASKED), "no message is the assistant's"),
     "no question": (chat(SAID), "the only answer has no question in front"),
     "tools": (chat(ASKED, SAID, tools="{"), "'tools' must be a list"),
+    "no tools": (chat(ASKED, SAID, tools=["f"]), "'tools' must be a list of objects"),
+    "calls": (chat(ASKED, SAID | {"tool_calls": 5}), "2: 'tool_calls' must be a list"),
+    "part": (chat(ASKED | {"content": [part(5)]}, SAID), "only parts of text are read"),
+    "long system": (chat(ASKED, SAID, system=LONG), "'system' has 500,001 characters"),
+    "long tools": (chat(ASKED, SAID, tools=[{"f": LONG}]), "'tools' has 500,0.. char"),
+    "long call": (chat(ASKED, SAID | {"tool_calls": [{"f": LONG}]}), "2 has 500,0"),
+    "long thought": (chat(ASKED, SAID | {"thinking": LONG}), "message 2 has 500,0"),
     "half a pair": ({"messages": r'["\ud83d"]'}, "half of a surrogate pair"),
     "JSON of no list": ({"messages": '{"a": 1}'}, "'messages' must be a list of mess"),
     "no JSON": ({"messages": "[" * 10**5}, r"'messages' must be a list .*'\[\["),

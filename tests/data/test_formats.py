@@ -34,7 +34,9 @@ def test_every_format_gives_the_same_table(tmp_path, name):
 def test_auto_is_right_or_refuses(tmp_path, name):
     path, metadata = raw_files.write(name, tmp_path)
     if name in NEVER_CERTAIN:
-        with pytest.raises(InputError, match=r"is not recognised: give --format, one"):
+        with pytest.raises(
+            InputError, match=r"is not recognised: .*give --format, one"
+        ):
             find_raw_files("auto", path, metadata)
     else:
         assert find_raw_files("auto", path, metadata).name == name
@@ -43,8 +45,36 @@ def test_auto_is_right_or_refuses(tmp_path, name):
 def test_auto_refuses_a_folder_of_two_formats(tmp_path):
     for name in ("movielens-100k", "movielens-1m"):
         raw_files.write(name, tmp_path)
-    with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: give"):
+    with pytest.raises(InputError, match=r"fits movielens-100k and movielens-1m: name"):
         find_raw_files("auto", tmp_path)
+
+
+def test_a_folder_whose_files_have_no_fixed_names(tmp_path):
+    """Following each line leads on."""
+    ratings, titles = raw_files.write("amazon-2018", tmp_path)
+    with pytest.raises(InputError, match="not recognised: name the file of interactio"):
+        find_raw_files("auto", tmp_path)
+    with pytest.raises(InputError, match="amazon-2018 needs --metadata: the titles"):
+        find_raw_files("auto", ratings)
+    assert find_raw_files("auto", ratings, titles).name == "amazon-2018"
+
+
+@pytest.mark.parametrize("name", ["latin-1", "ISO-8859-1", "cp1252"])
+def test_latin_1_is_that_of_windows(tmp_path, name):
+    path = tmp_path / "a.csv"
+    text = "user_id,item_id,rating,timestamp,title\nu,i,1,1,It\u2019s caf\u00e9\n"
+    path.write_bytes(text.encode("cp1252"))
+    raw = read_raw(find_raw_files("csv", path, encoding=name))
+    assert raw.titles.rows.rows() == [("i", "It\u2019s caf\u00e9")]
+
+
+def test_spaces_around_ids_are_none_of_them(tmp_path):
+    rows = ["user_id, item_id, rating, timestamp", "u, i, 1, 1"]
+    path = raw_files.lines(tmp_path / "a.csv", rows)
+    names = raw_files.lines(tmp_path / "b.csv", ["item_id,title", "i,Alien"])
+    raw = read_raw(find_raw_files("csv", path, names))
+    assert raw.ratings.rows.rows() == [("u", "i", 1.0, 1.0)]
+    assert raw.titles.rows.rows() == [("i", "Alien")]
 
 
 def test_named_columns(tmp_path):

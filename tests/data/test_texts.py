@@ -47,7 +47,8 @@ def test_what_cannot_be_written_is_named_with_its_place(tmp_path, name, key):
         read_examples(path)
 
 
-#: Unicode's characters that show nothing: Zs, Zl, Zp, Cc and Cf.
+#: Unicode's characters that show nothing: Zs, Zl, Zp, Cc and Cf, fillers of Hangul,
+#: selectors of variants, a joiner, the blank of Braille and a tag.
 UNSEEN = [
     " ",
     "\n\t",
@@ -58,6 +59,12 @@ UNSEEN = [
     "\u200b",
     "\ufeff",
     "\x1f",
+    "\u3164",
+    "\u115f\uffa0",
+    "\ufe0f",
+    "\u034f",
+    "\u2800",
+    "\U000e0100",
 ]
 
 
@@ -72,7 +79,10 @@ def test_texts_that_show_nothing(tmp_path, text):
         read_examples(path)
 
 
-@pytest.mark.parametrize("text", ["0", ".", "\u5b57", "\U0001f600", "\u200b\u0301a"])
+@pytest.mark.parametrize(
+    "text",
+    ["0", ".", "\u5b57", "\U0001f600", "\u2764\ufe0f", "\u2801", "\u200b\u0301a"],
+)
 def test_texts_that_show_something(text):
     assert not is_blank(text)
 

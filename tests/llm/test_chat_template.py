@@ -3,14 +3,14 @@
 import json
 import re
 import shutil
-from itertools import pairwise
 from pathlib import Path
 
 import chats
 import numpy as np
 import pytest
+from chats import scored_texts
 
-from goracs_jax.data.examples import read_examples, written
+from goracs_jax.data.examples import read_examples
 from goracs_jax.errors import InputError, RecordError
 from goracs_jax.llm.template_choice import TemplateChoice, encoder_template
 from goracs_jax.llm.tokenization import load_tokenizer, tokenize
@@ -39,18 +39,6 @@ FORGETS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return chats.write_tokenizer(tmp_path_factory.mktemp("chats") / "llm", PLAIN)
-
-
-def scored_texts(folder, records, scored="answer", name=None):
-    """The whole text and the scored part of each record, decoded from tokens."""
-    examples, tokenizer = read_examples(records), load_tokenizer(folder)
-    template = TemplateChoice.read(name).of(examples[0].form, tokenizer)
-    texts = [*written(examples, lambda said: template.whole(said, scored))]
-    places = [example.place for example in examples]
-    found = tokenize(texts, tokenizer, labels=scored, context=999, places=places)
-    parts = [slice(*pair) for pair in pairwise(found.offsets)]
-    decode = lambda ids: tokenizer.decode(ids[ids >= 0].tolist())
-    return [(decode(found.ids[p]), decode(found.labels[p])) for p in parts]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[1] for row in ROWS])

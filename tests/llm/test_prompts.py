@@ -65,6 +65,8 @@ def test_own_template_in_yaml_for_ctr(tmp_path):
         ("seqrec", {"output": 0}, r"missing: output; a template has input, instru"),
         ("seqrec", {"outptu": "x"}, r"unknown: outptu; a template has"),
         ("seqrec", {"input": 7}, r"input must be a string: quote it"),
+        ("seqrec", {"instruction": "a\0"}, r"instruction has NUL or half of a"),
+        ("seqrec", {"output": "{target}\ud800"}, r"output has NUL or half of a"),
         ("seqrec", {"input": "{past}"}, r"input: \{past\} is unknown: there is \{hist"),
         ("seqrec", {"input": "{history.x}"}, r"input: \{history\.x\} is unknown"),
         ("seqrec", {"input": "{history:>9}"}, r"input: \{history\} is unknown"),

@@ -8,6 +8,7 @@ import gguf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_kinds import GGUF_REFUSED
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from goracs_jax.errors import InputError
@@ -150,6 +151,7 @@ def test_unknown_characters_without_bytes(tmp_path):
         ({"leave": ["token_type"]}, "token_type' is missing"),
         ({"leave": ["bos_token_id"]}, "bos_token_id must be the number .* got None"),
         ({"model": "bert"}, "tokenizer 'bert' is not supported, only byte-level BPE"),
+        *(({"model": x}, f"tokenizer {x!r} is not supported") for x in GGUF_REFUSED),
         ({"model": 3}, "model' must be str, got 3"),
         ({"tokens": "abc"}, "tokens' must be list, got 'abc'"),
         ({"tokens": [1, 2, 3]}, r"tokens\[0\] must be a str, got 1"),

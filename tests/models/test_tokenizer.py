@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny
+import tokenizer_kinds
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from goracs_jax.errors import InputError
@@ -171,6 +172,16 @@ def test_files_that_are_no_json(folder, text):
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(InputError, match=r"tokenizer\.json: (not JSON|must be a JSON)"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("kind", tokenizer_kinds.KINDS)
+def test_every_kind_of_tokenizer_is_read_as_it_is(kind, tmp_path):
+    tokenizer = tokenizer_kinds.KINDS[kind]()
+    tokenizer.add_special_tokens(["<eos>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    configure(tmp_path)
+    assert_as_it_is(tmp_path)
+    assert len({*load_tokenizer(tmp_path)(TEXTS[0])["input_ids"]}) > 1
 
 
 @pytest.mark.parametrize(

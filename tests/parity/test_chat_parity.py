@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import trl
 from datasets import Dataset, load_dataset
+from templates import NONE, OTHER, PARTLY, SAME, TEMPLATES, TEXT
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from goracs_jax import cli
 from goracs_jax.data.examples import read_examples, written
+from goracs_jax.errors import InputError
 from goracs_jax.llm.conversations import in_parts
 from goracs_jax.llm.template_choice import TemplateChoice
 from goracs_jax.llm.tokenization import load_tokenizer, tokenize
@@ -33,6 +35,9 @@ OWN = {
     "mistral": (chats.INST, chats.INST_MARKED),
     "mistral 0.1": (chats.INST_SPACED, chats.INST_SPACED_MARKED),
 }
+# Of those whose chats are in no other test of prompt and completion, one of each way to
+# open and to end an answer.
+ROUNDS = ("deepseekv3", "glm4moe", "gptoss", "nemotron_3_nano", "qwen3_5_nothink")
 
 
 def template(name):
@@ -103,7 +108,7 @@ def test_messages_are_masked_as_trl_masks_them(name, prepared, tmp_path):
         assert tokens(folder, records, "answer", str(file)) == expected
 
 
-@pytest.mark.parametrize("name", [*KNOWN, *OWN])
+@pytest.mark.parametrize("name", [*KNOWN, *OWN, *ROUNDS])
 def test_completions_are_masked_as_trl_masks_them(name, prepared, tmp_path):
     folder = chats.write_tokenizer(tmp_path / name, template(name))
     cut = [(each[:k], each[k:]) for each in turns(name).values() for k in (1, 2, 3)]
@@ -187,24 +192,19 @@ def test_tools_and_options_are_those_of_the_record(options, prepared, tmp_path):
     assert tokens(folder, [record], "answer") == expected
 
 
-# Templates whose chats differ in the opening or the end of a turn, and one that loses
-# a part of the last letter of an answer.
-OTHERWISE = (
-    *("deepseek", "diffusion", "glm4moe", "gptoss", "muse", "nemotron"),
-    "qwen3_5_nothink",
-)
 # Templates of models that see pictures, which want the content in parts.
 PARTS = ("idefics3", "llava_next", "smolvlm")
 # The end of text of a template that writes it out; a space behind it parts its turns.
 ENDS = {"llava_next": "</s>"}
-EXACT = sorted(
-    path.name.removesuffix("_training.jinja")
-    for path in CARRIED.glob("*_training.jinja")
-    if not path.name.startswith(OTHERWISE)
-)
+MARKED = tuple(TEMPLATES)
 
 
-@pytest.mark.parametrize("name", [n for n in EXACT if n not in KNOWN])
+def test_the_templates_that_trl_knows_are_listed():
+    paths = CARRIED.glob("*_training.jinja")
+    assert sorted(p.name.removesuffix("_training.jinja") for p in paths) == [*MARKED]
+
+
+@pytest.mark.parametrize("name", [n for n in MARKED if n not in KNOWN])
 def test_other_templates_that_trl_knows(name, prepared, tmp_path):
     config = {"eos_token": ENDS[name]} if name in ENDS else {}
     folder = chats.write_tokenizer(tmp_path / name, template(name), **config)
@@ -216,6 +216,54 @@ def test_other_templates_that_trl_knows(name, prepared, tmp_path):
     expected = prepared(folder, as_read, assistant_only_loss=True)
     assert any(any(label >= 0 for label in labels) for _, labels in expected)
     assert tokens(folder, records, "answer") == expected
+
+
+def marked_by_trl(name, folder, chat):
+    """The ids, and those of them that the variant of TRL marks."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    variant = (CARRIED / f"{name}_training.jinja").read_text()
+    options = {"return_dict": True, "return_assistant_tokens_mask": True}
+    found = tokenizer.apply_chat_template(chat, chat_template=variant, **options)
+    pairs = zip(found["input_ids"], found["assistant_masks"], strict=True)
+    return found["input_ids"], [i if scored else -100 for i, scored in pairs]
+
+
+# In chats of these kinds they write an answer otherwise once more turns follow.
+REWRITTEN = {"diffusion_gemma": {"two", "thinking"}, "gptoss": {"two", "thinking"}}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_calls_of_tools_are_masked_as_the_table_says(name, tmp_path):
+    folder, (_, tools) = (
+        chats.write_tokenizer(tmp_path / name, template(name)),
+        TEMPLATES[name],
+    )
+    rewritten = REWRITTEN.get(name, {"thinking"}) if tools in (PARTLY, OTHER) else ()
+    for kind, chat in chats.WITH_TOOLS.items():
+        record = {"messages": chat}
+        if kind in rewritten:
+            with pytest.raises(InputError, match="an answer otherwise once more turns"):
+                tokens(folder, [record], "answer")
+        elif tools in (SAME, PARTLY):
+            expected = marked_by_trl(name, folder, chat)
+            assert tokens(folder, [record], "answer") == [expected], kind
+        elif tools == TEXT:
+            with pytest.raises(InputError, match="the chat template refuses it"):
+                tokens(folder, [record], "answer")
+        elif tools == OTHER:
+            expected = marked_by_trl(name, folder, chat)
+            assert tokens(folder, [record], "answer") != [expected], kind
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_variants_of_trl_may_be_given_as_templates(name, tmp_path):
+    folder = chats.write_tokenizer(tmp_path / name, template(name))
+    variant = str(CARRIED / f"{name}_training.jinja")
+    more = chats.WITH_TOOLS.values() if TEMPLATES[name][1] != NONE else ()
+    for chat in (*turns(name).values(), *more):
+        read = in_parts(chat) if name in PARTS else chat
+        expected = marked_by_trl(name, folder, read)
+        assert tokens(folder, [{"messages": chat}], "answer", variant) == [expected]
 
 
 def test_a_line_feed_behind_a_mark_is_scored_in_a_completion_alone(prepared, tmp_path):

@@ -29,7 +29,7 @@ from goracs_jax.selection.problem import (
 )
 from goracs_jax.selection.search import stages
 from goracs_jax.selection.select import select_from_cost
-from goracs_jax.transport import sinkhorn
+from goracs_jax.transport import exact, sinkhorn
 
 # Of a method by angles, all that changes with the origin of the embeddings.
 DIRECTED = {"gist"}
@@ -254,6 +254,25 @@ def test_sinkhorn_reports_the_exact_objective():
     cost = oracles.cost_matrix(case.x, case.y, case.g, 0.1)
     assert found.objective == pytest.approx(oracles.poo(cost, found.indices), abs=1e-6)
     assert found.trace[-1].objective == found.objective
+
+
+def test_a_search_by_sinkhorn_waits_for_one_exact_transport(monkeypatch):
+    """The greedy subset's potentials show that it is not the better one."""
+    case, costs = instance(60, 30, seed=8), []
+
+    def counted(cost, *arguments, **more):
+        costs.append(cost)
+        return exact(cost, *arguments, **more)
+
+    monkeypatch.setattr(stages, "exact", counted)
+    choose = METHODS["goracs"].choose
+    found = choose(Problem(case.cost, sinkhorn), 8, key=jax.random.key(0))
+    assert len(costs) == 1
+    rows = np.sort(costs[0], axis=0)  # in the order of slots
+    assert (rows == np.sort(exact_cost(case.cost, found.indices), axis=0)).all()
+    assert found.objective < objective(
+        case.cost, stages.first_rows(Problem(case.cost), 8)
+    )
 
 
 def test_a_solver_that_misleads_does_no_harm(monkeypatch):

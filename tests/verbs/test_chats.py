@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tiny
+from safetensors.numpy import load_file
 
 from goracs_jax import cli
 from goracs_jax.data.examples import read_examples
@@ -210,3 +211,39 @@ def test_mistakes_are_one_line_before_the_model_is_read(more, named, capsys):
     assert cli.main(line.split()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert named in said
+
+
+def test_training_and_trials_read_what_is_cut_and_left_out(files, capsys):
+    """The adapter is that of the rows by hand; a trial chooses among them."""
+    roles = ("user", "assistant") * 2
+    turns = lambda *texts: chats.said(*zip(roles, texts, strict=False))
+    answers = ("Yes", "No") * 3
+    good = [{"messages": turns(f"more of {i}?", a)} for i, a in enumerate(answers)]
+    long = {"messages": turns("old", "b" * 60, "q", "No")}
+    write(files / "mixed.jsonl", [{"messages": turns("q")}, *good, long])
+    write(files / "clean.jsonl", [*good, {"messages": turns("q", "No")}])
+    pool = read_pool(files / "clean.jsonl")
+    most = max(tokenize_pool(pool, open_llm(files / "llm", None, 0)).lengths)
+    more = f"--max-length {most} --bad-rows skip --model llm --valid valid.jsonl"
+    training = "--steps 2 --batch-size 4 --warmup-steps 1"
+    found = {}
+    for name in ("mixed", "clean"):
+        line = f"finetune --data {name}.jsonl {more} {training} --out {name}"
+        assert cli.main(line.split()) == 0
+        found[name] = load_file(files / name / "adapter_model.safetensors")
+    told = capsys.readouterr().out
+    assert "1 of 8 records are left out: 1 without an answer" in told
+    assert f"1 of 8 texts are cut to {most} tokens" in told
+    assert found["mixed"].keys() == found["clean"].keys()
+    for key, expected in found["clean"].items():
+        # Rows are keyed by their content, so that all is the same but for batches.
+        np.testing.assert_allclose(found["mixed"][key], expected, atol=1e-6)
+    line = (
+        f"compare --task ctr --train mixed.jsonl --test ctr.jsonl {more} {training} "
+        "--methods random --budgets 7 --seeds 1 --out trials"
+    )
+    assert cli.main(line.split()) == 0
+    assert "1 of 8 records are left out" in capsys.readouterr().out
+    (chosen,) = (files / "trials/cells").glob("*/selection/coreset.jsonl")
+    expected, coreset = (read_examples(path) for path in ("clean.jsonl", chosen))
+    assert [e.record for e in coreset] == [e.record for e in expected]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 from commands import assert_refused, edit, run
+from full_disk import assert_nothing_is_lost
 
 from goracs_jax.check import trained
 from goracs_jax.check.design import Sizes
@@ -84,6 +85,10 @@ def test_a_second_run_trains_nothing(files, monkeypatch):
     monkeypatch.setattr("goracs_jax.jobs.finetune.train_adapter", None)
     assert run(CHECK, None) == 0
     assert result(files) == before
+
+
+def test_a_full_disk(files, capsys):
+    assert_nothing_is_lost(CHECK, 20_000, files, capsys)
 
 
 def test_stopped_between_trainings_it_goes_on(files, monkeypatch):
@@ -317,3 +322,36 @@ def test_flags_for_chats_embed_what_was_checked(files, labels):
     drawn = drawn_of(inputs, inputs.sizes, settings)
     expected = ["--labels", "answer"] if labels else []
     assert flags_of(settings, inputs, drawn).by_text == expected
+
+
+def test_no_planted_answer_makes_a_chat_too_long(files):
+    """Of several turns the last answer is exchanged, where there is room for it."""
+    turn = lambda role, text: {"role": role, "content": text}
+    for name, size in (("train", N), ("valid", M)):
+        chats = [
+            {
+                "messages": [
+                    *(turn("user", "ash " * (i % 5 + 1)), turn("assistant", "elm")),
+                    turn("user", f"{name} {i} " + "fir " * (i % 7)),
+                    turn("assistant", f"{i} " + "oak " * (i % 11 * 2)),
+                ]
+            }
+            for i in range(size)
+        ]
+        lines = "".join(json.dumps(chat) + "\n" for chat in chats)
+        (files / f"{name}.jsonl").write_text(lines)
+    chat = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    (files / "chat.jinja").write_text(chat)
+    flags = f"{CHECK} --template chat.jinja --labels all --too-long"
+    settings = with_defaults(parse(f"{flags} skip --max-length 150".split()))
+    inputs = read_inputs(settings)
+    drawn = drawn_of(inputs, inputs.sizes, settings)
+    llm = open_llm(files / "llm", None, 0, template=settings.template)
+    right = {example.place: example for example in inputs.train.examples}
+    assert tokenize_pool(drawn.planted.pool, llm, "all").lengths.max() <= 150
+    assert 0 < drawn.flag.sum() < round(settings.planted_share * len(drawn.flag))
+    for example, wrong in zip(drawn.planted.pool.examples, drawn.flag, strict=True):
+        *before, answer = right[example.place].record["messages"]
+        *found, planted = example.record["messages"]
+        assert found == before
+        assert (planted != answer) == wrong

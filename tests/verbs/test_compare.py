@@ -16,6 +16,7 @@ from comparing import (
     folders,
     write,
 )
+from full_disk import assert_nothing_is_lost
 
 from goracs_jax.jobs.evaluate import Evaluated
 from goracs_jax.jobs.finetuned import Finetuned
@@ -60,6 +61,11 @@ def test_numbers_are_those_of_the_predictions(shared):
         name[1]: r["valid_loss"] for name, r in rows.items() if name[1] is not None
     }
     assert by_validation["lambda"] == min(losses, key=losses.__getitem__)
+
+
+def test_a_full_disk(files, capsys):
+    """The table is written again, and its picture does not fit."""
+    assert_nothing_is_lost(COMPARE, 20_000, files, capsys)
 
 
 def chosen(row):

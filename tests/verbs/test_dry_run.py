@@ -62,10 +62,9 @@ def test_what_is_whole_passes_and_nothing_is_written(files, untrained, verb):
     assert after == before
 
 
-# merge copies the tokenizer of a folder as it is.
 DAMAGES = [(verb, "weights") for verb in DRY]
 DAMAGES += [(verb, "config") for verb in ("select", "merge", "compare", "check")]
-DAMAGES += [(verb, "tokenizer") for verb in ("embed", "evaluate", "finetune")]
+DAMAGES += [(verb, "tokenizer") for verb in ("embed", "evaluate", "finetune", "merge")]
 
 
 @pytest.mark.parametrize(("verb", "name"), DAMAGES)
@@ -73,6 +72,15 @@ def test_a_damaged_model_is_found(files, capsys, untrained, verb, name):
     spoil, message = SPOIL[name]
     spoil(files)
     assert_refused(f"{DRY[verb]} --dry-run", None, capsys, message)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_encoder_is_found(files, capsys, name):
+    tiny.write_encoder(files / "encoder")
+    command = "embed --data pool.jsonl --encoder encoder --out e.npy --dry-run"
+    assert run(command, None) == 0
+    truncate(files / "encoder" / name)
+    assert_refused(command, None, capsys, "encoder")
 
 
 @pytest.mark.parametrize("verb", [verb for verb in DRY if verb != "merge"])

@@ -8,6 +8,7 @@ import oracles
 import pytest
 import tiny
 from commands import assert_refused, edit, run
+from full_disk import assert_nothing_is_lost
 from sklearn.metrics import log_loss, roc_auc_score
 
 from goracs_jax.evaluate.calibration import fit
@@ -96,6 +97,12 @@ def test_metrics_are_those_of_the_predictions(shared):
         assert metric["value"] == pytest.approx(count / SIZE)
         assert metric["low"] <= metric["value"] <= metric["high"]
     assert found["metrics"]["full HR@10"]["value"] == 1  # there are ten items
+
+
+def test_a_full_disk(files, capsys):
+    assert run(CTR, None) == 0
+    resampled = CTR.replace("--resamples 50", "--resamples 60")
+    assert_nothing_is_lost(resampled, 1500, files, capsys)
 
 
 def test_the_right_title_is_as_likely_without_its_rivals(files):
@@ -277,6 +284,16 @@ MISTAKES = {
         lambda f: edit(f / "items.jsonl", lambda text: text + text.splitlines()[0]),
         SEQREC,
         r"items\.jsonl:11: item_id 10 is repeated",
+    ),
+    "title of nothing": (
+        replaced("items.jsonl", "elm", "\u200b\u3164"),
+        SEQREC,
+        r"items\.jsonl:2: the title is empty",
+    ),
+    "title of a megabyte": (
+        replaced("items.jsonl", "elm", "e" * 10**6),
+        SEQREC,
+        r"items\.jsonl:2: the title has 1,000,000 characters, more than 500,000",
     ),
     "no room": (
         lambda f: None,

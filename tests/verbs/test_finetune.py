@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 from commands import assert_refused, run, slow_steps
+from full_disk import assert_nothing_is_lost
 from safetensors.numpy import load_file
 
 from goracs_jax.models import load_adapter, load_decoder, read_lora_config
@@ -68,6 +69,8 @@ def test_finetune_then_merge(files, capsys):
     np.testing.assert_allclose(merged(ids), model(ids), rtol=1e-4, atol=1e-4)
     stored = load_file(files / "merged" / "model.safetensors")
     assert len(stored) == 3 + 2 * 9
+    # Room for the tokenizer and not for the weights.
+    assert_nothing_is_lost(MERGE, 50_000, files, capsys)
 
 
 def test_second_run_computes_nothing_and_changed_settings_are_noticed(

@@ -166,6 +166,40 @@ def test_comparison_json_counts_them(compared):
     assert (found["of"], found["action"]) == (len(lines["train"]), "keep")
 
 
+def liked(i, chat):
+    """A question that is its own, and its answer, in one of two forms."""
+    user, asked, answer = i // 2, f"Like tree {i:02}?", "No" if i % 2 else "Yes"
+    if not chat:
+        return {"instruction": asked, "output": answer, "user": user}
+    turns = [("user", asked), ("assistant", answer)]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return {"messages": messages, "user": user}
+
+
+@pytest.mark.parametrize("chat", [True, False], ids=["chats", "texts"])
+def test_a_comparison_counts_drops_and_refuses(files, capsys, chat):
+    """One training example validates, too, and two of them test."""
+    rows = {"c": [*range(9), 20, 30, 31], "v": range(20, 24), "s": range(30, 36)}
+    for name, numbers in rows.items():
+        write(files / f"{name}.jsonl", [liked(i, chat) for i in numbers])
+    command = (
+        "compare --task ctr --train c.jsonl --valid v.jsonl --test s.jsonl --model llm "
+        "--methods random --budgets 4 --seeds 1 --epochs 1 --batch-size 4 --out o "
+        "--warmup-steps 0 --template t.jinja --dry-run --leakage "
+    )
+    (files / "t.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    if not chat:
+        command = command.replace("--template t.jinja", "")
+    told = "leakage: 1 of 12 training examples equal a validation example; 2 of 12"
+    for action, then in {"keep": "rewards copies", "drop": "3 are dropped"}.items():
+        assert run(command + action, None) == 0
+        printed = capsys.readouterr().out
+        assert told in printed
+        assert then in printed
+    message = r"c\.jsonl:10 is a copy of validation example 1: remove it"
+    assert_refused(command + "refuse", None, capsys, message)
+
+
 def test_too_few_are_left(leaky, capsys):
     message = rf"budget must be in \[1, {N - 3}\], got {N - 2}"
     assert_refused(f"{TEXTS} --leakage drop", N - 2, capsys, message)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import raw_files
 from commands import assert_refused, run
+from full_disk import assert_nothing_is_lost
 
 from goracs_jax.data.examples import read_examples
 from goracs_jax.files import hash_files
@@ -107,6 +108,11 @@ def test_same_seed_same_bytes(raw):
         False,
         True,
     ]
+
+
+def test_a_full_disk(raw, capsys):
+    assert run(PREPARE, None) == 0
+    assert_nothing_is_lost(f"{PREPARE} --seed 1", 4096, raw, capsys)
 
 
 def test_test_negatives_do_not_depend_on_the_size_of_validation(raw):

@@ -64,6 +64,12 @@ def test_mistakes_are_found_before_any_work(
     assert not (files / "out").exists()
 
 
+def test_an_encoder_that_no_space_reads(files, capsys):
+    command = f"{TEXTS} --space gradient --encoder none"
+    message = "--encoder is for the space text, and --space gradient does not read it"
+    assert_refused(command, BUDGET, capsys, message)
+
+
 def test_rows_without_a_direction_have_no_cosine(arrays, capsys):
     x = np.load("x.npy")
     x[3] = 0

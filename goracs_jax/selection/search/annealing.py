@@ -7,7 +7,9 @@ units of the gap, the least that another choice of rows costs a pair after a que
 T = 0, so that one schedule serves every lambda and every scale of the embeddings.
 
 The pairs see the validation mass in equal units. After every epoch the transport is
-solved on the true masses, and its plan deals the units anew.
+solved on the true masses, and its plan deals the units anew. Where the solver is not
+the exact one, units stay with their slots: to deal them takes an exact transport, which
+a search on an accelerator would wait for.
 """
 
 import math
@@ -47,7 +49,7 @@ from goracs_jax.selection.search.schedule import (
 from goracs_jax.selection.search.units import deal
 from goracs_jax.selection.wishes.moves import Limits, limits_of
 from goracs_jax.selection.wishes.record import Wishes, meets
-from goracs_jax.transport import Transport
+from goracs_jax.transport import Transport, exact
 
 DEFAULTS = SimulatedAnnealing()
 # Sweeps that a pace is measured by.
@@ -208,7 +210,8 @@ def _cool(
         if problem.limit.up(soon=seconds):
             return
         began = time.perf_counter()
-        slots = _placed(problem, start, rows, dealt()) if epoch else slots
+        if epoch and problem.solver is exact:
+            slots = _placed(problem, start, rows, dealt())
         slots, _, _ = run(slots, temperatures, epoch_key)
         rows = pool[np.asarray(slots.rows)[: len(rows)]]
         _, solved = solve(problem.cost, rows, problem.solver, solved.g)

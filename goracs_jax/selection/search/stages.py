@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from goracs_jax.cost import column_mass
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.bound import relax, rounding
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
@@ -19,7 +20,6 @@ from goracs_jax.selection.problem import (
     Selection,
     Step,
     check_budget,
-    objective,
     solve,
 )
 from goracs_jax.selection.search.annealing import anneal
@@ -27,7 +27,7 @@ from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.group_exchange import group_exchange
 from goracs_jax.selection.wishes.feasible import feasible_rows
 from goracs_jax.selection.wishes.record import meets
-from goracs_jax.transport import exact
+from goracs_jax.transport import dual_value, exact
 
 
 def all_stages(
@@ -97,12 +97,15 @@ def all_stages(
     value = trace[-1].objective
     if problem.solver is not exact:
         # Entropic values are upper bounds and may fall where the exact one rises: the
-        # better end is taken, and the trace ends with its exact value.
-        ends = [
-            (objective(cost, rows), rows, trace),
-            (objective(cost, start), start, ()),
-        ]
-        value, rows, trace = min(ends, key=lambda end: end[0])
+        # better end is taken, and the trace ends with its exact value. Transports on
+        # the host are few: the potentials tell where a subset cannot be the better one.
+        _, ended = solve(cost, rows, problem.solver)
+        _, certain = solve(cost, rows, exact, ended.g)
+        value = certain.value
+        if dual_value(rows_cost, solved.g, column_mass(cost)) < value:
+            _, begun = solve(cost, start, exact, solved.g)
+            if begun.value < value:
+                value, rows, trace = begun.value, start, ()
         trace = (*trace, Step(value, time.perf_counter() - started, 0))
     if budget == n_train and settings.bound:  # there is nothing to choose
         bound = value - rounding(cost)

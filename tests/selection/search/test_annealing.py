@@ -22,7 +22,7 @@ from goracs_jax.selection.search.pair_exchange import (
 )
 from goracs_jax.selection.search.stages import greedy_only
 from goracs_jax.selection.search.units import deal
-from goracs_jax.transport import exact
+from goracs_jax.transport import exact, sinkhorn
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -134,6 +134,22 @@ def test_annealings_in_vain_end_the_search(monkeypatch, effort, vain):
     assert len(begun) == (1 if vain == 1 else 2 + vain)
     assert set(found.rows) == set(rows if vain == 1 else better.indices)
     assert begun[:2] == [0.27, 16 * 0.27][: len(begun)]
+
+
+@pytest.mark.parametrize(("solver", "times"), [(exact, 3), (sinkhorn, 1)])
+def test_units_are_dealt_by_the_exact_solver_alone(monkeypatch, solver, times):
+    case, dealt = instance(40, 30, seed=0), []
+
+    def counted(*arguments):
+        dealt.append(deal(*arguments))
+        return dealt[-1]
+
+    monkeypatch.setattr(annealing, "deal", counted)
+    settings = SimulatedAnnealing(epochs=3, fewest_epochs=3, starts=1)
+    problem, rows = Problem(case.cost, solver), np.arange(8)
+    found = anneal(problem, rows, key=jax.random.key(0), settings=settings)
+    assert len(dealt) == times
+    assert found.trace[-1].objective < found.trace[0].objective
 
 
 @pytest.mark.parametrize("n", range(1, FEW // 2 + 1))
