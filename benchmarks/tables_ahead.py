@@ -66,7 +66,8 @@ def launches() -> str:
             "last subset exactly, and deals units where there is an annealing: about "
             f"{pair(figures['host'])} s, at {figures['exact_seconds']:.1f} s measured "
             "here from good potentials, where a cold start takes "
-            f"{figures['exact_cold_seconds']:.1f} s (`benchmarks/launches.py`).",
+            f"{figures['exact_cold_seconds']:.1f} s. What NumPy does between programs "
+            "is not counted (`benchmarks/launches.py`).",
         ]
     )
 
