@@ -48,12 +48,11 @@ def agreement() -> str:
         if "with itself" in way
     }
     parts = [
-        f"those of {name} with all layers by {plain} (two seeds of {name} with each "
-        f"other by {own})"
+        f"{name} with all layers {plain} (two seeds of {name} with each other {own})"
         for name, (plain, own) in shown.items()
     ]
     return (
-        f"Over {found['subsets']} subsets of flips the ranks of the AUC correlate, "
-        f"{', '.join(parts)}, with intervals of 95 % "
+        f"Correlations of the ranks of {found['subsets']} subsets of flips by the AUC "
+        f"that training on them gives: {', '.join(parts)}, with intervals of 95 % "
         "(`benchmarks/layers_agreement.py`)."
     )
