@@ -1,4 +1,4 @@
-"""The table of steps with adapters in the last layers."""
+"""The table of steps with adapters in the last layers, and how these rank subsets."""
 
 from figures import load, markdown
 
@@ -31,6 +31,28 @@ def layers() -> str:
             "the layers below takes "
             f"{found['once_processor_seconds_per_text']:.2f} processor s an example, "
             f"compiling included, and keeps {found['bytes_per_text'] / 1024:.0f} KiB "
-            "of each.",
+            "of each. " + agreement(),
         ]
+    )
+
+
+def agreement() -> str:
+    """Return whether adapters in the top layers rank subsets as all layers do."""
+    found = load("layers_agreement")
+    shown = {
+        name: [
+            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**way[other])
+            for other in ("with all layers", "with itself")
+        ]
+        for name, way in found["ways"].items()
+        if "with itself" in way
+    }
+    parts = [
+        f"{name} with all layers {plain} (two seeds of {name} with each other {own})"
+        for name, (plain, own) in shown.items()
+    ]
+    return (
+        f"Correlations of the ranks of {found['subsets']} subsets of flips by the AUC "
+        f"that training on them gives: {', '.join(parts)}, with intervals of 95 % "
+        "(`benchmarks/layers_agreement.py`)."
     )

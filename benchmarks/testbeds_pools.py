@@ -13,7 +13,8 @@ perfect chooser takes those that are planted:
     ctr_no_count    click prediction; 70 % of the pool's ratings are not clear (see
                     below). Planted: those that are.
     seqrec_matched  the next movie, among others that are as popular; three quarters of
-                    the pool's are exchanged among rows. Planted: the right ones.
+                    the pool's answers repeat a movie of the history, as logs do that
+                    are late. Planted: the right ones.
 
 A click prediction is made so that trivial numbers know little. Every prompt has two
 liked and two disliked movies. The movies that the target asks for occur nowhere in the
@@ -139,9 +140,10 @@ def ctr_no_count(ml: MovieLens) -> Universe:
 
 
 def seqrec_matched(ml: MovieLens) -> Universe:
-    """The next movie, among others as popular; three quarters of the pool are wrong.
+    """The next movie, among others as popular; three quarters of the pool are late.
 
-    Movies have their year and genres beside the title, and follow others like them
+    Such a row's answer is a movie of its history, which the next one never is. Movies
+    have their year and genres beside the title, and follow others like them
     (`MovieLens.following`).
     """
     rng, log = np.random.default_rng(1), ml.log
@@ -149,9 +151,9 @@ def seqrec_matched(ml: MovieLens) -> Universe:
     before = dict(zip(rows.tolist(), histories.tolist(), strict=True))
     inside = ml.inside[log.user[rows]]
     pool = rng.choice(rows[inside], POOL, replace=False)
-    exchanged = rng.permutation(POOL)[POOL // 4 :]
     targets = log.item[pool]
-    targets[exchanged] = np.roll(targets[exchanged], 1)
+    for late in rng.permutation(POOL)[POOL // 4 :]:
+        targets[late] = rng.choice(before[pool[late]])
 
     def record(row: int, target: int) -> dict:
         past = before[row]

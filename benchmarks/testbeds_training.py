@@ -32,7 +32,7 @@ from goracs_jax.training import FinetuneConfig, finetune
 # random numbers cost time.
 LORA = LoraConfig(rules=Rules(targets=LINEAR_NAMES, layers=(28, 29)), dropout=0.0)
 #: Rows of the judge whose titles are ranked, which runs all layers for every title.
-RANKED = 300
+RANKED = 50
 
 
 class Trainer(NamedTuple):

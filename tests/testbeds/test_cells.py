@@ -223,9 +223,12 @@ def test_committed_cells_show_a_gap_that_trivial_numbers_do_not_close(beds, path
     rows = beds.cells.figures(beds.cells.read(path))
     assert flat(record["figures"]) == pytest.approx(flat(rows), abs=1e-6)
     by_name = {(row["arm"], row["outcome"]): row for row in rows}
-    headline = "NDCG@10" if "seqrec" in path.stem else "AUC"
+    titles = "seqrec" in path.stem
+    headline = "log likelihood" if titles else "AUC"
     gain = by_name["oracle", headline]["over_random"]
     assert gain["low"] > 0
+    if titles:  # popularity ranks, and gives a title no likelihood as a text
+        return
     reached = by_name["oracle", headline]["mean"]
     for name, values in record["baselines"].items():
         if not name.startswith("words"):  # these read what the model reads
