@@ -31,6 +31,7 @@ from goracs_jax.ahead.compiled import BYTES
 from goracs_jax.ahead.selection_programs import selection_programs
 from goracs_jax.ahead.traced import count_flops
 from goracs_jax.cost import exact_cost, make_cost
+from goracs_jax.jobs.plan_stages import ITERATIONS
 from goracs_jax.mesh import row_mesh
 from goracs_jax.selection.bound import plan_rounds
 from goracs_jax.selection.method import Goracs
@@ -44,9 +45,7 @@ LAUNCH = 3e-6  # seconds
 #: batches that greedy looks into for each of 1,000 picks, and how often a block lowers
 #: the s-th smallest number (s = 22 as here, for 232 rows).
 LOOKS, LOWERED = 1.1, 5.4
-#: Iterations of Sinkhorn from a cold start, of 500 x 2,500 real rows (Games); from the
-#: potentials of a subset in which a tenth of the rows differ there are 410.
-ITERATIONS, AT_ONCE = 510, 10
+AT_ONCE = 10  # iterations of Sinkhorn in one round of its loop
 #: Potentials of that many times the range of C from the optimal ones stand for those of
 #: Sinkhorn, whose own iterations would take minutes here.
 NOISE = 5e-3

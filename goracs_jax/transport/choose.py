@@ -13,9 +13,16 @@ SOLVERS: dict[str, Solver] = {"exact": exact, "sinkhorn": sinkhorn}
 EXACT_ENTRIES = 1 << 22
 
 
-def find_solver(
-    name: str, n: int, m: int, *, exact_entries: int = EXACT_ENTRIES
-) -> Solver:
+def is_entropic(platform: str, n: int, m: int) -> bool:
+    """Tell whether "auto" is Sinkhorn on devices of a platform, as JAX calls it.
+
+    >>> is_entropic("gpu", 1024, 22_000), is_entropic("cpu", 1024, 22_000)
+    (True, False)
+    """
+    return platform != "cpu" and n * m > EXACT_ENTRIES
+
+
+def find_solver(name: str, n: int, m: int) -> Solver:
     """Return the solver of a name.
 
     "auto" is exact on CPUs, where exact transport is the faster one at every size that
@@ -26,7 +33,6 @@ def find_solver(
         name: "auto", "exact" or "sinkhorn".
         n: Rows of the cost matrix.
         m: Columns of the cost matrix.
-        exact_entries: On accelerators, the most entries for which "auto" is exact.
 
     Raises:
         InputError: No solver has this name.
@@ -35,8 +41,7 @@ def find_solver(
     True
     """
     if name == "auto":
-        on_cpu = jax.default_backend() == "cpu"
-        return exact if on_cpu or n * m <= exact_entries else sinkhorn
+        return sinkhorn if is_entropic(jax.default_backend(), n, m) else exact
     if name not in SOLVERS:
         names = ", ".join(("auto", *SOLVERS))
         raise InputError(f"solver must be one of {names}, got {name!r}.")

@@ -14,13 +14,22 @@ from goracs_jax.cli import main
 from goracs_jax.errors import InputError
 from goracs_jax.jobs.plan import PROGRAMS, _compile, with_compiler
 from goracs_jax.jobs.plan_config import PlanConfig
-from goracs_jax.jobs.plan_stages import Examples, _batches, hours_of, stages_of
+from goracs_jax.jobs.plan_stages import (
+    ITERATIONS,
+    SOLVE_SECONDS,
+    TOUCHED,
+    Examples,
+    _batches,
+    hours_of,
+    stages_of,
+)
 from goracs_jax.llm.batches import make_batches
 from goracs_jax.llm.memory import Rows
 from goracs_jax.llm.sizes import Placement
 from goracs_jax.llm.tokens import ragged
 from goracs_jax.llm.work import Work, pass_work
 from goracs_jax.models import DecoderConfig, LoraConfig
+from goracs_jax.selection.work import selection_work
 from goracs_jax.training import FinetuneConfig
 from goracs_jax.training.batches import Shapes, step_batches
 from goracs_jax.training.order import Order
@@ -179,6 +188,21 @@ def test_hours_and_dollars_by_hand():
         stage["hours"], stage["dollars"], (1.20, 1.56), strict=True
     ):
         assert dollars == pytest.approx(hours * 256 * price, rel=1e-12)
+
+
+def test_transports_of_a_large_search_are_of_the_devices(capsys):
+    """Above 2^22 entries the host solves two, whatever the search does."""
+    found = {}
+    for budget in (2048, 2049):
+        more = f" --train-rows 9000 --valid-rows 2048 --budget {budget}"
+        stage = plan("h100:8", more)["stages"]["selection goracs"]
+        found[budget] = stage["hours"][1], stage["bytes_moved"]
+    times = {n: selection_work(9000, 2048, n)[1].transports for n in found}
+    each = SOLVE_SECONDS * 2048 * 2048 / 3600
+    assert found[2048][0] > times[2048] * each > 4 * each > found[2049][0]
+    # Each device moves what Sinkhorn reads and writes, and all else as before.
+    moved = 8 * times[2049] * ITERATIONS * TOUCHED * 2048 * 2049
+    assert found[2049][1] - found[2048][1] == pytest.approx(moved, rel=1e-2)
 
 
 def test_scores_in_a_kernel_are_not_moved():
