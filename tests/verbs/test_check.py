@@ -23,6 +23,7 @@ from goracs_jax.runs.reading import tokenize_pool
 
 # One batch is a whole subset, without dropout and from a given adapter: two trainings
 # of a subset differ by rounding alone.
+CHAT = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
 CHECK = (
     "check --train train.jsonl --valid valid.jsonl --model llm --adapter adapter "
     "--task ctr --budget 8 --steps 3 --warmup-steps 1 --batch-size 8 --dropout 0 "
@@ -315,7 +316,9 @@ def test_flags_for_chats_embed_what_was_checked(files, labels):
         ]
         text = "".join(json.dumps(chat) + "\n" for chat in chats)
         (files / f"{name}.jsonl").write_text(text)
-    flags = CHECK + (f" --labels {labels}" if labels else "")
+    (files / "chat.jinja").write_text(CHAT)
+    flags = f"{CHECK} --template chat.jinja"
+    flags += f" --labels {labels}" if labels else ""
     settings = with_defaults(parse(flags.split()))
     inputs = read_inputs(settings)
     assert inputs.training.scored == "answer"
@@ -340,8 +343,7 @@ def test_no_planted_answer_makes_a_chat_too_long(files):
         ]
         lines = "".join(json.dumps(chat) + "\n" for chat in chats)
         (files / f"{name}.jsonl").write_text(lines)
-    chat = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
-    (files / "chat.jinja").write_text(chat)
+    (files / "chat.jinja").write_text(CHAT)
     flags = f"{CHECK} --template chat.jinja --labels all --too-long"
     settings = with_defaults(parse(f"{flags} skip --max-length 150".split()))
     inputs = read_inputs(settings)

@@ -6,7 +6,7 @@ import pytest
 from instances import instance
 
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
-from goracs_jax.selection.problem import Problem
+from goracs_jax.selection.problem import Problem, objective
 from goracs_jax.selection.search import stages
 
 
@@ -22,7 +22,7 @@ def test_groups_are_exchanged_again_where_that_can_help(monkeypatch, finds, conv
         return exchange(problem, rows, **more)._replace(converged=converged)
 
     def anneal(problem, rows, **more):
-        value = stages.objective(problem.cost, rows)
+        value = objective(problem.cost, rows)
         found = exchange(problem, best) if finds else exchange(problem, rows)
         step = found.trace[-1]._replace(objective=value - (1.0 if finds else 0.0))
         return found._replace(trace=(found.trace[0], step))
