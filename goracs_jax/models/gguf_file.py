@@ -79,9 +79,14 @@ def open_gguf(path: str | Path) -> GGUFFile:
     path = as_path(path)
     first = _file(path, "give the path of a .gguf file.")
     count = first.metadata.get("split.count", 1)
-    if count in (0, 1):
-        return first
     names = part_names(path.name)
+    if count in (0, 1):
+        if len(names) > 1:
+            raise InputError(
+                f"{path}: its name is that of one of {len(names)} parts, and it does "
+                "not say how many there are: give it another name if it is whole."
+            )
+        return first
     if len(names) != count:
         raise InputError(
             f"{path}: one of {count!r:.20} parts of a model: give all parts the names "

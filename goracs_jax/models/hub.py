@@ -55,7 +55,7 @@ def fetch_model(
 
     Raises:
         InputError: The hub has no such model or revision, does not give it to this
-            user, or cannot be reached.
+            user, or cannot be reached; or what it has is no folder of a model.
     """
     from huggingface_hub import is_offline_mode, snapshot_download  # takes a second
     from huggingface_hub.errors import (
@@ -106,6 +106,12 @@ def fetch_model(
             f"{at}: cannot be fetched from the hub ({one_line(error):.200}): try "
             "again, or give a folder."
         ) from None
+    if not any(Path(folder).rglob("config.json")):  # an encoder may have it inside
+        raise InputError(
+            f"{at}: the hub has no config.json of it, so it is no folder of a model: "
+            "of GGUF files fetch one (hf download) and give its path; of an adapter, "
+            "name the model that it was trained on."
+        )
     return Path(folder)
 
 

@@ -214,6 +214,13 @@ def test_a_part_that_is_missing_or_not_the_first_is_named(parts, tmp_path):
         open_gguf(first.rename(tmp_path / "model.gguf"))
 
 
+def test_a_name_of_a_part_whose_file_does_not_say_so(tmp_path):
+    """Without its keys, a head in another part would be taken for tied."""
+    path = tmp_path / "m-00001-of-00002.gguf"
+    with pytest.raises(InputError, match="its name is that of one of 2 parts"):
+        write_blocks(path, np.ones((2, 3), np.float32), Kind.F32)
+
+
 def test_parts_are_hashed_together(parts):
     _, (first, _, third) = parts
     before = hash_model(first)

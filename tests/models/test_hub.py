@@ -73,6 +73,16 @@ def test_what_the_hub_does_not_give(hub, name, revision, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["m-Q4_K_M.gguf", "adapter_config.json"])
+def test_what_is_no_folder_of_a_model(hub, tmp_path, name):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / name).write_text("{}")
+    hub.repos["org/other"] = {MAIN: folder}
+    with pytest.raises(InputError, match=r"org/other: the hub has no config\.json"):
+        fetch_model("org/other")
+
+
 @pytest.mark.parametrize("offline", [True, False])
 def test_without_a_network_the_cache_serves(hub, monkeypatch, offline):
     folder = fetch_model(NAME)
