@@ -147,10 +147,13 @@ def _with_models(settings: Settings) -> Settings:
 def _unexpected(error: BaseException, arguments: Sequence[str]) -> str:
     """Say that this is a fault of the program, and where it can be looked at."""
     place = metadata("goracs-jax").get_all("Project-URL") or ["the project's issues"]
-    log = log_fault(error, arguments)
+    try:
+        log = f"the file {log_fault(error, arguments)}"
+    except OSError as full:
+        log = f"what {TRACEBACK}=1 shows (no log is written: {one_line(full)})"
     return (
         f"a fault of goracs itself ({type(error).__name__}: {one_line(error)}): report "
-        f"it ({'; '.join(place)}) with the file {log}."
+        f"it ({'; '.join(place)}) with {log}."
     )
 
 

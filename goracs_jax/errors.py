@@ -13,12 +13,16 @@ from pathlib import Path
 LONGEST, END = 2000, 400
 
 
+def _printable(text: str) -> str:
+    shown = lambda x: x if x.isprintable() else x.encode("unicode_escape").decode()
+    return "".join(map(shown, text))
+
+
 class _OneLine(Exception):
     """An exception whose text is one line, whatever names of files and tensors do."""
 
     def __init__(self, text: str):
-        shown = lambda x: x if x.isprintable() else x.encode("unicode_escape").decode()
-        text = "".join(map(shown, text))
+        text = _printable(text)
         if len(text) > LONGEST:
             text = f"{text[: LONGEST - END]} ... {text[-END:]}"
         super().__init__(text)
@@ -88,7 +92,11 @@ def one_line(error: BaseException) -> str:
     >>> one_line(ValueError("not\n  JSON"))
     'not JSON'
     """
-    return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+    try:
+        text = textwrap.shorten(str(error), 200, placeholder=" ...")
+    except Exception:  # noqa: BLE001 (the text of an error may fail, too)
+        text = ""
+    return _printable(text) or type(error).__name__
 
 
 @contextmanager
@@ -121,6 +129,9 @@ def log_fault(error: BaseException, arguments: Sequence[str]) -> Path:
 
     Returns:
         The file: the command, the versions of all packages, and the traceback.
+
+    Raises:
+        OSError: No file can be written.
 
     >>> log_fault(KeyError("a"), ["demo"]).read_text().splitlines()[0]
     "goracs ['demo']"

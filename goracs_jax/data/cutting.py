@@ -118,12 +118,17 @@ class Cuts(NamedTuple):
     without: Callable[[int], Any]  # what is left without so many of the oldest pieces
 
 
-def cuts_of(text: str, liked: Any = None) -> Cuts:
+#: Where titles hold what parts titles, nobody knows where the oldest one ends.
+UNCERTAIN = Cuts(0, lambda k: "")
+
+
+def cuts_of(text: str, liked: Any = None, history: Any = None) -> Cuts:
     r"""Find where the input of an Alpaca record can be cut.
 
     Args:
         text: The input.
         liked: Of click prediction, whether the user liked each title, by age.
+        history: The items whose titles the input has, as far as is known.
 
     >>> cuts_of('"Heat", "Fargo", "Alien"').without(1)
     '"Fargo", "Alien"'
@@ -132,8 +137,10 @@ def cuts_of(text: str, liked: Any = None) -> Cuts:
     Liked: "Cube"
     Disliked: none
     One more: "Alien"
+    >>> cuts_of('"Heat", "He said "Yes", "No""', history=[7, 3]).most
+    0
     """
-    return _by_rating(text, liked) or _by_title(text) or _by_word(text)
+    return _by_rating(text, liked) or _by_title(text, history) or _by_word(text)
 
 
 def _written(
@@ -166,7 +173,8 @@ def _shortened(example: Example, limit: Limit) -> Example | None:
     record, keys = example.record, example.keys
     if example.form == "alpaca":
         key = keys.key(record, ALPACA[1])
-        cuts = cuts_of(record.get(key, ""), record.get("liked"))
+        known = (record.get(name) for name in ("liked", "history"))
+        cuts = cuts_of(record.get(key, ""), *known)
     else:
         turns = turns_of(record, keys)
         key, cuts = turns.key, Cuts(turns.most, turns.without)
@@ -188,7 +196,7 @@ def _by_rating(text: str, liked: Any) -> Cuts | None:
     lists = [_titles(match[name], template.empty) for name in ("liked", "disliked")]
     sizes = [liked.count(True), liked.count(False)]
     if list(map(len, lists)) != sizes or sum(sizes) != len(liked):
-        return None
+        return UNCERTAIN
 
     def without(k: int) -> str:
         gone = [liked[:k].count(True), liked[:k].count(False)]
@@ -203,8 +211,11 @@ def _by_rating(text: str, liked: Any) -> Cuts | None:
     return Cuts(len(liked) - 1, without)
 
 
-def _by_title(text: str) -> Cuts | None:
-    if not (titles := _titles(text)) or len(titles) < 2:
+def _by_title(text: str, history: Any) -> Cuts | None:
+    titles = _titles(text)
+    if titles and isinstance(history, list) and len(titles) != len(history):
+        return UNCERTAIN
+    if len(titles) < 2:
         return None
     return Cuts(len(titles) - 1, lambda k: _listed(titles[k:]))
 

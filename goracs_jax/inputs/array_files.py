@@ -226,7 +226,8 @@ def _mapped(
 
 
 def _cut(array: np.ndarray) -> Iterator[np.ndarray]:
-    step = max(1, PIECE // max(1, array[:1].nbytes))
+    # Of rows without numbers a header may tell of any number.
+    step = max(1, PIECE // array[:1].nbytes if array.nbytes else len(array))
     return (array[i : i + step] for i in range(0, len(array), step))
 
 

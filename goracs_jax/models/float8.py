@@ -26,6 +26,8 @@ from goracs_jax.models.tensors import Slices, Tensors
 #: Methods of quantization_config that store weights so.
 METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors")
 ENDS = ("_scale_inv", "_scale")
+#: Names of scales in files of image models and their tools, whose conventions differ.
+OTHERS = ("scaled_fp8", ".scale_weight", ".scale_input", ".scale")
 #: Ends of the names of scales of activations, which change no weight: of inputs, and
 #: of queries, keys and values in the cache of generation.
 ACTIVATIONS = (
@@ -145,6 +147,12 @@ def dequantised(tensors: Tensors, scales: Scales) -> Tensors:
     names, of = tensors.shapes, _scales_of(tensors)
     parts = {*of.values(), *(name for name in names if name.endswith(ACTIVATIONS))}
     matrices = tensors.float8 - parts
+    other = next((n for n in names if n.endswith(OTHERS)), None)
+    if tensors.float8 and other and not of:
+        raise InputError(
+            f"{tensors.where}: tensor {other} scales floats of 8 bits under another "
+            "name than NAME.weight_scale, and is not read: save the model in bfloat16."
+        )
     if scales.stated and not of:
         raise InputError(
             f"{tensors.where}: config.json says that weights are floats of 8 bits with "

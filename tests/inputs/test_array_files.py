@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import zipfile
 from pathlib import Path
 
@@ -227,3 +228,12 @@ def test_what_is_no_array(tmp_path, name, message):
         archive.writestr("a.txt", "text")
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)
+
+
+def test_rows_without_numbers_are_not_counted_one_by_one(tmp_path):
+    entry = {"dtype": "F32", "shape": [10**15, 0], "data_offsets": [0, 0]}
+    header = json.dumps({"a": entry}).encode() + b" "  # so that the data are unaligned
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match=r"is not a file of numbers"):
+        read(file)

@@ -1,4 +1,5 @@
 import ast
+import errno
 import json
 import os
 import re
@@ -266,6 +267,29 @@ def test_a_fault_of_the_program_is_code_70(capsys, monkeypatch, tmp_path, kind):
     assert "['demo', '--seed', '7']" in text
     assert f"jax {version('jax')}" in text
     assert "in fail\n    raise kind" in text
+
+
+def test_a_fault_is_one_line_where_no_log_can_be_written(capsys, monkeypatch):
+    class Mute(Exception):
+        def __str__(self):
+            raise KeyError("text")
+
+    def fail(settings):
+        raise faults.pop()
+
+    def full(error, arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    faults = [Mute(), ValueError("\x1b[31m")]
+    monkeypatch.setattr(cli.Verb, "load", lambda verb: fail)
+    monkeypatch.setattr(cli, "log_fault", full)
+    monkeypatch.delenv("GORACS_TRACEBACK")
+    assert [main(["demo"]), main(["demo"])] == [70, 70]
+    red, mute = capsys.readouterr().err.splitlines()
+    assert r"(ValueError: \x1b[31m)" in red
+    assert "(Mute: Mute)" in mute
+    assert "GORACS_TRACEBACK=1 shows (no log is written: " in mute
+    assert "No space left" in mute
 
 
 def test_leaving_is_no_fault(monkeypatch):
