@@ -213,9 +213,10 @@ def _by_rating(text: str, liked: Any) -> Cuts | None:
 
 def _by_title(text: str, history: Any) -> Cuts | None:
     titles = _titles(text)
-    if titles and isinstance(history, list) and len(titles) != len(history):
+    known = bool(titles) and isinstance(history, list)
+    if known and len(titles) != len(history):
         return UNCERTAIN
-    if len(titles) < 2:
+    if len(titles) < 2 and not known:  # it may be any text in quotation marks
         return None
     return Cuts(len(titles) - 1, lambda k: _listed(titles[k:]))
 

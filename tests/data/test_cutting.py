@@ -67,9 +67,26 @@ def test_lists_in_other_words_are_cut_as_text():
     }
     assert record["input"] == '+ "Alien", "Cube" - "Brazil"'
     assert cut_to(record, 15)["input"] == '- "Brazil"'
-    # Flags that do not fit the lists tell nothing of their age.
-    other = ctr_record(history, ("Dune", True)) | {"liked": [True]}
-    assert cut_to(other, 30)["input"].endswith('One more: "Dune"')
+
+
+def test_titles_that_hold_what_parts_titles_are_not_cut():
+    """Half of one would open the history: it counts as too long."""
+    odd, ids = 'He said "Yes", "No"', [7, 3, 9]
+    titles = seqrec_record([odd, "Brazil", "Cube"], "Dune") | {"history": ids}
+    history = [(odd, True), ("Brazil", False), ("Cube", True)]
+    clicks = ctr_record(history, ("Dune", True)) | {"liked": [True, False, True]}
+    for record in (titles, clicks, clicks | {"liked": [True]}):
+        whole = len(record["input"])
+        assert cut_to(record, whole) == record
+        with pytest.raises(RecordError, match="it is no longer enough to cut"):
+            cut_to(record, whole - 1)
+    # One that is read for what it is: the marks alone part nothing.
+    plain = seqrec_record(['The "Best"', "Cube"], "Dune") | {"history": ids[:2]}
+    assert cut_to(plain, 8)["input"] == '"Cube"'
+    # A history of one title has nothing that could go.
+    single = seqrec_record(["Heat of night"], "Dune") | {"history": [7]}
+    with pytest.raises(RecordError, match="it is no longer enough to cut"):
+        cut_to(single, 8)
 
 
 def test_whole_words_are_left_of_a_text():

@@ -213,6 +213,17 @@ def test_a_part_that_does_not_fit(quantised, write_hf, change, message):
         load_decoder(write_hf(raw, stored, "bad"), key=KEY)
 
 
+@pytest.mark.parametrize("name", ["scale_weight", "scale"])
+def test_scales_of_another_convention_are_named(write_hf, random_llama_tensors, name):
+    raw = json.loads((write_hf() / "config.json").read_text())
+    stored = random_llama_tensors(raw)
+    stored[UP] = stored[UP].astype(E4M3)
+    other = UP.replace("weight", name)
+    stored[other] = np.ones((1,), np.float32)
+    with pytest.raises(InputError, match=rf"{other} scales floats of 8 bits under an"):
+        load_decoder(write_hf(tensors=stored, name="other"), key=KEY)
+
+
 def test_config_and_weights_belong_together(quantised, llama_config):
     folder, floats, _ = quantised(BLOCKS, "weight_scale_inv", *by_block)
     (floats / "config.json").write_bytes((folder / "config.json").read_bytes())
