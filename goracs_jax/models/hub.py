@@ -6,9 +6,12 @@ hub, HF_HUB_OFFLINE for the cache alone, HF_HOME for its place, HF_TOKEN for mod
 need a login.
 """
 
+import contextlib
+import json
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -70,14 +73,17 @@ def fetch_model(
         disable_progress_bars()
     at = f"{name} at revision {revision}" if revision else name
     login = "log in with `hf auth login` or set HF_TOKEN"
+    download = partial(
+        snapshot_download,
+        name,
+        revision=revision,
+        ignore_patterns=list(OTHER_FORMATS),
+        library_name="goracs_jax",
+    )
     try:
-        folder = snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=list(FILES if files == "all" else CONFIG),
-            ignore_patterns=list(OTHER_FORMATS),
-            library_name="goracs_jax",
-        )
+        folder = download(allow_patterns=list(FILES if files == "all" else CONFIG))
+        if others := _other_shards(Path(folder)):
+            download(allow_patterns=others)
     except GatedRepoError:
         raise InputError(
             f"{name}: the hub gives this model only to those who have asked for it: "
@@ -113,6 +119,17 @@ def fetch_model(
             "name the model that it was trained on."
         )
     return Path(folder)
+
+
+def _other_shards(folder: Path) -> list[str]:
+    """List the shards that an index names and `FILES` does not."""
+    found: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        # What is no index is refused by who reads the weights.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            found |= {*json.loads(index.read_bytes())["weight_map"].values()}
+    shards = {str(name) for name in found if str(name).endswith(".safetensors")}
+    return sorted(name for name in shards if not (folder / name).is_file())
 
 
 def published_name(path: Path) -> str:

@@ -49,6 +49,18 @@ def test_weights_config_and_tokenizer_are_fetched_and_nothing_else(hub):
     assert not [path for path in hub.asked[before:] if "resolve" in path]
 
 
+@pytest.mark.parametrize(
+    "index", ["{", "[]", '{"weight_map": {"a": "part.safetensors"}}']
+)
+def test_shards_are_fetched_by_the_names_in_the_index(hub, index):
+    model = hub.repos[NAME][MAIN]
+    (model / "model.safetensors").rename(model / "part.safetensors")
+    (model / "other.safetensors").write_bytes(b"not to be fetched")
+    (model / "model.safetensors.index.json").write_text(index)
+    found = {name for name in files(fetch_model(NAME)) if name.endswith("safetensors")}
+    assert found == ({"part.safetensors"} if "part" in index else set())
+
+
 def test_a_revision_is_a_tag_or_a_commit(hub):
     assert fetch_model(NAME, "v1").name == fetch_model(NAME, OLD).name == OLD
     assert fetch_model(NAME, "main").name == MAIN
