@@ -139,7 +139,8 @@ def split_by_time(
     if n_valid + n_test >= len(rows):
         raise InputError(
             f"{n_valid} validation and {n_test} test examples leave none to train on: "
-            f"there are {len(rows)} with a history of {min_history}; hold out fewer."
+            f"there are {len(rows)} with a history of {min_history}; "
+            "hold out fewer with --valid and --test."
         )
     first_test = len(rows) - n_test
     return Split(*np.split(rows, [first_test - n_valid, first_test]))
