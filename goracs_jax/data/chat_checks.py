@@ -114,6 +114,8 @@ def _check_strings(
             text = ""
         if not isinstance(text, str):
             cure = "quote it"
+            if text is None or text != text:  # NaN, as pandas writes a gap
+                cure = "write it, or leave the record out with --bad-rows skip"
             if isinstance(text, list):
                 cure = f"give {' and '.join(needed)} both as text"
                 cure += ", or both as lists of messages" if form == "text" else ""

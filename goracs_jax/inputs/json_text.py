@@ -134,9 +134,8 @@ def _records(value: Any) -> list[Any]:
     inner = list(value.values())
     if any(_is_chat(key, part) for key, part in value.items()):
         return [value]
-    if isinstance(value.get("columns"), list) and _is_list_of(value.get("data"), list):
-        # As pandas writes orient="split".
-        return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
+    if (found := _of_programs(value)) is not None:
+        return found
     if all(isinstance(column, list) for column in inner):
         return _of_columns(value)
     if all(isinstance(column, dict) for column in inner):
@@ -149,6 +148,18 @@ def _records(value: Any) -> list[Any]:
             f"several lists of records ({', '.join(lists)}): write a file for each."
         )
     return value[lists[0]]
+
+
+def _of_programs(value: dict[str, Any]) -> list[Any] | None:
+    """Read objects that hold records in one place, as programs write them."""
+    columns, data, rows = (value.get(key) or [] for key in ("columns", "data", "rows"))
+    if isinstance(columns, list) and _is_list_of(data, list):
+        # As pandas writes orient="split".
+        return [dict(zip(columns, row, strict=False)) for row in value["data"]]
+    if _is_list_of(rows, dict) and all(isinstance(r.get("row"), dict) for r in rows):
+        return [row["row"] for row in rows]  # as the hub's viewer answers
+    (first, *others) = value.values()
+    return _records(first) if not others and is_document(first) else None
 
 
 def _of_columns(columns: dict[str, list]) -> list[Any]:

@@ -44,6 +44,7 @@ def test_blank_lines_and_byte_order_mark(tmp_path):
         ('{"instruction": "i"}', r"a\.jsonl:1: key 'output' is missing"),
         ('[{"output": "o"}]', r"a\.jsonl, record 1: key 'instruction' is missing"),
         ('{"instruction": "i", "output": 3}', r":1: 'output' must be a string, got 3"),
+        ('{"instruction": "i", "output": null}', r"None: write it, or leave the rec"),
         ('{"instruction": "i", "output": " "}', r":1: output is empty"),
         (
             '{"instruction": "", "output": "o"}',

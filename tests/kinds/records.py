@@ -135,6 +135,10 @@ PANDAS = {key: dict(enumerate(column)) for key, column in COLUMNS.items()}
 SPLIT = {"columns": [*COLUMNS], "index": [0, 1, 2]}
 SPLIT["data"] = [[*record.values()] for record in RECORDS]
 CUT = LINES[:-9]
+ANSWERED = [
+    {"row_idx": i, "row": r, "truncated_cells": []} for i, r in enumerate(RECORDS)
+]
+VIEWER = {"features": [{"name": key} for key in COLUMNS], "rows": ANSWERED}
 CATEGORIES = FRAME.cast({"output": pl.Categorical})
 
 GROUP = Group(
@@ -147,6 +151,12 @@ GROUP = Group(
         Kind("JSON, the list inside an object", dumped({"v": 1, "data": RECORDS})),
         Kind("JSON, the same on one line", file("a", json.dumps({"rows": RECORDS}))),
         Kind("JSON, columns", dumped(COLUMNS)),
+        Kind("JSON, columns inside an object", dumped({"data": COLUMNS})),
+        Kind(
+            "JSON, the only split inside an object",
+            dumped({"data": {"train": RECORDS}}),
+        ),
+        Kind("JSON, as the hub's viewer of data sets answers", dumped(VIEWER)),
         Kind('JSON of pandas, `orient="columns"`', dumped(PANDAS)),
         Kind('JSON of pandas, `orient="index"`', dumped(dict(enumerate(RECORDS)))),
         Kind('JSON of pandas, `orient="split"`', dumped(SPLIT)),
