@@ -67,6 +67,11 @@ def _check(settings: Prepare) -> None:
 
 def _config(s: Prepare, files: RawFiles) -> PrepareConfig:
     """Resolve the flags, with the defaults of the raw format and of the paper."""
+    if s.repeats == "keep" and files.format.expand:
+        raise InputError(
+            f"--repeats keep: each line of {files.ratings} lists the user's earlier "
+            "items again, which would all count as repeats: leave it out."
+        )
     wording = Wording(
         task=s.task,
         noun=s.noun or files.format.noun,

@@ -216,6 +216,16 @@ def test_bad_settings_before_any_work(raw, capsys, command, message):
     assert len(list((raw / "raw").iterdir())) == 2
 
 
+def test_histories_on_each_line_are_no_repeats(raw, capsys):
+    ratings = [("u", str(i), 5.0, float(i)) for i in range(3)]
+    titles = {str(i): f"Title {i}" for i in range(3)}
+    raw_files.write("mind", raw / "mind", ratings, titles)
+    command = PREPARE.replace("--input raw", "--input mind --repeats keep")
+    message = r"--repeats keep: each line of mind/behaviors\.tsv lists"
+    assert_refused(command, None, capsys, message)
+    assert not (raw / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
