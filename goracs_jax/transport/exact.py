@@ -18,7 +18,7 @@ from goracs_jax.transport.types import (
 
 # A warm start first tries about ARCS arcs per row and column, and then up to ARC_ROUNDS
 # times adds as many again of those that were missing most. It does not pay below
-# DENSE_ARCS arcs in all, nor where more than POOR of all arcs were missing at first.
+# DENSE_ARCS arcs in all, nor where more than POOR of all arcs are missing.
 DENSE_ARCS = 100_000
 ARCS = 3
 ARC_ROUNDS = 10

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from goracs_jax.cost import column_mass
+from goracs_jax.cost import column_mass, exact_cost
 from goracs_jax.selection.baselines.random import selection_of
 from goracs_jax.selection.bound import relax, rounding
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
@@ -102,7 +102,9 @@ def all_stages(
         _, ended = solve(cost, rows, problem.solver)
         _, certain = solve(cost, rows, exact, ended.g)
         value = certain.value
-        if dual_value(rows_cost, solved.g, column_mass(cost)) < value:
+        # In float64, since the bound is one of exact costs.
+        below = dual_value(exact_cost(cost, start), solved.g, column_mass(cost))
+        if below < value:
             _, begun = solve(cost, start, exact, solved.g)
             if begun.value < value:
                 value, rows, trace = begun.value, start, ()
