@@ -7,12 +7,12 @@ import os
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from loopback import running
+from loopback import Local, running
 
 #: gcsfs reads it at import, and would look for gRPC, which no server of HTTP has.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -21,25 +21,19 @@ PRIVATE, FORBIDDEN = "private", "forbidden"
 Answer = tuple[int, bytes, dict[str, str]]
 
 
-class Storage(ThreadingHTTPServer):
+class Storage(Local):
     """Serves the folders of a root as buckets; `sent` counts bytes of objects.
 
     Where `cut` is set, uploads in parts get lost.
     """
 
-    daemon_threads = True
-
     def __init__(self, root: Path):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.root, self.sent, self.cut = root, 0, False
         self.uploads = dict[str, tuple[str, str]]()  # bucket and name, by number
 
     def handle_error(self, *_):
         """Say nothing: gcsfs asks twice, and hangs up on the slower answer."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):

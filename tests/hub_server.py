@@ -6,34 +6,28 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import HfFileSystem, constants
-from loopback import running
+from loopback import Local, running
 
 MAIN, OLD = "a" * 40, "b" * 40
 GATED, PRIVATE = "org/gated", "org/private"
 Answer = tuple[int, bytes, dict[str, str]]
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(Local):
     """Serves folders by name and commit; `asked` has the paths of all requests.
 
     A model is called org/name, a dataset datasets/org/name.
     """
 
-    daemon_threads = True
-
     def __init__(self, repos: dict[str, dict[str, Path]]):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repos, self.asked, self.sent = repos, list[str](), 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):

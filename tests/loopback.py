@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
 import s3fs
 
-S = TypeVar("S", bound=HTTPServer)
+S = TypeVar("S", bound="Local")
 #: What a client of the server has in its environment.
 CLIENT = {
     "AWS_ACCESS_KEY_ID": "me",
@@ -53,6 +53,19 @@ def client(address: str) -> s3fs.S3FileSystem:
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+
+
+class Local(ThreadingHTTPServer):
+    """A server of this machine, at any free port."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]):
+        super().__init__(("127.0.0.1", 0), handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
 
 @contextmanager
