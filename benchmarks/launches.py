@@ -201,7 +201,8 @@ def main() -> None:
     asked: dict[str, tuple[tuple[float, float], dict]] = {
         "largest_distance": ((1, 1), {}),
         "greedy": ((1, 1), {0: (BUDGET - 1, {0: (LOOKS, {})})}),
-        "values_below": ((rounds + 1, 2 * rounds), kth),
+        # At least once for all rows, and then for few.
+        "values_below": ((1, 2 * rounds), kth),
         "core_arcs": ((rounds, rounds), {}),
         "ascend": ((rounds, rounds), {0: (least.ascent / rounds, kth)}),
         "slot_candidates": ((least.exchanges, most.exchanges), {}),

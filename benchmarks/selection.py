@@ -148,7 +148,8 @@ def stages(
         return found
 
     found = exchange(found, relaxed.wanted[:budget])
-    if anneals(found.trace[-1].objective - relaxed.bound, budget, settings.annealing):
+    gap = found.trace[-1].objective - relaxed.bound
+    if anneals(gap, (budget, n_valid), settings.annealing):
         before, found = found, refine(found, found.rows, anneal)
         s = units_per_slot(budget, n_valid)
         epochs, sweeps = plan_search(budget, n_valid)

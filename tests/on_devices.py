@@ -13,12 +13,13 @@ from goracs_jax.cost import (
     make_cost,
     nearest_distances,
     nearest_rows,
+    rows_in_place,
 )
-from goracs_jax.mesh import row_mesh
+from goracs_jax.mesh import row_mesh, shard_rows
 from goracs_jax.selection.search import candidates
 from goracs_jax.selection.search.greedy import picks
 from goracs_jax.selection.select import select_from_cost
-from goracs_jax.selection.values import values_below
+from goracs_jax.selection.values import Seen, values_at, values_below
 
 # 8 does not divide 403: the last device holds repeated rows. Its 51 rows of C or of the
 # embeddings are more numbers than all candidates.
@@ -49,6 +50,13 @@ def some_plan():
     return plan
 
 
+def values_again(cost):
+    """Some rows of each device, by what was seen of all."""
+    g = np.linspace(0, 0.1, N_VALID, dtype="f4")
+    seen = [Seen(g / 2, values_at(cost, g / 2, BUDGET))]
+    return np.sort(values_at(cost, g, BUDGET, seen, least=40))[:40]
+
+
 def arrays(devices):
     """What a selection finds on these devices, and the passes that it is made of."""
     cost = cost_on(devices)
@@ -64,6 +72,7 @@ def arrays(devices):
         "largest": cost.distance_scale,
         "nearest": nearest_distances(cost),
         "values": values_below(cost, np.zeros(N_VALID, "f4"), BUDGET),
+        "values near": values_again(cost),
     }
 
 
@@ -107,6 +116,9 @@ def main(out):
     programs = selection_programs(*SIZES, BUDGET, row_mesh(eight))
     for name in STAYING:
         found[f"exchanges of {name}"] = programs[name]().lower().compile().as_text()
+    places = shard_rows(np.zeros(16, np.int32), row_mesh(eight))
+    text = rows_in_place.lower(cost_on(eight), places).compile().as_text()
+    found["exchanges of rows_in_place"] = text
     np.savez(out, **found)
 
 

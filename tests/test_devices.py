@@ -53,7 +53,7 @@ def test_many_devices_choose_like_one(found, one, devices):
     np.testing.assert_array_equal(many["indices"], one["indices"])
     np.testing.assert_array_equal(many["others"], one["others"])
     np.testing.assert_array_equal(many["rows"], one["rows"])
-    for name in ("bound", "value", "largest", "nearest", "values"):
+    for name in ("bound", "value", "largest", "nearest", "values", "values near"):
         # The same float32 operations, in matrix products of other shapes.
         np.testing.assert_allclose(many[name], one[name], rtol=1e-6, atol=1e-6)
 
@@ -71,7 +71,7 @@ def test_programs_are_compiled_before_there_is_a_cost(found, name):
         np.testing.assert_array_equal(found[part], found[part.replace("ahead", "now")])
 
 
-@pytest.mark.parametrize("name", on_devices.STAYING)
+@pytest.mark.parametrize("name", [*on_devices.STAYING, "rows_in_place"])
 def test_rows_and_blocks_stay_on_their_device(found, name):
     shapes = [
         np.prod([int(size) for size in shape.split(",") if size], initial=1)

@@ -24,6 +24,7 @@ from goracs_jax.cost.factors import centred_rows as centred_rows
 from goracs_jax.cost.factors import centred_train as centred_train
 from goracs_jax.cost.factors import cost_rows as cost_rows
 from goracs_jax.cost.factors import distances as distances
+from goracs_jax.cost.factors import rows_in_place as rows_in_place
 from goracs_jax.cost.factors import to_points as to_points
 from goracs_jax.cost.factors import train_rows as train_rows
 from goracs_jax.cost.factors import with_tiling as with_tiling

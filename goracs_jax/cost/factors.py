@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int, Real
 
 from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE
@@ -147,6 +147,33 @@ def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
     [[0.5], [0.5]]
     """
     return cost._replace(valid=points, matrix=None, mass=None)
+
+
+@jax.jit
+def rows_in_place(cost: Cost, places: Int[jax.Array, " places"]) -> Cost:
+    """Return the cost of some rows of each device, which stay where they lie.
+
+    Args:
+        cost: C as factors.
+        places: Equally many for each device, spread over the devices: the place of a
+            row among those of its own device.
+
+    >>> import numpy as np
+    >>> from goracs_jax.cost import make_cost
+    >>> x = np.array([[0.0], [4.0]])
+    >>> cost = rows_in_place(make_cost(x, x), jnp.array([1]))
+    >>> cost_rows(cost, jnp.array([0])).tolist()
+    [[1.0, 0.0]]
+    """
+    mesh = cost.tiling.mesh
+    local, size = len(cost.train) // mesh.size, len(places) // mesh.size
+    rows = places + local * (jnp.arange(len(places)) // size)
+    take = lambda train, places: train[places]
+    spread = {"in_specs": (BY_ROWS, BY_ROWS), "out_specs": BY_ROWS}
+    train = jax.shard_map(take, mesh=mesh, **spread)(cost.train, places)
+    reward = jnp.asarray(cost.reward)[jnp.minimum(rows, cost.shape[0] - 1)]
+    reward = jax.lax.with_sharding_constraint(reward, NamedSharding(mesh, EVERYWHERE))
+    return cost._replace(train=train, reward=reward, matrix=None)
 
 
 @jax.jit

@@ -30,8 +30,7 @@ from goracs_jax.selection.core import core_order, core_shape
 from goracs_jax.selection.limit import UNLIMITED, Limit
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.relaxation import Arcs, ascend, core_arcs
-from goracs_jax.selection.serving import points_served
-from goracs_jax.selection.values import values_below
+from goracs_jax.selection.values import Seen, exact_values, values_at
 from goracs_jax.selection.wishes.lagrangian import priced_least, prices
 from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import sizes_alike
@@ -89,8 +88,16 @@ def relax(
     best, trial = -np.inf, np.asarray(g, np.float32)
     centre = trial
     below, toll = np.zeros(n_train), 0.0
+    seen: list[Seen] = []
+    # Cores and certificates ask for the cheapest rows; what wishes ask for may be dear.
+    cheapest = n_train if wishes else max(size, certified_rows(n_train, budget))
+
+    def values(g: Float[np.ndarray, " valid"]) -> Float[np.ndarray, " train"]:
+        seen.append(Seen(g, values_at(cost, g, budget, seen, cheapest)))
+        return seen[-1].w
+
     for left in reversed(range(rounds + 1)):
-        w = _below(cost, trial, budget)
+        w = values(trial)
         bound, multiplier = _sum_up(trial, w, budget, mass, wishes)
         if bound > best:
             best, centre, below, toll = bound, trial, w, multiplier
@@ -99,7 +106,7 @@ def relax(
         # Where the last core was wrong, the prices that were too high show the way.
         high = np.maximum(centre, trial)
         if centre is not trial:
-            w = _below(cost, high, budget)
+            w = values(high)
         rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
         rows = np.pad(rows, (0, room - size), mode="edge")
         core, least = materialize(some_rows(cost, rows)), min(settings.listing, size)
@@ -173,15 +180,7 @@ def dual_bound(
     0.5
     """
     g = np.asarray(g, np.float32)
-    return _certified(cost, g, _below(cost, g, budget), budget, wishes)
-
-
-def _below(
-    cost: Cost, g: Float[np.ndarray, " valid"], budget: int
-) -> Float[np.ndarray, " train"]:
-    """Return `values_below` on the host."""
-    w = values_below(cost, replicate(g, cost.tiling.mesh), budget)
-    return np.asarray(w, np.float64)
+    return _certified(cost, g, values_at(cost, g, budget), budget, wishes)
 
 
 def _sum_up(
@@ -197,6 +196,15 @@ def _sum_up(
     return float(paid + least.value), least.multiplier
 
 
+def certified_rows(n_train: int, budget: int) -> int:
+    """Return how many rows of least w_i are computed in float64 for a bound.
+
+    >>> certified_rows(15_000, 1000)
+    1564
+    """
+    return min(n_train, budget + budget // 2 + 64)
+
+
 def _certified(
     cost: Cost,
     g: Float[np.ndarray, " valid"],
@@ -205,10 +213,9 @@ def _certified(
     wishes: Wishes | None = None,
 ) -> float:
     """Return `dual_bound`, where a bound of every w_i is known."""
-    n_train, n_valid = cost.shape
-    s, mass = points_served(budget, n_valid), column_mass(cost)
+    n_train, _ = cost.shape
+    mass, few = column_mass(cost), certified_rows(n_train, budget)
     w = below.copy()
-    few = min(n_train, budget + budget // 2 + 64)
     if wishes is None:
         rows = np.argpartition(w, few - 1)[:few]
     else:
@@ -217,27 +224,8 @@ def _certified(
     for first in range(0, few, step):
         # The last block starts early to keep its shape.
         block = rows[min(first, few - step) :][:step]
-        w[block] = _exact_value(exact_cost(cost, block) - g, budget, s, mass)
+        w[block] = exact_values(exact_cost(cost, block) - g, budget, mass)
     return _sum_up(g, w, budget, mass, wishes)[0] - rounding(cost)
-
-
-def _exact_value(
-    reduced: Float[np.ndarray, "rows valid"],
-    n: int,
-    s: float,
-    mass: Float[np.ndarray, " valid"] | None = None,
-) -> Float[np.ndarray, " rows"]:
-    """Return `relaxation.row_value`, or `weighted_value` at its best t, in float64."""
-    if mass is not None:
-        most = np.minimum(1 / n, mass)
-        order = np.argsort(reduced, axis=1)
-        x, takes = np.take_along_axis(reduced, order, 1), most[order]
-        before = takes.cumsum(1) - takes
-        taken = np.clip(1 / n - before, 0, takes)
-        return (taken * x).sum(1)
-    k = int(np.ceil(s)) - 1
-    least = np.partition(reduced, k, axis=1)[:, : k + 1]
-    return (least[:, k] + (least - least[:, k:]).sum(1) / s) / n
 
 
 def rounding(cost: Cost) -> float:

@@ -1,21 +1,129 @@
-r"""Bounds of the w_i(g) of all rows from below, by one pass over C in float32."""
+r"""The w_i(g) of all rows: bounds from below by one pass over C, or by less than one.
 
+Where prices move from g to g', a chosen row pays at least
+
+    w_i(g') >= w_i(g) + min { sum_j (g_j - g'_j) P_ij :  P as in `relaxation` },
+
+since it sends its mass in some way that was open to it before. Rows that this shows to
+be dear at g' need no second look.
+"""
+
+import math
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
-from goracs_jax.cost import Block, Cost, map_rows
+from goracs_jax.cost import Block, Cost, column_mass, map_rows, rows_in_place
+from goracs_jax.mesh import replicate, shard_rows
 from goracs_jax.selection.serving import (
     Served,
     last_weighted,
     most_served,
+    points_served,
     serve,
     served_by,
     weighted_value,
 )
 from goracs_jax.shapes import AnyArray
+
+# Rows are looked at again in this many parts of all, the cheapest first.
+PARTS = 32
+
+
+class Seen(NamedTuple):
+    """Prices at which the rows have been looked at, and bounds of w_i there."""
+
+    g: Float[np.ndarray, " valid"]
+    w: Float[np.ndarray, " train"]
+
+
+def values_at(
+    cost: Cost,
+    g: Float[np.ndarray, " valid"],
+    n: int,
+    seen: Sequence[Seen] = (),
+    least: int = 1,
+) -> Float[np.ndarray, " train"]:
+    """Bound w_i(g) of every row from below, on the host.
+
+    Args:
+        cost: C as factors. Where it is kept in memory, a pass is cheap and made anew.
+        g: Prices of the validation points, shape [M].
+        n: The budget.
+        seen: What is known at other prices.
+        least: As many rows of least w_i have the bounds of `values_below`, and so has
+            every row that might be one of them. All others have what is known of them.
+
+    Returns:
+        Shape [N], in float64. The floor of the work is `least` rows of C, the most is
+        all of them.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.array([[0.0], [4.0]]), np.array([[0.0], [4.0]]))
+    >>> values_at(cost, np.array([0.5, 1.0]), 2).round(3).tolist()
+    [-0.25, -0.5]
+    """
+    prices = replicate(np.asarray(g, np.float32), cost.tiling.mesh)
+    if not seen or cost.matrix is not None:
+        return np.asarray(values_below(cost, prices, n), np.float64)
+    n_train, _ = cost.shape
+    mass, mesh = column_mass(cost), cost.tiling.mesh
+    moved = [x.w + exact_values((x.g - g)[None].astype(float), n, mass) for x in seen]
+    local = len(cost.train) // mesh.size
+    # Rows of a device; the copies that fill the last one are never looked at first.
+    w = np.full(mesh.size * local, np.inf)
+    w[:n_train] = np.max(moved, axis=0)
+    w = w.reshape(mesh.size, local)
+    order = np.argsort(w, axis=1)
+    size = -(-local // PARTS)
+    looked: list[np.ndarray] = []
+    for first in range(0, local, size):
+        # The last part starts early to keep its shape.
+        places = order[:, min(first, local - size) :][:, :size]
+        some = rows_in_place(cost, shard_rows(places.ravel(), mesh))
+        sharper = np.asarray(values_below(some, prices, n), np.float64)
+        here = np.maximum(np.take_along_axis(w, places, 1), sharper.reshape(-1, size))
+        np.put_along_axis(w, places, here, 1)
+        looked.append(here[:, max(0, size - (local - first)) :].ravel())
+        known, rest = np.concatenate(looked), order[:, first + size :]
+        if len(known) >= least:
+            dearest = np.partition(known, least - 1)[least - 1]
+            if not (np.take_along_axis(w, rest, 1) <= dearest).any():
+                break
+    return w.ravel()[:n_train]
+
+
+def exact_values(
+    reduced: Float[np.ndarray, "rows valid"],
+    n: int,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> Float[np.ndarray, " rows"]:
+    """Compute w_i of some rows in float64.
+
+    Args:
+        reduced: The C_ij - g_j.
+        n: The budget.
+        mass: b_j, where they differ.
+
+    >>> exact_values(np.array([[3.0, 1.0, 2.0]]), 2).round(4).tolist()
+    [0.6667]
+    """
+    if mass is not None:
+        most = np.minimum(1 / n, mass)
+        order = np.argsort(reduced, axis=1)
+        x, takes = np.take_along_axis(reduced, order, 1), most[order]
+        before = takes.cumsum(1) - takes
+        taken = np.clip(1 / n - before, 0, takes)
+        return (taken * x).sum(1)
+    s = points_served(n, reduced.shape[1])
+    k = math.ceil(s) - 1
+    least = np.partition(reduced, k, axis=1)[:, : k + 1]
+    return (least[:, k] + (least - least[:, k:]).sum(1) / s) / n
 
 
 def values_below(

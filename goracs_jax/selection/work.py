@@ -8,10 +8,12 @@ how many annealings find something, and what `LOOKED_INTO` and `EXCHANGED` say.
 
 from typing import NamedTuple
 
+from goracs_jax.cost import MATRIX_ENTRIES
 from goracs_jax.selection.bound import plan_rounds
 from goracs_jax.selection.method import Goracs
 from goracs_jax.selection.search.schedule import (
     entries_per_sweep,
+    is_short,
     plan_search,
     plan_starts,
 )
@@ -60,13 +62,15 @@ def selection_work(
         first, second = (SelectionWork(p, 0, 0, 0, 0, 1) for p in passes)
         return first, second
     rounds = plan_rounds(n_train, n_valid, bounding)
-    # A pass before every round and after the last; one more where a core was wrong.
-    least, most = passes[0] + rounds + 1, passes[1] + 2 * rounds
+    # A pass before every round and after the last, which may see few rows again where C
+    # is not kept in memory; one more where a core was wrong.
+    whole = rounds + 1 if n_train * n_valid <= MATRIX_ENTRIES else 1
+    least, most = passes[0] + whole, passes[1] + 2 * rounds
     ascent = bounding.steps * (2**rounds - 1)
     few, many = EXCHANGED
     # The greedy subset and what the exchange starts from; each round may try one more.
     first = SelectionWork(least + few, few, ascent, 0, 0, 2)
-    if budget == 1:  # there is no pair to anneal
+    if budget == 1 or is_short(budget, n_valid, annealing):  # nothing is annealed
         return first, SelectionWork(most + many, many, ascent, 0, 0, 3 + many)
     (_, starts), plan = (
         plan_starts(budget, annealing),

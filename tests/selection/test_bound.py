@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import instance
 
-from goracs_jax.cost import exact_cost, make_cost
+from goracs_jax.cost import exact_cost, make_cost, materialize, rows_in_place
+from goracs_jax.selection import values
 from goracs_jax.selection.bound import (
     dual_bound,
     lower_bound,
@@ -15,7 +16,7 @@ from goracs_jax.selection.bound import (
 )
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.problem import objective
-from goracs_jax.selection.values import values_below
+from goracs_jax.selection.values import Seen, values_at, values_below
 
 
 @settings(max_examples=30, deadline=None)
@@ -49,6 +50,18 @@ def test_more_rounds_raise_the_bound():
         for rounds in (0, 1, 4)
     ]
     assert bounds == sorted(set(bounds))
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 1.0])
+def test_prices_are_the_same_where_every_pass_is_whole(lambda_):
+    """A matrix in memory is passed over as a whole, other costs in parts."""
+    case = instance(400, 30, seed=1, lambda_=lambda_)
+    start = exact_cost(case.cost, np.arange(5)).min(0)
+    costs = case.cost, materialize(case.cost)
+    parts, whole = (relax(cost, start, 0.5, 5) for cost in costs)
+    # The kept matrix is rounded once more before prices and bounds are made of it.
+    assert parts.bound == pytest.approx(whole.bound, abs=1e-5)
+    assert set(parts.wanted[:5]) == set(whole.wanted[:5])
 
 
 def test_a_core_that_is_too_small_is_mended():
@@ -108,6 +121,50 @@ def test_screening_is_below_float64(dtype, shift, budget):
     gap = budget * (truly - surely)
     assert gap.max() < np.sqrt(2 * 50 * 2.0**-24 * 4)
     assert np.median(gap) < 50 * 2.0**-24 * 20
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([0.0, 0.003, 0.03, 0.3]),
+    budget=st.sampled_from([3, 7, 40]),
+    weighted=st.booleans(),
+)
+def test_rows_that_cannot_matter_are_not_looked_at_again(seed, scale, budget, weighted):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(203, 6)), rng.normal(size=(23, 6))
+    mass = rng.gamma(1.0, size=23) if weighted else None
+    cost = make_cost(x, y, rng.gamma(4.0, size=203), 0.3, valid_weights=mass)
+    first = np.float32(rng.normal(size=23) / 10)
+    second = np.float32(first + scale * rng.normal(size=23))
+    seen = [Seen(g, values_at(cost, g, budget)) for g in (first, first / 2)]
+    whole = values_at(cost, second, budget)
+    near = values_at(cost, second, budget, seen, least=10)
+    # Bounds of float32, each by less than 1e-6 below what it bounds.
+    assert (near <= whole + 1e-6 / budget).all()
+    cheap = whole <= np.sort(whole)[9]
+    np.testing.assert_allclose(near[cheap], whole[cheap], rtol=0, atol=1e-6 / budget)
+    assert (near[~cheap] >= whole[cheap].max() - 1e-6 / budget).all()
+
+
+def test_few_rows_are_looked_at_again_where_prices_hardly_move(monkeypatch):
+    case, looked = instance(640, 30, seed=0), []
+
+    def counted(cost, places):
+        looked.append(len(places))
+        return rows_in_place(cost, places)
+
+    monkeypatch.setattr(values, "rows_in_place", counted)
+    g = np.float32(np.random.default_rng(0).normal(size=30) / 10)
+    seen = [Seen(g, values_at(case.cost, g, 5))]
+    values_at(case.cost, g, 5, seen, least=25)
+    assert sum(looked) == 40  # of 640, in parts of 20
+    looked.clear()
+    values_at(case.cost, g + np.float32(10), 5, seen, least=25)
+    assert sum(looked) == 40  # prices that rise alike change no order
+    looked.clear()
+    values_at(case.cost, -10 * g, 5, seen, least=25)
+    assert 40 < sum(looked) <= 640
 
 
 @settings(max_examples=30, deadline=None)

@@ -20,7 +20,7 @@ from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search import annealing
 from goracs_jax.selection.search.annealing import candidate_field
 from goracs_jax.selection.search.pair_exchange import PairMoves, Slots, sweeps
-from goracs_jax.selection.search.schedule import Pace, Plan, plan_search
+from goracs_jax.selection.search.schedule import Pace, Plan, is_short, plan_search
 from goracs_jax.selection.search.stages import greedy_only
 
 CASE, BUDGET, KEY = instance(60, 24, seed=5), 8, jax.random.key(0)
@@ -141,6 +141,14 @@ def test_more_effort_is_more_sweeps():
             done = plan.epochs * plan.length
             assert effort * whole <= done < effort * whole + plan.epochs
             assert 5 <= plan.epochs <= plans[2].epochs
+
+
+def test_an_annealing_of_which_little_is_left_needs_effort():
+    settings = [SimulatedAnnealing(effort=e) for e in (0.1, 1.0, 10.0)]
+    short = lambda *shape: [is_short(*shape, each) for each in settings]
+    assert short(8, 100) == short(64, 500) == [False, False, False]
+    assert short(1000, 5000) == [True, False, False]
+    assert short(1024, 22_000) == [True, True, False]
 
 
 def test_efforts_find_no_worse_than_the_greedy_start_and_keep_the_default():

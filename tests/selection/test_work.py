@@ -35,7 +35,7 @@ def counted(monkeypatch):
     for module in (stages, annealing, group_exchange):
         count(module, "solve", "transports")
     count(unit_stage, "exact", "transports")
-    count(bound, "_below", "bounds")
+    count(bound, "values_at", "bounds")
     count(bound, "ascend", "ascent", lambda *given: given[5])
     count(candidates, "_least", "exchanges")
     count(annealing, "nearest_rows", "lists")

@@ -48,6 +48,16 @@ def plan_search(
     return Plan(epochs, math.ceil(length / epochs))
 
 
+def is_short(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -> bool:
+    """Tell whether a problem is so large that too little is left of its schedule.
+
+    >>> is_short(1000, 5000), is_short(1000, 22_000)
+    (False, True)
+    """
+    plan, whole = plan_search(n, n_valid, settings), min(settings.sweeps, 4 * n)
+    return plan.epochs * plan.length < settings.least_share * settings.epochs * whole
+
+
 def entries_per_sweep(
     n: int,
     n_valid: int,

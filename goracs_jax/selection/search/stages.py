@@ -25,6 +25,7 @@ from goracs_jax.selection.problem import (
 from goracs_jax.selection.search.annealing import anneal
 from goracs_jax.selection.search.greedy import greedy
 from goracs_jax.selection.search.group_exchange import group_exchange
+from goracs_jax.selection.search.schedule import is_short
 from goracs_jax.selection.wishes.feasible import feasible_rows
 from goracs_jax.selection.wishes.record import meets
 from goracs_jax.transport import dual_value, exact
@@ -37,7 +38,8 @@ def all_stages(
 
     The Lagrangian relaxation bounds POO from below and tells which rows it wants most.
     Their groups are exchanged. Where POO is then still above the bound by more than
-    `SimulatedAnnealing.gap`, pairs of slots are annealed, and groups exchanged again.
+    `SimulatedAnnealing.gap`, pairs of slots are annealed, and groups exchanged again,
+    unless the problem is so large that little of the annealing would be left.
 
     The trace never rises, and the subset returned is never worse, by exact transport,
     than the greedy one. The search ends when group exchange finds nothing better, or
@@ -63,7 +65,7 @@ def all_stages(
     [1, 4]
     """
     settings = settings or Goracs()
-    n_train, _ = problem.cost.shape
+    n_train, n_valid = problem.cost.shape
     check_budget(n_train, budget)
     started = time.perf_counter()
     cost = problem.materialize(problem.cost)
@@ -87,7 +89,7 @@ def all_stages(
         refine = partial(refined, problem, key=key, started=started)
         found = refine(found, wanted, group_exchange, settings=exchange)
         gap = math.inf if bound is None else found.trace[-1].objective - bound
-        if anneals(gap, budget, annealing):
+        if anneals(gap, (budget, n_valid), annealing):
             before = found
             found = refine(found, found.rows, anneal, settings=annealing)
             # Where nothing has changed, a second exchange finds what the first did.
@@ -115,13 +117,23 @@ def all_stages(
     return Selection(rows, value, bound, trace, converged and not stopped, stopped)
 
 
-def anneals(gap: float, budget: int, settings: SimulatedAnnealing) -> bool:
+def anneals(gap: float, shape: tuple[int, int], settings: SimulatedAnnealing) -> bool:
     """Tell whether POO is so far above its lower bound that annealing may help.
 
-    >>> [anneals(4e-4, budget, SimulatedAnnealing()) for budget in (1000, 10)]
+    Args:
+        gap: How far; infinite where there is no bound.
+        shape: n and M.
+        settings: Those of the annealing.
+
+    >>> given = SimulatedAnnealing()
+    >>> [anneals(4e-4, shape, given) for shape in ((1000, 5000), (10, 5000))]
+    [False, True]
+    >>> [anneals(gap, (1000, 22_000), given) for gap in (1e-3, math.inf)]
     [False, True]
     """
-    return gap > min(settings.gap, settings.slot_gap * budget)
+    if math.isfinite(gap) and is_short(*shape, settings):
+        return False
+    return gap > min(settings.gap, settings.slot_gap * shape[0])
 
 
 def refined(
