@@ -1,18 +1,22 @@
 """The same selections by two builds of the project, in turns.
 
     python benchmarks/builds.py OLD [--data DATA.npz] [--seeds 5]
+    python benchmarks/builds.py OLD --sizes 88000x22000,1000000x10000
 
 OLD is a commit; the other build is this checkout. Each runs in a process of its own,
 and both select in turns, so that whatever else the machine does meets both. The first
 selection of an instance compiles (`cold`); the others do not. Instances are 2,000 x 500
 normal numbers, and as many rows in clusters, with n = 64, and DATA (train, valid and
 grad_norm, as for selection.py) with n = 1,000. The script writes results/builds.json.
-The POO of both builds is computed by this one.
+With --sizes the instances are clusters of these sizes with n = 1,024; each build
+selects once, and the figures go to results/builds_large.json. The POO of both builds is
+computed by this one.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +31,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve()
-SMALL, LARGE = 64, 1000  # n
+SMALL, LARGE, HUGE = 64, 1000, 1024  # n
 LAMBDAS = (0.0, 0.1, 0.5)
 
 
@@ -50,6 +54,7 @@ def serve() -> None:
             "seconds": time.perf_counter() - clock,
             "processor_seconds": time.process_time() - cpu,
             "lower_bound": found.lower_bound,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "rows": np.asarray(found.indices).tolist(),
         }
         print(json.dumps(reply), flush=True)
@@ -107,8 +112,12 @@ def normal(n_train: int, n_valid: int) -> dict[str, np.ndarray]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return medians and ratios of the warm runs, the cold one, and means of POO."""
+    """Return medians and ratios of the warm runs, the cold one, and means of POO.
+
+    Where there is one run alone, it stands for the warm ones.
+    """
     warm, cold = ([r for r in rows if r["cold"] == c] for c in (False, True))
+    warm = warm or cold
     found: dict[str, Any] = {}
     for kind in ("seconds", "processor_seconds"):
         found[kind] = {n: median(r[n][kind] for r in warm) for n in ("old", "new")}
@@ -119,7 +128,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         found[f"mean_{name}"] = {
             n: float(np.mean([r[n][name] for r in rows])) for n in ("old", "new")
         }
-    return found
+    peaks = {n: max(r[n]["peak_mib"] for r in rows) for n in ("old", "new")}
+    return found | {"peak_mib": peaks}
 
 
 def main() -> None:
@@ -128,8 +138,10 @@ def main() -> None:
     parser.add_argument("old")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sizes", type=lambda s: s.split(","), default=[])
     flags = parser.parse_args()
     from common import write
+    from scale import CLUSTERS, clusters
     from selection import synthetic
     from startup import unpack
 
@@ -137,11 +149,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         trees = {"old": unpack(flags.old, made), "new": HERE.parents[1]}
-        small = {"normal": normal(2000, 500), "in clusters": synthetic(2000, 500)}
         given = {}
-        for name, arrays in small.items():
-            np.savez(path := made / f"{name}.npz", allow_pickle=False, **arrays)
-            given[f"2,000 x 500, {name}"] = path, SMALL, LAMBDAS[:2], flags.seeds
+        for size in flags.sizes:
+            n_train, n_valid = map(int, size.split("x"))
+            arrays = {
+                "train": clusters(made / "train.npy", n_train, CLUSTERS, 1),
+                "valid": clusters(made / "valid.npy", n_valid, CLUSTERS // 2, 2),
+                "grad_norm": np.random.default_rng(3).gamma(4.0, size=n_train),
+            }
+            np.savez(path := made / f"{size}.npz", allow_pickle=False, **arrays)
+            given[f"{n_train:,} x {n_valid:,}"] = path, HUGE, LAMBDAS[1:2], 1
+        if not flags.sizes:
+            small = {"normal": normal(2000, 500), "in clusters": synthetic(2000, 500)}
+            for name, arrays in small.items():
+                np.savez(path := made / f"{name}.npz", allow_pickle=False, **arrays)
+                given[f"2,000 x 500, {name}"] = path, SMALL, LAMBDAS[:2], flags.seeds
         if flags.data:
             given[flags.data.name] = flags.data, LARGE, LAMBDAS, flags.seeds
         for name, (path, *how) in given.items():
@@ -151,7 +173,8 @@ def main() -> None:
                 rows.append(row)
             instances[name] = {"summary": summary(rows), "rows": rows}
             print(name, instances[name]["summary"])
-    print(write("builds", {"old": flags.old, "instances": instances}))
+    name = "builds_large" if flags.sizes else "builds"
+    print(write(name, {"old": flags.old, "instances": instances}))
 
 
 if __name__ == "__main__":

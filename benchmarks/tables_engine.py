@@ -41,9 +41,9 @@ def efforts() -> str:
 
 def builds() -> str:
     """Return what an older build takes and finds, beside this one."""
-    figures = load("builds")
+    figures, large = load("builds"), load("builds_large")
     lines = []
-    for name, each in figures["instances"].items():
+    for name, each in (figures["instances"] | large["instances"]).items():
         found = each["summary"]
         pair = lambda key, digits, found=found: " → ".join(
             f"{found[key][build]:.{digits}f}" for build in ("old", "new")
@@ -65,10 +65,18 @@ def builds() -> str:
             *markdown(head, lines),
             f"\nBuild {figures['old']} and this one select in turns, over several "
             "lambdas and seeds. Cold is the first selection, with imports and "
-            "compilation; the others are warm, and the ratio is taken by pair "
+            "compilation; the others are warm, and the ratio is taken by pair. The "
+            f"largest ({', '.join(large['instances'])}) are clusters, lambda 0.1, "
+            f"which each build selects once; peak memory there: {peaks(large)} GiB "
             "(`benchmarks/builds.py`).",
         ]
     )
+
+
+def peaks(figures: dict) -> str:
+    """Return the peak memory of both builds on every instance, in GiB."""
+    pairs = (each["summary"]["peak_mib"] for each in figures["instances"].values())
+    return ", ".join(f"{p['old'] / 1024:.1f} → {p['new'] / 1024:.1f}" for p in pairs)
 
 
 def stages() -> str:
