@@ -89,12 +89,13 @@ def relax(
     centre = trial
     below, toll = np.zeros(n_train), 0.0
     seen: list[Seen] = []
-    # Cores and certificates ask for the cheapest rows; what wishes ask for may be dear.
-    cheapest = n_train if wishes else max(size, certified_rows(n_train, budget))
+    cheapest = max(size, certified_rows(n_train, budget))
 
     def values(g: Float[np.ndarray, " valid"]) -> Float[np.ndarray, " train"]:
-        seen.append(Seen(g, values_at(cost, g, budget, seen, cheapest)))
-        return seen[-1].w
+        w = values_at(cost, g, budget, seen, cheapest)
+        if wishes is None:  # what wishes ask for may be dear: then every pass is whole
+            seen.append(Seen(g, w))
+        return w
 
     for left in reversed(range(rounds + 1)):
         w = values(trial)

@@ -73,11 +73,11 @@ def values_at(
         return np.asarray(values_below(cost, prices, n), np.float64)
     n_train, _ = cost.shape
     mass, mesh = column_mass(cost), cost.tiling.mesh
-    moved = [x.w + exact_values((x.g - g)[None].astype(float), n, mass) for x in seen]
+    dearer = lambda since: exact_values((np.float64(since) - g)[None], n, mass)
     local = len(cost.train) // mesh.size
     # Rows of a device; the copies that fill the last one are never looked at first.
     w = np.full(mesh.size * local, np.inf)
-    w[:n_train] = np.max(moved, axis=0)
+    w[:n_train] = np.max([each.w + dearer(each.g) for each in seen], axis=0)
     w = w.reshape(mesh.size, local)
     order = np.argsort(w, axis=1)
     size = -(-local // PARTS)
