@@ -24,6 +24,9 @@ from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE
 from goracs_jax.shapes import AnyArray
 
 Carry = TypeVar("Carry")
+# Products of a CPU are fast in blocks of few rows or of many. On 2 cores, with 384
+# dimensions: 340 to 360 GFLOP/s for 128 rows, 96 to 340 for 160 to 768.
+FEW_ROWS, MANY_ROWS = 128, 1024
 
 
 class Block(NamedTuple):
@@ -37,7 +40,7 @@ class Block(NamedTuple):
 
 
 def block_rows(cost: Cost, width: int = 1) -> int:
-    """Return the number of rows of C in one block, which depends on shapes alone.
+    """Return the number of rows of C in one block, by shapes and the kind of device.
 
     Args:
         cost: C as factors.
@@ -50,8 +53,17 @@ def block_rows(cost: Cost, width: int = 1) -> int:
     (2, 1)
     """
     _, n_valid = cost.shape
-    fitting = cost.tiling.block_entries // max(n_valid, width)
+    tiling = cost.tiling
+    fitting = tiling.block_entries // max(n_valid, width)
+    if _multiplies_on_cpu(cost) and fitting < MANY_ROWS:
+        fitting = min(fitting, FEW_ROWS)
     return max(1, min(len(cost.train), fitting))
+
+
+def _multiplies_on_cpu(cost: Cost) -> bool:
+    """Tell whether a block of C is a product on a CPU."""
+    device = cost.tiling.mesh.devices.flat[0]
+    return cost.matrix is None and device.platform == "cpu"
 
 
 def fold_rows(
@@ -171,6 +183,8 @@ def map_some(
 ) -> jax.Array:
     """Compute a value for some rows of C where they lie, and bring it to every device.
 
+    A CPU that computes many of them does so a block at a time.
+
     Args:
         cost: C as factors.
         rows: Row numbers.
@@ -185,8 +199,17 @@ def map_some(
     >>> map_some(cost, jnp.array([1]), lambda block: block.cost.sum(1)).tolist()
     [2.0]
     """
-    rows, fresh = jnp.asarray(rows), jnp.array(True)
-    return collect(cost, rows, lambda cost, take: of(_block(cost, rows, fresh, take)))
+    rows, fresh, size = jnp.asarray(rows), jnp.array(True), block_rows(cost)
+
+    def some(rows: jax.Array) -> jax.Array:
+        of_block = lambda cost, take: of(_block(cost, rows, fresh, take))
+        return collect(cost, rows, of_block)
+
+    if not _multiplies_on_cpu(cost) or len(rows) <= size:
+        return some(rows)
+    blocks = jnp.pad(rows, (0, -len(rows) % size), mode="edge").reshape(-1, size)
+    values = jax.lax.map(some, blocks)
+    return values.reshape(-1, *values.shape[2:])[: len(rows)]
 
 
 def materialize(cost: Cost) -> Cost:
