@@ -23,7 +23,6 @@ from goracs_jax.cost.checks import (
     chunks,
 )
 from goracs_jax.cost.factors import (
-    BLOCK_ENTRIES,
     MATRIX_ENTRIES,
     Cost,
     Tiling,
@@ -52,7 +51,7 @@ def make_cost(
     scale: str = "max",
     valid_weights: GivenArray | None = None,
     mesh: Mesh | None = None,
-    block_entries: int = BLOCK_ENTRIES,
+    block_entries: int | None = None,
     matrix_entries: int = MATRIX_ENTRIES,
 ) -> Cost:
     """Make C of two sets of embeddings: C_ij = D_ij / max(D) - lambda * g_i / max(g).
@@ -78,7 +77,8 @@ def make_cost(
             its mass is its share of their sum. All count alike if None.
         mesh: The devices in a row that share the training rows (`mesh.row_mesh`); all
             devices if None.
-        block_entries: The most entries of C that one block of a pass holds.
+        block_entries: The most entries of C that one block of a pass holds; by the
+            kind of device when left out.
         matrix_entries: The most entries of C that `materialize` keeps in memory.
 
     Returns:

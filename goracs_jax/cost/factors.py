@@ -19,8 +19,9 @@ from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE
 from goracs_jax.shapes import AnyArray, GradNorms, Train, Valid
 
 # 8 MiB in float32, which stay in the cache of a CPU between the matrix product and what
-# is made of it: half the time of blocks of 64 MiB.
-BLOCK_ENTRIES = 1 << 21
+# is made of it: half the time of blocks of 64 MiB. Accelerators launch some kernels for
+# each block: for blocks of 32 MiB, a quarter as often (benchmarks/launches.py).
+BLOCK_ENTRIES, ACCELERATOR_BLOCK_ENTRIES = 1 << 21, 1 << 23
 MATRIX_ENTRIES = 1 << 27  # 512 MiB in float32
 
 
@@ -34,13 +35,30 @@ class Tiling:
 
     Attributes:
         mesh: Devices in a row, which share the training rows; see `mesh.row_mesh`.
-        block_entries: The most entries of C that one block holds.
+        block_entries: The most entries of C that one block holds; by the kind of
+            device where it is None.
         matrix_entries: The most entries of C that `materialize` keeps in memory.
     """
 
     mesh: Mesh
-    block_entries: int = BLOCK_ENTRIES
+    block_entries: int | None = None
     matrix_entries: int = MATRIX_ENTRIES
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the devices are CPUs."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
+    def most_entries(self) -> int:
+        """The most entries of C that one block holds.
+
+        >>> from goracs_jax.mesh import row_mesh
+        >>> Tiling(mesh=row_mesh(jax.devices("cpu"))).most_entries
+        2097152
+        """
+        by_kind = BLOCK_ENTRIES if self.on_cpu else ACCELERATOR_BLOCK_ENTRIES
+        return self.block_entries or by_kind
 
 
 class Cost(NamedTuple):

@@ -53,8 +53,7 @@ def block_rows(cost: Cost, width: int = 1) -> int:
     (2, 1)
     """
     _, n_valid = cost.shape
-    tiling = cost.tiling
-    fitting = tiling.block_entries // max(n_valid, width)
+    fitting = cost.tiling.most_entries // max(n_valid, width)
     if _multiplies_on_cpu(cost) and fitting < MANY_ROWS:
         fitting = min(fitting, FEW_ROWS)
     return max(1, min(len(cost.train), fitting))
@@ -62,8 +61,7 @@ def block_rows(cost: Cost, width: int = 1) -> int:
 
 def _multiplies_on_cpu(cost: Cost) -> bool:
     """Tell whether a block of C is a product on a CPU."""
-    device = cost.tiling.mesh.devices.flat[0]
-    return cost.matrix is None and device.platform == "cpu"
+    return cost.matrix is None and cost.tiling.on_cpu
 
 
 def fold_rows(

@@ -126,7 +126,7 @@ def nearest(problem: Problem, budget: int, *, key: jax.Array) -> Selection:
     n_train, n_valid = problem.cost.shape
     check_budget(n_train, budget)
     started = time.perf_counter()
-    longest = min(n_train, max(1, problem.cost.tiling.block_entries // n_valid))
+    longest = min(n_train, max(1, problem.cost.tiling.most_entries // n_valid))
     length = min(longest, 2 * -(-budget // n_valid))
     taken = np.zeros(n_train, bool)
     turn = 0

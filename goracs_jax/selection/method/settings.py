@@ -52,9 +52,9 @@ class SimulatedAnnealing:
     sweeps, so that their time stays near that of smaller ones."""
     transport_entries: int = 75_000_000
     """Entries of C in the transports of all epochs: larger problems get fewer."""
-    least_share: float = 0.05
+    least_share: float = 0.1
     """Share of the sweeps of all epochs below which a shortened annealing is left out:
-    it finds nothing that the exchange of groups has not found."""
+    it finds next to nothing that the exchange of groups has not found."""
     starts: int = 16
     """Annealings at most, since few slots freeze into a different subset each time."""
     idle_slots: int = 128
