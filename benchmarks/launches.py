@@ -244,7 +244,8 @@ def main() -> None:
     ]
     cold, each = certified()
     # The last subset, and with an annealing the first deal of its units.
-    host = [each, (1 + plan_starts(BUDGET)[1]) * each]
+    deals = plan_starts(BUDGET)[1] if most.sweeps else 0
+    host = [each, (1 + deals) * each]
     sizes = {"train": TRAIN, "valid": VALID, "dim": DIM, "budget": BUDGET}
     counts = {"least": least._asdict(), "most": most._asdict()}
     figures = {**sizes, **counts, "rows": rows, "device": device, "host": host}

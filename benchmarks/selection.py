@@ -134,10 +134,13 @@ def stages(
     steps = settings.bound.steps * (2**rounds - 1)
     s = points_served(budget, n_valid)
     arcs = size * width
+    # A pass over C before every round, one after the last, and one that certifies. If C
+    # is not kept, the first may be enough: the others see few rows.
+    passes = rounds + 2 if kept else 1
     stage(
         "prices",
-        (rounds + 2) * a_pass + rounds * 2 * size * n_valid * dim + steps * arcs * s,
-        (rounds + 2) * read + steps * 8 * arcs,
+        passes * a_pass + rounds * 2 * size * n_valid * dim + steps * arcs * s,
+        passes * read + steps * 8 * arcs,
     )
     refine = partial(refined, problem, key=key, started=started)
 

@@ -51,7 +51,8 @@ def launches() -> str:
         rows.append([row["program"], *cells, f"{row['gib']:,.1f}", *seconds])
     ends = ("launches, s", "bytes, s", "products, s")
     head = ["program", "runs", "kernels", "GiB", *ends]
-    pair = lambda two: " to ".join(f"{x:.0f}" for x in two)
+    ends_of = lambda two, digits: (f"{x:.{digits}f}" for x in two)
+    pair = lambda two, digits=0: " to ".join(dict.fromkeys(ends_of(two, digits)))
     counts = [figures[end]["transports"] for end in ("least", "most")]
     return "\n".join(
         [
@@ -60,11 +61,12 @@ def launches() -> str:
             f"{figures['valid']:,} of {figures['dim']} dimensions: kernels, bytes and "
             "seconds are those of one run. An estimate, of which nothing is measured: "
             "3 microseconds a launch, published peaks for bytes and products, one "
-            f"after the other, make {pair(figures['device'])} s on the device. The "
+            f"after the other, make {pair(figures['device'], 1)} s on the device. The "
             f"{pair(counts)} transports of the search are Sinkhorn's, with "
             "as many iterations as smaller real rows took. Then the host solves the "
             "last subset exactly, and deals units where there is an annealing: about "
-            f"{pair(figures['host'])} s, at {figures['exact_seconds']:.1f} s measured "
+            f"{pair(figures['host'], 1)} s, at "
+            f"{figures['exact_seconds']:.1f} s measured "
             "here from good potentials, where a cold start takes "
             f"{figures['exact_cold_seconds']:.1f} s. What NumPy does between programs "
             "is not counted (`benchmarks/launches.py`).",

@@ -54,7 +54,7 @@ def builds() -> str:
                 name,
                 pair("mean_poo", 5),
                 pair("mean_lower_bound", 5),
-                pair("seconds", 2),
+                pair("seconds", 2) if len(each["rows"]) > 1 else "",
                 f"{ratio['median']:.2f} (at most {ratio['largest']:.2f})",
                 pair("cold_seconds", 1),
             ]
@@ -67,7 +67,7 @@ def builds() -> str:
             "lambdas and seeds. Cold is the first selection, with imports and "
             "compilation; the others are warm, and the ratio is taken by pair. The "
             f"largest ({', '.join(large['instances'])}) are clusters, lambda 0.1, "
-            f"which each build selects once; peak memory there: {peaks(large)} GiB "
+            f"which each build selects once, cold; peak memory: {peaks(large)} GiB "
             "(`benchmarks/builds.py`).",
         ]
     )

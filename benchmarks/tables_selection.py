@@ -104,6 +104,7 @@ def sizes() -> str:
         lines.append(
             [
                 f"{row['train']:,} x {row['valid']:,}, n = {row['budget']:,}",
+                row["commit"],
                 f"{row['seconds']:.0f}",
                 f"{row['peak_mib'] / 1024:.2f}",
                 f"{row['input_mib'] / 1024:.2f}",
@@ -112,7 +113,16 @@ def sizes() -> str:
                 f"{row['lower_bound']:.4f}",
             ]
         )
-    head = ["N x M", "s", "peak GiB", "inputs GiB", "greedy", "goracs", "bound"]
+    head = [
+        "N x M",
+        "build",
+        "s",
+        "peak GiB",
+        "inputs GiB",
+        "greedy",
+        "goracs",
+        "bound",
+    ]
     over = load("scale")
     return "\n".join(
         [

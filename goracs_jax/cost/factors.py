@@ -58,7 +58,7 @@ class Tiling:
         2097152
         """
         by_kind = BLOCK_ENTRIES if self.on_cpu else ACCELERATOR_BLOCK_ENTRIES
-        return self.block_entries or by_kind
+        return by_kind if self.block_entries is None else self.block_entries
 
 
 class Cost(NamedTuple):

@@ -68,7 +68,8 @@ def values_at(
     >>> values_at(cost, np.array([0.5, 1.0]), 2).round(3).tolist()
     [-0.25, -0.5]
     """
-    prices = replicate(np.asarray(g, np.float32), cost.tiling.mesh)
+    g = np.asarray(g, np.float32)
+    prices = replicate(g, cost.tiling.mesh)
     if not seen or cost.matrix is not None:
         return np.asarray(values_below(cost, prices, n), np.float64)
     n_train, _ = cost.shape
@@ -89,7 +90,7 @@ def values_at(
         sharper = np.asarray(values_below(some, prices, n), np.float64)
         here = np.maximum(np.take_along_axis(w, places, 1), sharper.reshape(-1, size))
         np.put_along_axis(w, places, here, 1)
-        looked.append(here[:, max(0, size - (local - first)) :].ravel())
+        looked.append(here.ravel())
         known, rest = np.concatenate(looked), order[:, first + size :]
         if len(known) >= least:
             dearest = np.partition(known, least - 1)[least - 1]

@@ -86,6 +86,16 @@ def test_block_sizes_are_given():
     )
 
 
+@pytest.mark.parametrize(
+    ("n_valid", "rows"), [(5000, 128), (22_000, 95), (2000, 1048), (16_385, 127)]
+)
+def test_blocks_of_a_cpu_have_few_rows_or_many(n_valid, rows):
+    cost = make_cost(np.ones((3000, 1)), np.zeros((n_valid, 1)))
+    assert block_rows(cost) == rows
+    kept = cost._replace(matrix=np.zeros((3000, n_valid)))
+    assert block_rows(kept) == min(3000, (1 << 21) // n_valid)
+
+
 def test_nearest_distances():
     case = instance(30, 20, seed=2)
     d = np.linalg.norm(case.x[:, None].astype(float) - case.y[None], axis=2)

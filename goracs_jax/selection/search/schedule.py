@@ -48,13 +48,18 @@ def plan_search(
     return Plan(epochs, math.ceil(length / epochs))
 
 
-def is_short(n: int, n_valid: int, settings: SimulatedAnnealing = DEFAULTS) -> bool:
-    """Tell whether a problem is so large that too little is left of its schedule.
+def is_short(
+    n: int,
+    n_valid: int,
+    settings: SimulatedAnnealing = DEFAULTS,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> bool:
+    """Tell whether a problem is so large for the effort that little schedule is left.
 
     >>> is_short(1000, 5000), is_short(1000, 22_000)
     (False, True)
     """
-    plan, whole = plan_search(n, n_valid, settings), min(settings.sweeps, 4 * n)
+    plan, whole = plan_search(n, n_valid, settings, mass), min(settings.sweeps, 4 * n)
     return plan.epochs * plan.length < settings.least_share * settings.epochs * whole
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from goracs_jax.cost import column_mass, exact_cost
 from goracs_jax.selection.baselines.random import selection_of
@@ -89,7 +89,7 @@ def all_stages(
         refine = partial(refined, problem, key=key, started=started)
         found = refine(found, wanted, group_exchange, settings=exchange)
         gap = math.inf if bound is None else found.trace[-1].objective - bound
-        if anneals(gap, (budget, n_valid), annealing):
+        if anneals(gap, (budget, n_valid), annealing, column_mass(cost)):
             before = found
             found = refine(found, found.rows, anneal, settings=annealing)
             # Where nothing has changed, a second exchange finds what the first did.
@@ -117,13 +117,19 @@ def all_stages(
     return Selection(rows, value, bound, trace, converged and not stopped, stopped)
 
 
-def anneals(gap: float, shape: tuple[int, int], settings: SimulatedAnnealing) -> bool:
+def anneals(
+    gap: float,
+    shape: tuple[int, int],
+    settings: SimulatedAnnealing,
+    mass: Float[np.ndarray, " valid"] | None = None,
+) -> bool:
     """Tell whether POO is so far above its lower bound that annealing may help.
 
     Args:
         gap: How far; infinite where there is no bound.
         shape: n and M.
         settings: Those of the annealing.
+        mass: b_j, where they differ.
 
     >>> given = SimulatedAnnealing()
     >>> [anneals(4e-4, shape, given) for shape in ((1000, 5000), (10, 5000))]
@@ -131,7 +137,7 @@ def anneals(gap: float, shape: tuple[int, int], settings: SimulatedAnnealing) ->
     >>> [anneals(gap, (1000, 22_000), given) for gap in (1e-3, math.inf)]
     [False, True]
     """
-    if math.isfinite(gap) and is_short(*shape, settings):
+    if math.isfinite(gap) and is_short(*shape, settings, mass):
         return False
     return gap > min(settings.gap, settings.slot_gap * shape[0])
 
