@@ -9,8 +9,8 @@ selection of an instance compiles (`cold`); the others do not. Instances are 2,0
 normal numbers, and as many rows in clusters, with n = 64, and DATA (train, valid and
 grad_norm, as for selection.py) with n = 1,000. The script writes results/builds.json.
 With --sizes the instances are clusters of these sizes with n = 1,024; each build
-selects once, and the figures go to results/builds_large.json. The POO of both builds is
-computed by this one.
+selects once, and the figures go to results/builds_large.json, beside those of other
+sizes that are there. The POO of both builds is computed by this one.
 """
 
 import argparse
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", type=lambda s: s.split(","), default=[])
     flags = parser.parse_args()
-    from common import write
+    from common import RESULTS, commit, write
     from scale import CLUSTERS, clusters
     from selection import synthetic
     from startup import unpack
@@ -171,9 +171,14 @@ def main() -> None:
             for row in measured(trees, path.resolve(), *how):
                 print(row, flush=True)
                 rows.append(row)
-            instances[name] = {"summary": summary(rows), "rows": rows}
+            found = {"commit": commit(), "summary": summary(rows), "rows": rows}
+            instances[name] = found
             print(name, instances[name]["summary"])
     name = "builds_large" if flags.sizes else "builds"
+    if flags.sizes and (path := RESULTS / f"{name}.json").exists():
+        earlier = json.loads(path.read_text())
+        if earlier["old"] == flags.old:
+            instances = earlier["instances"] | instances
     print(write(name, {"old": flags.old, "instances": instances}))
 
 
