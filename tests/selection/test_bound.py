@@ -13,7 +13,7 @@ from goracs_jax.cost import (
     materialize,
     rows_in_place,
 )
-from goracs_jax.selection import values
+from goracs_jax.selection import bound, values
 from goracs_jax.selection.bound import (
     dual_bound,
     lower_bound,
@@ -23,6 +23,7 @@ from goracs_jax.selection.bound import (
 from goracs_jax.selection.method import LowerBound
 from goracs_jax.selection.problem import objective
 from goracs_jax.selection.values import Seen, exact_values, values_at, values_below
+from goracs_jax.selection.wishes import make_wishes
 
 
 @settings(max_examples=30, deadline=None)
@@ -175,6 +176,25 @@ def test_few_rows_are_looked_at_again_where_prices_hardly_move(monkeypatch):
     looked.clear()
     values_at(case.cost, -10 * g, 5, seen, least=25)
     assert 40 < sum(looked) <= 640
+
+
+def test_what_a_certificate_or_a_wish_asks_for_is_looked_at(monkeypatch):
+    case, asked = instance(300, 20, seed=0), []
+
+    def recorded(cost, g, n, seen=(), least=1):
+        asked.append((len(seen), least))
+        return values_at(cost, g, n, seen, least)
+
+    monkeypatch.setattr(bound, "values_at", recorded)
+    budget = 40  # of which a certificate looks at 40 + 20 + 64 rows
+    lower_bound(case.cost, np.arange(budget), LowerBound(core=1, least_core=1))
+    assert [seen for seen, _ in asked] == list(range(len(asked)))
+    assert len(asked) > 2
+    assert {least for _, least in asked} == {124}
+    asked.clear()
+    wishes = make_wishes(case.cost, include=[7])
+    lower_bound(case.cost, np.arange(budget), wishes=wishes)
+    assert {seen for seen, _ in asked} == {0}
 
 
 @settings(max_examples=30, deadline=None)

@@ -129,7 +129,7 @@ def picks(
         if wishes is not None:
             state = state._replace(may=open_rows(wishes, state.chosen, budget, room))
         state = jax.lax.while_loop(undecided, refresh, state)
-        # Ten times as fast as argmax on a CPU; it takes the first of equals, too.
+        # Several times as fast as argmax on a CPU; it takes the first of equals, too.
         row = topmost(fresh(state), 1)[1][0]
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
         gain = state.gain.at[row].set(-jnp.inf)
