@@ -122,7 +122,7 @@ def stages(
     stage("cost", once + kept / 4 * 2 * dim, inputs + kept)
     problem, settings = Problem(cost), Goracs()
     rows = np.asarray(problem.start(cost, budget))
-    stage("greedy", 2 * a_pass + 2 * budget * n_valid * dim, 2 * read)
+    stage("greedy", a_pass + 2 * budget * n_valid * dim, read)
     rows_cost, solved = solve(cost, rows, problem.solver)
     found = Refined(rows, (Step(solved.value, time.perf_counter() - started, 0),), True)
     transport = 2 * budget * n_valid * dim
@@ -145,8 +145,11 @@ def stages(
     refine = partial(refined, problem, key=key, started=started)
 
     def exchange(found: Refined, rows: np.ndarray) -> Refined:
-        found = refine(found, rows, group_exchange)
-        flops = once + 2 * n_train * (budget + n_valid) + transport
+        found = refine(found, rows, group_exchange, seen=relaxed.seen)
+        # If C is not kept, prices may leave out nearly all rows.
+        flops = transport
+        if kept:
+            flops += once + 2 * n_train * (budget + n_valid)
         stage("group exchange", flops, inputs, found.trace[-1].objective)
         return found
 

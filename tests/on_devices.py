@@ -11,6 +11,7 @@ from goracs_jax.ahead.selection_programs import abstract_cost, selection_program
 from goracs_jax.cost import (
     cost_rows,
     make_cost,
+    mean_distances,
     nearest_distances,
     nearest_rows,
     rows_in_place,
@@ -57,22 +58,34 @@ def values_again(cost):
     return np.sort(values_at(cost, g, BUDGET, seen, least=40))[:40]
 
 
+def cheap_candidates(cost):
+    """The candidates of all slots, among the rows that prices leave."""
+    g = np.linspace(0, 0.1, N_VALID, dtype="f4")
+    seen = Seen(g, values_at(cost, g, BUDGET))
+    groups = candidates.largest_entries(some_plan())
+    return candidates.update_candidates(cost, groups, K, seen=seen)
+
+
 def arrays(devices):
     """What a selection finds on these devices, and the passes that it is made of."""
     cost = cost_on(devices)
     chosen = select_from_cost(cost, BUDGET, key=jax.random.key(0))
     value, rows = candidates.slot_candidates(cost, some_plan(), K)
+    cheap = cheap_candidates(cost)
     assert cost.train.sharding.device_set == set(devices)
     return {
         "indices": chosen.indices,
         "others": by_others(devices),
         "rows": rows,
+        "cheap rows": cheap.rows,
+        "cheap values": cheap.value,
         "bound": chosen.lower_bound,
         "value": value,
         "largest": cost.distance_scale,
         "nearest": nearest_distances(cost),
         "values": values_below(cost, np.zeros(N_VALID, "f4"), BUDGET),
         "values near": values_again(cost),
+        "means": mean_distances(cost),
     }
 
 

@@ -61,6 +61,7 @@ def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
         reward=everywhere(n_train),
         distance_scale=everywhere(),
         tiling=Tiling(mesh=mesh),
+        mean_distance=everywhere(n_train),
     )
 
 
@@ -132,7 +133,9 @@ def selection_programs(
     _, width = core_shape((n_train, n_valid), alike[0], n_train)
     spread = -(-size // mesh.size) * mesh.size
     core = plain._replace(
-        train=everywhere(spread, dim, spec=BY_ROWS), reward=everywhere(size)
+        train=everywhere(spread, dim, spec=BY_ROWS),
+        reward=everywhere(size),
+        mean_distance=None,
     )
     if size * n_valid <= plain.tiling.matrix_entries:
         core = core._replace(matrix=everywhere(spread, n_valid, spec=BY_ROWS))
@@ -147,7 +150,7 @@ def selection_programs(
         *(1e-3, 1e-3, COLD, 20_000),
     )
     programs = {
-        "largest_distance": lambda: build._largest_distance.trace(plain),
+        "largest_distance": lambda: build._largest_and_means.trace(plain),
         "nearest_distances": lambda: nearest_distances.trace(plain),
         "materialize": lambda: passes._matrix.trace(plain),
         "greedy": lambda: picks.trace(cost, budget, n_train),

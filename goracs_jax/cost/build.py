@@ -12,7 +12,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float, Int
 
 from goracs_jax.choices import Scale
@@ -30,10 +30,10 @@ from goracs_jax.cost.factors import (
     train_rows,
     without_reward,
 )
-from goracs_jax.cost.passes import map_rows
+from goracs_jax.cost.passes import Block, map_rows
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array
-from goracs_jax.mesh import replicate, row_mesh, shard_rows
+from goracs_jax.mesh import EVERYWHERE, replicate, row_mesh, shard_rows
 from goracs_jax.shapes import AnyArray, GivenArray
 
 #: Entries of D whose median stands for all: enough to be close to it (the share of
@@ -101,7 +101,10 @@ def make_cost(
         raise InputError(f"scale must be max or median, got {scale!r}.")
     scores = grad_norms if rewards is None else rewards
     centre = valid.mean(0, dtype=np.float64)
-    reach = max(np.abs(x - centre).max() for x in (*chunks(train), *chunks(valid)))
+    reach = max(
+        max((x.max(0) - centre).max(), (centre - x.min(0)).max())
+        for x in (*chunks(train), *chunks(valid))
+    )
     if reach and not 1e-15 < reach < 1e15:
         raise InputError(
             f"embeddings lie up to {reach:.1e} from their mean, and squared distances "
@@ -129,11 +132,12 @@ def make_cost(
         mass=_mass(valid_weights, len(valid), mesh),
     )
     plain = without_reward(cost)  # with unit scale: C is D itself
-    size = _largest_distance(plain)
+    size, mean = _largest_and_means(plain)
     if scale == "median":
         median = median_distance(plain)
         size = jnp.where(median > 0, median, size)
-    return cost._replace(distance_scale=jnp.where(size > 0, size, 1.0))
+    size = jnp.where(size > 0, size, 1.0)
+    return cost._replace(distance_scale=size, mean_distance=mean / size)
 
 
 def _mass(
@@ -206,6 +210,7 @@ def some_rows(cost: Cost, rows: Int[AnyArray, " rows"]) -> Cost:
         train=shard_rows(np.asarray(train_rows(cost, rows)), cost.tiling.mesh),
         reward=jnp.asarray(cost.reward)[rows],
         matrix=None,
+        mean_distance=None,
     )
 
 
@@ -299,9 +304,35 @@ def largest_distance(cost: Cost) -> float:
     >>> [largest_distance(make_cost(x, x, scale=s)) for s in ("max", "median")]
     [1.0, 4.0]
     """
-    return float(_largest_distance(without_reward(cost))) or 1.0
+    return float(_largest_and_means(without_reward(cost))[0]) or 1.0
+
+
+def mean_distances(cost: Cost) -> Float[jax.Array, " train"]:
+    """Return the mean distance of every training row to the validation points.
+
+    It is sum_j b_j D_ij in the units of C, shape [N], on every device. `make_cost` has
+    it from its only pass; for a part of a cost a pass is made.
+
+    >>> x = np.array([[0.0], [4.0]])
+    >>> mean_distances(make_cost(x, x, valid_weights=[1.0, 3.0])).tolist()
+    [0.75, 0.25]
+    """
+    if cost.mean_distance is not None:
+        return jnp.asarray(cost.mean_distance)
+    return _largest_and_means(without_reward(cost))[1]
 
 
 @jax.jit
-def _largest_distance(cost: Cost) -> Float[jax.Array, ""]:
-    return map_rows(cost, lambda block: block.cost.max(1)).max()
+def _largest_and_means(
+    cost: Cost,
+) -> tuple[Float[jax.Array, ""], Float[jax.Array, " train"]]:
+    """Return max_ij C_ij, and sum_j b_j C_ij of every row on every device."""
+
+    def of(block: Block) -> jax.Array:
+        d = block.cost
+        mean = d.mean(1) if cost.mass is None else (d * cost.mass).sum(1)
+        return jnp.stack([d.max(1), mean], 1)
+
+    largest, mean = map_rows(cost, of).T
+    everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
+    return largest.max(), jax.lax.with_sharding_constraint(mean, everywhere)

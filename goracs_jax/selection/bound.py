@@ -44,7 +44,7 @@ WANTED = 0.01
 class Relaxed(NamedTuple):
     """The relaxed problem, solved as far as the settings say."""
 
-    g: Float[np.ndarray, " valid"]
+    seen: Seen  # the best prices, and bounds of w_i there
     bound: float
     wanted: Int[np.ndarray, " train"]  # all rows, the most wanted first
     price: Float[np.ndarray, " train"] | None = None  # what limits add to the w_i
@@ -89,16 +89,17 @@ def relax(
     centre = trial
     below, toll = np.zeros(n_train), 0.0
     seen: list[Seen] = []
-    cheapest = max(size, certified_rows(n_train, budget))
+    certified = certified_rows(n_train, budget)
 
-    def values(g: Float[np.ndarray, " valid"]) -> Float[np.ndarray, " train"]:
-        w = values_at(cost, g, budget, seen, cheapest)
+    def values(g: Float[np.ndarray, " valid"], few: int) -> Float[np.ndarray, " train"]:
+        w = values_at(cost, g, budget, seen, few)
         if wishes is None:  # what wishes ask for may be dear: then every pass is whole
             seen.append(Seen(g, w))
         return w
 
     for left in reversed(range(rounds + 1)):
-        w = values(trial)
+        # A further core asks for as many rows as it has.
+        w = values(trial, max(size, certified) if left else certified)
         bound, multiplier = _sum_up(trial, w, budget, mass, wishes)
         if bound > best:
             best, centre, below, toll = bound, trial, w, multiplier
@@ -107,7 +108,7 @@ def relax(
         # Where the last core was wrong, the prices that were too high show the way.
         high = np.maximum(centre, trial)
         if centre is not trial:
-            w = values(high)
+            w = values(high, size)
         rows = np.sort(core_order(w, chosen <= WANTED, budget, wishes)[:size])
         rows = np.pad(rows, (0, room - size), mode="edge")
         core, least = materialize(some_rows(cost, rows)), min(settings.listing, size)
@@ -140,7 +141,7 @@ def relax(
     wanted = np.lexsort((below, -chosen))
     bound = _certified(cost, centre, below, budget, wishes)
     price = None if wishes is None else prices(below, wishes, budget)
-    return Relaxed(centre, bound, wanted, price)
+    return Relaxed(Seen(centre, below), bound, wanted, price)
 
 
 def plan_rounds(n_train: int, n_valid: int, settings: LowerBound = DEFAULTS) -> int:

@@ -18,9 +18,8 @@ from goracs_jax.shapes import sizes_alike
 # Up to this many of the smallest numbers are found one after the other; more are
 # sorted.
 FEW = 32
-# Of at least this many out of many more, the last is first looked for among the least
-# numbers of groups of this size.
-SOME, GROUP = 8, 16
+# Where there are many more numbers, they are first looked for by groups of this size.
+GROUP = 16
 # Masses are counted in these parts of min(1/n, 1/M), because a sum of integers is the
 # same in whichever order a device adds them up. All mass may go to one point: it has
 # this many parts at most, so that 32 bits hold it, and what rounding adds.
@@ -89,25 +88,18 @@ def last_served(
     [2.0]
     """
     width = reduced.shape[1]
-    if most > FEW:
-        least = -jax.lax.top_k(-reduced, min(most, width))[0]
-        return jax.lax.dynamic_index_in_dim(least, k - 1, 1, keepdims=False)
-    if most < SOME or width < 4 * GROUP * most:
+    if width >= 4 * GROUP * most:
+        # All numbers below the k-th smallest are in the groups of the k least minima.
+        room = ((0, 0), (0, -width % GROUP))
+        groups = jnp.pad(reduced, room, constant_values=jnp.inf)
+        groups = groups.reshape(len(reduced), GROUP, -1)
+        _, least = jax.lax.top_k(-groups.min(1), most)
+        reduced = jnp.take_along_axis(groups, least[:, None], 2)
+        reduced = reduced.reshape(len(reduced), -1)
+    elif most <= FEW:
         return _kth(reduced, k)
-    # The k-th smallest of the least numbers of groups is no less than what is sought,
-    # and seldom more than a few numbers away.
-    room = jnp.pad(reduced, ((0, 0), (0, -width % GROUP)), constant_values=jnp.inf)
-    t = _kth(room.reshape(len(reduced), GROUP, -1).min(1), k)
-
-    def lower(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        t, _ = state
-        less = reduced < t[:, None]
-        enough = less.sum(1) >= k
-        below = jnp.where(less, reduced, -jnp.inf).max(1)
-        return jnp.where(enough, below, t), enough.any()
-
-    start = (t, jnp.asarray(True))
-    return jax.lax.while_loop(lambda state: state[1], lower, start)[0]
+    least = -jax.lax.top_k(-reduced, min(most, width))[0]
+    return jax.lax.dynamic_index_in_dim(least, k - 1, 1, keepdims=False)
 
 
 def _kth(x: Float[jax.Array, "rows width"], k: Number) -> Float[jax.Array, " rows"]:

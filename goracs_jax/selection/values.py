@@ -9,14 +9,14 @@ be dear at g' need no second look.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import Block, Cost, column_mass, map_rows, rows_in_place
 from goracs_jax.mesh import replicate, shard_rows
@@ -40,6 +40,46 @@ class Seen(NamedTuple):
 
     g: Float[np.ndarray, " valid"]
     w: Float[np.ndarray, " train"]
+
+
+class Part(NamedTuple):
+    """Some rows, equally many of each device, of which no earlier part had any."""
+
+    rows: Int[np.ndarray, " part"]
+    # The last part keeps its shape by rows of earlier ones, or copies: not fresh.
+    fresh: Bool[np.ndarray, " part"]
+    cost: Cost  # of these rows alone
+    least: float  # the least number of the rows of later parts
+
+
+def cheapest_first(cost: Cost, w: Float[np.ndarray, " train"]) -> Iterator[Part]:
+    """Yield the rows in the order of some numbers, a part of each device at a time.
+
+    Args:
+        cost: C as factors.
+        w: The numbers, shape [N].
+
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.array([[0.0], [4.0]]), np.array([[0.0]]))
+    >>> np.concatenate([part.rows for part in cheapest_first(cost, np.array([2, 1.0]))])
+    array([1, 0])
+    """
+    (n_train, _), mesh = cost.shape, cost.tiling.mesh
+    local = len(cost.train) // mesh.size
+    given = np.full(mesh.size * local, np.inf)  # copies that fill the last device
+    given[:n_train] = w
+    given = given.reshape(mesh.size, local)
+    order = np.argsort(given, axis=1, kind="stable")
+    size = -(-local // PARTS)
+    for first in range(0, local, size):
+        start = min(first, local - size)
+        places = order[:, start : start + size]
+        rows = places + local * np.arange(mesh.size)[:, None]
+        fresh = (rows < n_train) & (np.arange(start, start + size) >= first)
+        some = rows_in_place(cost, shard_rows(places.ravel(), mesh))
+        later = np.take_along_axis(given, order[:, first + size :][:, :1], axis=1)
+        rows = np.minimum(rows, n_train - 1).ravel()
+        yield Part(rows, fresh.ravel(), some, float(later.min(initial=np.inf)))
 
 
 def values_at(
@@ -72,31 +112,18 @@ def values_at(
     prices = replicate(g, cost.tiling.mesh)
     if not seen or cost.matrix is not None:
         return np.asarray(values_below(cost, prices, n), np.float64)
-    n_train, _ = cost.shape
-    mass, mesh = column_mass(cost), cost.tiling.mesh
+    mass = column_mass(cost)
     dearer = lambda since: exact_values((np.float64(since) - g)[None], n, mass)
-    local = len(cost.train) // mesh.size
-    # Rows of a device; the copies that fill the last one are never looked at first.
-    w = np.full(mesh.size * local, np.inf)
-    w[:n_train] = np.max([each.w + dearer(each.g) for each in seen], axis=0)
-    w = w.reshape(mesh.size, local)
-    order = np.argsort(w, axis=1)
-    size = -(-local // PARTS)
+    w = np.max([each.w + dearer(each.g) for each in seen], axis=0)
     looked: list[np.ndarray] = []
-    for first in range(0, local, size):
-        # The last part starts early to keep its shape.
-        places = order[:, min(first, local - size) :][:, :size]
-        some = rows_in_place(cost, shard_rows(places.ravel(), mesh))
-        sharper = np.asarray(values_below(some, prices, n), np.float64)
-        here = np.maximum(np.take_along_axis(w, places, 1), sharper.reshape(-1, size))
-        np.put_along_axis(w, places, here, 1)
-        looked.append(here.ravel())
-        known, rest = np.concatenate(looked), order[:, first + size :]
-        if len(known) >= least:
-            dearest = np.partition(known, least - 1)[least - 1]
-            if not (np.take_along_axis(w, rest, 1) <= dearest).any():
-                break
-    return w.ravel()[:n_train]
+    for rows, fresh, some, later in cheapest_first(cost, w):
+        sharper = np.asarray(values_below(some, prices, n), np.float64)[fresh]
+        w[rows[fresh]] = np.maximum(w[rows[fresh]], sharper)
+        looked.append(w[rows[fresh]])
+        known = np.concatenate(looked)
+        if len(known) >= least and later > np.partition(known, least - 1)[least - 1]:
+            break
+    return w
 
 
 def exact_values(

@@ -13,8 +13,11 @@ from goracs_jax.cost import (
     make_cost,
     map_some,
     materialize,
+    mean_distances,
     median_distance,
     nearest_distances,
+    some_rows,
+    to_points,
     with_lambda,
     with_tiling,
 )
@@ -100,6 +103,24 @@ def test_nearest_distances():
     case = instance(30, 20, seed=2)
     d = np.linalg.norm(case.x[:, None].astype(float) - case.y[None], axis=2)
     np.testing.assert_allclose(nearest_distances(case.cost), d.min(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", ["max", "median"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_distances(scale, weighted):
+    case = instance(30, 20, seed=2)
+    b = np.random.default_rng(0).gamma(1.0, size=20) if weighted else None
+    cost = make_cost(case.x, case.y, case.g, 0.5, scale=scale, valid_weights=b)
+    d = np.linalg.norm(case.x[:, None].astype(float) - case.y[None], axis=2)
+    d /= d.max() if scale == "max" else np.median(d)
+    mean = np.average(d, axis=1, weights=b)
+    # Sums of float32 distances, of a relative error of some 1e-6 each.
+    np.testing.assert_allclose(mean_distances(cost), mean, rtol=1e-5)
+    np.testing.assert_allclose(
+        mean_distances(some_rows(cost, np.array([3]))), mean[3], rtol=1e-5
+    )
+    part = to_points(cost, cost.valid[:5])
+    np.testing.assert_allclose(mean_distances(part), d[:, :5].mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

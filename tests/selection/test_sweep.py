@@ -40,12 +40,12 @@ def test_every_selection_is_a_run_of_its_own(method, labels):
 
 def test_what_is_common_is_done_once(monkeypatch):
     calls = []
-    largest, greedy = cost_module._largest_distance, sweep_module.greedy
+    largest, greedy = cost_module._largest_and_means, sweep_module.greedy
 
     def counted(name, fn):
         return lambda *arguments: calls.append((name, *arguments[1:])) or fn(*arguments)
 
-    monkeypatch.setattr(cost_module, "_largest_distance", counted("max", largest))
+    monkeypatch.setattr(cost_module, "_largest_and_means", counted("max", largest))
     monkeypatch.setattr(sweep_module, "greedy", counted("greedy", greedy))
     monkeypatch.setattr(passes, "_matrix", counted("matrix", passes._matrix))
     sweep(*CASE[:3], budgets=BUDGETS, lambdas=LAMBDAS, key=KEY, method="greedy")

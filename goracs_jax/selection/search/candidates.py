@@ -5,6 +5,13 @@ has at most n + M - 1 entries, so Q costs no more than C itself: a pass takes 2 
 FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once. On accelerators,
 where the plan is a dense matrix, Q takes 2 N n M. A slot whose group has not changed
 keeps its candidates, and a pass sees only the columns that the other groups carry.
+
+Prices g leave rows out. A group is one way for a row to send out its mass, and w_i(g)
+is the cheapest way of all, so that
+
+    Q_ki >= w_i(g) + sum_j P_kj g_j.
+
+Rows are looked at in the order of w_i, until none that is left can be a candidate.
 """
 
 from functools import partial
@@ -17,8 +24,9 @@ from jax.experimental.sparse import BCSR
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from goracs_jax.cost import Block, Cost, least_rows, to_points
+from goracs_jax.cost import Block, Cost, column_mass, least_rows, to_points
 from goracs_jax.selection.method import GroupExchange
+from goracs_jax.selection.values import Seen, cheapest_first
 from goracs_jax.shapes import AnyArray, sizes_alike
 
 SparsePlan = Any  # csr_array of SciPy: its stubs know neither shape nor indices
@@ -155,6 +163,50 @@ def _dense(plan: BCSR) -> Float[jax.Array, "slots columns"]:
     return at.set(plan.data, mode="drop")
 
 
+def _cheap_candidates(
+    cost: Cost,
+    plan: SparsePlan,
+    k: int,
+    slots: Int[np.ndarray, " slots"],
+    halvings: int,
+    seen: Seen,
+) -> tuple[Float[np.ndarray, "slots k"], Int[np.ndarray, "slots k"]]:
+    """Find what `_some_candidates` finds, among as few rows as prices allow."""
+    paid = plan[slots] @ seen.g.astype(np.float64)
+    value = np.full((len(slots), k), np.inf, np.float32)
+    rows, open_ = np.zeros((len(slots), k), np.int32), np.arange(len(slots))
+    for part in cheapest_first(cost, seen.w):
+        given = plan, k, slots[open_], halvings, ~part.fresh
+        found, places = _some_candidates(part.cost, *given)
+        both = np.concatenate([value[open_], found], 1)
+        numbers = np.concatenate([rows[open_], part.rows[places]], 1)
+        least = np.lexsort((numbers, both))[:, :k]
+        value[open_] = np.take_along_axis(both, least, 1)
+        rows[open_] = np.take_along_axis(numbers, least, 1)
+        open_ = np.flatnonzero(value[:, -1] >= paid + part.least)
+        if not len(open_):
+            break
+    return value, rows
+
+
+def sends_all(cost: Cost, plan: SparsePlan) -> bool:
+    """Tell whether each group is a way to send out a mass of 1 / n.
+
+    Those of an entropic plan without its least entries are not.
+
+    >>> from goracs_jax.cost import make_cost
+    >>> cost = make_cost(np.eye(2), np.eye(2))
+    >>> [sends_all(cost, csr_array(np.eye(2) * mass)) for mass in (0.5, 0.4)]
+    [True, False]
+    """
+    n, n_valid = plan.shape
+    mass = column_mass(cost)
+    most = np.minimum(1 / n, np.full(n_valid, 1 / n_valid) if mass is None else mass)
+    off = 1 + 1e-6  # as much as float32 tells apart in Q
+    fits = (plan.data <= most[plan.indices] * off).all()
+    return bool(fits and (abs(n * plan.sum(1) - 1) < off - 1).all())
+
+
 def update_candidates(
     cost: Cost,
     plan: SparsePlan,
@@ -162,6 +214,7 @@ def update_candidates(
     old: Candidates | None = None,
     halvings: int = DEFAULTS.halvings,
     shut: Bool[np.ndarray, " train"] | None = None,
+    seen: Seen | None = None,
 ) -> Candidates:
     """Find the candidates for a plan, where some may be known from the plan before.
 
@@ -172,6 +225,8 @@ def update_candidates(
         old: The candidates for another plan: slots with the same group keep them.
         halvings: See `GroupExchange`.
         shut: Rows that are no candidates; their Q is infinite where they fill a list.
+        seen: Prices that leave rows out; used where C is not kept in memory, no row is
+            shut, and all groups send out 1 / n.
 
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
@@ -180,15 +235,18 @@ def update_candidates(
     >>> update_candidates(cost, plan, 1, before).rows.T.tolist()
     [[1, 3]]
     """
+    if cost.matrix is not None or shut is not None or not sends_all(cost, plan):
+        seen = None
+    among = partial(_some_candidates, shut=shut)
+    if seen is not None:
+        among = partial(_cheap_candidates, seen=seen)
+    find = lambda slots: among(cost, plan, k, slots, halvings)
     if old is None or old.value.shape[1] != k:
-        slots = np.arange(plan.shape[0])
-        found = _some_candidates(cost, plan, k, slots, halvings, shut)
-        return Candidates(plan, *found)
+        return Candidates(plan, *find(np.arange(plan.shape[0])))
     # Less mass than float32 can tell apart is no change.
     moved = abs(plan - old.plan).sum(1) > np.finfo(np.float32).eps * plan.sum(1)
     slots = np.flatnonzero(moved)
     value, rows = old.value.copy(), old.rows.copy()
     if len(slots):
-        found = _some_candidates(cost, plan, k, slots, halvings, shut)
-        value[slots], rows[slots] = found
+        value[slots], rows[slots] = find(slots)
     return Candidates(plan, value, rows)

@@ -19,7 +19,15 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int
 
-from goracs_jax.cost import Block, Cost, cost_rows, map_rows, map_some, nearest_rows
+from goracs_jax.cost import (
+    Block,
+    Cost,
+    cost_rows,
+    map_rows,
+    map_some,
+    mean_distances,
+    nearest_rows,
+)
 from goracs_jax.mesh import EVERYWHERE
 from goracs_jax.selection.wishes.moves import open_rows
 from goracs_jax.selection.wishes.record import Wishes
@@ -51,10 +59,11 @@ def greedy(
 ) -> Int[np.ndarray, " budget"]:
     """Pick the n rows that the greedy double loop would pick, in its order.
 
-    The first pick changes every m_j, so two passes over C give the gains before and
-    after it. From there on evaluation is lazy (Minoux, 1978): a step recomputes only
-    the rows whose bound still tops the best fresh gain, a batch at a time. Which rows a
-    batch has beside the one of the largest bound changes the time and nothing else.
+    The first pick is the row of least mean cost. It changes every m_j, and a pass over
+    C gives the gains after it. From there on evaluation is lazy (Minoux, 1978): a step
+    recomputes only the rows whose bound still tops the best fresh gain, a batch at a
+    time. Which rows a batch has beside the one of the largest bound changes the time
+    and nothing else.
 
     Args:
         cost: C as factors.
@@ -129,8 +138,9 @@ def picks(
         if wishes is not None:
             state = state._replace(may=open_rows(wishes, state.chosen, budget, room))
         state = jax.lax.while_loop(undecided, refresh, state)
-        # Several times as fast as argmax on a CPU; it takes the first of equals, too.
-        row = topmost(fresh(state), 1)[1][0]
+        # The first of equals, as argmax, in a twentieth of its time on a CPU.
+        gain = fresh(state)
+        row = jnp.where(gain == gain.max(), jnp.arange(n_train), n_train).min()
         nearest = jnp.minimum(state.nearest, cost_rows(cost, row[None])[0])
         gain = state.gain.at[row].set(-jnp.inf)
         # A gain of zero stays zero, so it needs no second look.
@@ -178,16 +188,14 @@ def _begin(
     begun: AnyArray | None,
 ) -> tuple[GreedyState, Int[jax.Array, " begun"]]:
     """Return the state after the rows that are begun with, or after the first pick."""
-    n_train, n_valid = cost.shape
+    n_train, _ = cost.shape
     if begun is None or not len(begun):
-        # No entry of C is larger than 1 less the least reward, so the first pick for
-        # this m is the row with the least total cost.
-        largest = 1 - jnp.minimum(jnp.asarray(cost.reward).min(), 0)
-        gain = _all_gains(cost, jnp.full(n_valid, largest))
+        # The first pick for any m that no entry of C exceeds.
+        mean = mean_distances(cost) - jnp.asarray(cost.reward)
         if wishes is not None:
             may = open_rows(wishes, jnp.zeros(n_train, bool), budget, room)
-            gain = jnp.where(may, gain, -jnp.inf)
-        begun = jnp.argmax(gain)[None]
+            mean = jnp.where(may, mean, jnp.inf)
+        begun = jnp.argmin(mean)[None]
         nearest = cost_rows(cost, begun)[0]
     else:
         begun = jnp.asarray(begun)

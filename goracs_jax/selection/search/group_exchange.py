@@ -30,6 +30,7 @@ from goracs_jax.selection.search.candidates import (
     update_candidates,
 )
 from goracs_jax.selection.search.row_exchange import best_swap
+from goracs_jax.selection.values import Seen
 from goracs_jax.selection.wishes.assign import assign_within
 from goracs_jax.selection.wishes.record import Wishes, meets
 
@@ -86,6 +87,7 @@ def best_assignment(
     settings: GroupExchange = DEFAULTS,
     known: Candidates | None = None,
     wishes: Wishes | None = None,
+    seen: Seen | None = None,
 ) -> tuple[Int[np.ndarray, " budget"], Candidates]:
     """Find the best distinct rows for all slots among ALL training rows, for one plan.
 
@@ -104,6 +106,7 @@ def best_assignment(
         wishes: What the rows must meet. A row that is fixed keeps its slot. Where there
             are limits, the first k candidates are all that is looked at: those of least
             Q with the price of the row, see `Wishes.price`.
+        seen: As for `update_candidates`.
 
     Returns:
         A row for each slot, and the candidates that were enough.
@@ -120,7 +123,8 @@ def best_assignment(
         free = ~wishes.fixed[rows]
     while True:
         k = min(k, most)
-        known = update_candidates(listing, groups, k, known, settings.halvings, shut)
+        given = groups, k, known, settings.halvings, shut
+        known = update_candidates(listing, *given, seen)
         value = known.value.astype(np.float64)
         if wishes is not None and wishes.limited:
             if wishes.price is not None:
@@ -143,6 +147,7 @@ def group_exchange(
     key: jax.Array | None = None,
     settings: GroupExchange = DEFAULTS,
     started: float | None = None,
+    seen: Seen | None = None,
 ) -> Refined:
     """Exchange groups, and single rows where they are few, until POO falls no more.
 
@@ -152,6 +157,7 @@ def group_exchange(
         key: Not used; all stages take one.
         settings: Limits and numbers of candidates.
         started: `time.perf_counter()` that the trace counts from; now when left out.
+        seen: Prices, which spare rows that cost more than any candidate.
 
     Returns:
         The subset reached, a trace of POO by the problem's solver (it never rises), and
@@ -182,6 +188,7 @@ def group_exchange(
             settings,
             known,
             problem.wishes,
+            seen,
         )
         found = None
         if len(np.setdiff1d(new, rows)) and meets(problem.wishes, new):

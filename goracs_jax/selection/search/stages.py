@@ -77,24 +77,26 @@ def all_stages(
     bound = None
     if budget < n_train:
         exchange, annealing = settings.exchange, settings.annealing
-        wishes, wanted = problem.wishes, start
+        wishes, wanted, seen = problem.wishes, start, None
         if settings.bound and not problem.limit.up():
             g, value, bounding = rows_cost.min(0), solved.value, settings.bound
             relaxed = relax(cost, g, value, budget, bounding, problem.limit, wishes)
             bound, wanted = relaxed.bound, relaxed.wanted[:budget]
+            seen = relaxed.seen if wishes is None else None
             if wishes is not None:
                 priced = wishes._replace(price=relaxed.price)
                 problem = problem._replace(wishes=priced)
                 wanted = feasible_rows(wishes, np.argsort(relaxed.wanted), budget)
         refine = partial(refined, problem, key=key, started=started)
-        found = refine(found, wanted, group_exchange, settings=exchange)
+        exchange_groups = partial(group_exchange, settings=exchange, seen=seen)
+        found = refine(found, wanted, exchange_groups)
         gap = math.inf if bound is None else found.trace[-1].objective - bound
         if anneals(gap, (budget, n_valid), annealing, column_mass(cost)):
             before = found
             found = refine(found, found.rows, anneal, settings=annealing)
             # Where nothing has changed, a second exchange finds what the first did.
             if found.rows is not before.rows or not before.converged:
-                found = refine(found, found.rows, group_exchange, settings=exchange)
+                found = refine(found, found.rows, exchange_groups)
     rows, trace, converged, stopped = found
     value = trace[-1].objective
     if problem.solver is not exact:

@@ -7,13 +7,21 @@ from hypothesis import strategies as st
 from instances import instance
 from scipy.optimize import linear_sum_assignment
 
-from goracs_jax.cost import exact_cost, make_cost, with_tiling
+from goracs_jax.cost import (
+    column_mass,
+    exact_cost,
+    make_cost,
+    rows_in_place,
+    with_tiling,
+)
 from goracs_jax.errors import NumericalError
+from goracs_jax.selection import values
 from goracs_jax.selection.method import Goracs, GroupExchange, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem
 from goracs_jax.selection.search import candidates as module
 from goracs_jax.selection.search.candidates import (
     largest_entries,
+    sends_all,
     slot_candidates,
     update_candidates,
 )
@@ -22,6 +30,7 @@ from goracs_jax.selection.search.group_exchange import (
     best_assignment,
     group_exchange,
 )
+from goracs_jax.selection.values import Seen, values_at
 from goracs_jax.transport import exact, sinkhorn
 
 
@@ -93,6 +102,64 @@ def test_slots_with_the_same_group_keep_their_candidates(changed):
     kept = np.arange(12) >= changed
     np.testing.assert_array_equal(after.value[kept], before.value[kept])
     np.testing.assert_array_equal(after.rows[kept], before.rows[kept])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    k=st.sampled_from([1, 5, 12]),
+    scale=st.sampled_from([0.0, 0.1, 3.0]),
+    weighted=st.booleans(),
+)
+def test_prices_leave_out_no_candidate(seed, k, scale, weighted):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(203, 6)), rng.normal(size=(30, 6))
+    mass = rng.gamma(1.0, size=30) if weighted else None
+    cost = make_cost(x, y, rng.gamma(4.0, size=203), 0.3, valid_weights=mass)
+    rows = rng.choice(203, 12, replace=False)
+    plan = exact(exact_cost(cost, rows), b=column_mass(cost)).plan
+    groups = largest_entries(plan)
+    assert sends_all(cost, groups)
+    g = (exact_cost(cost, rows).min(0) + scale * rng.normal(size=30)).astype("f4")
+    seen = Seen(g, values_at(cost, g, 12))
+    whole = update_candidates(cost, groups, k)
+    few = update_candidates(cost, groups, k, seen=seen)
+    # The same float32 products, of blocks of other shapes.
+    np.testing.assert_allclose(few.value, whole.value, rtol=1e-6, atol=1e-6)
+    q = plan @ exact_cost(cost, np.arange(203)).T
+    found = np.take_along_axis(q, few.rows, 1)
+    np.testing.assert_allclose(found, np.sort(q, 1)[:, :k], atol=1e-6)
+    assert all(len(set(row)) == k for row in few.rows.tolist())
+
+
+def test_good_prices_leave_most_rows_out(monkeypatch):
+    """Rows far from all points are dear at any prices."""
+    looked = []
+
+    def counted(cost, places):
+        looked.append(len(places))
+        return rows_in_place(cost, places)
+
+    monkeypatch.setattr(values, "rows_in_place", counted)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(640, 6)), rng.normal(size=(30, 6))
+    x[100:] += 20
+    cost = make_cost(x, y)
+    plan = exact(exact_cost(cost, np.arange(12))).plan
+    g = exact_cost(cost, np.arange(12)).min(0).astype("f4")
+    seen = Seen(g, values_at(cost, g, 12))
+    given = largest_entries(plan), 5
+    kept = cost._replace(matrix=exact_cost(cost, np.arange(640)).astype("f4"))
+    entropic = largest_entries(np.where(plan < plan.max(), plan, 0.9 * plan))
+    for everything in (
+        update_candidates(cost, entropic, 5, seen=seen),
+        update_candidates(kept, *given, seen=seen),
+        update_candidates(cost, *given, shut=np.zeros(640, bool), seen=seen),
+    ):
+        assert not looked
+        assert everything.rows.max() < 100
+    update_candidates(cost, *given, seen=seen)
+    assert 0 < sum(looked) <= 100 + 20  # in parts of 20
 
 
 def test_accelerators_find_the_same_candidates(monkeypatch):
