@@ -21,7 +21,7 @@ from goracs_jax.selection.search.units import units_per_slot
 
 #: Of six instances of 300 x 100 to 15,000 x 5,000 rows, the least and the most: passes
 #: that the rows are worth whose gain the greedy start computes again, and passes that
-#: one exchange of groups takes.
+#: one exchange of groups takes; where C is not kept, these may be over few rows.
 LOOKED_INTO, EXCHANGED = (1, 6), (1, 4)
 
 
@@ -56,8 +56,8 @@ def selection_work(
     bounding, annealing = settings.bound, settings.annealing
     if bounding is None:
         raise ValueError("a search without a bound is not planned.")
-    largest, both_gains = 1, 2  # passes that scale C, and that greedy begins with
-    passes = [largest + both_gains + looked for looked in LOOKED_INTO]
+    scaled, gains = 1, 1  # passes that scale C, and that greedy begins with
+    passes = [scaled + gains + looked for looked in LOOKED_INTO]
     if budget == n_train:  # there is nothing to choose
         first, second = (SelectionWork(p, 0, 0, 0, 0, 1) for p in passes)
         return first, second
