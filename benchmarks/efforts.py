@@ -138,7 +138,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
         scaled = (row["poo"] - low) / (high - low)
         at = row["method"], row.get("effort")
         points.setdefault(at, []).append((row["seconds"], scaled))
-    curve = []
+    curve, told = [], {}
     for (method, effort), found in points.items():
         seconds, values = np.array(found).T
         middle = np.median(seconds), np.median(values)
@@ -147,7 +147,11 @@ def draw(record: dict[str, Any], path: Path) -> None:
             axis.plot(*middle, "s", label=method)
         else:
             curve.append(middle)
-            axis.annotate(f"{effort:g}", middle, (4, 4), textcoords="offset points")
+            # One text for efforts that take about as long.
+            text, _ = told.get(at := round(4 * np.log10(middle[0])), ("", middle))
+            told[at] = f"{text}, {effort:g}".removeprefix(", "), middle
+    for text, middle in told.values():
+        axis.annotate(text, middle, (-4, 5), textcoords="offset points")
     axis.plot(*np.array(curve).T, "o-", color="#d1442f", label="goracs, by effort")
     bounds = [row["lower_bound"] for row in record["rows"] if "lower_bound" in row]
     if bounds:
