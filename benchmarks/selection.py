@@ -147,10 +147,11 @@ def stages(
     def exchange(found: Refined, rows: np.ndarray) -> Refined:
         found = refine(found, rows, group_exchange, seen=relaxed.seen)
         # If C is not kept, prices may leave out nearly all rows.
-        flops = transport
+        flops, moved = transport, 0
         if kept:
             flops += once + 2 * n_train * (budget + n_valid)
-        stage("group exchange", flops, inputs, found.trace[-1].objective)
+            moved = inputs
+        stage("group exchange", flops, moved, found.trace[-1].objective)
         return found
 
     found = exchange(found, relaxed.wanted[:budget])

@@ -11,9 +11,9 @@ from goracs_jax.ahead.selection_programs import abstract_cost, selection_program
 from goracs_jax.cost import (
     cost_rows,
     make_cost,
-    mean_distances,
     nearest_distances,
     nearest_rows,
+    row_means,
     rows_in_place,
 )
 from goracs_jax.mesh import row_mesh, shard_rows
@@ -85,7 +85,7 @@ def arrays(devices):
         "nearest": nearest_distances(cost),
         "values": values_below(cost, np.zeros(N_VALID, "f4"), BUDGET),
         "values near": values_again(cost),
-        "means": mean_distances(cost),
+        "means": row_means(cost),
     }
 
 

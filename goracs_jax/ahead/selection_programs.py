@@ -61,7 +61,7 @@ def abstract_cost(n_train: int, n_valid: int, dim: int, mesh: Mesh) -> Cost:
         reward=everywhere(n_train),
         distance_scale=everywhere(),
         tiling=Tiling(mesh=mesh),
-        mean_distance=everywhere(n_train),
+        row_means=everywhere(n_train),
     )
 
 
@@ -135,7 +135,7 @@ def selection_programs(
     core = plain._replace(
         train=everywhere(spread, dim, spec=BY_ROWS),
         reward=everywhere(size),
-        mean_distance=None,
+        row_means=None,
     )
     if size * n_valid <= plain.tiling.matrix_entries:
         core = core._replace(matrix=everywhere(spread, n_valid, spec=BY_ROWS))

@@ -4,9 +4,9 @@ from goracs_jax.cost.build import column_mass as column_mass
 from goracs_jax.cost.build import exact_cost as exact_cost
 from goracs_jax.cost.build import largest_distance as largest_distance
 from goracs_jax.cost.build import make_cost as make_cost
-from goracs_jax.cost.build import mean_distances as mean_distances
 from goracs_jax.cost.build import median_distance as median_distance
 from goracs_jax.cost.build import nearest_distances as nearest_distances
+from goracs_jax.cost.build import row_means as row_means
 from goracs_jax.cost.build import some_rows as some_rows
 from goracs_jax.cost.build import with_lambda as with_lambda
 from goracs_jax.cost.checks import LAMBDA_MAX as LAMBDA_MAX

@@ -137,7 +137,7 @@ def make_cost(
         median = median_distance(plain)
         size = jnp.where(median > 0, median, size)
     size = jnp.where(size > 0, size, 1.0)
-    return cost._replace(distance_scale=size, mean_distance=mean / size)
+    return cost._replace(distance_scale=size, row_means=mean / size)
 
 
 def _mass(
@@ -210,7 +210,7 @@ def some_rows(cost: Cost, rows: Int[AnyArray, " rows"]) -> Cost:
         train=shard_rows(np.asarray(train_rows(cost, rows)), cost.tiling.mesh),
         reward=jnp.asarray(cost.reward)[rows],
         matrix=None,
-        mean_distance=None,
+        row_means=None,
     )
 
 
@@ -307,18 +307,18 @@ def largest_distance(cost: Cost) -> float:
     return float(_largest_and_means(without_reward(cost))[0]) or 1.0
 
 
-def mean_distances(cost: Cost) -> Float[jax.Array, " train"]:
+def row_means(cost: Cost) -> Float[jax.Array, " train"]:
     """Return the mean distance of every training row to the validation points.
 
     It is sum_j b_j D_ij in the units of C, shape [N], on every device. `make_cost` has
     it from its only pass; for a part of a cost a pass is made.
 
     >>> x = np.array([[0.0], [4.0]])
-    >>> mean_distances(make_cost(x, x, valid_weights=[1.0, 3.0])).tolist()
+    >>> row_means(make_cost(x, x, valid_weights=[1.0, 3.0])).tolist()
     [0.75, 0.25]
     """
-    if cost.mean_distance is not None:
-        return jnp.asarray(cost.mean_distance)
+    if cost.row_means is not None:
+        return jnp.asarray(cost.row_means)
     return _largest_and_means(without_reward(cost))[1]
 
 

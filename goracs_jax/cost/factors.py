@@ -78,8 +78,9 @@ class Cost(NamedTuple):
     moved: Float[AnyArray, " dim"] | None = None
     # b_j, the masses of the validation points, which add up to 1; each 1 / M if None.
     mass: Float[AnyArray, " valid"] | None = None
-    # sum_j b_j D_ij / distance_scale of each row; None where no pass has told.
-    mean_distance: Float[AnyArray, " train"] | None = None
+    # sum_j b_j D_ij / distance_scale of each row, from a pass over these very rows,
+    # points and masses: whoever replaces one of them, or the scale, puts None here.
+    row_means: Float[AnyArray, " train"] | None = None
 
     @property
     def mean(self) -> Float[AnyArray, " dim"]:
@@ -166,7 +167,7 @@ def to_points(cost: Cost, points: Float[AnyArray, "points dim"]) -> Cost:
     >>> cost_rows(to_points(cost, np.zeros((1, 1))), jnp.arange(2)).tolist()
     [[0.5], [0.5]]
     """
-    return cost._replace(valid=points, matrix=None, mass=None, mean_distance=None)
+    return cost._replace(valid=points, matrix=None, mass=None, row_means=None)
 
 
 @jax.jit
@@ -193,7 +194,7 @@ def rows_in_place(cost: Cost, places: Int[jax.Array, " places"]) -> Cost:
     train = jax.shard_map(take, mesh=mesh, **spread)(cost.train, places)
     reward = jnp.asarray(cost.reward)[jnp.minimum(rows, cost.shape[0] - 1)]
     reward = jax.lax.with_sharding_constraint(reward, NamedSharding(mesh, EVERYWHERE))
-    return cost._replace(train=train, reward=reward, matrix=None, mean_distance=None)
+    return cost._replace(train=train, reward=reward, matrix=None, row_means=None)
 
 
 @jax.jit
@@ -297,7 +298,7 @@ def on_every_device(
     specs = dict.fromkeys(Cost._fields, EVERYWHERE)
     specs |= {"train": BY_ROWS, "tiling": cost.tiling}
     specs |= {"matrix": None if cost.matrix is None else BY_ROWS}
-    for field in ("moved", "mass", "mean_distance"):
+    for field in ("moved", "mass", "row_means"):
         specs |= {field: None if getattr(cost, field) is None else EVERYWHERE}
     # Replicated results follow collectives, which the checker cannot see through.
     mapped = jax.shard_map(

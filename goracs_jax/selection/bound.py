@@ -98,7 +98,8 @@ def relax(
         return w
 
     for left in reversed(range(rounds + 1)):
-        # A further core asks for as many rows as it has.
+        # The next core needs that many rows of least w, and a certificate needs its
+        # own, for which a limit may ask at any time.
         w = values(trial, max(size, certified) if left else certified)
         bound, multiplier = _sum_up(trial, w, budget, mass, wishes)
         if bound > best:

@@ -36,20 +36,23 @@ PARTS = 32
 
 
 class Seen(NamedTuple):
-    """Prices at which the rows have been looked at, and bounds of w_i there."""
+    """Prices at which the rows have been looked at, and bounds of w_i there.
+
+    They are those of one budget and one lambda.
+    """
 
     g: Float[np.ndarray, " valid"]
     w: Float[np.ndarray, " train"]
 
 
 class Part(NamedTuple):
-    """Some rows, equally many of each device, of which no earlier part had any."""
+    """Some rows, equally many of each device and in their order."""
 
     rows: Int[np.ndarray, " part"]
     # The last part keeps its shape by rows of earlier ones, or copies: not fresh.
     fresh: Bool[np.ndarray, " part"]
     cost: Cost  # of these rows alone
-    least: float  # the least number of the rows of later parts
+    later: float  # the least number of the rows of later parts
 
 
 def cheapest_first(cost: Cost, w: Float[np.ndarray, " train"]) -> Iterator[Part]:
@@ -70,12 +73,14 @@ def cheapest_first(cost: Cost, w: Float[np.ndarray, " train"]) -> Iterator[Part]
     given[:n_train] = w
     given = given.reshape(mesh.size, local)
     order = np.argsort(given, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
     size = -(-local // PARTS)
     for first in range(0, local, size):
         start = min(first, local - size)
-        places = order[:, start : start + size]
+        # Of equal rows, the lower number comes first in a part as in a pass.
+        places = np.sort(order[:, start : start + size], axis=1)
         rows = places + local * np.arange(mesh.size)[:, None]
-        fresh = (rows < n_train) & (np.arange(start, start + size) >= first)
+        fresh = (rows < n_train) & (np.take_along_axis(rank, places, 1) >= first)
         some = rows_in_place(cost, shard_rows(places.ravel(), mesh))
         later = np.take_along_axis(given, order[:, first + size :][:, :1], axis=1)
         rows = np.minimum(rows, n_train - 1).ravel()

@@ -13,9 +13,10 @@ from goracs_jax.cost import (
     make_cost,
     map_some,
     materialize,
-    mean_distances,
     median_distance,
     nearest_distances,
+    row_means,
+    rows_in_place,
     some_rows,
     to_points,
     with_lambda,
@@ -107,7 +108,7 @@ def test_nearest_distances():
 
 @pytest.mark.parametrize("scale", ["max", "median"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_mean_distances(scale, weighted):
+def test_row_means(scale, weighted):
     case = instance(30, 20, seed=2)
     b = np.random.default_rng(0).gamma(1.0, size=20) if weighted else None
     cost = make_cost(case.x, case.y, case.g, 0.5, scale=scale, valid_weights=b)
@@ -115,12 +116,14 @@ def test_mean_distances(scale, weighted):
     d /= d.max() if scale == "max" else np.median(d)
     mean = np.average(d, axis=1, weights=b)
     # Sums of float32 distances, of a relative error of some 1e-6 each.
-    np.testing.assert_allclose(mean_distances(cost), mean, rtol=1e-5)
+    np.testing.assert_allclose(row_means(cost), mean, rtol=1e-5)
     np.testing.assert_allclose(
-        mean_distances(some_rows(cost, np.array([3]))), mean[3], rtol=1e-5
+        row_means(some_rows(cost, np.array([3]))), mean[3], rtol=1e-5
     )
     part = to_points(cost, cost.valid[:5])
-    np.testing.assert_allclose(mean_distances(part), d[:, :5].mean(1), rtol=1e-5)
+    np.testing.assert_allclose(row_means(part), d[:, :5].mean(1), rtol=1e-5)
+    there = rows_in_place(cost, jnp.array([3]))
+    np.testing.assert_allclose(row_means(there), mean[3], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

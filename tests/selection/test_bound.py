@@ -178,6 +178,34 @@ def test_few_rows_are_looked_at_again_where_prices_hardly_move(monkeypatch):
     assert 40 < sum(looked) <= 640
 
 
+def test_every_row_of_a_part_counts_once(monkeypatch):
+    """200 rows are no 32 parts: the last part repeats rows of the one before."""
+    case, counted = instance(200, 20, seed=0), []
+
+    def recorded(known, kth):
+        counted.append(len(known))
+        return np.sort(known)
+
+    g = (np.random.default_rng(0).normal(size=20) / 10).astype(np.float32)
+    seen = [Seen(g, values_at(case.cost, g, 5))]
+    monkeypatch.setattr(values.np, "partition", recorded)
+    monkeypatch.setattr(values, "exact_values", lambda *_: np.zeros(1))
+    values_at(case.cost, g, 5, seen, least=200)
+    assert counted == [200]
+
+
+@pytest.mark.parametrize("rounds", range(4))
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_seen_is_below_the_values_at_its_prices(seed, rounds):
+    case = instance(200, 30, seed=seed)
+    start = exact_cost(case.cost, np.arange(5)).min(0)
+    more = LowerBound(max_rounds=rounds, fewest_rounds=0, core=2, least_core=10)
+    seen = relax(case.cost, start, 0.6, 5, more).seen
+    exactly = exact_values(exact_cost(case.cost, np.arange(200)) - seen.g, 5)
+    assert (seen.w <= exactly + 1e-7).all()
+    assert (exactly - np.sort(seen.w)[4] > -1e-7).sum() >= 196
+
+
 def test_what_a_certificate_or_a_wish_asks_for_is_looked_at(monkeypatch):
     case, asked = instance(300, 20, seed=0), []
 
@@ -192,6 +220,10 @@ def test_what_a_certificate_or_a_wish_asks_for_is_looked_at(monkeypatch):
     assert len(asked) > 2
     # Cores have 40; the last prices are only certified.
     assert {least for _, least in asked} == {40, 124}
+    assert asked[0][1] == asked[-1][1] == 124
+    asked.clear()
+    lower_bound(case.cost, np.arange(budget), LowerBound(core=5))
+    assert asked[0][1] == 200
     assert asked[-1][1] == 124
     asked.clear()
     wishes = make_wishes(case.cost, include=[7])

@@ -152,7 +152,7 @@ def test_rows_far_away_change_nothing(method):
     cost = case.cost._replace(
         train=jnp.pad(case.cost.train, ((0, 10), (0, 0)), constant_values=500.0),
         reward=jnp.pad(case.cost.reward, (0, 10)),
-        mean_distance=None,
+        row_means=None,
     )
     least = (np.append(s, np.full(10, s.min() - 1)) for s in case[2:5])
     padded = ranked(cost, *least)

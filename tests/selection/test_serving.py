@@ -78,7 +78,7 @@ def test_values_below_are_below_and_near(n, scale):
 def test_the_last_that_is_served(s, kind):
     k = int(np.ceil(s))
     rng = np.random.default_rng(k)
-    width = 4 * GROUP * k + 5  # no multiple of a group
+    width = 4 * GROUP * (k + 2) + 5  # no multiple of a group
     x = rng.normal(size=(7, width)).astype(np.float32)
     if kind == "equal":
         x = np.round(x)

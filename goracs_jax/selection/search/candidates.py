@@ -6,8 +6,8 @@ FLOPs for the distances and 2 N (n + M) for Q, and reads the rows once. On accel
 where the plan is a dense matrix, Q takes 2 N n M. A slot whose group has not changed
 keeps its candidates, and a pass sees only the columns that the other groups carry.
 
-Prices g leave rows out. A group is one way for a row to send out its mass, and w_i(g)
-is the cheapest way of all, so that
+Prices g leave rows out. A group of an exact plan is one way for a row to send out its
+mass, and none costs it less than w_i(g) at these prices, so that
 
     Q_ki >= w_i(g) + sum_j P_kj g_j.
 
@@ -183,7 +183,7 @@ def _cheap_candidates(
         least = np.lexsort((numbers, both))[:, :k]
         value[open_] = np.take_along_axis(both, least, 1)
         rows[open_] = np.take_along_axis(numbers, least, 1)
-        open_ = np.flatnonzero(value[:, -1] >= paid + part.least)
+        open_ = np.flatnonzero(value[:, -1] >= paid + part.later)
         if not len(open_):
             break
     return value, rows
@@ -198,13 +198,15 @@ def sends_all(cost: Cost, plan: SparsePlan) -> bool:
     >>> cost = make_cost(np.eye(2), np.eye(2))
     >>> [sends_all(cost, csr_array(np.eye(2) * mass)) for mass in (0.5, 0.4)]
     [True, False]
+    >>> sends_all(make_cost(np.eye(4), np.eye(4)), csr_array([[1.0, 0.0, 0.0, 0.0]]))
+    False
     """
     n, n_valid = plan.shape
     mass = column_mass(cost)
     most = np.minimum(1 / n, np.full(n_valid, 1 / n_valid) if mass is None else mass)
-    off = 1 + 1e-6  # as much as float32 tells apart in Q
-    fits = (plan.data <= most[plan.indices] * off).all()
-    return bool(fits and (abs(n * plan.sum(1) - 1) < off - 1).all())
+    slack = 1e-6  # more than a simplex is off, and of the size of rounding in Q
+    fits = (plan.data <= most[plan.indices] * (1 + slack)).all()
+    return bool(fits and (abs(n * plan.sum(1) - 1) < slack).all())
 
 
 def update_candidates(
@@ -225,8 +227,9 @@ def update_candidates(
         old: The candidates for another plan: slots with the same group keep them.
         halvings: See `GroupExchange`.
         shut: Rows that are no candidates; their Q is infinite where they fill a list.
-        seen: Prices that leave rows out; used where C is not kept in memory, no row is
-            shut, and all groups send out 1 / n.
+        seen: Prices that leave rows out. Used where no row is shut and all groups send
+            out 1 / n; where C is so small that it is kept, a pass takes less than its
+            parts.
 
     >>> from goracs_jax.cost import make_cost
     >>> cost = make_cost(np.arange(4.0)[:, None], np.array([[0.0], [1.0], [3.0]]))
@@ -235,12 +238,12 @@ def update_candidates(
     >>> update_candidates(cost, plan, 1, before).rows.T.tolist()
     [[1, 3]]
     """
-    if cost.matrix is not None or shut is not None or not sends_all(cost, plan):
-        seen = None
-    among = partial(_some_candidates, shut=shut)
-    if seen is not None:
-        among = partial(_cheap_candidates, seen=seen)
-    find = lambda slots: among(cost, plan, k, slots, halvings)
+    given = cost, plan, k
+    small = cost.matrix is not None
+    if seen is None or shut is not None or small or not sends_all(cost, plan):
+        find = partial(_some_candidates, *given, halvings=halvings, shut=shut)
+    else:
+        find = partial(_cheap_candidates, *given, halvings=halvings, seen=seen)
     if old is None or old.value.shape[1] != k:
         return Candidates(plan, *find(np.arange(plan.shape[0])))
     # Less mass than float32 can tell apart is no change.

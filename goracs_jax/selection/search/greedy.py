@@ -25,8 +25,8 @@ from goracs_jax.cost import (
     cost_rows,
     map_rows,
     map_some,
-    mean_distances,
     nearest_rows,
+    row_means,
 )
 from goracs_jax.mesh import EVERYWHERE
 from goracs_jax.selection.wishes.moves import open_rows
@@ -191,7 +191,7 @@ def _begin(
     n_train, _ = cost.shape
     if begun is None or not len(begun):
         # The first pick for any m that no entry of C exceeds.
-        mean = mean_distances(cost) - jnp.asarray(cost.reward)
+        mean = row_means(cost) - jnp.asarray(cost.reward)
         if wishes is not None:
             may = open_rows(wishes, jnp.zeros(n_train, bool), budget, room)
             mean = jnp.where(may, mean, jnp.inf)

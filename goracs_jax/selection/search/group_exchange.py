@@ -8,9 +8,9 @@ would cost
 
 and choosing the best distinct rows for all n slots is a linear assignment over Q. The
 present S is a feasible assignment, so the assigned value is at most <P, C_S> = POO(S);
-solving the transport for the new S lowers it again. One round takes one pass over the
-training rows, one sparse assignment and one transport of n x M. Where a round finds
-nothing and there are few single rows to exchange, all of these are tried.
+solving the transport for the new S lowers it again. One round takes at most one pass
+over the training rows, one sparse assignment and one transport of n x M. Where a round
+finds nothing and there are few single rows to exchange, all of these are tried.
 """
 
 import time

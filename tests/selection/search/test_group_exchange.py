@@ -132,6 +132,42 @@ def test_prices_leave_out_no_candidate(seed, k, scale, weighted):
     assert all(len(set(row)) == k for row in few.rows.tolist())
 
 
+@pytest.mark.parametrize("changed", [0, 1, 3, 12])
+def test_prices_leave_out_none_of_the_slots_that_change(changed):
+    """The last part, of bounds far below w, repeats rows: 200 are no 32 parts."""
+    case, k = instance(200, 40, seed=changed), 5
+    rows = np.arange(12)
+    plan = exact(exact_cost(case.cost, rows)).plan
+    q = plan @ exact_cost(case.cost, np.arange(200)).T
+    seen = Seen(np.zeros(40, "f4"), -10 - q.min(0))  # the best rows come last
+    before = update_candidates(case.cost, largest_entries(plan), k, seen=seen)
+    np.testing.assert_allclose(before.value, np.sort(q, 1)[:, :k], atol=1e-6)
+    assert all(len(set(row)) == k for row in before.rows.tolist())
+    # Groups go round among the last slots; the others stay.
+    plan[12 - changed :] = np.roll(plan[12 - changed :], 1, axis=0)
+    after = update_candidates(case.cost, largest_entries(plan), k, before, seen=seen)
+    q = plan @ exact_cost(case.cost, np.arange(200)).T
+    np.testing.assert_allclose(after.value, np.sort(q, 1)[:, :k], atol=1e-6)
+    found = np.take_along_axis(q, after.rows, 1)
+    np.testing.assert_allclose(found, after.value, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_equal_rows_prices_leave_the_lower_numbers(seed):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(-4.0, 4)] * 3), -1).reshape(-1, 3)
+    x, half = rng.permutation(np.tile(grid, (2, 1))), rng.permutation(grid)[:20]
+    y = np.concatenate([half, -half])  # small integers about 0: distances are exact
+    cost = make_cost(x, y)
+    plan = largest_entries(exact(exact_cost(cost, np.arange(40))).plan)
+    g = exact_cost(cost, np.arange(40)).min(0).astype("f4")
+    seen = Seen(g, values_at(cost, g, 40))
+    whole = update_candidates(cost, plan, 16)
+    few = update_candidates(cost, plan, 16, seen=seen)
+    np.testing.assert_array_equal(few.value, whole.value)
+    np.testing.assert_array_equal(few.rows, whole.rows)
+
+
 def test_good_prices_leave_most_rows_out(monkeypatch):
     """Rows far from all points are dear at any prices."""
     looked = []

@@ -5,9 +5,33 @@ import numpy as np
 import pytest
 from instances import instance
 
+from goracs_jax.cost import with_tiling
 from goracs_jax.selection.method import Goracs, SimulatedAnnealing
 from goracs_jax.selection.problem import Problem, objective
-from goracs_jax.selection.search import stages
+from goracs_jax.selection.search import group_exchange, stages
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_cost_is_searched_like_a_small_one(monkeypatch, seed):
+    """Where C is not kept, prices leave rows out, and the same subset is found."""
+    case, given = instance(400, 60, seed=seed), []
+    update = group_exchange.update_candidates
+
+    def watched(*args):
+        given.append(args[-1])
+        return update(*args)
+
+    monkeypatch.setattr(group_exchange, "update_candidates", watched)
+    large = with_tiling(case.cost, matrix_entries=1)
+    key = jax.random.key(0)
+    kept, found = (
+        stages.all_stages(Problem(cost), 12, key=key) for cost in (case.cost, large)
+    )
+    np.testing.assert_array_equal(found.indices, kept.indices)
+    # A kept matrix is rounded once more.
+    assert found.lower_bound == pytest.approx(kept.lower_bound, abs=1e-5)
+    assert given
+    assert all(seen is not None for seen in given)
 
 
 @pytest.mark.parametrize("finds", [False, True])
