@@ -186,7 +186,14 @@ ROOTS = np.sqrt(np.arange(1, N + 1))
         ({"exclude": range(8)}, "2 rows may be chosen, the budget is 3"),
         ({"trained": range(8)}, "2 rows may be chosen, the budget is 3"),
         ({"row_costs": np.ones(N)}, "row costs and a cost limit together"),
-        ({"row_costs": np.ones(N), "cost_limit": 2.0}, "150 % of the cost limit"),
+        (
+            {"row_costs": np.ones(N), "cost_limit": 2.0},
+            "cheapest 3 rows cost 150 % of the cost limit",
+        ),
+        (
+            {"row_costs": np.arange(1.0, N + 1), "cost_limit": 6.0, "include": [3]},
+            "cheapest 3 rows that meet the other wishes cost 116.7 % of the cost limit",
+        ),
         (
             {"row_costs": ROOTS, "cost_limit": float(ROOTS[:3].sum())},
             "all of the cost limit, and costs of more than 6 decimals are rounded up",

@@ -50,7 +50,9 @@ def check_wishes(wishes: Wishes | None, budget: int) -> None:
         alone = wishes._replace(clique=None)
         rows = np.asarray(n_least(wishes.parts.astype(np.float64), alone, n))
         if not meets(alone._replace(near=None), rows):
-            refuse(f"the cheapest {budget} rows {_cost(wishes, rows)} the budget.")
+            others = np.sort(wishes.parts)[:n].sum() <= wishes.limit
+            which = "rows that meet the other wishes" if others else "rows"
+            refuse(f"the cheapest {budget} {which} {_cost(wishes, rows)} the budget.")
     if wishes.clique is not None:
         places = len(np.unique(wishes.clique[free]))
         if places < n:

@@ -155,8 +155,8 @@ def test_prices_leave_out_none_of_the_slots_that_change(changed):
 @pytest.mark.parametrize("seed", range(3))
 def test_of_equal_rows_prices_leave_the_lower_numbers(seed):
     rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*[np.arange(-4.0, 4)] * 3), -1).reshape(-1, 3)
-    x, half = rng.permutation(np.tile(grid, (2, 1))), rng.permutation(grid)[:20]
+    grid = np.stack(np.meshgrid(*[np.arange(-8.0, 8)] * 3), -1).reshape(-1, 3)
+    x, half = rng.permutation(grid), rng.permutation(grid)[:20]
     y = np.concatenate([half, -half])  # small integers about 0: distances are exact
     cost = make_cost(x, y)
     plan = largest_entries(exact(exact_cost(cost, np.arange(40))).plan)
