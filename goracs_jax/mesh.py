@@ -102,6 +102,16 @@ def replicate(x: AnyArray, mesh: Mesh) -> jax.Array:
     return jax.device_put(x, NamedSharding(mesh, EVERYWHERE))
 
 
+def replicated(x: jax.Array, mesh: Mesh) -> jax.Array:
+    """Have an array on every device, as `replicate`, inside a program.
+
+    >>> mesh = row_mesh(jax.devices())
+    >>> jax.jit(lambda x: replicated(x, mesh))(np.ones(2, np.float32)).tolist()
+    [1.0, 1.0]
+    """
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, EVERYWHERE))
+
+
 def replicate_key(key: jax.Array, mesh: Mesh) -> jax.Array:
     """Copy a random key to every device of a mesh; other processes may have some.
 

@@ -12,7 +12,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from goracs_jax.choices import Scale
@@ -33,7 +33,7 @@ from goracs_jax.cost.factors import (
 from goracs_jax.cost.passes import Block, map_rows
 from goracs_jax.errors import InputError
 from goracs_jax.inputs.arrays import as_array
-from goracs_jax.mesh import EVERYWHERE, replicate, row_mesh, shard_rows
+from goracs_jax.mesh import replicate, replicated, row_mesh, shard_rows
 from goracs_jax.shapes import AnyArray, GivenArray
 
 #: Entries of D whose median stands for all: enough to be close to it (the share of
@@ -334,5 +334,4 @@ def _largest_and_means(
         return jnp.stack([d.max(1), mean], 1)
 
     largest, mean = map_rows(cost, of).T
-    everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
-    return largest.max(), jax.lax.with_sharding_constraint(mean, everywhere)
+    return largest.max(), replicated(mean, cost.tiling.mesh)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int, Real
 
-from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE
+from goracs_jax.mesh import AXIS, BY_ROWS, EVERYWHERE, replicated
 from goracs_jax.shapes import AnyArray, GradNorms, Train, Valid
 
 # 8 MiB in float32, which stay in the cache of a CPU between the matrix product and what
@@ -193,7 +193,7 @@ def rows_in_place(cost: Cost, places: Int[jax.Array, " places"]) -> Cost:
     spread = {"in_specs": (BY_ROWS, BY_ROWS), "out_specs": BY_ROWS}
     train = jax.shard_map(take, mesh=mesh, **spread)(cost.train, places)
     reward = jnp.asarray(cost.reward)[jnp.minimum(rows, cost.shape[0] - 1)]
-    reward = jax.lax.with_sharding_constraint(reward, NamedSharding(mesh, EVERYWHERE))
+    reward = replicated(reward, mesh)
     return cost._replace(train=train, reward=reward, matrix=None, row_means=None)
 
 

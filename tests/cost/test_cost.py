@@ -166,6 +166,13 @@ def test_scales_that_float32_cannot_square(scale):
         make_cost(np.eye(3) * scale, np.eye(3) * scale)
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_reach_that_is_too_far_on_one_side_alone(side):
+    x = side * np.array([[-0.9e15], [1.1e15]])
+    with pytest.raises(InputError, match=r"up to 1.1e\+15 from their mean"):
+        make_cost(x, np.zeros((2, 1)))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_scales_that_it_can(scale):
     found = exact_cost(make_cost(np.eye(3) * scale, np.eye(3) * scale), np.arange(3))

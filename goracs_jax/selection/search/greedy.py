@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int
 
 from goracs_jax.cost import (
@@ -28,7 +27,7 @@ from goracs_jax.cost import (
     nearest_rows,
     row_means,
 )
-from goracs_jax.mesh import EVERYWHERE
+from goracs_jax.mesh import replicated
 from goracs_jax.selection.wishes.moves import open_rows
 from goracs_jax.selection.wishes.record import Wishes
 from goracs_jax.shapes import AnyArray, sizes_alike
@@ -170,9 +169,7 @@ def _all_gains(
     cost: Cost, nearest: Float[jax.Array, " valid"]
 ) -> Float[jax.Array, " train"]:
     # N numbers go to every device once, and none in the loops that follow.
-    everywhere = NamedSharding(cost.tiling.mesh, EVERYWHERE)
-    of_all = map_rows(cost, _gains(cost, nearest))
-    return jax.lax.with_sharding_constraint(of_all, everywhere)
+    return replicated(map_rows(cost, _gains(cost, nearest)), cost.tiling.mesh)
 
 
 def _of_open(state: GreedyState, gain: jax.Array) -> jax.Array:
